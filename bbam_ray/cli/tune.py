@@ -1,0 +1,271 @@
+"""``bbam-ray tune``: search settings, confirm the best, and say what was found."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bbam_ray.cli import options as shared
+from bbam_ray.cli.outcome import as_json, show_plan, show_result
+from bbam_ray.cli.progress import StudyProgress, duration
+from bbam_ray.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_TRIALS_FAILED, UsageError
+from bbam_ray.results.schemas import FAILED
+from bbam_ray.results.store import standard_values
+from bbam_ray.results.study import (
+    INTERRUPTED,
+    RUNNING,
+    StudyRecord,
+    check_folder,
+    default_name,
+    describe_environment,
+)
+
+if TYPE_CHECKING:
+    from bbam_ray.scale.plan import StudyPlan, StudyResult
+
+
+def tune(
+    dataset: shared.Dataset = "digits",
+    data_dir: shared.DataDir = None,
+    method: shared.MethodName = "bbam",
+    space: Annotated[Path | None, typer.Option(help="Search space file (YAML).")] = None,
+    num_samples: Annotated[int, typer.Option(min=1, help="Trials in all.")] = 8,
+    time_budget: Annotated[str | None, typer.Option(help="End the search after, e.g. 30m.")] = None,
+    name: shared.StudyName = None,
+    results: shared.Results = Path("results"),
+    seed: shared.Seed = 0,
+    labeled_fraction: shared.Fraction = None,
+    epochs: shared.Epochs = None,
+    warmup_epochs: shared.WarmupEpochs = None,
+    workers: shared.Workers = 1,
+    gpus_per_worker: shared.Gpus = 0,
+    cpus_per_worker: shared.Cpus = 1,
+    max_concurrent: Annotated[
+        int | None, typer.Option(min=1, help="Trials at once; default: as many as fit.")
+    ] = None,
+    address: Annotated[str, typer.Option(help="Ray: local, auto, or ray://HOST:PORT.")] = "local",
+    set_: shared.Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study --name.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, start nothing.")
+    ] = False,
+    confirm_top: Annotated[
+        int, typer.Option(min=0, help="How many of the best to confirm on the test part.")
+    ] = 1,
+    confirm_seeds: Annotated[int, typer.Option(min=0, help="Over how many seeds each.")] = 3,
+    dashboard: Annotated[
+        bool, typer.Option(help="Serve Ray's dashboard on this machine's loopback address.")
+    ] = True,
+    json_: shared.Json = False,
+    quiet: shared.Quiet = False,
+) -> int:
+    """Search settings with Ray Tune and Optuna; trial 0 is the published configuration."""
+    console = Console(stderr=json_, soft_wrap=True, highlight=False)
+    named = {
+        "data_dir": str(data_dir) if data_dir else None,
+        "labeled_fraction": labeled_fraction,
+        "epochs": epochs,
+        "warmup_epochs": warmup_epochs,
+    }
+    given = shared.given_settings(set_, named)
+    budget = shared.parse_duration(time_budget)
+    if resume and name is None:
+        raise UsageError("--resume needs --name STUDY: which study shall go on?")
+    if address not in ("local", "auto") and not address.startswith("ray://"):
+        raise UsageError(f"--address {address}: expected local, auto or ray://HOST:PORT")
+    base = {"dataset": dataset, "method": method, "seed": seed, **given}
+    space_path = _space_path(space, dataset, method)
+    study = name or default_name(method)
+    folder = check_folder(results, dataset, study, resume=resume)
+    plan = _plan(
+        base,
+        space_path,
+        workers=workers,
+        cpus=cpus_per_worker,
+        gpus=gpus_per_worker,
+        num_samples=num_samples,
+        concurrency=max_concurrent,
+        time_budget=budget,
+        confirm_top=confirm_top,
+        confirm_seeds=confirm_seeds,
+        local=address == "local",
+    )
+    if dry_run:
+        show_plan(console, plan, folder)
+        return 0
+    record, plan = _record(folder, plan, space_path, resume=resume)
+    result = _run(console, plan, record, address, dashboard=dashboard, quiet=quiet or json_)
+    if json_:
+        typer.echo(json.dumps(as_json(folder, plan, result), default=str))
+    else:
+        show_result(console, folder, plan, result)
+    if result.status == INTERRUPTED:
+        return EXIT_INTERRUPTED
+    if result.best is None:
+        return EXIT_FAILED
+    failed = any(row["state"] == FAILED for row in result.trials)
+    failed = failed or any(row["error"] for row in result.confirm)
+    return EXIT_SOME_TRIALS_FAILED if failed else 0
+
+
+def _plan(
+    base: dict[str, Any],
+    space_path: Path,
+    *,
+    workers: int,
+    cpus: int,
+    gpus: float,
+    num_samples: int,
+    concurrency: int | None,
+    time_budget: float | None,
+    confirm_top: int,
+    confirm_seeds: int,
+    local: bool,
+) -> StudyPlan:
+    """Check everything that can be wrong and put the plan together."""
+    import torch
+
+    from bbam_ray.engine.task import check_task, load_part
+    from bbam_ray.methods import run_config
+    from bbam_ray.scale.plan import StudyPlan, default_concurrency, search_lag
+    from bbam_ray.scale.space_file import read_space
+
+    run_config(base, "command line")
+    space = read_space(space_path, base["dataset"], base["method"], base)
+    settings = {"device": "cuda" if gpus else "cpu", **space.fixed, **base}
+    config = run_config({**settings, **space.published}, "command line")
+    if config.training.validation_fraction == 0:
+        raise UsageError("validation_fraction = 0: a search needs validation samples to choose by")
+    split = check_task(config)
+    shared.check_workers(workers, gpus if local else 0, len(split.labeled))
+    names = load_part(config, "train").label_names
+    at_once = concurrency or default_concurrency(cpus, gpus, torch.cuda.device_count())
+    at_once = min(at_once, num_samples)
+    return StudyPlan(
+        space=space,
+        settings=settings,
+        label_names=names,
+        num_samples=num_samples,
+        concurrency=at_once,
+        cpus=cpus,
+        gpus=gpus,
+        time_budget=time_budget,
+        confirm_top=confirm_top,
+        confirm_seeds=confirm_seeds,
+        lag=search_lag(at_once),
+    )
+
+
+def _record(
+    folder: Path, plan: StudyPlan, space_path: Path, *, resume: bool
+) -> tuple[StudyRecord, StudyPlan]:
+    """Create ``study.json``, or open that of the study that goes on."""
+    import torch
+
+    space = plan.space.model_dump(mode="json")
+    content = {
+        "dataset": plan.settings["dataset"],
+        "method": plan.settings["method"],
+        "seed": plan.settings["seed"],
+        "settings": plan.settings,
+        "space_file": str(space_path),
+        "space": space,
+        "num_samples": plan.num_samples,
+        "lag": plan.lag,
+        "confirm": {"top": plan.confirm_top, "seeds": plan.confirm_seeds},
+        "environment": describe_environment(
+            torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        ),
+    }
+    if not resume:
+        return StudyRecord.create(folder, content), plan
+    record = StudyRecord.open(folder)
+    for key in ("settings", "space"):
+        if standard_values(content[key]) != record.content.get(key):
+            raise UsageError(
+                f"--resume: the {key} of study '{folder.name}' were different; give the same flags and "
+                "space file as before, or use another --name"
+            )
+    lag = int(record.content["lag"])
+    record.update(status=RUNNING, ended_at=None, num_samples=plan.num_samples)
+    return record, replace(plan, lag=lag, concurrency=min(plan.concurrency, lag))
+
+
+def _space_path(given: Path | None, dataset: str, method: str) -> Path:
+    from bbam_ray.methods import known_settings
+
+    known_settings(dataset, method)  # names an unknown data set before an absent file
+    return shared.space_file(given, dataset, method)
+
+
+def _run(
+    console: Console,
+    plan: StudyPlan,
+    record: StudyRecord,
+    address: str,
+    *,
+    dashboard: bool,
+    quiet: bool,
+) -> StudyResult:
+    """Connect to Ray, run the study and show its progress; Ctrl-C keeps what is done."""
+    from bbam_ray.methods import run_config
+    from bbam_ray.scale.cluster import connected
+    from bbam_ray.scale.tune import run_study, stored_result
+
+    config = run_config({**plan.settings, **plan.space.published}, "plan")
+    done = len(stored_result(plan, record).trials)
+    shown = Console(quiet=True) if quiet else console
+    shown.print(
+        f"study {record.folder}: {plan.num_samples} trials of {plan.settings['method']} on "
+        f"{plan.settings['dataset']}, {plan.concurrency} at once"
+        + (f", {done} done before" if done else "")
+    )
+    progress = StudyProgress(
+        shown,
+        total=plan.num_samples,
+        done=done,
+        epochs=config.training.epochs,
+        metric=plan.space.metric,
+        higher_is_better=plan.space.mode == "max",
+        confirmations=min(plan.confirm_top, plan.num_samples) * plan.confirm_seeds,
+        concurrency=plan.concurrency,
+    )
+    started = time.monotonic()
+    try:
+        with connected(address, dashboard=dashboard) as url:
+            signal.signal(signal.SIGTERM, _interrupt)
+            if url:
+                shown.print(f"Ray dashboard: http://{url} (token: ray get-auth-token)", style="dim")
+            with progress:
+                result = run_study(plan, record, progress)
+    except KeyboardInterrupt:
+        if record.content["status"] == RUNNING:  # while Ray was starting
+            record.end(INTERRUPTED)
+        result = stored_result(plan, record)
+        if result.status == INTERRUPTED:
+            console.print(
+                f"\ninterrupted: what is done is kept in {record.folder}; go on with the same command "
+                f"and --name {record.folder.name} --resume"
+            )
+    _write_report(console, record.folder, result)
+    shown.print(f"took {duration(time.monotonic() - started)}", style="dim")
+    return result
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _write_report(console: Console, folder: Path, result: StudyResult) -> None:
+    from bbam_ray.report.html import write_report
+
+    if result.trials:
+        write_report(folder)

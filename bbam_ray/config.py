@@ -1,0 +1,199 @@
+"""Configuration: frozen, strict, flat for the user.
+
+A run is described by three objects: what all runs share (``TrainingConfig``), the options of its
+data set and the options of its method. Users meet one flat namespace (``--set scale=20``, the keys of
+a YAML file, the columns ``param_*``); field names are therefore unique over the three.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bbam_ray.errors import UsageError, nearest
+
+
+class Options(BaseModel):
+    """Base of all configuration objects: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any], source: str) -> Self:
+        """Check and build from a mapping; the first defect becomes a UsageError in one sentence.
+
+        Args:
+            values: field name to value.
+            source: where the values come from, for the message ("--set", a file name).
+        """
+        for name in values:
+            if name not in cls.model_fields:
+                raise UsageError(
+                    f"{source}: unknown key '{name}'; {nearest(name, cls.model_fields)}"
+                )
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = first["msg"].removeprefix("Value error, ")
+            if not first["loc"]:
+                raise UsageError(f"{source}: {reason}") from None
+            name = str(first["loc"][0])
+            raise UsageError(
+                f"{source}: {name} = {first['input']!r} is not possible: {reason}"
+            ) from None
+
+
+class TrainingConfig(Options):
+    """What every run has, whatever its data set and method."""
+
+    dataset: str = Field("digits", description="name of the data set")
+    method: str = Field("bbam", description="name of the learning method")
+    data_dir: Path | None = Field(
+        None, strict=False, description="folder of the data set, if it needs one"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="of split, initial weights, order and views")
+    labeled_fraction: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="share of the training samples whose labels may be used, (0, 1)",
+    )
+    validation_fraction: float = Field(
+        0.2, ge=0, lt=1, description="share of the labelled samples held out for validation, [0, 1)"
+    )
+    backbone: str = Field("small-cnn", description="small-cnn, mlp or a torchvision ResNet")
+    weights: str = Field("none", description="initial backbone: none, a torchvision name or a path")
+    hidden_dim: int = Field(512, ge=1, description="width of the projector's hidden layer")
+    feature_dim: int = Field(256, ge=1, description="width D of the features the angles live in")
+    epochs: int = Field(40, ge=1, description="epochs in all, warm-up included")
+    warmup_epochs: int = Field(
+        12, ge=0, description="epochs on labelled samples alone, at the start"
+    )
+    warmup_passes: int = Field(
+        1, ge=1, description="passes over the labelled samples in an epoch without unlabelled ones"
+    )
+    stop_epoch: int | None = Field(
+        None, ge=1, description="end after this epoch; the schedules keep the length of `epochs`"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="end after so many epochs without a better val_map; null = never"
+    )
+    labeled_batch: int = Field(
+        32, ge=1, description="labelled samples in a step, all workers together"
+    )
+    unlabeled_batch: int = Field(
+        96, ge=1, description="unlabelled samples in a step, all workers together"
+    )
+    evaluation_batch: int = Field(
+        512, ge=1, description="samples in a forward pass without gradient"
+    )
+    warmup_learning_rate: float = Field(1e-4, gt=0, le=1, description="peak of the warm-up phase")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="peak of the main phase")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="of AdamW")
+    pct_start: float = Field(0.2, gt=0, lt=1, description="rising part of each one-cycle schedule")
+    ema_decay: float = Field(
+        0.9997, ge=0, lt=1, description="decay of the averaged weights, per step"
+    )
+    strong_magnitude: float = Field(
+        0.5, ge=0, le=1, description="strength of the strong view's affine and colour changes"
+    )
+    cutout: float = Field(0.5, ge=0, lt=1, description="side of the erased square / image side")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = GPU if there is one")
+    amp: bool = Field(True, description="bfloat16 autocast on a GPU (float16 where it has none)")
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Self:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"warmup_epochs = {self.warmup_epochs} is more than epochs = {self.epochs}: "
+                "raise --epochs or lower --warmup-epochs"
+            )
+        return self
+
+
+class MethodOptions(Options):
+    """Base of the options of one method."""
+
+
+class DatasetOptions(Options):
+    """Base of the options of one data set."""
+
+
+class RunConfig:
+    """A complete, checked run: ``training``, ``data`` and ``method`` options together."""
+
+    def __init__(
+        self, training: TrainingConfig, data: DatasetOptions, method: MethodOptions
+    ) -> None:
+        self.training, self.data, self.method = training, data, method
+
+    def flat(self) -> dict[str, Any]:
+        """All settings under their user-facing names, as plain YAML/JSON values."""
+        values: dict[str, Any] = {}
+        for part in (self.training, self.data, self.method):
+            values |= part.model_dump(mode="json")
+        return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads ``1e-4`` as a string; here it is the number that everybody means."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\.\d[\d_]*(?:[eE][-+]?\d+)?"
+        r"|\d[\d_]*[eE][-+]?\d+|\.inf|\.nan)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+# A date is text here: no setting is one, and an impossible date would end in a ValueError.
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+    for first, pairs in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Read YAML text safely; a syntax error becomes a UsageError that names place and reason."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be read"
+        raise UsageError(f"{source}{place}: not valid YAML ({problem})") from None
+    except ValueError as error:  # what begins like a number and is none
+        raise UsageError(f"{source}: a value cannot be read ({error}); put it in quotes") from None
+
+
+def read_yaml_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; a missing file or another content is a UsageError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UsageError(f"cannot read {path}: {reason}; give the path of a YAML file") from None
+    values = parse_yaml(text, str(path))
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UsageError(f"{path}: expected lines of the form 'key: value'")
+    return values
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Values of repeated ``--set key=value`` options; the value is read as YAML."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name:
+            raise UsageError(f"--set {assignment}: expected key=value, for example --set scale=20")
+        values[name.strip()] = parse_yaml(text, f"--set {name}")
+    return values

@@ -1,0 +1,54 @@
+"""Exponential moving average of a module's weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class ExponentialAverage(Generic[M]):
+    """A frozen copy of a module that follows it: average <- d average + (1 - d) current.
+
+    Args:
+        module: the module to follow; floating-point parameters and buffers are averaged, others
+            (counters) are copied.
+        decay: d in [0, 1); reached through a warm-up min(decay, (1 + t) / (10 + t)) over the
+            updates t, so that a short run does not keep its random start.
+    """
+
+    def __init__(self, module: M, decay: float) -> None:
+        self.module: M = copy.deepcopy(module).eval().requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+        self._pair(module)
+
+    def _pair(self, source: nn.Module) -> None:
+        pairs = list(zip(_tensors(self.module), _tensors(source), strict=True))
+        self._averaged = [(a, s) for a, s in pairs if a.is_floating_point()]
+        self._copied = [(a, s) for a, s in pairs if not a.is_floating_point()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take one step towards the followed module's present weights."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        averages = [a for a, _ in self._averaged]
+        torch._foreach_lerp_(averages, [s for _, s in self._averaged], 1 - decay)
+        for average, source in self._copied:
+            average.copy_(source)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"module": self.module.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.module.load_state_dict(state["module"])  # type: ignore[arg-type]
+        self.updates = int(state["updates"])  # type: ignore[call-overload]
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

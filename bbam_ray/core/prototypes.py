@@ -1,0 +1,31 @@
+"""Label prototypes: the mean feature of a label's positives (method, section 4.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bbam_ray import distributed
+from bbam_ray.core.rows import row_blocks
+
+
+def label_prototypes(features: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    """P_k = sum_i y_ik f_i / n_1k over the valid positives of all ranks, (K, D) float32.
+
+    Args:
+        features: (N, D), this rank's rows; deliberately not normalised.
+        labels: (N, K) 0/1.
+        valid: (N, K) bool; False takes part in nothing.
+
+    A label without positives gives a zero row. Sums are float64 and meet in one packed all-reduce
+    of K (D + 1) numbers.
+    """
+    num_labels = labels.shape[1]
+    sums = torch.zeros(num_labels, features.shape[1], dtype=torch.float64, device=features.device)
+    counts = torch.zeros(num_labels, dtype=torch.float64, device=features.device)
+    for rows in row_blocks(features.shape[0], max(num_labels, features.shape[1])):
+        positive = (valid[rows] & (labels[rows] == 1)).double()
+        sums += positive.T @ features[rows].double()
+        counts += positive.sum(0)
+    sums, counts = distributed.all_reduce_sum(sums, counts)
+    return (sums / counts.clamp_min(1).unsqueeze(1)).float()

@@ -1,0 +1,113 @@
+"""Which training samples are labelled, held out for validation, or used without their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bbam_ray.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint sorted row numbers (int64) that cover the training part."""
+
+    labeled: np.ndarray
+    validation: np.ndarray
+    unlabeled: np.ndarray
+
+
+def make_split(
+    labels: np.ndarray, labeled_fraction: float, validation_fraction: float, seed: int
+) -> Split:
+    """Draw the split of one seed.
+
+    The labelled pool is the first fraction of a seeded permutation (the published protocol);
+    validation samples are taken out of that pool, so that they cost labels like any other.
+
+    Args:
+        labels: (N, K) 0/1.
+        labeled_fraction: share of N whose labels may be used, in (0, 1).
+        validation_fraction: share of the pool held out, in [0, 1); at least one sample unless 0.
+        seed: of permutation and stratification.
+
+    Raises:
+        UsageError: if the pool is empty or has no positive label to learn from.
+    """
+    count = len(labels)
+    rng = np.random.default_rng([seed, 101])
+    order = rng.permutation(count)
+    size = int(np.floor(labeled_fraction * count))
+    pool, unlabeled = order[:size], order[size:]
+    held_out = 0
+    if validation_fraction > 0 and size > 1:
+        held_out = min(max(1, round(validation_fraction * size)), size - 1)
+    validation = stratified_subset(labels[pool], held_out, rng)
+    labeled = pool[~validation]
+    if labels[labeled].sum() == 0:
+        raise UsageError(
+            f"labeled_fraction = {labeled_fraction}: the {len(labeled)} labelled of {count} training "
+            "samples have no positive label at all; raise --labeled-fraction"
+        )
+    if validation_fraction > 0 and labels[pool[validation]].sum() == 0:
+        raise UsageError(
+            f"labeled_fraction = {labeled_fraction}, validation_fraction = {validation_fraction}: the "
+            f"{held_out} validation samples have no positive label; raise "
+            "--labeled-fraction, or --set validation_fraction=..."
+        )
+    return Split(np.sort(labeled), np.sort(pool[validation]), np.sort(unlabeled))
+
+
+def stratified_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose ``size`` rows so that every label keeps positives on both sides where it can.
+
+    Iterative stratification (Sechidis et al., 2011): the label with the fewest undecided positives is
+    served first, each of its rows going to the side that still wants more of it. The last positive
+    of a label stays outside as long as other rows can be taken instead.
+
+    Args:
+        labels: (N, K) 0/1.
+        size: rows wanted, 0 <= size < N.
+        rng: breaks ties.
+
+    Returns:
+        (N,) bool, exactly ``size`` of them set.
+    """
+    present = labels.astype(bool)
+    totals = present.sum(axis=0).astype(np.int64)
+    inside: np.ndarray = np.zeros(len(labels), dtype=bool)
+    undecided: np.ndarray = np.asarray(present.any(axis=1))
+    share = np.clip(np.round(totals * size / max(1, len(labels))), 1, np.maximum(totals - 1, 1))
+    wanted_in = np.where(totals >= 2, share, 0).astype(np.int64)
+    wanted_out = totals - wanted_in
+    outside = totals.copy()  # positives that are not inside
+
+    def take(row: int) -> None:
+        inside[row] = True
+        np.subtract(outside, present[row], out=outside)
+
+    def spares(row: int) -> bool:
+        return bool(np.all(outside[present[row]] > 1))
+
+    while undecided.any() and inside.sum() < size:
+        left = present[undecided].sum(axis=0)
+        label = int(np.argmin(np.where(left > 0, left, len(labels) + 1)))
+        for row in rng.permutation(np.flatnonzero(undecided & present[:, label])):
+            undecided[row] = False
+            more = wanted_in[label] - wanted_out[label]
+            # Between equal wishes the emptier side gets the row.
+            wish = more > 0 or (more == 0 and size - inside.sum() > (~inside).sum() - size)
+            if wish and inside.sum() < size and spares(row):
+                take(row)
+                wanted_in -= present[row]
+            else:
+                wanted_out -= present[row]
+    # Rows without a label fill the rest; then those that cost no label its last positive; then any.
+    order = rng.permutation(len(labels))
+    order = np.concatenate([order[~present[order].any(axis=1)], order[present[order].any(axis=1)]])
+    for careful in (True, False):
+        for row in order:
+            if inside.sum() < size and not inside[row] and (spares(row) or not careful):
+                take(row)
+    return inside

@@ -1,0 +1,115 @@
+"""Weak and strong views, computed in batches on the training device; only the one that is used."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bbam_ray.data.dataset import ViewSettings
+
+CHANCE_WIDTH = 12  # uniform numbers that a view consumes per sample
+
+
+class Views:
+    """Turns stored samples into normalised network inputs.
+
+    Args:
+        settings: normalisation and whether mirroring keeps the labels.
+        magnitude: strength of the strong view, 0 (none) to 1.
+        cutout: side of the square that the strong view erases / image side.
+    """
+
+    def __init__(self, settings: ViewSettings, magnitude: float, cutout: float) -> None:
+        self.settings, self.magnitude, self.cutout = settings, magnitude, cutout
+
+    def plain(self, inputs: Tensor) -> Tensor:
+        """The sample as it is, normalised: for evaluation and for the refresh."""
+        if inputs.ndim == 2:
+            return inputs.float()
+        return self._normalize(inputs.float() / 255)
+
+    def weak(self, inputs: Tensor, chance: Tensor) -> Tensor:
+        """Mirrored with probability 1/2 where the data set allows it.
+
+        Args:
+            inputs: (B, C, H, W) uint8 or (B, F) float32.
+            chance: (B, CHANCE_WIDTH) in [0, 1).
+        """
+        return self.plain(self._flip(inputs, chance[:, 0]))
+
+    def strong(self, inputs: Tensor, chance: Tensor) -> Tensor:
+        """Mirrored, turned, slanted, scaled, shifted, recoloured and partly erased.
+
+        Feature vectors get scaled noise and dropout instead. Shapes as in ``weak``.
+        """
+        if inputs.ndim == 2:
+            return self._strong_features(inputs.float(), chance)
+        images = self._flip(inputs, chance[:, 0]).float() / 255
+        images = self._affine(images, chance[:, 1:7])
+        images = self._colour(images, chance[:, 7:9])
+        return self._erase(self._normalize(images), chance[:, 9:11])
+
+    def _normalize(self, images: Tensor) -> Tensor:
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(self.settings.mean, device=images.device).view(shape)
+        std = torch.tensor(self.settings.std, device=images.device).view(shape)
+        return (images - mean) / std
+
+    def _flip(self, inputs: Tensor, chance: Tensor) -> Tensor:
+        if not self.settings.flip or inputs.ndim == 2:
+            return inputs
+        return torch.where((chance < 0.5).view(-1, 1, 1, 1), inputs.flip(-1), inputs)
+
+    def _affine(self, images: Tensor, chance: Tensor) -> Tensor:
+        """One resampling for +-30 degrees, shear +-0.3, scale 0.8-1.25 and shift +-15 % at magnitude 1."""
+        centred = (2 * chance - 1) * self.magnitude
+        turn, shear = centred[:, 0] * math.pi / 6, centred[:, 1] * 0.3
+        stretch_x, stretch_y = 1.25 ** centred[:, 2], 1.25 ** centred[:, 3]
+        cosine, sine = torch.cos(turn), torch.sin(turn)
+        theta = torch.stack(
+            [
+                stretch_x * cosine,
+                stretch_x * (shear * cosine - sine),
+                centred[:, 4] * 0.3,
+                stretch_y * sine,
+                stretch_y * (shear * sine + cosine),
+                centred[:, 5] * 0.3,
+            ],
+            dim=1,
+        ).view(-1, 2, 3)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+    def _colour(self, images: Tensor, chance: Tensor) -> Tensor:
+        """Brightness +-0.3 and contrast 0.6-1.7 at magnitude 1."""
+        centred = ((2 * chance - 1) * self.magnitude).view(-1, 2, 1, 1)
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        contrast = 1.7 ** centred[:, 1:2]
+        return ((images - mean) * contrast + mean + 0.3 * centred[:, 0:1]).clamp(0, 1)
+
+    def _erase(self, images: Tensor, chance: Tensor) -> Tensor:
+        """Cutout: a square of side ``cutout`` x image side, centred anywhere, set to the mean."""
+        if self.cutout == 0:
+            return images
+        height, width = images.shape[-2:]
+        rows = torch.arange(height, device=images.device) + 0.5
+        columns = torch.arange(width, device=images.device) + 0.5
+        half_height, half_width = self.cutout * height / 2, self.cutout * width / 2
+        in_rows = (rows - chance[:, 0:1] * height).abs() < half_height
+        in_columns = (columns - chance[:, 1:2] * width).abs() < half_width
+        erased = in_rows.unsqueeze(2) & in_columns.unsqueeze(1)
+        return images.masked_fill(erased.unsqueeze(1), 0.0)
+
+    def _strong_features(self, inputs: Tensor, chance: Tensor) -> Tensor:
+        # A handful of numbers per sample seeds a cheap hash per column: noise and dropout that do
+        # not depend on which process draws them.
+        columns = torch.arange(1, inputs.shape[1] + 1, device=inputs.device)
+        mixed = torch.sin(chance[:, :1] * 1e4 + columns * 12.9898 + chance[:, 1:2] * 78.233)
+        uniform = (mixed * 43758.5453).frac().abs()
+        dropped = uniform < 0.3 * self.magnitude
+        noise = (uniform * 7919).frac() * 2 - 1
+        spread = inputs.std(dim=1, keepdim=True, unbiased=False)
+        return (inputs + 0.5 * self.magnitude * spread * noise).masked_fill(dropped, 0.0)

@@ -1,0 +1,1 @@
+"""Plain torch training. Runs without Ray: nothing below this folder imports it."""

@@ -1,0 +1,61 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from bbam_ray.errors import UsageError
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a state (tensors and plain values) so that it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as handle:
+            torch.save({"format": FORMAT, "state": state}, handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a state back to the CPU; runs no code from the file.
+
+    Raises:
+        UsageError: the file is damaged or of another format.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        version, state = stored["format"], stored["state"]
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        UnpicklingError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, UnpicklingError):
+            reason = "it holds something else than tensors and plain values"
+        raise UsageError(
+            f"{path}: not a readable checkpoint ({reason}); move it away to train from the start"
+        ) from None
+    if version != FORMAT:
+        raise UsageError(
+            f"{path}: checkpoint format {version}, expected {FORMAT}; continue it with the version of "
+            "bbam-ray that wrote it"
+        )
+    result: dict[str, Any] = state
+    return result

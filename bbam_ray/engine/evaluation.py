@@ -1,0 +1,63 @@
+"""Forward passes without gradient, and the figures of a scored set of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bbam_ray.core.metrics import average_precision, multilabel_metrics
+from bbam_ray.core.thresholds import tune_thresholds
+from bbam_ray.data.views import Views
+from bbam_ray.engine.optimisation import Precision
+from bbam_ray.models import Network
+
+
+def fetch(inputs: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
+    """Rows of a (memory-mapped) array as a tensor on the device."""
+    return torch.from_numpy(np.ascontiguousarray(inputs[rows])).to(device, non_blocking=True)
+
+
+def plain_batches(
+    inputs: np.ndarray, rows: np.ndarray, batch: int, views: Views, device: torch.device
+) -> Iterator[Tensor]:
+    """The samples of some rows in order, as they are, ready for a network."""
+    for start in range(0, len(rows), batch):
+        yield channels_last(views.plain(fetch(inputs, rows[start : start + batch], device)))
+
+
+def channels_last(inputs: Tensor) -> Tensor:
+    """Images in the memory layout in which convolutions are fastest; the values stay the same."""
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+
+@torch.no_grad()
+def cosines(
+    model: Network,
+    inputs: np.ndarray,
+    rows: np.ndarray,
+    batch: int,
+    views: Views,
+    device: torch.device,
+    precision: Precision,
+) -> Tensor:
+    """Cosines (N, K) float32 of a model in evaluation mode for some rows."""
+    model.eval()
+    blocks = plain_batches(inputs, rows, batch, views, device)
+    with precision.autocast():
+        parts = [model(block)[1].float() for block in blocks]
+    return torch.cat(parts) if parts else torch.empty(0, model.head.weight.shape[0], device=device)
+
+
+def validation_figures(
+    logits: Tensor, labels: Tensor
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Measures of validation scores, and per label AP and the threshold tuned on these scores."""
+    thresholds = tune_thresholds(logits, labels).to(logits.device)
+    by_label = {
+        "val_ap": average_precision(logits, labels).tolist(),
+        "threshold": thresholds.tolist(),
+    }
+    return multilabel_metrics(logits, labels, thresholds=thresholds), by_label

@@ -1,0 +1,71 @@
+"""Optimizer, learning-rate schedule, precision and the check that numbers stay finite."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from bbam_ray import distributed
+from bbam_ray.errors import NonFiniteError
+
+
+def one_cycle(step: int, total: int, pct_start: float) -> float:
+    """Share of the peak learning rate at a step of a phase (one-cycle policy, Smith 2018).
+
+    Rises along a cosine from 1/25 of the peak during the first ``pct_start`` of the steps, then falls
+    along a cosine to 1/25 of 1e-4 of it. A pure function of the step, so there is nothing to save.
+    """
+    place = (step + 0.5) / total
+    low, lowest = 1 / 25, 1e-4 / 25
+    if place < pct_start:
+        return low + (1 - low) * (1 - math.cos(math.pi * place / pct_start)) / 2
+    fallen = (place - pct_start) / (1 - pct_start)
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * fallen)) / 2
+
+
+class Precision:
+    """Autocast on a GPU: bfloat16, or float16 with loss scaling where the GPU lacks bfloat16."""
+
+    def __init__(self, device: torch.device, enabled: bool) -> None:
+        self.enabled = enabled and device.type == "cuda"
+        self.device = device
+        half = not self.enabled or torch.cuda.is_bf16_supported()
+        self.dtype = torch.bfloat16 if half else torch.float16
+        self.scaler = torch.amp.GradScaler(
+            device.type, enabled=self.enabled and self.dtype == torch.float16
+        )
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.enabled)
+
+
+def apply_step(
+    loss: Tensor,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    precision: Precision,
+    where: str,
+) -> None:
+    """Backward and one optimizer step; raises before the weights move if anything is not finite.
+
+    Args:
+        loss: of this step.
+        where: names the step in the message.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    precision.scaler.scale(loss).backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    finite = torch.isfinite(loss.detach())
+    if not precision.scaler.is_enabled():  # a float16 overflow is the scaler's own business
+        finite = finite & torch.isfinite(torch.nn.utils.get_total_norm(gradients))
+    (broken,) = distributed.any_rank([not bool(finite)], loss.device)
+    if broken:
+        raise NonFiniteError(
+            f"loss {loss.item():g} or its gradient is not finite at {where}; "
+            "lower learning_rate or scale"
+        )
+    precision.scaler.step(optimizer)
+    precision.scaler.update()

@@ -1,0 +1,109 @@
+"""From a checked configuration to the data that training may see, and the truth that it may not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bbam_ray.config import RunConfig
+from bbam_ray.data import DATASETS, Samples, ViewSettings
+from bbam_ray.data.splits import Split, make_split
+from bbam_ray.models import check_backbone
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything that training can reach; no label of an unlabelled or test sample is in it.
+
+    Args:
+        inputs: (N, ...) all training inputs; may be memory-mapped.
+        labeled, validation, unlabeled: row numbers into ``inputs``.
+        labels: (N_l, K) int8 of the labelled rows.
+        validation_labels: (N_v, K) int8.
+        label_names: K names.
+        views: how inputs become network inputs.
+    """
+
+    inputs: np.ndarray
+    labeled: np.ndarray
+    labels: Tensor
+    validation: np.ndarray
+    validation_labels: Tensor
+    unlabeled: np.ndarray
+    label_names: tuple[str, ...]
+    views: ViewSettings
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.inputs.shape[1:])
+
+
+class PseudoLabelAudit:
+    """Precision and recall of confident pseudo-labels against the hidden truth.
+
+    A one-way street: training hands over copies and its figures go into the records only.
+
+    Args:
+        truth: (N_u, K) 0/1, in the order of the unlabelled rows.
+    """
+
+    def __init__(self, truth: np.ndarray) -> None:
+        self._truth = torch.from_numpy(np.ascontiguousarray(truth)).bool()
+
+    def __call__(self, labels: Tensor, confident: Tensor) -> dict[str, Any]:
+        """Precision over all entries and per label (K,), and recall, of confident pseudo-positives."""
+        claimed = (confident & (labels == 1)).cpu()
+        right = (claimed & self._truth).sum(0).double()
+        made, wanted = claimed.sum(0).double(), self._truth.sum(0).double()
+        return {
+            "precision": float(right.sum() / made.sum()) if made.sum() else None,
+            "recall": float(right.sum() / wanted.sum()) if wanted.sum() else None,
+            "precision_by_label": torch.where(made > 0, right / made, torch.nan),
+        }
+
+
+def load_part(config: RunConfig, part: Any) -> Samples:
+    """Samples of one part of the run's data set, after checking that the data are there."""
+    dataset, data_dir = DATASETS[config.training.dataset], config.training.data_dir
+    dataset.check(config.data, data_dir)
+    return dataset.load(config.data, data_dir, part)
+
+
+def check_task(config: RunConfig) -> Split:
+    """Everything that can be wrong before training starts; returns the split.
+
+    Raises:
+        UsageError: data missing, no labels to learn from, or a backbone that does not fit.
+    """
+    samples, common = load_part(config, "train"), config.training
+    check_backbone(common.backbone, common.weights, samples.input_shape)
+    return make_split(
+        samples.labels, common.labeled_fraction, common.validation_fraction, common.seed
+    )
+
+
+def prepare_training(config: RunConfig) -> tuple[TrainingData, PseudoLabelAudit]:
+    """Load the training part and divide it by the run's seed."""
+    samples, common = load_part(config, "train"), config.training
+    split = make_split(
+        samples.labels, common.labeled_fraction, common.validation_fraction, common.seed
+    )
+
+    def labels(rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(samples.labels[rows].astype(np.int8))
+
+    data = TrainingData(
+        inputs=samples.inputs,
+        labeled=split.labeled,
+        labels=labels(split.labeled),
+        validation=split.validation,
+        validation_labels=labels(split.validation),
+        unlabeled=split.unlabeled,
+        label_names=samples.label_names,
+        views=DATASETS[common.dataset].views,
+    )
+    return data, PseudoLabelAudit(samples.labels[split.unlabeled])

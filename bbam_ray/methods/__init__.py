@@ -1,0 +1,59 @@
+"""Learning methods by name, and the checked configuration of a run. A new method: its file and a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bbam_ray.config import RunConfig, TrainingConfig
+from bbam_ray.data import DATASETS
+from bbam_ray.errors import UsageError, nearest
+from bbam_ray.methods.bbam import Bbam
+from bbam_ray.methods.method import Method
+from bbam_ray.methods.supervised import Supervised
+
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Bbam, Supervised)}
+
+__all__ = ["METHODS", "Method", "known_settings", "run_config"]
+
+
+def known_settings(dataset: str, method: str) -> dict[str, type]:
+    """Every setting that a run of this data set and method has, with the class that holds it."""
+    for kind, name, known in (("data set", dataset, DATASETS), ("method", method, METHODS)):
+        if not isinstance(name, str) or name not in known:
+            raise UsageError(f"unknown {kind} '{name}'; {nearest(str(name), known)}")
+    parts = (TrainingConfig, DATASETS[dataset].Options, METHODS[method].Options)
+    return {name: part for part in parts for name in part.model_fields}
+
+
+def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
+    """Build the complete configuration of a run from flat user values.
+
+    Values given win over the data set's defaults, which win over the general ones.
+
+    Args:
+        values: setting name to value; ``dataset`` and ``method`` choose the other settings.
+        source: where the values come from, for error messages.
+
+    Raises:
+        UsageError: unknown data set, method or key, or a value out of range.
+    """
+    dataset, method = values.get("dataset", "digits"), values.get("method", "bbam")
+    owners = known_settings(dataset, method)
+    merged = {**DATASETS[dataset].defaults, **values}
+    for name in values:
+        if name not in owners:
+            raise UsageError(
+                f"{source}: unknown setting '{name}' for data set '{dataset}' and method '{method}'; "
+                f"{nearest(name, owners)}"
+            )
+
+    def part(cls: type) -> dict[str, Any]:
+        return {name: value for name, value in merged.items() if owners.get(name) is cls}
+
+    options = DATASETS[dataset].Options, METHODS[method].Options
+    return RunConfig(
+        TrainingConfig.build(part(TrainingConfig), source),
+        options[0].build(part(options[0]), source),
+        options[1].build(part(options[1]), source),
+    )

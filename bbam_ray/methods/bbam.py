@@ -1,0 +1,187 @@
+"""S2ML2-BBAM: semi-supervised multi-label learning with the balanced binary angular margin loss.
+
+Paper: "Semi-supervised Multi-label Learning with Balanced Binary Angular Margin Loss", NeurIPS 2024.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from bbam_ray.config import MethodOptions
+from bbam_ray.core.losses import bbam_logits, bbam_loss
+from bbam_ray.core.negatives import sample_negatives
+from bbam_ray.core.prototypes import label_prototypes
+from bbam_ray.core.pseudo_labels import assign_pseudo_labels
+from bbam_ray.core.statistics import AngleStatistics, angle_moments
+from bbam_ray.methods.method import Method, Minibatch, Setting, Snapshot, StepLoss, masked_mean
+
+
+class BbamOptions(MethodOptions):
+    """Options of the method ``bbam``; the defaults are the published settings (VOC)."""
+
+    scale: float = Field(20.0, gt=0, le=100, description="s: steepness of the logits")
+    margin: float = Field(0.4, ge=0, le=2, description="m: taken from the cosine of positives")
+    unlabeled_weight: float | None = Field(
+        None,
+        ge=0,
+        description="lambda_u; null = unlabelled / labelled batch, the published weighting",
+    )
+    positive_keep: float = Field(
+        1.0, ge=0, le=1, description="share of the pseudo-positives that is confident"
+    )
+    negative_keep: float = Field(
+        0.998, ge=0, le=1, description="share of the pseudo-negatives that is confident"
+    )
+    negative_ratio: float | None = Field(
+        5.0, ge=0, description="eta: negatives kept per positive, hardest first; null = all"
+    )
+    statistics_momentum: float = Field(
+        0.01, ge=0, lt=1, description="g: weight of the old angle statistics in a refresh"
+    )
+    balance: bool = Field(True, description="whether the angle variances are balanced at all")
+    clamp: bool = Field(False, description="whether balanced angles are held in [0, pi]")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _infinite_ratio(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("negative_ratio") == float("inf"):
+            return {**values, "negative_ratio": None}
+        return values
+
+    @model_validator(mode="after")
+    def _counts_are_disjoint(self) -> Self:
+        if self.positive_keep == 0 and self.negative_keep == 0:
+            raise ValueError(
+                "positive_keep = 0 and negative_keep = 0 leave nothing to learn from; raise one"
+            )
+        return self
+
+
+class Bbam(Method):
+    """State: angle statistics, prototypes, pseudo-labels and the entries that take part in the loss."""
+
+    name: ClassVar[str] = "bbam"
+    Options = BbamOptions
+    semi_supervised: ClassVar[bool] = True
+    options: BbamOptions
+
+    def __init__(self, options: BbamOptions, setting: Setting) -> None:
+        super().__init__(options, setting)
+        labels, unlabeled_shape = setting.labels, (setting.num_unlabeled, setting.num_labels)
+        self.statistics = AngleStatistics.empty(setting.num_labels, labels.device)
+        self.pseudo = torch.zeros(unlabeled_shape, dtype=torch.int8, device=labels.device)
+        self.confident = torch.zeros(unlabeled_shape, dtype=torch.bool, device=labels.device)
+        self.labeled_selected = torch.ones_like(labels, dtype=torch.bool)
+        self.unlabeled_selected = torch.zeros_like(self.confident)
+
+    @property
+    def unlabeled_weight(self) -> float:
+        """lambda_u; the published sum over all entries equals B_u / B_l up to a constant factor."""
+        if self.options.unlabeled_weight is not None:
+            return self.options.unlabeled_weight
+        return self.setting.unlabeled_batch / self.setting.labeled_batch
+
+    def _map_statistics(self) -> AngleStatistics:
+        """Statistics of the map that is applied: those measured, or none when it is switched off."""
+        if self.options.balance:
+            return self.statistics
+        return AngleStatistics.empty(self.setting.num_labels, self.statistics.means.device)
+
+    def _loss(self, cosine: Tensor, labels: Tensor, statistics: AngleStatistics) -> Tensor:
+        o = self.options
+        return bbam_loss(cosine, labels, statistics, o.scale, o.margin, clamp=o.clamp)
+
+    def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
+        """Warm-up: margin loss with the identity map on every entry (method, section 7)."""
+        _, cosine = model(labeled.view("strong"))
+        nothing = AngleStatistics.empty(self.setting.num_labels, cosine.device)
+        return StepLoss(masked_mean(self._loss(cosine, labels, nothing), None, labeled.total))
+
+    def semi_supervised_loss(
+        self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
+    ) -> StepLoss:
+        """Balanced loss on selected entries of both kinds, one forward pass (method, section 3)."""
+        _, cosine = model(torch.cat([labeled.view("strong"), unlabeled.view("strong")]))
+        size, statistics = len(labeled.rows), self._map_statistics()
+        on_labeled = self._loss(cosine[:size], labels, statistics)
+        pseudo = self.pseudo[unlabeled.rows]
+        on_unlabeled = self._loss(cosine[size:], pseudo, statistics)
+        return StepLoss(
+            masked_mean(on_labeled, self.labeled_selected[labeled.rows], labeled.total),
+            self.unlabeled_weight
+            * masked_mean(on_unlabeled, self.unlabeled_selected[unlabeled.rows], unlabeled.total),
+        )
+
+    @torch.no_grad()
+    def refresh(self, snapshot: Snapshot) -> None:
+        """Pseudo-labels, prototypes, angle statistics and negatives, in this order (section 4)."""
+        o, known = self.options, self.setting.labels
+        self.pseudo, self.confident = assign_pseudo_labels(
+            self.logits(snapshot.unlabeled_cosine),
+            self.setting.positive_frequency,
+            positive_keep=o.positive_keep,
+            negative_keep=o.negative_keep,
+        )
+        features = torch.cat([snapshot.labeled_features, snapshot.unlabeled_features])
+        labels = torch.cat([known, self.pseudo])
+        valid = torch.cat([torch.ones_like(known, dtype=torch.bool), self.confident])
+        prototypes = label_prototypes(features, labels, valid)
+        moments = angle_moments(features, labels, valid, prototypes)
+        self.statistics = self.statistics.update(moments, o.statistics_momentum)
+        ratio = float("inf") if o.negative_ratio is None else o.negative_ratio
+        negatives = sample_negatives(features, prototypes, labels, valid, ratio)
+        selected = negatives | (valid & (labels == 1))
+        self.labeled_selected, self.unlabeled_selected = selected.split(
+            [len(known), len(self.pseudo)]
+        )
+
+    def logits(self, cosine: Tensor) -> Tensor:
+        """z at y = 1/2, so that 0 lies half-way between the targets of the polarities."""
+        o, statistics = self.options, self._map_statistics()
+        return bbam_logits(cosine, 0.5, statistics, o.scale, o.margin, clamp=o.clamp)
+
+    def pseudo_labels(self) -> tuple[Tensor, Tensor] | None:
+        return self.pseudo, self.confident
+
+    def label_records(self) -> dict[str, Tensor]:
+        means, variances = self.statistics.means, self.statistics.variances
+        counts = self.statistics.counts
+        assert counts is not None
+        return {
+            "prior": self.setting.positive_frequency,
+            "n_negative": counts[0],
+            "n_positive": counts[1],
+            "mean_negative": means[0],
+            "mean_positive": means[1],
+            "variance_negative": variances[0],
+            "variance_positive": variances[1],
+            "vdfd": (variances[0] - variances[1]).abs(),
+        }
+
+    def scoring_state(self) -> dict[str, Tensor]:
+        return self.statistics.state_dict()
+
+    def load_scoring_state(self, state: dict[str, Tensor]) -> None:
+        device = self.setting.labels.device
+        self.statistics = AngleStatistics.from_state_dict(state).to(device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "statistics": self.statistics.state_dict(),
+            "pseudo": self.pseudo,
+            "confident": self.confident,
+            "labeled_selected": self.labeled_selected,
+            "unlabeled_selected": self.unlabeled_selected,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        device = self.setting.labels.device
+        self.load_scoring_state(state["statistics"])
+        self.pseudo = state["pseudo"].to(device)
+        self.confident = state["confident"].to(device)
+        self.labeled_selected = state["labeled_selected"].to(device)
+        self.unlabeled_selected = state["unlabeled_selected"].to(device)

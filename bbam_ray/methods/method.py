@@ -1,0 +1,143 @@
+"""What a learning method is to the engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bbam_ray.config import MethodOptions
+
+Views = Callable[[str], Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method knows of its task.
+
+    Args:
+        num_labels: K.
+        labels: (N_l, K) int8, labels of the labelled training samples of this rank.
+        positive_frequency: (K,) float64, over the labelled training samples of all ranks.
+        num_unlabeled: N_u of this rank.
+        labeled_batch, unlabeled_batch: samples of a step over all ranks.
+    """
+
+    num_labels: int
+    labels: Tensor
+    positive_frequency: Tensor
+    num_unlabeled: int
+    labeled_batch: int
+    unlabeled_batch: int
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """This rank's share of the labelled or unlabelled samples of a step.
+
+    Args:
+        rows: (B,) int64 positions among this rank's labelled (or unlabelled) samples.
+        total: samples of the step over all ranks; sums are divided by it, so that the gradient does
+            not depend on the number of ranks.
+        view: computes "weak" or "strong" inputs when it is asked to.
+    """
+
+    rows: Tensor
+    total: int
+    view: Views
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One evaluation pass over the weak views, at the start of an epoch (method, section 4).
+
+    Args:
+        labeled_features: (N_l, D) of the raw model; unlabeled_features: (N_u, D).
+        unlabeled_cosine: (N_u, K) of the averaged model.
+    """
+
+    labeled_features: Tensor
+    unlabeled_features: Tensor
+    unlabeled_cosine: Tensor
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """Loss of a step: the sum of its parts, each this rank's share of the global value."""
+
+    labeled: Tensor
+    unlabeled: Tensor | None = None
+
+    @property
+    def total(self) -> Tensor:
+        return self.labeled if self.unlabeled is None else self.labeled + self.unlabeled
+
+
+class Method(ABC):
+    """A way to learn from labelled and unlabelled samples.
+
+    Subclasses hold whatever changes between epochs and give it out through ``state_dict``. None of
+    their inputs contains the truth of an unlabelled sample.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[MethodOptions]]
+    #: whether there is a main phase with unlabelled samples, preceded by a refresh in every epoch
+    semi_supervised: ClassVar[bool]
+
+    def __init__(self, options: Any, setting: Setting) -> None:
+        self.options, self.setting = options, setting
+
+    @abstractmethod
+    def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
+        """Loss of a warm-up step (or of every step of a supervised method)."""
+
+    def semi_supervised_loss(
+        self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
+    ) -> StepLoss:
+        """Loss of a step of the main phase."""
+        raise TypeError(f"method '{self.name}' does not use unlabelled samples")
+
+    def refresh(self, snapshot: Snapshot) -> None:
+        """Renew what the next epoch learns from."""
+        raise TypeError(f"method '{self.name}' does not use unlabelled samples")
+
+    @abstractmethod
+    def logits(self, cosine: Tensor) -> Tensor:
+        """Scores of samples whose labels are not known, (B, K); 0 is the untuned threshold."""
+
+    def pseudo_labels(self) -> tuple[Tensor, Tensor] | None:
+        """Labels (N_u, K) and which of them are confident, for diagnostics; None if there are none."""
+        return None
+
+    def label_records(self) -> dict[str, Tensor]:
+        """Figures per label, each (K,), for the results."""
+        return {}
+
+    def scoring_state(self) -> dict[str, Tensor]:
+        """What ``logits`` needs beside the network, to be kept with a trained model."""
+        return {}
+
+    def load_scoring_state(self, state: dict[str, Tensor]) -> None:
+        if state:
+            raise ValueError(
+                f"method '{self.name}' scores without state, but was given {sorted(state)}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state:
+            raise ValueError(f"method '{self.name}' has no state, but was given {sorted(state)}")
+
+
+def masked_mean(loss: Tensor, selected: Tensor | None, total: int) -> Tensor:
+    """Sum of the selected entries of (B, K) elementwise losses / global batch size."""
+    if selected is not None:
+        loss = torch.where(selected, loss, 0.0)
+    return loss.sum() / total

@@ -1,0 +1,58 @@
+"""The supervised baselines: labelled samples only, on the same backbone and cosine head."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from bbam_ray.config import MethodOptions
+from bbam_ray.core.losses import asymmetric_loss, bbam_logits, bbam_loss, binary_loss
+from bbam_ray.core.statistics import AngleStatistics
+from bbam_ray.methods.method import Method, Minibatch, Setting, StepLoss, masked_mean
+
+
+class SupervisedOptions(MethodOptions):
+    """Options of the method ``supervised``."""
+
+    loss: Literal["bce", "asl", "angular"] = Field(
+        "angular", description="bce, asl (asymmetric) or angular (margin on the cosine)"
+    )
+    scale: float = Field(20.0, gt=0, le=100, description="s: steepness of the logits")
+    margin: float = Field(0.4, ge=0, le=2, description="m of the angular loss; others ignore it")
+    gamma_negative: float = Field(4.0, ge=0, le=10, description="focusing of the asymmetric loss")
+    clip: float = Field(0.05, ge=0, lt=1, description="probability shift of the asymmetric loss")
+
+
+class Supervised(Method):
+    """z = s cos for bce and asl; z = s (cos - y m) for the angular loss, without any balancing."""
+
+    name: ClassVar[str] = "supervised"
+    Options = SupervisedOptions
+    semi_supervised: ClassVar[bool] = False
+    options: SupervisedOptions
+
+    def __init__(self, options: SupervisedOptions, setting: Setting) -> None:
+        super().__init__(options, setting)
+        self._identity = AngleStatistics.empty(setting.num_labels, setting.labels.device)
+
+    def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
+        _, cosine = model(labeled.view("strong"))
+        o = self.options
+        if o.loss == "angular":
+            loss = bbam_loss(cosine, labels, self._identity, o.scale, o.margin)
+        elif o.loss == "asl":
+            loss = asymmetric_loss(
+                o.scale * cosine, labels, gamma_negative=o.gamma_negative, clip=o.clip
+            )
+        else:
+            loss = binary_loss(o.scale * cosine, labels)
+        return StepLoss(masked_mean(loss, None, labeled.total))
+
+    def logits(self, cosine: Tensor) -> Tensor:
+        margin = self.options.margin if self.options.loss == "angular" else 0.0
+        return bbam_logits(cosine, 0.5, self._identity, self.options.scale, margin)
+
+    def label_records(self) -> dict[str, Tensor]:
+        return {"prior": self.setting.positive_frequency}

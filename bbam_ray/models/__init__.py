@@ -1,0 +1,6 @@
+"""Networks: a backbone, a projector and the cosine head that sits on every backbone."""
+
+from bbam_ray.models.backbones import BACKBONES, check_backbone
+from bbam_ray.models.network import Network, build_network
+
+__all__ = ["BACKBONES", "Network", "build_network", "check_backbone"]

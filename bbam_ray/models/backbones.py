@@ -1,0 +1,124 @@
+"""Backbones by name, and where their initial weights come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision import models as torchvision_models
+
+from bbam_ray.errors import UsageError, nearest
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+
+def _small_cnn(input_shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+    """Four convolution blocks for small images (digits), from scratch; 64 wide.
+
+    Pooled by the maximum over all places: a label is present wherever its digit stands.
+    """
+
+    def block(inputs: int, outputs: int, pool: bool) -> list[nn.Module]:
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        layers = [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+        return [*layers, nn.MaxPool2d(2)] if pool else layers
+
+    channels = input_shape[0]
+    layers = [*block(channels, 16, True), *block(16, 32, True), *block(32, 48, False)]
+    layers += [*block(48, 64, False), nn.AdaptiveMaxPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers), 64
+
+
+def _mlp(input_shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+    """Two layers for pre-extracted features; layer norm, so that a batch of one is fine."""
+    (width,) = input_shape
+    return nn.Sequential(
+        nn.LayerNorm(width), nn.Linear(width, 512), nn.GELU(), nn.LayerNorm(512)
+    ), 512
+
+
+BACKBONES: dict[str, Callable[[tuple[int, ...]], tuple[nn.Module, int]] | None] = {
+    "small-cnn": _small_cnn,
+    "mlp": _mlp,
+    **dict.fromkeys(RESNETS),
+}
+
+
+def check_backbone(backbone: str, weights: str, input_shape: tuple[int, ...]) -> None:
+    """Raise a UsageError unless the backbone exists, fits the samples and its weights can be had.
+
+    torchvision weights by name are fetched here, once, so that no worker downloads anything.
+    """
+    if backbone not in BACKBONES:
+        raise UsageError(f"unknown backbone '{backbone}'; {nearest(backbone, BACKBONES)}")
+    if (len(input_shape) == 1) != (backbone == "mlp"):
+        kind = "feature vectors" if len(input_shape) == 1 else "images"
+        other = "mlp" if len(input_shape) == 1 else "small-cnn or a ResNet"
+        raise UsageError(f"backbone '{backbone}' does not take {kind}; use --set backbone={other}")
+    if backbone in RESNETS and input_shape[0] != 3:
+        raise UsageError(
+            f"backbone '{backbone}' takes images with 3 channels, not {input_shape[0]}; "
+            "use --set backbone=small-cnn"
+        )
+    if weights == "none":
+        return
+    if backbone not in RESNETS:
+        raise UsageError(
+            f"weights = '{weights}': backbone '{backbone}' has none; use --set weights=none"
+        )
+    _load_resnet_state(backbone, weights)
+
+
+def _load_resnet_state(backbone: str, weights: str) -> dict[str, Tensor]:
+    path = Path(weights).expanduser()
+    if path.is_file():
+        try:
+            if path.suffix == ".safetensors":
+                from safetensors.torch import load_file
+
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise UsageError(
+                f"weights = '{weights}': cannot be read as a state dict ({error})"
+            ) from None
+        reference = getattr(torchvision_models, backbone)(weights=None).state_dict()
+        for name, tensor in reference.items():
+            if not name.startswith("fc.") and (
+                name not in state or state[name].shape != tensor.shape
+            ):
+                raise UsageError(f"weights = '{weights}': no tensor '{name}' that fits {backbone}")
+        return {name: state[name] for name in reference if not name.startswith("fc.")}
+    known = torchvision_models.get_model_weights(backbone)
+    if weights not in known.__members__:
+        raise UsageError(
+            f"weights = '{weights}': neither a file nor a torchvision name for {backbone}; "
+            f"{nearest(weights, known.__members__)}"
+        )
+    try:
+        state = known[weights].get_state_dict(progress=False, check_hash=True)
+    except (URLError, OSError) as error:
+        raise UsageError(
+            f"weights = '{weights}': not in the local cache and not to be downloaded ({error}); "
+            "download the file elsewhere and give its path"
+        ) from None
+    return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+
+
+def build_backbone(
+    backbone: str, input_shape: tuple[int, ...], weights: str
+) -> tuple[nn.Module, int]:
+    """The backbone module, (B, *input_shape) -> (B, width), and its width."""
+    builder = BACKBONES[backbone]
+    if builder is not None:
+        return builder(input_shape)
+    module = getattr(torchvision_models, backbone)(weights=None)
+    width = int(module.fc.in_features)
+    if weights != "none":
+        module.load_state_dict(_load_resnet_state(backbone, weights), strict=False)
+    module.fc = nn.Identity()
+    return module, width

@@ -1,0 +1,72 @@
+"""The network of method section 1: backbone -> projector -> cosine with a learned label weight."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bbam_ray.models.backbones import build_backbone
+
+
+class CosineHead(nn.Module):
+    """Cosine between a feature and each label's weight vector.
+
+    The weights W (K, D) start uniform in +-sqrt(1/D). Computed in float32 under autocast, since
+    arccos magnifies rounding near +-1.
+    """
+
+    def __init__(self, feature_dim: int, num_labels: int) -> None:
+        super().__init__()
+        bound = math.sqrt(1 / feature_dim)
+        self.weight = nn.Parameter(torch.empty(num_labels, feature_dim).uniform_(-bound, bound))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) features to (B, K) cosines in [-1, 1]."""
+        with torch.autocast(features.device.type, enabled=False):
+            unit_features = F.normalize(features.float(), dim=1)
+            return F.linear(unit_features, F.normalize(self.weight.float(), dim=1))
+
+
+class Network(nn.Module):
+    """Backbone, projector (width -> hidden -> GELU -> D) and cosine head."""
+
+    def __init__(
+        self, backbone: nn.Module, width: int, hidden_dim: int, feature_dim: int, num_labels: int
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = nn.Sequential(
+            nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, feature_dim)
+        )
+        self.head = CosineHead(feature_dim, num_labels)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, D), not normalised, and cosines (B, K)."""
+        features = self.projector(self.backbone(inputs))
+        return features, self.head(features)
+
+
+def build_network(
+    backbone: str,
+    input_shape: tuple[int, ...],
+    num_labels: int,
+    *,
+    hidden_dim: int,
+    feature_dim: int,
+    weights: str = "none",
+) -> Network:
+    """Build a network for samples of one shape; the weights start from torch's global generator.
+
+    Args:
+        backbone: a name of ``BACKBONES``.
+        input_shape: of one sample: (C, H, W) for images, (F,) for features.
+        num_labels: K.
+        hidden_dim: width of the projector's hidden layer.
+        feature_dim: D.
+        weights: initial weights of the backbone: "none", a torchvision name or a file.
+    """
+    module, width = build_backbone(backbone, input_shape, weights)
+    return Network(module, width, hidden_dim, feature_dim, num_labels)

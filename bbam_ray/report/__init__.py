@@ -1,0 +1,1 @@
+"""Reports, made from a study's files alone."""

@@ -1,0 +1,1 @@
+"""The files of a study: schemas, safe writing, reading and summaries. No torch, no Ray."""

@@ -1,0 +1,104 @@
+"""Explicit Parquet schemas of a study's tables. Missing is null; times are UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+
+from bbam_ray.core.metric_names import METRIC_NAMES
+
+SCHEMA_VERSION = 1
+COMPLETE, PRUNED, FAILED = "COMPLETE", "PRUNED", "FAILED"
+
+_TIME = pa.timestamp("us", tz="UTC")
+_KINDS = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "str": pa.string()}
+
+
+def _schema(*groups: Iterable[tuple[str, pa.DataType]]) -> pa.Schema:
+    fields = [pa.field(name, kind) for group in groups for name, kind in group]
+    return pa.schema(fields, metadata={"schema_version": str(SCHEMA_VERSION)})
+
+
+def _measures(prefix: str) -> list[tuple[str, pa.DataType]]:
+    return [(f"{prefix}_{name}", pa.float64()) for name in METRIC_NAMES]
+
+
+def _parameters(kinds: Mapping[str, str]) -> list[tuple[str, pa.DataType]]:
+    return [(f"param_{name}", _KINDS[kind]) for name, kind in kinds.items()]
+
+
+_TRIAL = [("study", pa.string()), ("trial_id", pa.string()), ("number", pa.int32())]
+_COST = [
+    ("started_at", _TIME),
+    ("duration_s", pa.float64()),
+    ("gpu_hours", pa.float64()),
+    ("cost", pa.float64()),
+]
+
+
+def trials_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
+    """One row per finished trial. Kinds are "float", "int", "bool" or "str" by parameter name.
+
+    ``cost`` is null where no price per GPU-hour is known.
+    """
+    return _schema(
+        [*_TRIAL, ("state", pa.string()), ("seed", pa.int64())],
+        _parameters(parameter_kinds),
+        _measures("val"),
+        [("best_epoch", pa.int32()), ("epochs", pa.int32())],
+        _COST,
+        [("error", pa.string())],
+    )
+
+
+def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
+    """One row per configuration and seed; the only table with figures of the test part."""
+    return _schema(
+        [*_TRIAL, ("rank", pa.int32()), ("seed", pa.int64())],
+        _parameters(parameter_kinds),
+        [("epochs", pa.int32()), ("n_labeled", pa.int64()), ("n_test", pa.int64())],
+        _measures("test"),
+        _COST,
+        [("error", pa.string())],
+    )
+
+
+HISTORY = _schema(
+    [*_TRIAL, ("epoch", pa.int32()), ("phase", pa.string())],
+    [(name, pa.float64()) for name in ("loss", "loss_labeled", "loss_unlabeled")],
+    _measures("val"),
+    [
+        (name, pa.float64())
+        for name in (
+            "lr",
+            "seconds_refresh",
+            "seconds_train",
+            "seconds_evaluate",
+            "images_per_second",
+            "pseudo_precision",
+            "pseudo_recall",
+            "vdfd_mean",
+        )
+    ],
+)
+
+LABELS = _schema(
+    [*_TRIAL, ("epoch", pa.int32()), ("label", pa.string())],
+    [
+        (name, pa.float64())
+        for name in (
+            "prior",
+            "n_positive",
+            "n_negative",
+            "mean_positive",
+            "mean_negative",
+            "variance_positive",
+            "variance_negative",
+            "vdfd",
+            "pseudo_precision",
+            "val_ap",
+            "threshold",
+        )
+    ],
+)

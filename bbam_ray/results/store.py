@@ -1,0 +1,151 @@
+"""Reading and writing a study's folder: every file whole or not at all, readable at any moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from bbam_ray.errors import UsageError
+from bbam_ray.results import schemas
+
+Row = dict[str, Any]
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file, force it to the disk and rename it to ``path``."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_whole(path, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Standard JSON: an infinite or NaN number becomes the text "inf", "-inf" or "nan"."""
+    write_text(
+        path, json.dumps(standard_values(content), indent=2, allow_nan=False, default=str) + "\n"
+    )
+
+
+def standard_values(value: Any) -> Any:
+    """A copy that standard JSON can hold, equal to what reading the JSON file back gives."""
+    if isinstance(value, Mapping):
+        return {str(key): standard_values(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [standard_values(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _clean(row: Row, schema: pa.Schema) -> Row:
+    """A row with exactly the schema's columns; NaN and absent values become null."""
+
+    def value(name: str) -> Any:
+        found = row.get(name)
+        return None if isinstance(found, float) and math.isnan(found) else found
+
+    return {name: value(name) for name in schema.names}
+
+
+class Table:
+    """One Parquet table in memory, keyed, rewritten as a whole when it is flushed.
+
+    Args:
+        path: the file; its rows are taken over if it exists.
+        schema: explicit columns.
+        key: columns that identify a row; a new row with the same key replaces the old one.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, key: tuple[str, ...]) -> None:
+        self.path, self.schema, self._key = path, schema, key
+        self._rows: dict[tuple[Any, ...], Row] = {}
+        self._changed = not path.exists()
+        if path.exists():
+            self.put(read_table(path).to_pylist())
+            self._changed = False
+
+    def put(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._rows[tuple(row[name] for name in self._key)] = _clean(row, self.schema)
+            self._changed = True
+
+    def rows(self) -> list[Row]:
+        """All rows, ordered by key."""
+        return [self._rows[key] for key in sorted(self._rows)]
+
+    def flush(self) -> None:
+        """Write the file if anything changed."""
+        if not self._changed:
+            return
+        table = pa.Table.from_pylist(self.rows(), schema=self.schema)
+        write_whole(self.path, lambda path: pq.write_table(table, path, compression="zstd"))
+        self._changed = False
+
+
+class StudyStore:
+    """The tables of one study.
+
+    Args:
+        folder: ``<results>/<dataset>/<study>``, existing.
+        parameter_kinds: see ``schemas.trials_schema``.
+    """
+
+    def __init__(self, folder: Path, parameter_kinds: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.trials = Table(
+            folder / "trials.parquet", schemas.trials_schema(parameter_kinds), ("number",)
+        )
+        self.history = Table(folder / "history.parquet", schemas.HISTORY, ("number", "epoch"))
+        self.labels = Table(folder / "labels.parquet", schemas.LABELS, ("number", "epoch", "label"))
+        self.confirm = Table(
+            folder / "confirm.parquet", schemas.confirm_schema(parameter_kinds), ("rank", "seed")
+        )
+
+    def flush(self) -> None:
+        """Write what changed; trials last, so that a trial in the table has its history."""
+        for table in (self.labels, self.history, self.trials, self.confirm):
+            table.flush()
+
+    def write_best(self, configuration: Mapping[str, Any], comment: str) -> Path:
+        """Write ``best.yaml`` for ``train --config``."""
+        text = "".join(f"# {line}\n" for line in comment.splitlines())
+        path = self.folder / "best.yaml"
+        write_text(path, text + yaml.safe_dump(dict(configuration), sort_keys=False))
+        return path
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a table of this project.
+
+    Raises:
+        UsageError: not readable as Parquet, or written by a newer version.
+    """
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{path}: cannot be read as Parquet ({error})") from None
+    version = int((table.schema.metadata or {}).get(b"schema_version", b"0"))
+    if version > schemas.SCHEMA_VERSION:
+        raise UsageError(
+            f"{path}: schema version {version} is newer than this program's "
+            f"{schemas.SCHEMA_VERSION}; update bbam-ray"
+        )
+    return table

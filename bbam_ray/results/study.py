@@ -1,0 +1,134 @@
+"""A study's folder and its ``study.json``: what was asked, where it ran, how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bbam_ray.errors import UsageError
+from bbam_ray.results.schemas import SCHEMA_VERSION
+from bbam_ray.results.store import write_json
+
+RUNNING, COMPLETE, FAILED, INTERRUPTED = "RUNNING", "COMPLETE", "FAILED", "INTERRUPTED"
+PACKAGES = ("bbam-ray", "torch", "torchvision", "ray", "optuna", "pyarrow", "numpy", "scikit-learn")
+
+
+def default_name(method: str) -> str:
+    """A study name nobody has used: method and UTC time."""
+    return f"{method}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def check_folder(results: Path, dataset: str, name: str, *, resume: bool) -> Path:
+    """The folder of a study, checked but not created.
+
+    Raises:
+        UsageError: a name that is no file name, an existing study without ``resume``, no study to
+            resume, or a results folder that cannot be written.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise UsageError(
+            f"study name '{name}' is not possible: use letters, digits, '.', '_' and '-' (at most 100)"
+        )
+    folder = results / dataset / name
+    if resume and not (folder / "study.json").is_file():
+        raise UsageError(f"--resume: there is no study in {folder}; check --name and --results")
+    if not resume and folder.exists():
+        raise UsageError(
+            f"study '{name}' exists already in {folder}; choose another --name, or add --resume to go on"
+        )
+    above = folder
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"results folder {results} cannot be written ({above} is not a writable folder); "
+            "choose another --results"
+        )
+    return folder
+
+
+def describe_environment(gpu: str | None) -> dict[str, Any]:
+    """Versions, commit, host and GPU, for reproducing a study."""
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = None
+    return {
+        "packages": {package: installed(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpu_count": os.cpu_count(),
+        "gpu": gpu,
+        "git_commit": commit,
+    }
+
+
+def command_line() -> str:
+    return shlex.join(["python", *sys.argv] if sys.argv[0].endswith(".py") else sys.argv)
+
+
+class StudyRecord:
+    """``study.json``, rewritten as a whole at every change of state."""
+
+    def __init__(self, folder: Path, content: dict[str, Any]) -> None:
+        self.folder, self.content = folder, content
+
+    @classmethod
+    def create(cls, folder: Path, content: dict[str, Any]) -> StudyRecord:
+        """Make the folder (which must not exist) and write the first state."""
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise UsageError(f"cannot create {folder}: {error.strerror}") from None
+        record = cls(folder, {"schema_version": SCHEMA_VERSION, "study": folder.name} | content)
+        record.update(status=RUNNING, started_at=_now(), ended_at=None, command=command_line())
+        return record
+
+    @classmethod
+    def open(cls, folder: Path) -> StudyRecord:
+        path = folder / "study.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: not a readable study ({error})") from None
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if not isinstance(version, int):
+            raise UsageError(f"{path}: not a study of bbam-ray (no schema_version)")
+        if version > SCHEMA_VERSION:
+            raise UsageError(f"{path}: written by a newer version of bbam-ray; update it")
+        return cls(folder, content)
+
+    def update(self, **values: Any) -> None:
+        self.content |= values
+        write_json(self.folder / "study.json", self.content)
+
+    def end(self, status: str) -> None:
+        self.update(status=status, ended_at=_now())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,43 @@
+"""Figures computed from rows of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A measure of one confirmed configuration over seeds.
+
+    Args:
+        deviation: sample standard deviation; None for a single seed.
+    """
+
+    rank: int
+    number: int
+    seeds: int
+    mean: float
+    deviation: float | None
+
+    @property
+    def standard_error(self) -> float | None:
+        return None if self.deviation is None else self.deviation / sqrt(self.seeds)
+
+
+def confirmed_figures(
+    rows: Iterable[Mapping[str, Any]], measure: str = "test_map"
+) -> list[Confirmed]:
+    """Mean and deviation over seeds, a line per configuration, by rank; failed runs are left out."""
+    groups: dict[tuple[int, int], list[float]] = {}
+    for row in rows:
+        value = row[measure]
+        if value is not None and value == value:
+            groups.setdefault((row["rank"], row["number"]), []).append(value)
+    return [
+        Confirmed(rank, number, len(v), fmean(v), stdev(v) if len(v) > 1 else None)
+        for (rank, number), v in sorted(groups.items())
+    ]

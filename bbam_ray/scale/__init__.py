@@ -1,0 +1,1 @@
+"""Scaling: Ray Tune and Optuna. The only folder that imports either."""

@@ -1,0 +1,101 @@
+"""Confirmation: the best configurations, retrained in parallel over seeds the search has not used."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from bbam_ray.engine.confirm import confirmation_config, train_and_test
+from bbam_ray.engine.threads import use_threads
+from bbam_ray.methods import run_config
+from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.scale.plan import StudyPlan
+from bbam_ray.scale.recorder import Event, Listener
+
+
+def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Listener) -> None:
+    """Retrain each chosen configuration over seeds; rows that the store has are not made again."""
+    done = {(row["rank"], row["seed"], row["trial_id"]) for row in store.confirm.rows()}
+    waiting = [
+        (rank, seed, row)
+        for rank, row in enumerate(best, start=1)
+        for seed in confirmation_seeds(plan.settings["seed"], plan.confirm_seeds)
+        if (rank, seed, row["trial_id"]) not in done
+    ]
+    task = ray.remote(num_cpus=plan.cpus, num_gpus=plan.gpus, max_retries=2)(_confirm_one)
+    running: dict[ray.ObjectRef[Any], tuple[int, Row]] = {}
+    place = 0
+    while place < len(waiting) or running:
+        while place < len(waiting) and len(running) < plan.concurrency:
+            rank, seed, trial = waiting[place]
+            row = {name: value for name, value in trial.items() if name.startswith("param_")}
+            row |= {name: trial[name] for name in ("study", "trial_id", "number")}
+            row |= {"rank": rank, "seed": seed}
+            folder = store.folder / "checkpoints" / f"confirm-{trial['trial_id']}-seed{seed}"
+            thresholds = trial_thresholds(store, trial, plan.label_names)
+            listener(Event("confirm_started", place, row))
+            reference = task.remote(plan.settings, trial, seed, thresholds, plan.cpus, str(folder))
+            running[reference] = (place, row)
+            place += 1
+        (finished, *_), _ = ray.wait(list(running), num_returns=1)
+        number, row = running.pop(finished)
+        row |= ray.get(finished)
+        if "gpu_hours" not in row:
+            row["gpu_hours"] = row["duration_s"] / 3600 * plan.gpus
+        store.confirm.put([row])
+        store.flush()
+        listener(Event("confirm_ended", number, row))
+
+
+def confirmation_seeds(seed: int, count: int) -> list[int]:
+    """Seeds of the confirmation: not the search's own, whose split the winner was chosen on."""
+    return [seed + 1 + place for place in range(count)]
+
+
+def _confirm_one(
+    settings: dict[str, Any],
+    trial: Row,
+    seed: int,
+    thresholds: list[float],
+    threads: int,
+    model_folder: str,
+) -> Row:
+    """Runs in a Ray worker; a failure is a row with ``error``."""
+    use_threads(threads)
+    row: Row = {"started_at": datetime.now(UTC)}
+    parameters = parameters_of(trial)
+    try:
+        config = confirmation_config(settings, parameters, seed, stop_epoch(settings, trial))
+        return row | train_and_test(config, thresholds, Path(model_folder))
+    except Exception as error:
+        elapsed = (datetime.now(UTC) - row["started_at"]).total_seconds()
+        return row | {"error": f"{type(error).__name__}: {error}", "duration_s": elapsed}
+
+
+def parameters_of(row: Row) -> dict[str, Any]:
+    """The searched settings in a row of ``trials.parquet``."""
+    return {
+        name.removeprefix("param_"): value
+        for name, value in row.items()
+        if name.startswith("param_") and value is not None
+    }
+
+
+def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
+    """The best epoch of a trial that ended before its schedule did, else None."""
+    epochs = run_config({**settings, **parameters_of(trial)}, "trial").training.epochs
+    best: int | None = trial["best_epoch"] if trial["epochs"] < epochs else None
+    return best
+
+
+def trial_thresholds(store: StudyStore, trial: Row, label_names: tuple[str, ...]) -> list[float]:
+    """Thresholds that a trial tuned on its validation data at its best epoch, in label order."""
+    rows = {
+        row["label"]: row["threshold"]
+        for row in store.labels.rows()
+        if row["number"] == trial["number"] and row["epoch"] == trial["best_epoch"]
+    }
+    return [rows[name] for name in label_names]

@@ -1,0 +1,86 @@
+"""Compare the confirmed figures of two studies, seed by seed, from their stores.
+
+    python -m benchmarks.gap results/digits/bbam results/digits/supervised [--write README.md]
+
+Prints a Markdown table; with ``--write`` it replaces the text between the markers
+``<!-- gap -->`` and ``<!-- /gap -->`` of a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pandas as pd
+
+from bbam_ray.cli.progress import short
+from bbam_ray.results.store import read_table, write_text
+
+MEASURES = ("map", "micro_f1", "macro_f1", "hamming_loss", "one_error")
+
+
+def confirmed(folder: Path) -> pd.DataFrame:
+    """Test figures of a study's best configuration by seed; failed runs are left out."""
+    rows = read_table(folder / "confirm.parquet").to_pandas()
+    best: pd.DataFrame = rows[(rows["rank"] == 1) & rows["test_map"].notna()]
+    if best["number"].nunique() > 1:
+        raise SystemExit(f"{folder}: confirm.parquet holds several first-ranked configurations")
+    ordered: pd.DataFrame = best.set_index("seed").sort_index()
+    return ordered
+
+
+def comparison(first: Path, second: Path) -> str:
+    """Markdown: both studies with mean +- deviation, and the paired difference in mAP."""
+    tables = [confirmed(first), confirmed(second)]
+    seeds = tables[0].index.intersection(tables[1].index)
+    if len(seeds) < 2:
+        raise SystemExit("the two studies share fewer than two confirmed seeds")
+    head = "| study | settings | " + " | ".join(MEASURES) + " |"
+    lines = [head, "|---" * (len(MEASURES) + 2) + "|"]
+    for folder, table in zip((first, second), tables, strict=True):
+        study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        chosen = table.iloc[0].filter(like="param_").dropna()
+        settings = ", ".join(
+            f"{str(name).removeprefix('param_')} {short(value)}" for name, value in chosen.items()
+        )
+        figures = []
+        for measure in MEASURES:
+            values = table.loc[seeds, f"test_{measure}"].tolist()
+            figures.append(f"{fmean(values):.4f} ± {stdev(values):.4f}")
+        lines.append(f"| `{study['method']}` | {settings} | " + " | ".join(figures) + " |")
+    difference = (tables[0].loc[seeds, "test_map"] - tables[1].loc[seeds, "test_map"]).tolist()
+    error = stdev(difference) / sqrt(len(difference))
+    lines += [
+        "",
+        f"Difference in test mAP, paired over {len(seeds)} seeds: {100 * fmean(difference):+.1f} points, "
+        f"standard error {100 * error:.1f}.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    text = comparison(arguments.first, arguments.second)
+    print(text)
+    if arguments.write:
+        page = arguments.write.read_text(encoding="utf-8")
+        marked = re.compile(r"(<!-- gap -->\n).*?(<!-- /gap -->)", re.DOTALL)
+        if not marked.search(page):
+            raise SystemExit(f"{arguments.write}: no markers <!-- gap --> and <!-- /gap -->")
+        write_text(
+            arguments.write, marked.sub(lambda found: found[1] + text + "\n" + found[2], page)
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""``bbam-ray train``: files, figures, going on after a stop, and the test part."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from bbam_ray.cli.main import app
+from bbam_ray.engine import trainer
+from bbam_ray.results.store import read_table
+
+SETTINGS = {
+    "scenes": 120,
+    "test_scenes": 40,
+    "labeled_fraction": 0.4,
+    "warmup_passes": 1,
+    "hidden_dim": 16,
+    "feature_dim": 8,
+}
+
+
+def train(folder: Path, name: str, *arguments: str, epochs: int = 4) -> tuple[int, str]:
+    settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+    common = ["train", "--results", str(folder), "--name", name, "--epochs", str(epochs)]
+    ended = CliRunner().invoke(app, [*common, "--warmup-epochs", "2", *settings, *arguments])
+    return ended.exit_code, ended.output
+
+
+def rows(folder: Path, name: str, table: str) -> list[dict]:
+    return read_table(folder / "digits" / name / f"{table}.parquet").to_pylist()
+
+
+def test_a_run_leaves_model_history_and_figures(tmp_path: Path) -> None:
+    code, output = train(tmp_path, "a", "--test")
+    assert code == 0, output
+    assert "best epoch" in output
+    history = rows(tmp_path, "a", "history")
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    (trial,) = rows(tmp_path, "a", "trials")
+    assert trial["state"] == "COMPLETE"
+    assert trial["val_map"] == max(row["val_map"] for row in history)
+    (test,) = rows(tmp_path, "a", "confirm")
+    assert 0 < test["test_map"] <= 1
+    assert test["n_test"] == 40
+    model = tmp_path / "digits" / "a" / "checkpoints" / "model"
+    assert "network.head.weight" in load_file(model / "model.safetensors")
+    assert json.loads((model / "labels.json").read_text()) == [str(k) for k in range(10)]
+    assert len(json.loads((model / "thresholds.json").read_text())) == 10
+
+
+def test_the_test_part_is_not_read_unless_asked_for(tmp_path: Path) -> None:
+    assert train(tmp_path, "a")[0] == 0
+    assert not rows(tmp_path, "a", "confirm")
+
+
+def test_an_interrupted_run_goes_on_and_equals_an_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(tmp_path, "whole")[0] == 0
+    run_epoch = trainer.Trainer.run_epoch
+
+    def interrupted(self: trainer.Trainer) -> trainer.EpochRecord:
+        if self.epoch == 3:
+            raise KeyboardInterrupt
+        return run_epoch(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "run_epoch", interrupted)
+        assert train(tmp_path, "parts")[0] == 130
+    assert len(rows(tmp_path, "parts", "history")) == 3
+    code, output = train(tmp_path, "parts", "--resume")
+    assert code == 0, output
+    assert "from epoch 3" in output
+    weights = [
+        load_file(tmp_path / "digits" / name / "checkpoints" / "model" / "model.safetensors")
+        for name in ("whole", "parts")
+    ]
+    # Statistics that are not known yet are NaN, hence not torch.equal.
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0, equal_nan=True)
+    losses = [[row["loss"] for row in rows(tmp_path, n, "history")] for n in ("whole", "parts")]
+    assert losses[0] == losses[1]
+
+
+def test_resume_with_other_settings_is_refused(tmp_path: Path) -> None:
+    assert train(tmp_path, "a", epochs=3)[0] == 0
+    code, output = train(tmp_path, "a", "--resume", epochs=5)
+    assert code == 2
+    assert "settings" in output
+
+
+def test_json_prints_one_object(tmp_path: Path) -> None:
+    code, output = train(tmp_path, "a", "--json", "--test")
+    assert code == 0
+    printed = json.loads(output)
+    assert printed["val_map"] > 0 if "val_map" in printed else printed["test_map"] > 0

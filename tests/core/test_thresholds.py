@@ -1,0 +1,70 @@
+"""Tuned decision thresholds against a search over every possible cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+from bbam_ray.core.thresholds import tune_thresholds
+
+
+def best_cut(scores: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
+    """Highest F1 that a cut can give, and the smallest number of samples above such a cut."""
+    results = []
+    for cut in np.unique(scores):
+        predicted = scores >= cut
+        results.append((f1_score(labels, predicted, zero_division=0), -int(predicted.sum())))
+    f1, count = max(results)
+    return f1, -count
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_cut_is_better_and_equal_ones_are_wider(seed: int, tied: bool) -> None:
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((40, 4)) < [0.05, 0.3, 0.6, 1.0]).astype(np.int64)
+    labels[0] = 1
+    scores = (rng.standard_normal((40, 4)) + labels).astype(np.float32)
+    scores = np.round(scores) if tied else scores
+    limits = tune_thresholds(torch.from_numpy(scores), torch.from_numpy(labels)).numpy()
+    assert limits.dtype == np.float32 and limits.shape == (4,)
+    for k in range(4):
+        predicted = scores[:, k] >= limits[k]
+        f1, count = best_cut(scores[:, k], labels[:, k])
+        assert f1_score(labels[:, k], predicted) == pytest.approx(f1)
+        assert predicted.sum() == count
+        assert limits[k] not in scores[:, k] or tied  # half-way between two scores
+
+
+def test_neighbouring_scores_are_still_divided() -> None:
+    """Half-way between two neighbouring float32 numbers is one of the two."""
+    high = np.float32(0.9)
+    for _ in range(4):
+        low = np.nextafter(high, np.float32(0))
+        scores = torch.tensor([[high], [low]])
+        limit = tune_thresholds(scores, torch.tensor([[1], [0]]))
+        assert (scores >= limit)[:, 0].tolist() == [True, False]
+        high = low
+
+
+def test_labels_without_positives_or_samples_get_the_fallback() -> None:
+    scores, labels = torch.rand(6, 2), torch.tensor([[0, 1]] * 6)
+    limits = tune_thresholds(scores, labels, fallback=0.25)
+    assert float(limits[0]) == 0.25 and float(limits[1]) <= float(scores[:, 1].min())
+    assert tune_thresholds(torch.empty(0, 3), torch.empty(0, 3), fallback=0.5).tolist() == [0.5] * 3
+
+
+def test_constant_scores_leave_everything_positive() -> None:
+    limits = tune_thresholds(torch.full((5, 1), 2.0), torch.tensor([[1], [0], [0], [0], [0]]))
+    assert float(limits) < 2.0
+
+
+def test_the_order_of_samples_does_not_matter() -> None:
+    g = torch.Generator().manual_seed(0)
+    scores, labels = torch.rand(30, 3, generator=g), torch.randint(0, 2, (30, 3), generator=g)
+    order = torch.randperm(30, generator=g)
+    assert torch.equal(
+        tune_thresholds(scores, labels), tune_thresholds(scores[order], labels[order])
+    )

@@ -1,0 +1,103 @@
+"""Checkpoints appear whole or not at all, and are read without running code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bbam_ray.engine import checkpoint
+from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
+from bbam_ray.errors import UsageError
+
+STATE = {"epoch": 3, "weights": {"a": torch.arange(5.0)}, "best_map": float("-inf"), "none": None}
+
+
+def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "state.pt"
+    save_checkpoint(path, STATE)
+    loaded = load_checkpoint(path)
+    assert loaded.keys() == STATE.keys()
+    assert loaded["epoch"] == 3 and loaded["best_map"] == float("-inf")
+    assert torch.equal(loaded["weights"]["a"], STATE["weights"]["a"])
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("moment", ["while writing", "before the rename"])
+def test_a_write_that_breaks_off_leaves_the_old_checkpoint(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.pt"
+    save_checkpoint(path, STATE)
+    old = path.read_bytes()
+
+    def torn(content: Any, handle: Any) -> None:
+        handle.write(b"half of a file")
+        raise OSError(28, "No space left on device")
+
+    def refused(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    if moment == "while writing":
+        monkeypatch.setattr(checkpoint.torch, "save", torn)
+    else:
+        monkeypatch.setattr(checkpoint.os, "fsync", refused)
+    with pytest.raises(OSError):
+        save_checkpoint(path, {"epoch": 4})
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
+    assert load_checkpoint(path)["epoch"] == 3
+
+
+def test_the_file_is_forced_to_the_disk_before_it_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, order = tmp_path / "state.pt", []
+    fsync, replace = checkpoint.os.fsync, Path.replace
+
+    def forced(descriptor: int) -> None:
+        order.append("fsync")
+        fsync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        order.append("rename")
+        assert target == path
+        return replace(self, target)
+
+    monkeypatch.setattr(checkpoint.os, "fsync", forced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    save_checkpoint(path, STATE)
+    assert order == ["fsync", "rename"]
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
+    torch.save({"format": 99, "state": {}}, tmp_path / "state.pt")
+    with pytest.raises(UsageError, match=r"state\.pt: checkpoint format 99, expected 1"):
+        load_checkpoint(tmp_path / "state.pt")
+    torch.save({"epoch": 3}, tmp_path / "state.pt")
+    with pytest.raises(UsageError, match="not a readable checkpoint"):
+        load_checkpoint(tmp_path / "state.pt")
+
+
+def test_loading_runs_no_code_from_the_file(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+
+    class Harmful:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (mark,))
+
+    torch.save({"format": 1, "state": Harmful()}, tmp_path / "state.pt")
+    with pytest.raises(UsageError, match="something else than tensors and plain values"):
+        load_checkpoint(tmp_path / "state.pt")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 10, 200, -1])
+def test_a_damaged_checkpoint_is_named_with_the_way_out(kept: int, tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_checkpoint(path, {"weights": torch.arange(50.0)})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UsageError, match=r"state\.pt: not a readable checkpoint .* move it away"):
+        load_checkpoint(path)

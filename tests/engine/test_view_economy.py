@@ -1,0 +1,139 @@
+"""Only the view that is used is computed, and a refresh decodes every sample once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bbam_ray.data.views import Views
+from bbam_ray.engine import evaluation
+from bbam_ray.engine import trainer as trainer_module
+from bbam_ray.engine.trainer import Trainer
+
+Make = Callable[..., Trainer]
+
+
+@pytest.fixture()
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Samples by the view that was computed of them."""
+    seen: Counter[str] = Counter()
+    for name in ("plain", "weak", "strong"):
+        original = getattr(Views, name)
+
+        def view(
+            self: Views, inputs: Tensor, *chance: Any, _n: str = name, _o: Any = original
+        ) -> Any:
+            seen[_n] += len(inputs)
+            return _o(self, inputs, *chance)
+
+        monkeypatch.setattr(Views, name, view)
+    return seen
+
+
+@pytest.fixture()
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Row numbers in the order in which they were read."""
+    rows: list[int] = []
+    fetch = evaluation.fetch
+
+    def watched(inputs: np.ndarray, wanted: np.ndarray, device: torch.device) -> Tensor:
+        rows.extend(wanted.tolist())
+        return fetch(inputs, wanted, device)
+
+    monkeypatch.setattr(evaluation, "fetch", watched)
+    monkeypatch.setattr(trainer_module, "fetch", watched)
+    return rows
+
+
+def test_a_warm_up_epoch_computes_strong_views_of_labelled_samples_only(
+    tiny_trainer: Make, counted: Counter[str], decoded: list[int]
+) -> None:
+    trainer = tiny_trainer(validation_fraction=0, warmup_passes=3)
+    trainer.run_epoch()
+    assert counted == {"strong": 3 * len(trainer.data.labeled)}
+    assert Counter(decoded) == dict.fromkeys(trainer.data.labeled.tolist(), 3)
+
+
+def test_a_main_epoch_computes_one_strong_view_per_place_and_one_plain_one_per_sample(
+    tiny_trainer: Make, counted: Counter[str], decoded: list[int]
+) -> None:
+    trainer = tiny_trainer(
+        validation_fraction=0, warmup_epochs=0, labeled_batch=8, unlabeled_batch=20
+    )
+    trainer.run_epoch()
+    data = trainer.data
+    steps = -(-len(data.unlabeled) // 20)
+    assert counted["weak"] == 0
+    assert counted["plain"] == len(data.labeled) + len(data.unlabeled)
+    assert counted["strong"] == 8 * steps + len(data.unlabeled)
+    times = Counter(decoded)
+    assert all(times[row] == 2 for row in data.unlabeled.tolist())  # refresh and its one step
+    assert sum(times[row] for row in data.labeled.tolist()) == len(data.labeled) + 8 * steps
+
+
+def test_the_refresh_reads_every_sample_once_for_both_models(
+    tiny_trainer: Make, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = tiny_trainer(validation_fraction=0, warmup_epochs=0, evaluation_batch=17)
+    before: list[int] = []
+    refresh = trainer.method.refresh
+
+    def watched(snapshot: Any) -> None:
+        before.extend(decoded)
+        refresh(snapshot)
+
+    monkeypatch.setattr(trainer.method, "refresh", watched)
+    trainer.run_epoch()
+    assert before == [*trainer.data.labeled.tolist(), *trainer.data.unlabeled.tolist()]
+
+
+def test_evaluation_computes_the_plain_view_of_each_validation_sample_once(
+    tiny_trainer: Make, counted: Counter[str], decoded: list[int]
+) -> None:
+    trainer = tiny_trainer(warmup_passes=1)
+    trainer.run_epoch()
+    assert counted == {"strong": len(trainer.data.labeled), "plain": len(trainer.data.validation)}
+    assert decoded[-len(trainer.data.validation) :] == trainer.data.validation.tolist()
+
+
+def test_the_snapshot_holds_raw_features_and_averaged_scores_in_evaluation_mode(
+    tiny_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = tiny_trainer(validation_fraction=0, warmup_epochs=1, evaluation_batch=17)
+    trainer.run_epoch()
+    seen: list[Any] = []
+    refresh = trainer.method.refresh
+
+    def watched(snapshot: Any) -> None:
+        data, plain = trainer.data, trainer.views.plain
+        model, average = trainer.model.eval(), trainer.average.module
+        seen.append(snapshot)
+        with torch.no_grad():
+            inputs = plain(torch.from_numpy(data.inputs[data.unlabeled]))
+            seen.extend([model(inputs)[0], average(inputs)[1], model(inputs)[1]])
+            seen.append(model(plain(torch.from_numpy(data.inputs[data.labeled])))[0])
+        refresh(snapshot)
+
+    monkeypatch.setattr(trainer.method, "refresh", watched)
+    trainer.run_epoch()
+    snapshot, features, averaged, raw, labeled = seen
+    torch.testing.assert_close(snapshot.unlabeled_features, features)
+    torch.testing.assert_close(snapshot.labeled_features, labeled)
+    torch.testing.assert_close(snapshot.unlabeled_cosine, averaged)
+    assert not torch.allclose(averaged, raw)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_scores_do_not_depend_on_the_evaluation_batch(batch: int, tiny_trainer: Make) -> None:
+    trainer = tiny_trainer()
+    rows = np.arange(30)
+    expected = trainer.score(trainer.data.inputs, rows)
+    other = tiny_trainer(evaluation_batch=batch)
+    torch.testing.assert_close(other.score(trainer.data.inputs, rows), expected)
+    assert trainer.score(trainer.data.inputs, rows[:0]).shape == (0, 10)

@@ -1,0 +1,46 @@
+"""Figures over seeds against the standard library."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+import pytest
+
+from bbam_ray.results.summary import confirmed_figures
+
+
+def row(rank: int, number: int, value: float | None, **others: Any) -> dict[str, Any]:
+    return {"rank": rank, "number": number, "test_map": value} | others
+
+
+def test_mean_deviation_and_error_over_seeds_by_rank() -> None:
+    values = {(2, 0): [0.5, 0.7], (1, 6): [0.81, 0.79, 0.83, 0.8]}
+    rows = [row(*key, value) for key, found in values.items() for value in found]
+    figures = confirmed_figures(reversed(rows))
+    assert [(f.rank, f.number, f.seeds) for f in figures] == [(1, 6, 4), (2, 0, 2)]
+    for figure in figures:
+        found = values[figure.rank, figure.number]
+        deviation = statistics.stdev(found)
+        assert figure.mean == pytest.approx(statistics.fmean(found))
+        assert figure.deviation == pytest.approx(deviation)
+        assert figure.standard_error == pytest.approx(deviation / math.sqrt(len(found)))
+
+
+def test_a_single_seed_has_no_deviation() -> None:
+    (figure,) = confirmed_figures([row(1, 3, 0.5)])
+    assert (figure.mean, figure.seeds) == (0.5, 1)
+    assert figure.deviation is None and figure.standard_error is None
+
+
+def test_failed_runs_are_left_out() -> None:
+    rows = [row(1, 3, 0.5), row(1, 3, None), row(1, 3, math.nan), row(2, 4, None)]
+    (figure,) = confirmed_figures(rows)
+    assert (figure.mean, figure.seeds) == (0.5, 1)
+    assert confirmed_figures([]) == []
+
+
+def test_another_measure_can_be_asked_for() -> None:
+    (figure,) = confirmed_figures([row(1, 3, 0.5, test_micro_f1=0.25)], "test_micro_f1")
+    assert figure.mean == 0.25

@@ -1,0 +1,256 @@
+"""The order of configurations is a function of space, seed and lag alone. Ray is imported, not started."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from bbam_ray.errors import UsageError
+from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
+from bbam_ray.scale.search import Outcome, Sequence, StudySearcher, write_study_db
+from bbam_ray.scale.space import Space
+from bbam_ray.scale.space_file import read_space
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return read_space(ROOT / "search_spaces" / "digits.yaml", "digits", "bbam", {})
+
+
+def outcome(number: int, values: dict[str, Any], state: str = COMPLETE) -> Outcome:
+    """How a trial would end: a function of its configuration, as training is."""
+    value = 1 - abs(values["margin"] - 0.3) - abs(values["scale"] - 15) / 30
+    by_epoch = {1: value / 2, 2: value}
+    if state == FAILED:
+        return Outcome(number, values, FAILED, None, {}, "RuntimeError: out of memory")
+    return Outcome(number, values, state, value, by_epoch)
+
+
+def drawn(sequence: Sequence, total: int, state: Callable[[int], str] = lambda n: COMPLETE) -> list:
+    """Draw and end one trial after the other."""
+    for number in range(len(sequence.drawn), total):
+        values = sequence.draw()
+        sequence.outcomes.setdefault(number, outcome(number, values, state(number)))
+    return sequence.drawn
+
+
+def side_by_side(sequence: Sequence, total: int, slots: int, rng: random.Random) -> list:
+    """Draw whenever a slot is free, and let the running trials end in a random order."""
+    running: dict[int, dict[str, Any]] = {}
+    while len(sequence.drawn) < total or running:
+        while len(sequence.drawn) < total and len(running) < slots and sequence.ready():
+            number = len(sequence.drawn)
+            running[number] = sequence.draw()
+        assert running, "no trial runs and none can be drawn"
+        number = rng.choice(sorted(running))
+        sequence.outcomes[number] = outcome(number, running.pop(number))
+    return sequence.drawn
+
+
+def test_trial_0_is_the_published_configuration(space: Space) -> None:
+    for seed in (0, 1):
+        assert Sequence(space, seed, 1).draw() == space.published
+
+
+def test_the_same_seed_draws_the_same_and_another_seed_others(space: Space) -> None:
+    first, second, other = (drawn(Sequence(space, seed, 1), 14) for seed in (5, 5, 6))
+    assert first == second
+    assert all(a != b for a, b in zip(first[1:], other[1:], strict=True))
+
+
+def test_every_draw_lies_in_the_space_and_differs_from_the_others(space: Space) -> None:
+    configurations = drawn(Sequence(space, 0, 1), 16)
+    for values in configurations:
+        assert all(space.parameters[name].holds(value) for name, value in values.items())
+        assert ("clamp" in values) == values["balance"]
+    assert len({repr(values) for values in configurations}) == 16
+
+
+def test_the_search_learns_from_outcomes(space: Space) -> None:
+    """The same seed with the opposite outcomes leaves the random start on another way."""
+    good, bad = Sequence(space, 0, 1), Sequence(space, 0, 1)
+    drawn(good, 20)
+    for number in range(20):
+        values = bad.draw()
+        ended = outcome(number, values)
+        bad.outcomes[number] = Outcome(number, values, COMPLETE, -ended.value, {})
+    assert good.drawn[:5] == bad.drawn[:5]
+    assert good.drawn[12:] != bad.drawn[12:]
+
+
+@pytest.mark.parametrize("lag", [2, 4, 6])
+def test_configurations_do_not_depend_on_which_trial_ends_first(lag: int, space: Space) -> None:
+    orders = [
+        side_by_side(Sequence(space, 0, lag), 16, slots=2, rng=random.Random(seed))
+        for seed in range(4)
+    ]
+    assert all(order == orders[0] for order in orders)
+    assert drawn(Sequence(space, 0, lag), 16) == orders[0]
+
+
+def test_the_lag_decides_what_a_draw_has_seen(space: Space) -> None:
+    assert drawn(Sequence(space, 0, 1), 20) != drawn(Sequence(space, 0, 6), 20)
+
+
+def test_a_draw_waits_for_the_outcomes_it_uses_and_for_no_others(space: Space) -> None:
+    sequence = Sequence(space, 0, 3)
+    configurations = []
+    for _ in range(3):
+        assert sequence.ready()
+        configurations.append(sequence.draw())
+    assert not sequence.ready()  # trial 3 uses the outcome of trial 0
+    sequence.outcomes[1] = outcome(1, configurations[1])
+    assert not sequence.ready()
+    sequence.outcomes[0] = outcome(0, configurations[0])
+    assert sequence.ready()
+    sequence.draw()
+    assert sequence.ready()  # trial 4 uses those of trials 0 and 1
+    sequence.draw()
+    assert not sequence.ready()
+
+
+@pytest.mark.parametrize("stop", [1, 4, 11, 14])
+@pytest.mark.parametrize("lag", [1, 4])
+def test_a_study_that_goes_on_draws_what_it_would_have_drawn(
+    stop: int, lag: int, space: Space
+) -> None:
+    whole = drawn(Sequence(space, 3, lag), 16)
+    kept = [outcome(number, values) for number, values in enumerate(whole[:stop])]
+    assert drawn(Sequence(space, 3, lag, reversed(kept)), 16) == whole
+
+
+def test_a_trial_that_was_lost_in_between_is_drawn_again_as_it_was(space: Space) -> None:
+    whole = drawn(Sequence(space, 3, 4), 12)
+    kept = [outcome(n, values) for n, values in enumerate(whole[:9]) if n not in (5, 7)]
+    assert drawn(Sequence(space, 3, 4, kept), 12) == whole
+
+
+def test_a_stored_configuration_stands_even_where_it_would_be_drawn_otherwise(
+    space: Space,
+) -> None:
+    """As after an update of Optuna: what was run is what counts."""
+    other = drawn(Sequence(space, 99, 1), 3)
+    kept = [outcome(number, other[number]) for number in (0, 1, 2)]
+    assert drawn(Sequence(space, 3, 1, kept), 5)[:3] == other
+    assert drawn(Sequence(space, 3, 1), 3)[1:] != other[1:]
+
+
+@pytest.mark.parametrize("state", [PRUNED, FAILED])
+def test_a_trial_that_did_not_complete_does_not_stop_the_search(state: str, space: Space) -> None:
+    states = {0: state, 2: state, 3: state}
+    configurations = drawn(Sequence(space, 0, 1), 6, lambda n: states.get(n, COMPLETE))
+    assert len(configurations) == 6
+
+
+def test_a_failed_trial_without_any_epoch_can_be_the_first(space: Space) -> None:
+    sequence = Sequence(space, 0, 1)
+    sequence.outcomes[0] = Outcome(0, sequence.draw(), FAILED, None, {}, "killed")
+    assert sequence.ready()
+    sequence.draw()
+
+
+def test_stored_configurations_outside_a_changed_space_are_refused(space: Space) -> None:
+    stored = Outcome(0, {**space.published, "margin": 1.9}, COMPLETE, 0.5)
+    with pytest.raises(UsageError, match="search space no longer holds"):
+        Sequence(space, 0, 1, [stored]).draw()
+
+
+# ------------------------------------------------------------------ what Ray Tune asks
+
+
+def test_the_searcher_fills_the_slots_and_ends_with_the_last_trial(space: Space) -> None:
+    sequence = Sequence(space, 0, 4)
+    searcher = StudySearcher(sequence, total=3, concurrency=2)
+    first = searcher.suggest("a")
+    assert first == {"number": 0, "parameters": space.published}
+    second = searcher.suggest("b")
+    assert second["number"] == 1
+    assert searcher.suggest("c") is None  # both slots are taken
+    sequence.outcomes[1] = outcome(1, second["parameters"])
+    assert searcher.suggest("c")["number"] == 2
+    sequence.outcomes[0] = outcome(0, first["parameters"])
+    assert searcher.suggest("d") == StudySearcher.FINISHED
+
+
+def test_the_searcher_skips_what_is_done(space: Space) -> None:
+    whole = drawn(Sequence(space, 0, 1), 5)
+    kept = [outcome(number, whole[number]) for number in (0, 1, 3)]
+    searcher = StudySearcher(Sequence(space, 0, 4, kept), total=5, concurrency=2)
+    assert [searcher.suggest(name)["number"] for name in "ab"] == [2, 4]
+
+
+# ------------------------------------------------------------------ study.db
+
+
+def test_optuna_opens_what_was_written(space: Space, tmp_path: Path) -> None:
+    configurations = drawn(Sequence(space, 0, 1), 4)
+    states = [COMPLETE, FAILED, PRUNED, COMPLETE]
+    outcomes = [outcome(n, configurations[n], states[n]) for n in (3, 1, 0, 2)]
+    write_study_db(tmp_path / "study.db", "mine", space, outcomes)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
+    study = optuna.load_study(study_name="mine", storage=storage)
+    assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+    assert [trial.state.name for trial in study.trials] == [
+        "COMPLETE",
+        "FAIL",
+        "PRUNED",
+        "COMPLETE",
+    ]
+    assert [trial.params for trial in study.trials] == configurations
+    ended = {item.number: item for item in outcomes}
+    for trial in study.trials:
+        assert trial.intermediate_values == ended[trial.number].by_epoch
+    assert study.trials[0].value == ended[0].value
+    assert study.trials[3].value == ended[3].value
+    assert study.best_trial.number in (0, 3)
+    storage.engine.dispose()
+
+
+def test_the_database_is_replaced_as_a_whole(space: Space, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    configurations = drawn(Sequence(space, 0, 1), 3)
+    for count in (1, 3, 2):
+        outcomes = [outcome(n, configurations[n]) for n in range(count)]
+        write_study_db(path, "mine", space, outcomes)
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        study = optuna.load_study(study_name="mine", storage=storage)
+        assert len(study.trials) == count
+        storage.engine.dispose()
+        assert [file.name for file in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_a_write_that_breaks_off_leaves_the_old_database(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "study.db"
+    write_study_db(path, "mine", space, [outcome(0, space.published)])
+    old = path.read_bytes()
+
+    def refused(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.study.Study, "add_trial", refused)
+        with pytest.raises(OSError):
+            write_study_db(path, "mine", space, [outcome(0, space.published)])
+    assert path.read_bytes() == old
+    write_study_db(path, "mine", space, [])  # what was left behind is in nobody's way
+    assert path.read_bytes() != old
+
+
+def test_a_minimised_measure_is_written_as_such(space: Space, tmp_path: Path) -> None:
+    low = space.model_copy(update={"mode": "min", "metric": "val_hamming_loss"})
+    write_study_db(tmp_path / "study.db", "mine", low, [outcome(0, low.published)])
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
+    study = optuna.load_study(study_name="mine", storage=storage)
+    assert study.direction == optuna.study.StudyDirection.MINIMIZE
+    assert study.user_attrs["metric"] == "val_hamming_loss"
+    storage.engine.dispose()
+    assert drawn(Sequence(low, 0, 1), 3)[0] == space.published
