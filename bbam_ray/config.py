@@ -105,6 +105,9 @@ class TrainingConfig(Options):
     )
     cutout: float = Field(0.5, ge=0, lt=1, description="side of the erased square / image side")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = GPU if there is one")
+    synchronized_batch_norm: bool = Field(
+        True, description="batch norm over the samples of all workers; one worker has no other"
+    )
     amp: bool = Field(True, description="bfloat16 autocast on a GPU (float16 where it has none)")
 
     @model_validator(mode="after")

@@ -6,11 +6,38 @@ rank's shard* of the rows and combines sums. Reductions run over the default pro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+_GRADIENT_MESSAGE = 32 << 20  # bytes of gradients that travel in one message
+
+
+def join(address: str, rank: int, world_size: int, *, backend: str, timeout_s: float) -> None:
+    """Become a member of the default process group; every rank calls it.
+
+    Args:
+        address: where rank 0 listens, "host:port".
+        rank, world_size: of this process.
+        backend: "nccl" for one GPU per rank, else "gloo".
+        timeout_s: a collective that waits longer for another rank raises instead of hanging.
+    """
+    dist.init_process_group(
+        backend,
+        init_method=f"tcp://{address}",
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=timeout_s),
+    )
+
+
+def leave() -> None:
+    """End the membership in the default process group, if there is one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def is_active() -> bool:
@@ -43,15 +70,6 @@ def all_reduce_sum(*tensors: Tensor) -> list[Tensor]:
     return [part.reshape(t.shape) for part, t in zip(parts, tensors, strict=True)]
 
 
-def all_reduce_max(value: int, device: torch.device) -> int:
-    """Largest of one non-negative integer per rank."""
-    if not is_active():
-        return value
-    tensor = torch.tensor([value], dtype=torch.int64, device=device)
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-    return int(tensor.item())
-
-
 def row_counts(count: int, device: torch.device) -> list[int]:
     """Number of rows that each rank holds, in rank order."""
     if not is_active():
@@ -68,10 +86,79 @@ def global_index(count: int, device: torch.device) -> Tensor:
     return torch.arange(start, start + count, dtype=torch.int64, device=device)
 
 
-def any_rank(flags: Sequence[bool], device: torch.device) -> list[bool]:
-    """For each flag, whether it is set on at least one rank (all ranks learn the same answer)."""
+def gather_rows(*tensors: Tensor) -> list[Tensor]:
+    """Each (N, ...) tensor's rows of all ranks in rank order, on every rank.
+
+    Shards may be uneven or empty. Only for what is small: validation or test scores, never those of
+    the unlabelled samples.
+    """
     if not is_active():
-        return list(flags)
-    tensor = torch.tensor([float(f) for f in flags], device=device)
-    dist.all_reduce(tensor)
-    return [value > 0 for value in tensor.tolist()]
+        return list(tensors)
+    return [_gather(tensor.contiguous()) for tensor in tensors]
+
+
+def _gather(tensor: Tensor) -> Tensor:
+    counts = row_counts(tensor.shape[0], tensor.device)
+    longest = max(counts)
+    padded = tensor.new_zeros((longest, *tensor.shape[1:]))
+    padded[: tensor.shape[0]] = tensor
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def from_rank_zero(value: float, device: torch.device) -> float:
+    """Rank 0's value, so that every rank decides alike."""
+    if not is_active():
+        return value
+    tensor = torch.tensor([value], dtype=torch.float64, device=device)
+    dist.broadcast(tensor, src=0)
+    return float(tensor.item())
+
+
+def copy_from_rank_zero(module: nn.Module) -> None:
+    """Give every rank the parameters and buffers of rank 0's module."""
+    if is_active():
+        with torch.no_grad():
+            for tensor in module.state_dict().values():
+                dist.broadcast(tensor, src=0)
+
+
+@torch.no_grad()
+def sum_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
+    """Sum gradients over all ranks in place, in few messages; the loss travels with the first.
+
+    Each rank's loss is its share of the global loss, so the sum is the gradient of the global loss.
+
+    Args:
+        parameters: those of the same model on every rank; one without gradient counts as zero.
+        loss: scalar.
+
+    Returns:
+        The sum of the losses (the loss itself in one process).
+    """
+    if not is_active():
+        return loss
+    trained = [p for p in parameters if p.requires_grad]
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    total = loss.detach().reshape(1).to(trained[0].dtype)
+    for bucket in _buckets([total, *(p.grad for p in trained if p.grad is not None)]):
+        for tensor, summed in zip(bucket, all_reduce_sum(*bucket), strict=True):
+            tensor.copy_(summed)
+    return total.squeeze(0)
+
+
+def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Consecutive tensors of one dtype, a message's worth at a time."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and (size >= _GRADIENT_MESSAGE or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.numel() * tensor.element_size()
+    if bucket:
+        yield bucket

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bbam_ray import distributed
 from bbam_ray.core.metric_names import METRIC_NAMES
 from bbam_ray.core.rows import row_blocks
 
@@ -90,7 +91,8 @@ def multilabel_metrics(
     / K. Without samples, or without any positive, ``map`` is NaN.
 
     Args:
-        scores: (N, K), probabilities or logits.
+        scores: (N, K), probabilities or logits; this rank's samples, while the measures are those of
+            the samples of all ranks.
         labels: (N, K) 0/1.
         thresholds: one number or (K,), on the scale of the scores; a score at its threshold is
             positive.
@@ -99,6 +101,12 @@ def multilabel_metrics(
         raise ValueError(
             f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)} must both be (N, K)"
         )
+    scores, labels = distributed.gather_rows(scores, labels)
+    return measures(scores, labels, thresholds)
+
+
+def measures(scores: Tensor, labels: Tensor, thresholds: float | Tensor) -> dict[str, float]:
+    """``multilabel_metrics`` of exactly these samples, whatever other ranks have."""
     if scores.shape[0] == 0 or scores.shape[1] == 0:
         return dict.fromkeys(METRIC_NAMES, float("nan"))
     precision = average_precision(scores, labels)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bbam_ray.core.metrics import average_precision, multilabel_metrics
+from bbam_ray import distributed
+from bbam_ray.core.metrics import average_precision, measures
 from bbam_ray.core.thresholds import tune_thresholds
 from bbam_ray.data.views import Views
 from bbam_ray.engine.optimisation import Precision
@@ -54,10 +55,15 @@ def cosines(
 def validation_figures(
     logits: Tensor, labels: Tensor
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Measures of validation scores, and per label AP and the threshold tuned on these scores."""
+    """Measures of validation scores, and per label AP and the threshold tuned on these scores.
+
+    Args:
+        logits, labels: (N, K), this rank's part of the validation samples.
+    """
+    logits, labels = distributed.gather_rows(logits, labels)
     thresholds = tune_thresholds(logits, labels).to(logits.device)
     by_label = {
         "val_ap": average_precision(logits, labels).tolist(),
         "threshold": thresholds.tolist(),
     }
-    return multilabel_metrics(logits, labels, thresholds=thresholds), by_label
+    return measures(logits, labels, thresholds), by_label

@@ -52,17 +52,17 @@ def apply_step(
     """Backward and one optimizer step; raises before the weights move if anything is not finite.
 
     Args:
-        loss: of this step.
+        loss: of this step; this rank's share where there are several.
         where: names the step in the message.
     """
     optimizer.zero_grad(set_to_none=True)
     precision.scaler.scale(loss).backward()
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    loss = distributed.sum_gradients(model.parameters(), loss)
     finite = torch.isfinite(loss.detach())
     if not precision.scaler.is_enabled():  # a float16 overflow is the scaler's own business
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
         finite = finite & torch.isfinite(torch.nn.utils.get_total_norm(gradients))
-    (broken,) = distributed.any_rank([not bool(finite)], loss.device)
-    if broken:
+    if not bool(finite):  # the same on every rank, since it is a matter of the sums
         raise NonFiniteError(
             f"loss {loss.item():g} or its gradient is not finite at {where}; "
             "lower learning_rate or scale"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Samples, ViewSettings
 from bbam_ray.data.splits import Split, make_split
@@ -54,11 +55,18 @@ class PseudoLabelAudit:
     def __init__(self, truth: np.ndarray) -> None:
         self._truth = torch.from_numpy(np.ascontiguousarray(truth)).bool()
 
-    def __call__(self, labels: Tensor, confident: Tensor) -> dict[str, Any]:
-        """Precision over all entries and per label (K,), and recall, of confident pseudo-positives."""
+    def __call__(self, labels: Tensor, confident: Tensor, rows: np.ndarray) -> dict[str, Any]:
+        """Precision over all entries and per label (K,), and recall, of confident pseudo-positives.
+
+        Args:
+            labels, confident: (N, K) of this rank's unlabelled samples.
+            rows: (N,) their positions among all unlabelled samples.
+        """
         claimed = (confident & (labels == 1)).cpu()
-        right = (claimed & self._truth).sum(0).double()
-        made, wanted = claimed.sum(0).double(), self._truth.sum(0).double()
+        truth = self._truth[torch.from_numpy(rows)]
+        counts = torch.stack([(claimed & truth).sum(0), claimed.sum(0), truth.sum(0)]).double()
+        (counts,) = distributed.all_reduce_sum(counts.to(labels.device))
+        right, made, wanted = counts.cpu()
         return {
             "precision": float(right.sum() / made.sum()) if made.sum() else None,
             "recall": float(right.sum() / wanted.sum()) if wanted.sum() else None,

@@ -10,25 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.core.ema import ExponentialAverage
-from bbam_ray.data.batches import ViewChance, cycled_batches, epoch_batches, stream
-from bbam_ray.data.views import CHANCE_WIDTH, Views
-from bbam_ray.engine.evaluation import (
-    channels_last,
-    cosines,
-    fetch,
-    plain_batches,
-    validation_figures,
-)
+from bbam_ray.data.shares import even_part, owned_rows
+from bbam_ray.data.views import Views
+from bbam_ray.engine.evaluation import cosines, plain_batches, validation_figures
+from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
 from bbam_ray.engine.optimisation import Precision, apply_step, one_cycle
 from bbam_ray.engine.task import PseudoLabelAudit, TrainingData
 from bbam_ray.methods import METHODS
-from bbam_ray.methods.method import Minibatch, Setting, Snapshot
+from bbam_ray.methods.method import Setting, Snapshot
 from bbam_ray.models import build_network
+from bbam_ray.models.batch_norm import synchronized
 
-# Purposes of the random streams of an epoch (see data/batches.py).
-_LABELED_ORDER, _UNLABELED_ORDER, _LABELED_VIEWS, _UNLABELED_VIEWS, _GLOBAL = range(1, 6)
+SampleState = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,10 @@ class EpochRecord:
 
 
 class Trainer:
-    """Trains one configuration, epoch by epoch.
+    """Trains one configuration, epoch by epoch; with other ranks where there is a process group.
+
+    Batches, views and results do not depend on the number of ranks: each handles its share of every
+    batch, and gradients, statistics and figures are those of the union.
 
     Args:
         config: the complete configuration.
@@ -71,14 +70,20 @@ class Trainer:
                 weights=common.weights,
             )
         self.model.to(self.device).to(memory_format=torch.channels_last)
+        distributed.copy_from_rank_zero(self.model)
+        if common.synchronized_batch_norm:
+            synchronized(self.model, self.device)
+        self._labeled_rows = owned_rows(
+            len(data.labeled), distributed.rank(), distributed.world_size()
+        )
+        self._unlabeled_rows = np.empty(0, dtype=np.int64)  # changes with every main epoch
         self.average = ExponentialAverage(self.model, common.ema_decay)
         self.method = METHODS[common.method](
             config.method,
             Setting(
                 num_labels=len(data.label_names),
-                labels=self.labels,
+                labels=self.labels[torch.from_numpy(self._labeled_rows).to(self.device)],
                 positive_frequency=self.labels.double().mean(0),
-                num_unlabeled=len(data.unlabeled),
                 labeled_batch=min(common.labeled_batch, len(data.labeled)),
                 unlabeled_batch=min(common.unlabeled_batch, len(data.unlabeled)),
             ),
@@ -114,19 +119,20 @@ class Trainer:
         """Train one epoch, evaluate it, and return its record."""
         if self.finished:
             raise RuntimeError(f"training has ended after epoch {self.epoch}")
+        common = self.config.training
         if self.epoch == self._warmup_epochs:
             self._start_phase()
         main_phase = self.epoch >= self._warmup_epochs
-        seed = self.config.training.seed
-        torch.manual_seed(int(stream(seed, self.epoch, _GLOBAL).integers(2**62)))
         self.epoch += 1
+        seed_epoch(common.seed, self.epoch - 1)
         started = time.perf_counter()
+        steps = self._steps(self.epoch, main_phase=main_phase)
         if main_phase:
+            self._unlabeled_rows = steps.unlabeled_rows
             self.method.refresh(self._snapshot())
         refreshed = time.perf_counter()
-        losses = self._semi_supervised_epoch() if main_phase else self._labeled_epoch()
+        losses = self._train(steps, main_phase=main_phase)
         trained = time.perf_counter()
-        samples = losses.pop("samples")
         scalars: dict[str, Any] = {
             "epoch": self.epoch,
             "phase": "main" if main_phase else "warmup",
@@ -137,15 +143,18 @@ class Trainer:
         if vdfd := by_label.get("vdfd"):
             scalars["vdfd_mean"] = float(np.nanmean(vdfd)) if np.isfinite(vdfd).any() else None
         if main_phase and self._audit and (pseudo := self.method.pseudo_labels()):
-            judged = self._audit(*(tensor.clone() for tensor in pseudo))
+            labels, confident = (tensor.clone() for tensor in pseudo)
+            judged = self._audit(labels, confident, self._unlabeled_rows)
             scalars["pseudo_precision"] = judged["precision"]
             scalars["pseudo_recall"] = judged["recall"]
             by_label["pseudo_precision"] = judged["precision_by_label"].tolist()
-        if len(self.data.validation):
-            logits = self.score(self.data.inputs, self.data.validation)
+        if count := len(self.data.validation):
+            part = even_part(count, distributed.rank(), distributed.world_size())
             figures, figures_by_label = validation_figures(
-                logits, self.data.validation_labels.to(self.device)
+                self.score(self.data.inputs, self.data.validation[part]),
+                self.data.validation_labels[part].to(self.device),
             )
+            figures["map"] = distributed.from_rank_zero(figures["map"], self.device)
             scalars |= {f"val_{name}": value for name, value in figures.items()}
             by_label |= figures_by_label
             if figures["map"] > self.best_map:
@@ -156,112 +165,81 @@ class Trainer:
             "seconds_refresh": refreshed - started,
             "seconds_train": trained - refreshed,
             "seconds_evaluate": time.perf_counter() - trained,
-            "images_per_second": samples / (trained - refreshed),
+            "images_per_second": steps.samples / (trained - refreshed),
         }
         return EpochRecord(scalars, by_label)
 
     # ------------------------------------------------------------------ epochs
 
-    def _labeled_epoch(self) -> dict[str, Any]:
-        common, epoch = self.config.training, self.epoch
-        order = stream(common.seed, epoch, _LABELED_ORDER)
-        count = len(self.data.labeled)
-        batches = epoch_batches(count, common.labeled_batch, common.warmup_passes, order)
-        chance = ViewChance(common.seed, epoch, _LABELED_VIEWS, CHANCE_WIDTH)
-        before, total = (epoch - 1) * len(batches), self._warmup_epochs * len(batches)
-        losses = torch.zeros(2, device=self.device)
-        for step, rows in enumerate(batches):
-            self._set_rate(common.warmup_learning_rate, before + step, total)
-            labeled = self._minibatch(self.data.labeled, rows, chance)
-            self.model.train()
-            with self.precision.autocast():
-                loss = self.method.labeled_loss(self.model, labeled, self.labels[labeled.rows])
-            self._apply(loss.total, step)
-            losses[0] += loss.labeled.detach()
-        return self._loss_record(losses / len(batches), main_phase=False) | {
-            "samples": sum(map(len, batches))
-        }
+    def _steps(self, epoch: int, *, main_phase: bool) -> EpochSteps:
+        common = self.config.training
+        return EpochSteps(common, self.data, self.views, self.labels, epoch, main_phase=main_phase)
 
-    def _semi_supervised_epoch(self) -> dict[str, Any]:
-        common, epoch = self.config.training, self.epoch
-        unlabeled_batches = epoch_batches(
-            len(self.data.unlabeled),
-            common.unlabeled_batch,
-            1,
-            stream(common.seed, epoch, _UNLABELED_ORDER),
-        )
-        steps = len(unlabeled_batches)
-        order = stream(common.seed, epoch, _LABELED_ORDER)
-        labeled_batches = cycled_batches(len(self.data.labeled), common.labeled_batch, steps, order)
-        labeled_chance = ViewChance(common.seed, epoch, _LABELED_VIEWS, CHANCE_WIDTH)
-        unlabeled_chance = ViewChance(common.seed, epoch, _UNLABELED_VIEWS, CHANCE_WIDTH)
-        before = (epoch - 1 - self._warmup_epochs) * steps
-        total = (common.epochs - self._warmup_epochs) * steps
+    def _train(self, steps: EpochSteps, *, main_phase: bool) -> dict[str, Any]:
+        """Take every step of an epoch; returns its mean losses, over all ranks."""
+        common = self.config.training
+        if main_phase:
+            peak = common.learning_rate
+            first, epochs = self._warmup_epochs, common.epochs - self._warmup_epochs
+        else:
+            peak, first, epochs = common.warmup_learning_rate, 0, self._warmup_epochs
+        before, total = (self.epoch - 1 - first) * len(steps), epochs * len(steps)
         losses = torch.zeros(2, device=self.device)
-        for step, rows in enumerate(unlabeled_batches):
-            self._set_rate(common.learning_rate, before + step, total)
-            labeled = self._minibatch(self.data.labeled, labeled_batches[step], labeled_chance)
-            unlabeled = self._minibatch(self.data.unlabeled, rows, unlabeled_chance)
+        for place, step in enumerate(steps):
+            self._set_rate(peak, before + place, total)
             self.model.train()
             with self.precision.autocast():
-                loss = self.method.semi_supervised_loss(
-                    self.model, labeled, self.labels[labeled.rows], unlabeled
-                )
-            self._apply(loss.total, step)
+                if step.unlabeled is None:
+                    loss = self.method.labeled_loss(self.model, step.labeled, step.labels)
+                else:
+                    loss = self.method.semi_supervised_loss(
+                        self.model, step.labeled, step.labels, step.unlabeled
+                    )
+            where = f"epoch {self.epoch}, step {place + 1}"
+            apply_step(loss.total, self.model, self.optimizer, self.precision, where)
+            self.average.update()
             losses[0] += loss.labeled.detach()
             if loss.unlabeled is not None:
                 losses[1] += loss.unlabeled.detach()
-        samples = sum(map(len, unlabeled_batches)) + sum(map(len, labeled_batches))
-        return self._loss_record(losses / steps, main_phase=True) | {"samples": samples}
-
-    def _minibatch(self, pool: np.ndarray, rows: np.ndarray, chance: ViewChance) -> Minibatch:
-        """Samples at some places of a pool; their views are computed when the method asks."""
-        numbers = chance.draw(len(rows))
-
-        def view(kind: str) -> Tensor:
-            inputs = fetch(self.data.inputs, pool[rows], self.device)
-            make = {"weak": self.views.weak, "strong": self.views.strong}[kind]
-            return channels_last(make(inputs, numbers.to(self.device)))
-
-        return Minibatch(torch.from_numpy(rows).to(self.device), len(rows), view)
-
-    def _set_rate(self, peak: float, step: int, total: int) -> None:
-        rate = peak * one_cycle(step, total, self.config.training.pct_start)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
-    def _apply(self, loss: Tensor, step: int) -> None:
-        where = f"epoch {self.epoch}, step {step + 1}"
-        apply_step(loss, self.model, self.optimizer, self.precision, where)
-        self.average.update()
-
-    @staticmethod
-    def _loss_record(losses: Tensor, *, main_phase: bool) -> dict[str, Any]:
-        labeled, unlabeled = losses.tolist()
+        (sums,) = distributed.all_reduce_sum(losses / len(steps))
+        labeled, unlabeled = sums.tolist()
         return {
             "loss": labeled + unlabeled,
             "loss_labeled": labeled,
             "loss_unlabeled": unlabeled if main_phase else None,
         }
 
+    def _set_rate(self, peak: float, step: int, total: int) -> None:
+        rate = peak * one_cycle(step, total, self.config.training.pct_start)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
     # -------------------------------------------------------------- evaluation
 
     @torch.no_grad()
     def _snapshot(self) -> Snapshot:
-        """One decode and one view of every sample for both models (method, section 4)."""
+        """One decode and one view of this rank's samples for both models (method, section 4)."""
         common, data = self.config.training, self.data
         self.model.eval()
         features: list[list[Tensor]] = [[], []]
         averaged: list[Tensor] = []
+        pools = data.labeled[self._labeled_rows], data.unlabeled[self._unlabeled_rows]
         with self.precision.autocast():
-            for pool, rows in enumerate((data.labeled, data.unlabeled)):
+            for pool, rows in enumerate(pools):
                 for block in plain_batches(
                     data.inputs, rows, common.evaluation_batch, self.views, self.device
                 ):
                     features[pool].append(self.model(block)[0].float())
                     if pool == 1:
                         averaged.append(self.average.module(block)[1].float())
-        return Snapshot(torch.cat(features[0]), torch.cat(features[1]), torch.cat(averaged))
+        width, num_labels = common.feature_dim, len(data.label_names)
+        return Snapshot(
+            _rows(features[0], width, self.device),
+            _rows(features[1], width, self.device),
+            _rows(averaged, num_labels, self.device),
+            torch.from_numpy(self._labeled_rows).to(self.device),
+            torch.from_numpy(self._unlabeled_rows + len(data.labeled)).to(self.device),
+        )
 
     def score(self, inputs: np.ndarray, rows: np.ndarray) -> Tensor:
         """Logits (N, K) of the averaged model for some rows of an array of inputs."""
@@ -274,7 +252,10 @@ class Trainer:
     # ------------------------------------------------------------------- state
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes, at the end of an epoch. Orders and views follow from the epoch."""
+        """Everything that changes and is the same on all ranks, at the end of an epoch.
+
+        Sample order, views and the generators of all ranks follow from (seed, epoch, rank).
+        """
         return {
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
@@ -296,3 +277,29 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
         self.method.load_state_dict(state["method"])
+
+    def sample_state(self) -> dict[str, SampleState]:
+        """What the method knows of this rank's samples, and which these are (positions in the pool)."""
+        labeled, unlabeled = self.method.sample_state()
+        return {
+            "labeled": {"index": torch.from_numpy(self._labeled_rows)} | labeled,
+            "unlabeled": {"index": torch.from_numpy(self._unlabeled_rows)} | unlabeled,
+        }
+
+    def load_sample_state(self, shards: list[dict[str, SampleState]]) -> None:
+        """Take this rank's samples out of the shards of all ranks, whose number may have been another."""
+        count = sum(len(shard["unlabeled"]["index"]) for shard in shards)
+        if count:  # an epoch of the main phase has been trained: its division of the samples
+            self._unlabeled_rows = self._steps(self.epoch, main_phase=True).unlabeled_rows
+        parts = []
+        for pool, rows in (("labeled", self._labeled_rows), ("unlabeled", self._unlabeled_rows)):
+            whole = {name: torch.cat([s[pool][name] for s in shards]) for name in shards[0][pool]}
+            place = torch.empty_like(whole["index"])
+            place[whole.pop("index")] = torch.arange(len(place))
+            mine = place[torch.from_numpy(rows)]
+            parts.append({name: tensor[mine] for name, tensor in whole.items()})
+        self.method.load_sample_state(*parts)
+
+
+def _rows(blocks: list[Tensor], width: int, device: torch.device) -> Tensor:
+    return torch.cat(blocks) if blocks else torch.empty(0, width, device=device)

@@ -71,12 +71,13 @@ class Bbam(Method):
 
     def __init__(self, options: BbamOptions, setting: Setting) -> None:
         super().__init__(options, setting)
-        labels, unlabeled_shape = setting.labels, (setting.num_unlabeled, setting.num_labels)
-        self.statistics = AngleStatistics.empty(setting.num_labels, labels.device)
-        self.pseudo = torch.zeros(unlabeled_shape, dtype=torch.int8, device=labels.device)
-        self.confident = torch.zeros(unlabeled_shape, dtype=torch.bool, device=labels.device)
-        self.labeled_selected = torch.ones_like(labels, dtype=torch.bool)
-        self.unlabeled_selected = torch.zeros_like(self.confident)
+        device = setting.labels.device
+        self.statistics = AngleStatistics.empty(setting.num_labels, device)
+        self.prototypes = torch.empty(setting.num_labels, 0, device=device)
+        # Of this rank's samples; filled by the first refresh.
+        self.pseudo = torch.zeros(0, setting.num_labels, dtype=torch.int8, device=device)
+        self.confident = self.unlabeled_selected = self.pseudo.bool()
+        self.labeled_selected = torch.ones_like(setting.labels, dtype=torch.bool)
 
     @property
     def unlabeled_weight(self) -> float:
@@ -125,15 +126,19 @@ class Bbam(Method):
             self.setting.positive_frequency,
             positive_keep=o.positive_keep,
             negative_keep=o.negative_keep,
+            index=snapshot.unlabeled_index,
         )
         features = torch.cat([snapshot.labeled_features, snapshot.unlabeled_features])
         labels = torch.cat([known, self.pseudo])
         valid = torch.cat([torch.ones_like(known, dtype=torch.bool), self.confident])
-        prototypes = label_prototypes(features, labels, valid)
-        moments = angle_moments(features, labels, valid, prototypes)
+        self.prototypes = label_prototypes(features, labels, valid)
+        moments = angle_moments(features, labels, valid, self.prototypes)
         self.statistics = self.statistics.update(moments, o.statistics_momentum)
         ratio = float("inf") if o.negative_ratio is None else o.negative_ratio
-        negatives = sample_negatives(features, prototypes, labels, valid, ratio)
+        index = None
+        if snapshot.labeled_index is not None and snapshot.unlabeled_index is not None:
+            index = torch.cat([snapshot.labeled_index, snapshot.unlabeled_index])
+        negatives = sample_negatives(features, self.prototypes, labels, valid, ratio, index)
         selected = negatives | (valid & (labels == 1))
         self.labeled_selected, self.unlabeled_selected = selected.split(
             [len(known), len(self.pseudo)]
@@ -145,7 +150,7 @@ class Bbam(Method):
         return bbam_logits(cosine, 0.5, statistics, o.scale, o.margin, clamp=o.clamp)
 
     def pseudo_labels(self) -> tuple[Tensor, Tensor] | None:
-        return self.pseudo, self.confident
+        return (self.pseudo, self.confident) if len(self.prototypes.T) else None
 
     def label_records(self) -> dict[str, Tensor]:
         means, variances = self.statistics.means, self.statistics.variances
@@ -170,18 +175,23 @@ class Bbam(Method):
         self.statistics = AngleStatistics.from_state_dict(state).to(device)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "statistics": self.statistics.state_dict(),
-            "pseudo": self.pseudo,
-            "confident": self.confident,
-            "labeled_selected": self.labeled_selected,
-            "unlabeled_selected": self.unlabeled_selected,
-        }
+        return {"statistics": self.statistics.state_dict(), "prototypes": self.prototypes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        device = self.setting.labels.device
         self.load_scoring_state(state["statistics"])
-        self.pseudo = state["pseudo"].to(device)
-        self.confident = state["confident"].to(device)
-        self.labeled_selected = state["labeled_selected"].to(device)
-        self.unlabeled_selected = state["unlabeled_selected"].to(device)
+        self.prototypes = state["prototypes"].to(self.setting.labels.device)
+
+    def sample_state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        unlabeled = {
+            "pseudo": self.pseudo,
+            "confident": self.confident,
+            "selected": self.unlabeled_selected,
+        }
+        return {"selected": self.labeled_selected}, unlabeled
+
+    def load_sample_state(self, labeled: dict[str, Tensor], unlabeled: dict[str, Tensor]) -> None:
+        device = self.setting.labels.device
+        self.labeled_selected = labeled["selected"].to(device)
+        self.pseudo = unlabeled["pseudo"].to(device)
+        self.confident = unlabeled["confident"].to(device)
+        self.unlabeled_selected = unlabeled["selected"].to(device)

@@ -30,7 +30,6 @@ class Setting:
     num_labels: int
     labels: Tensor
     positive_frequency: Tensor
-    num_unlabeled: int
     labeled_batch: int
     unlabeled_batch: int
 
@@ -40,7 +39,8 @@ class Minibatch:
     """This rank's share of the labelled or unlabelled samples of a step.
 
     Args:
-        rows: (B,) int64 positions among this rank's labelled (or unlabelled) samples.
+        rows: (B,) int64 positions among this rank's labelled (or unlabelled) samples, as the snapshot
+            of the epoch has them; in a warm-up step, which has no snapshot, among all labelled samples.
         total: samples of the step over all ranks; sums are divided by it, so that the gradient does
             not depend on the number of ranks.
         view: computes "weak" or "strong" inputs when it is asked to.
@@ -56,13 +56,17 @@ class Snapshot:
     """One evaluation pass over the weak views, at the start of an epoch (method, section 4).
 
     Args:
-        labeled_features: (N_l, D) of the raw model; unlabeled_features: (N_u, D).
+        labeled_features: (N_l, D) of the raw model; unlabeled_features: (N_u, D); this rank's.
         unlabeled_cosine: (N_u, K) of the averaged model.
+        labeled_index, unlabeled_index: (N_l,) and (N_u,) int64 numbers of the samples, unique over both
+            kinds and all ranks, in which ties go to the lower one; default: rank-ordered position.
     """
 
     labeled_features: Tensor
     unlabeled_features: Tensor
     unlabeled_cosine: Tensor
+    labeled_index: Tensor | None = None
+    unlabeled_index: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -129,11 +133,24 @@ class Method(ABC):
             )
 
     def state_dict(self) -> dict[str, Any]:
+        """What all ranks have alike."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state:
             raise ValueError(f"method '{self.name}' has no state, but was given {sorted(state)}")
+
+    def sample_state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What is known of each of this rank's labelled and unlabelled samples, row by row."""
+        return {}, {}
+
+    def load_sample_state(self, labeled: dict[str, Tensor], unlabeled: dict[str, Tensor]) -> None:
+        """Take back ``sample_state`` of the samples that are this rank's now."""
+        if labeled or unlabeled:
+            given = sorted({**labeled, **unlabeled})
+            raise ValueError(
+                f"method '{self.name}' knows nothing of samples, but was given {given}"
+            )
 
 
 def masked_mean(loss: Tensor, selected: Tensor | None, total: int) -> Tensor:

@@ -1,0 +1,83 @@
+"""Which samples of an epoch a rank handles: every sample exactly once, the work evenly divided.
+
+A main-phase step needs what the refresh has found out about its samples, on the rank that has it.
+Labelled samples come back in many steps, so each has one owner for good (its position modulo the
+number of ranks). An unlabelled sample is seen once an epoch, so its owner is whichever rank handles
+it in that epoch: the unlabelled samples of a step fill up what the labelled ones leave uneven, and the
+refresh before the epoch is divided by the same plan. Nothing has to be sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def owned_rows(count: int, rank: int, world_size: int) -> np.ndarray:
+    """Positions in 0..count-1 that a rank owns for good, ascending."""
+    return np.arange(rank, count, world_size)
+
+
+def even_part(count: int, rank: int, world_size: int) -> slice:
+    """A rank's consecutive part of ``count`` places; parts differ by at most one."""
+    return slice(count * rank // world_size, count * (rank + 1) // world_size)
+
+
+@dataclass(frozen=True)
+class StepShare:
+    """A rank's places in the batches of one step.
+
+    Args:
+        labeled: (b_l,) places in the step's labelled batch.
+        unlabeled: its consecutive part of the step's unlabelled batch.
+    """
+
+    labeled: np.ndarray
+    unlabeled: slice
+
+
+def main_phase_shares(
+    labeled_batches: list[np.ndarray],
+    unlabeled_batches: list[np.ndarray],
+    rank: int,
+    world_size: int,
+) -> tuple[list[StepShare], np.ndarray]:
+    """A rank's share of every step of a main-phase epoch, and the unlabelled samples it thus owns.
+
+    Args:
+        labeled_batches, unlabeled_batches: positions of the samples of each step, over all ranks.
+        rank, world_size: of this process.
+
+    Returns:
+        The shares, and the ascending positions (N_u_rank,) of the rank's unlabelled samples.
+    """
+    shares, owned = [], []
+    for labeled, unlabeled in zip(labeled_batches, unlabeled_batches, strict=True):
+        owner = labeled % world_size
+        ends = np.cumsum(fill_up(np.bincount(owner, minlength=world_size), len(unlabeled)))
+        part = slice(int(ends[rank - 1]) if rank else 0, int(ends[rank]))
+        shares.append(StepShare(np.flatnonzero(owner == rank), part))
+        owned.append(unlabeled[part])
+    return shares, np.sort(np.concatenate(owned))
+
+
+def fill_up(loads: np.ndarray, items: int) -> np.ndarray:
+    """How many of ``items`` each rank gets so that the highest total load is as low as possible.
+
+    Args:
+        loads: (R,) what the ranks have already.
+        items: to give away, all of them.
+
+    Returns:
+        (R,) counts; lower ranks come first where the division is not even.
+    """
+    ascending = np.sort(loads)
+    # The level that is reached when the n lowest ranks share everything, for each n.
+    sizes = np.arange(1, len(loads) + 1)
+    levels = (items + np.cumsum(ascending)) // sizes
+    level = int(levels[np.flatnonzero(ascending <= levels)[-1]])
+    given = np.maximum(level - loads, 0)
+    left = items - int(given.sum())
+    given[np.flatnonzero(loads <= level)[:left]] += 1
+    return given

@@ -1,0 +1,113 @@
+"""A checkpoint is a folder: what all ranks share, and a file per rank of what it knows of its samples.
+
+``epoch-00007/state.pt`` (weights, average, optimizer, method, records of all epochs so far),
+``epoch-00007/samples-0-of-2.pt`` and so on, and ``epoch-00007/model/`` when that epoch is the best so
+far. Any number of ranks can go on from it. It counts only when every file is there and whole.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from bbam_ray import distributed
+from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
+from bbam_ray.engine.model_folder import save_model
+from bbam_ray.engine.trainer import EpochRecord, Trainer
+from bbam_ray.errors import UsageError
+
+STATE, MODEL = "state.pt", "model"
+_NAME, _SAMPLES = re.compile(r"epoch-(\d{5,})"), re.compile(r"samples-(\d+)-of-(\d+)\.pt")
+
+
+def folder_name(epoch: int) -> str:
+    return f"epoch-{epoch:05d}"
+
+
+def save_part(folder: Path, trainer: Trainer, records: list[EpochRecord]) -> None:
+    """Write this rank's files of a checkpoint; every rank calls it, rank 0 writes what all share.
+
+    Args:
+        folder: of this checkpoint; may be another one on every rank, to be merged afterwards.
+        trainer: at the end of an epoch.
+        records: of all epochs so far.
+    """
+    rank, world_size = distributed.rank(), distributed.world_size()
+    name = f"samples-{rank}-of-{world_size}.pt"
+    save_checkpoint(folder / name, trainer.sample_state())
+    if rank:
+        return
+    if trainer.best_epoch == trainer.epoch:
+        found = records[-1].labels.get("threshold")
+        save_model(folder / MODEL, trainer, found or [0.0] * len(trainer.data.label_names))
+    state = {"trainer": trainer.state_dict(), "records": [asdict(record) for record in records]}
+    save_checkpoint(folder / STATE, state)
+
+
+def load(folder: Path, trainer: Trainer) -> list[EpochRecord]:
+    """Put a checkpoint into a trainer of the same configuration; returns the records of its epochs."""
+    state = load_checkpoint(folder / STATE)
+    trainer.load_state_dict(state["trainer"])
+    shards = [load_checkpoint(path) for path in _sample_files(folder)]
+    trainer.load_sample_state(shards)
+    return [EpochRecord(**record) for record in state["records"]]
+
+
+def _sample_files(folder: Path) -> list[Path]:
+    """The ranks' files in rank order; a UsageError names the first one that is missing."""
+    found = {match[1]: match[2] for p in folder.iterdir() if (match := _SAMPLES.fullmatch(p.name))}
+    counts = set(found.values())
+    if len(counts) != 1:
+        raise UsageError(f"{folder}: not a checkpoint (files of {len(counts)} worker counts)")
+    (count,) = counts
+    paths = [folder / f"samples-{rank}-of-{count}.pt" for rank in range(int(count))]
+    for path in paths:
+        if not path.is_file():
+            raise UsageError(f"{path}: this part of the checkpoint is missing")
+    return paths
+
+
+def defect(folder: Path) -> str | None:
+    """Why a folder cannot be gone on from, or None: every part is there and its checksums are right."""
+    try:
+        paths = [folder / STATE, *_sample_files(folder)]
+    except (UsageError, OSError) as error:
+        return str(error)
+    for path in paths:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                broken = archive.testzip()
+        except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, ValueError) as error:
+            return f"{path}: {error}"
+        if broken:
+            return f"{path}: damaged at {broken}"
+    return None
+
+
+def newest_first(parent: Path) -> Iterator[Path]:
+    """Folders that are named like checkpoints, from the last epoch to the first."""
+    found = {int(m[1]): p for p in parent.glob("epoch-*") if (m := _NAME.fullmatch(p.name))}
+    for epoch in sorted(found, reverse=True):
+        yield found[epoch]
+
+
+def latest_valid(parent: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that is whole, and what is wrong with the newer ones."""
+    defects = []
+    for folder in newest_first(parent):
+        reason = defect(folder)
+        if reason is None:
+            return folder, defects
+        defects.append(reason)
+    return None, defects
+
+
+def keep_only(parent: Path, last: int, best_epoch: int) -> None:
+    """Delete all but the last few checkpoints and that of the best epoch."""
+    for place, folder in enumerate(newest_first(parent)):
+        if place >= last and folder.name != folder_name(best_epoch):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,140 @@
+"""What each step of an epoch trains on: this rank's share of the labelled and unlabelled samples.
+
+The batches of a step are drawn for all ranks together and are a pure function of (seed, epoch); so are
+the random numbers of the views. The number of ranks decides only who handles which sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bbam_ray import distributed
+from bbam_ray.config import TrainingConfig
+from bbam_ray.data.batches import ViewChance, cycled_batches, epoch_batches, stream
+from bbam_ray.data.shares import StepShare, even_part, main_phase_shares, owned_rows
+from bbam_ray.data.views import CHANCE_WIDTH, Views
+from bbam_ray.engine.evaluation import channels_last, fetch
+from bbam_ray.engine.task import TrainingData
+from bbam_ray.methods.method import Minibatch
+
+# Purposes of the random streams of an epoch (see data/batches.py).
+_LABELED_ORDER, _UNLABELED_ORDER, _LABELED_VIEWS, _UNLABELED_VIEWS, _GLOBAL = range(1, 6)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Labelled samples with their labels (B_l, K), and unlabelled ones in the main phase."""
+
+    labeled: Minibatch
+    labels: Tensor
+    unlabeled: Minibatch | None = None
+
+
+def seed_epoch(seed: int, epoch: int) -> None:
+    """Start torch's own generator (dropout, say) anew; every rank draws differently."""
+    source = stream(seed, epoch, _GLOBAL)
+    if rank := distributed.rank():
+        source = np.random.default_rng([seed, epoch, _GLOBAL, rank])
+    torch.manual_seed(int(source.integers(2**62)))
+
+
+class EpochSteps:
+    """The steps of one epoch on this rank.
+
+    Args:
+        common: batch sizes, passes and seed.
+        data: what training may see.
+        views: makes the inputs of a step when the method asks.
+        labels: (N_l, K) of all labelled samples, on the training device.
+        epoch: from 1.
+        main_phase: with unlabelled samples, or the warm-up without.
+    """
+
+    def __init__(
+        self,
+        common: TrainingConfig,
+        data: TrainingData,
+        views: Views,
+        labels: Tensor,
+        epoch: int,
+        *,
+        main_phase: bool,
+    ) -> None:
+        self._data, self._views, self._labels = data, views, labels
+        self._seed, self._epoch = common.seed, epoch
+        rank, world_size = distributed.rank(), distributed.world_size()
+        order = stream(common.seed, epoch, _LABELED_ORDER)
+        self._labeled_rows = owned_rows(len(data.labeled), rank, world_size)
+        self._unlabeled: list[np.ndarray] = []
+        self._shares: list[StepShare] = []
+        if main_phase:
+            self._unlabeled = epoch_batches(
+                len(data.unlabeled),
+                common.unlabeled_batch,
+                1,
+                stream(common.seed, epoch, _UNLABELED_ORDER),
+            )
+            self._labeled = cycled_batches(
+                len(data.labeled), common.labeled_batch, len(self._unlabeled), order
+            )
+            self._shares, self.unlabeled_rows = main_phase_shares(
+                self._labeled, self._unlabeled, rank, world_size
+            )
+        else:
+            self._labeled = epoch_batches(
+                len(data.labeled), common.labeled_batch, common.warmup_passes, order
+            )
+
+    @property
+    def samples(self) -> int:
+        """Samples of all steps, over all ranks."""
+        return sum(map(len, self._labeled)) + sum(map(len, self._unlabeled))
+
+    def __len__(self) -> int:
+        return len(self._labeled)
+
+    def __iter__(self) -> Iterator[Step]:
+        labeled_chance = ViewChance(self._seed, self._epoch, _LABELED_VIEWS, CHANCE_WIDTH)
+        unlabeled_chance = ViewChance(self._seed, self._epoch, _UNLABELED_VIEWS, CHANCE_WIDTH)
+        rank, world_size = distributed.rank(), distributed.world_size()
+        pools = self._data.labeled, self._data.unlabeled
+        for place, rows in enumerate(self._labeled):
+            if not self._shares:
+                part = even_part(len(rows), rank, world_size)
+                local = rows[part]
+                labeled = self._minibatch(pools[0], rows, part, local, labeled_chance)
+                yield Step(labeled, self._labels[labeled.rows])
+                continue
+            share, others = self._shares[place], self._unlabeled[place]
+            mine = rows[share.labeled]
+            local = np.searchsorted(self._labeled_rows, mine)
+            labeled = self._minibatch(pools[0], rows, share.labeled, local, labeled_chance)
+            local = np.searchsorted(self.unlabeled_rows, others[share.unlabeled])
+            unlabeled = self._minibatch(pools[1], others, share.unlabeled, local, unlabeled_chance)
+            labels = self._labels[torch.from_numpy(mine).to(self._labels.device)]
+            yield Step(labeled, labels, unlabeled)
+
+    def _minibatch(
+        self,
+        pool: np.ndarray,
+        rows: np.ndarray,
+        part: slice | np.ndarray,
+        local: np.ndarray,
+        chance: ViewChance,
+    ) -> Minibatch:
+        """This rank's part of a batch; its views are computed when the method asks."""
+        device = self._labels.device
+        numbers = chance.draw(len(rows))[part]
+        inputs_of = pool[rows[part]]
+
+        def view(kind: str) -> Tensor:
+            inputs = fetch(self._data.inputs, inputs_of, device)
+            make = {"weak": self._views.weak, "strong": self._views.strong}[kind]
+            return channels_last(make(inputs, numbers.to(device)))
+
+        return Minibatch(torch.from_numpy(local).to(device), len(rows), view)

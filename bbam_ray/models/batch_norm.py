@@ -1,0 +1,131 @@
+"""Batch norm over the samples of all ranks, on any device.
+
+PyTorch's own synchronized batch norm works on GPUs only, where it is used; this one takes its place
+on CPUs. Parameter and buffer names are those of ``nn.BatchNorm2d``, so checkpoints do not differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bbam_ray import distributed
+
+
+def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with every batch norm replaced by one over all ranks (nothing to do in one process)."""
+    if not distributed.is_active():
+        return model
+    if device.type == "cuda":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return converted
+    for name, child in model.named_children():
+        if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            setattr(model, name, SynchronizedBatchNorm.like(child))
+        else:
+            synchronized(child, device)
+    return model
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+
+
+class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm whose mean and variance are those of the union of all ranks' samples.
+
+    Two messages a step: (2 C + 1) float64 numbers forward and 2 C backward, for C channels. A rank may
+    have no sample at all.
+    """
+
+    @classmethod
+    def like(cls, other: nn.BatchNorm1d | nn.BatchNorm2d) -> SynchronizedBatchNorm:
+        """A layer with the same settings, and the very parameters and buffers, of another."""
+        new = cls(
+            other.num_features,
+            other.eps,
+            other.momentum,
+            other.affine,
+            other.track_running_stats,
+        )
+        new._parameters, new._buffers = other._parameters, other._buffers
+        new.training = other.training
+        return new
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected (B, C, ...) inputs, got {tuple(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, ...) to the same shape; B is this rank's share of the batch."""
+        self._check_input_dim(input)
+        if not self.training or not distributed.is_active():
+            return super().forward(input)
+        output, mean, variance, count = _Normalize.apply(input, self.weight, self.bias, self.eps)
+        if self.track_running_stats:
+            self._follow(mean, variance * (count / (count - 1).clamp_min(1)))
+        result: Tensor = output
+        return result
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None and self.running_var is not None
+        self.num_batches_tracked.add_(1)
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
+
+
+class _Normalize(torch.autograd.Function):
+    """y = (x - mean) / sqrt(variance + eps) * weight + bias, moments over all ranks and places.
+
+    Gradient: dx = weight / sqrt(variance + eps) (dy - mean(dy) - x^ mean(dy x^)), means over all ranks;
+    those of weight and bias are this rank's share, as for every other parameter.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        places = [d for d in range(inputs.ndim) if d != 1]
+        number = inputs.numel() // inputs.shape[1]
+        channels = inputs.shape[1]
+        count = torch.tensor([float(number)], dtype=torch.float64, device=inputs.device)
+        if number:
+            variance_here, mean_here = torch.var_mean(inputs.float(), places, correction=0)
+            mean64, variance64 = mean_here.double(), variance_here.double()
+        else:
+            mean64 = variance64 = count.new_zeros(channels)
+        # Sums of squares of the ranks' means, not of the values: nothing cancels.
+        count, total, squares = distributed.all_reduce_sum(
+            count, mean64 * number, (variance64 + mean64.square()) * number
+        )
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp_min(0)
+        scale = (variance + eps).rsqrt()
+        shape = [1, -1] + [1] * (inputs.ndim - 2)
+        normal = (inputs.float() - mean.float().view(shape)) * scale.float().view(shape)
+        ctx.save_for_backward(normal, scale, count, weight)
+        ctx.places, ctx.shape, ctx.dtype = places, shape, inputs.dtype
+        ctx.mark_non_differentiable(mean, variance, count)
+        output = normal
+        if weight is not None and bias is not None:
+            output = torch.addcmul(bias.view(shape), normal, weight.view(shape))
+        return output.to(inputs.dtype), mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        normal, scale, count, weight = ctx.saved_tensors
+        gradient = gradients[0].float()
+        on_bias = gradient.sum(ctx.places)
+        on_weight = (gradient * normal).sum(ctx.places)
+        sums = distributed.all_reduce_sum(on_bias.double(), on_weight.double())
+        mean_gradient, mean_product = (((s / count).float()).view(ctx.shape) for s in sums)
+        slope = scale.float() if weight is None else scale.float() * weight
+        through = (gradient - mean_gradient - normal * mean_product) * slope.view(ctx.shape)
+        if weight is None:
+            return through.to(ctx.dtype), None, None, None
+        return through.to(ctx.dtype), on_weight, on_bias, None
