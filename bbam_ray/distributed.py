@@ -7,11 +7,14 @@ rank's shard* of the rows and combines sums. Reductions run over the default pro
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from bbam_ray.errors import WorkerLostError
 
 _GRADIENT_MESSAGE = 32 << 20  # bytes of gradients that travel in one message
 
@@ -25,19 +28,30 @@ def join(address: str, rank: int, world_size: int, *, backend: str, timeout_s: f
         backend: "nccl" for one GPU per rank, else "gloo".
         timeout_s: a collective that waits longer for another rank raises instead of hanging.
     """
-    dist.init_process_group(
-        backend,
-        init_method=f"tcp://{address}",
-        rank=rank,
-        world_size=world_size,
-        timeout=timedelta(seconds=timeout_s),
-    )
+    with _all_ranks():
+        dist.init_process_group(
+            backend,
+            init_method=f"tcp://{address}",
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=timeout_s),
+        )
 
 
 def leave() -> None:
     """End the membership in the default process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def _all_ranks() -> Iterator[None]:
+    """Around every message: it fails only when another rank is gone or does not answer in time."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
+        raise WorkerLostError(f"another worker of this run is lost ({reason})") from error
 
 
 def is_active() -> bool:
@@ -65,7 +79,8 @@ def all_reduce_sum(*tensors: Tensor) -> list[Tensor]:
     if not is_active():
         return list(tensors)
     packed = torch.cat([t.reshape(-1) for t in tensors])
-    dist.all_reduce(packed)
+    with _all_ranks():
+        dist.all_reduce(packed)
     parts = packed.split([t.numel() for t in tensors])
     return [part.reshape(t.shape) for part, t in zip(parts, tensors, strict=True)]
 
@@ -76,7 +91,8 @@ def row_counts(count: int, device: torch.device) -> list[int]:
         return [count]
     counts = torch.zeros(world_size(), dtype=torch.int64, device=device)
     counts[rank()] = count
-    dist.all_reduce(counts)
+    with _all_ranks():
+        dist.all_reduce(counts)
     return [int(c) for c in counts.tolist()]
 
 
@@ -103,7 +119,8 @@ def _gather(tensor: Tensor) -> Tensor:
     padded = tensor.new_zeros((longest, *tensor.shape[1:]))
     padded[: tensor.shape[0]] = tensor
     parts = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(parts, padded)
+    with _all_ranks():
+        dist.all_gather(parts, padded)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
@@ -112,14 +129,15 @@ def from_rank_zero(value: float, device: torch.device) -> float:
     if not is_active():
         return value
     tensor = torch.tensor([value], dtype=torch.float64, device=device)
-    dist.broadcast(tensor, src=0)
+    with _all_ranks():
+        dist.broadcast(tensor, src=0)
     return float(tensor.item())
 
 
 def copy_from_rank_zero(module: nn.Module) -> None:
     """Give every rank the parameters and buffers of rank 0's module."""
     if is_active():
-        with torch.no_grad():
+        with torch.no_grad(), _all_ranks():
             for tensor in module.state_dict().values():
                 dist.broadcast(tensor, src=0)
 
@@ -143,7 +161,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
     for parameter in trained:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    total = loss.detach().reshape(1).to(trained[0].dtype)
+    total = loss.detach().clone().reshape(1).to(trained[0].dtype)
     for bucket in _buckets([total, *(p.grad for p in trained if p.grad is not None)]):
         for tensor, summed in zip(bucket, all_reduce_sum(*bucket), strict=True):
             tensor.copy_(summed)

@@ -23,6 +23,10 @@ class NonFiniteError(RuntimeError):
     """A loss became infinite or NaN; raised before the optimizer moves."""
 
 
+class WorkerLostError(RuntimeError):
+    """Another worker of the run died or stopped answering; the run can go on from a checkpoint."""
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """A hint that names the closest known name, else all of them (for error messages)."""
     names = sorted(known)

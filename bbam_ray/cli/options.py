@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import bbam_ray
 from bbam_ray.config import parse_assignments
 from bbam_ray.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from bbam_ray.config import RunConfig
 
 Dataset = Annotated[str, typer.Option(help="Data set: digits (embedded) or awa.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the data set, where it needs one.")]
@@ -23,7 +27,19 @@ Fraction = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option(help="Epochs in all, warm-up included.")]
 WarmupEpochs = Annotated[int | None, typer.Option(help="Epochs on labelled samples, at the start.")]
-Workers = Annotated[int, typer.Option(min=1, help="Data-parallel workers of a run.")]
+Workers = Annotated[
+    str, typer.Option(help="Data-parallel workers of a run: N, or MIN-MAX to grow and shrink.")
+]
+Address = Annotated[str, typer.Option(help="Ray: local, auto, or ray://HOST:PORT.")]
+WorkerTimeout = Annotated[
+    str, typer.Option(help="A worker that does not answer for so long counts as lost.")
+]
+StartTimeout = Annotated[
+    str, typer.Option(help="How long to wait for a cluster to have the workers free.")
+]
+MaxFailures = Annotated[
+    int, typer.Option(min=-1, help="How often lost workers are replaced; -1 = always.")
+]
 Gpus = Annotated[float, typer.Option("--gpus-per-worker", min=0, help="0, a fraction, or 1.")]
 Cpus = Annotated[int, typer.Option("--cpus-per-worker", min=1, help="CPU threads of a worker.")]
 Set = Annotated[
@@ -54,37 +70,76 @@ def given_settings(
     return {**(base or {}), **assigned, **flags}
 
 
-def check_workers(workers: int, gpus: float, labelled: int) -> None:
-    """Whether a run of this shape is possible here.
+def check_address(address: str) -> None:
+    if address not in ("local", "auto") and not address.startswith("ray://"):
+        raise UsageError(f"--address {address}: expected local, auto or ray://HOST:PORT")
 
-    Raises:
-        UsageError: GPUs where there are none, or more workers than this version trains with.
+
+def parse_workers(text: str) -> tuple[int, int]:
+    """Fewest and most workers of "4" or "2-8"."""
+    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text.strip())
+    fewest, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= fewest <= most:
+        raise UsageError(f"--workers {text}: expected a number such as 2, or a range such as 2-8")
+    return fewest, most
+
+
+def check_workers(config: RunConfig, fewest: int, most: int, labelled: int) -> None:
+    """Whether so many workers can share the batches of a run.
+
+    Args:
+        config: of the run.
+        fewest, most: workers.
+        labelled: labelled training samples.
     """
+    common = config.training
+    if labelled < most:
+        raise UsageError(
+            f"--workers {most}: {labelled} labelled samples are too few for {most} workers; lower "
+            "--workers or raise --labeled-fraction"
+        )
+    smallest = min(common.labeled_batch, labelled)
+    if most > smallest:
+        raise UsageError(
+            f"--workers {most}: a step of {smallest} labelled samples cannot be divided by {most}; "
+            "lower --workers or raise it with --set labeled_batch=N"
+        )
+    if most > 1 and not common.synchronized_batch_norm and smallest < 4 * most:
+        raise UsageError(
+            f"--workers {most}: {smallest} labelled samples in a step leave a worker too few for a batch "
+            "norm of its own; use --set synchronized_batch_norm=true or a larger labeled_batch"
+        )
+
+
+def check_machine(workers: int, cpus: int, gpus: float) -> None:
+    """Whether this machine has what the workers of a local run need."""
     import torch
 
-    if workers > 1:
-        raise UsageError(
-            f"--workers {workers}: this version trains a run with one worker; use --workers 1 "
-            "(several trials still run side by side)"
-        )
     if gpus and not torch.cuda.is_available():
         raise UsageError(
             f"--gpus-per-worker {gpus:g}: no GPU was found here; use --gpus-per-worker 0"
         )
-    if labelled < workers:
-        raise UsageError(f"{labelled} labelled samples are too few for {workers} workers")
+    have = os.cpu_count() or 1
+    if workers > 1 and workers * cpus > have:
+        raise UsageError(
+            f"--workers {workers} with --cpus-per-worker {cpus} asks for {workers * cpus} CPUs; this "
+            f"machine has {have} and nothing adds more; use fewer, or --address of a larger cluster"
+        )
+    if gpus * workers > torch.cuda.device_count():
+        raise UsageError(
+            f"--workers {workers} with --gpus-per-worker {gpus:g} asks for {workers * gpus:g} GPUs; this "
+            f"machine has {torch.cuda.device_count()}; use fewer, or --address of a larger cluster"
+        )
 
 
-def parse_duration(text: str | None) -> float | None:
-    """Seconds of "90", "90s", "30m", "2h" or "1d"; None stays None."""
-    if text is None:
-        return None
+def parse_duration(flag: str, text: str) -> float:
+    """Seconds of "90", "90s", "30m", "2h" or "1d"."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text)
     seconds = 0.0
     if match:
         seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
     if seconds <= 0:
-        raise UsageError(f"--time-budget {text}: expected a time such as 90s, 30m or 2h")
+        raise UsageError(f"{flag} {text}: expected a time such as 90s, 30m or 2h")
     return seconds
 
 

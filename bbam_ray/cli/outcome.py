@@ -41,7 +41,10 @@ def show_plan(console: Console, plan: StudyPlan, folder: Path) -> None:
     for number in range(min(3, plan.lag, plan.num_samples)):
         text = " ".join(f"{name}={short(value)}" for name, value in sequence.draw().items())
         console.print(f"  trial {number}: {text}", markup=False)
-    per_trial = f"{plan.cpus} CPU" + (f", {plan.gpus:g} GPU" if plan.gpus else "")
+    shape = plan.shape
+    per_trial = f"{shape.cpus} CPU" + (f", {shape.gpus:g} GPU" if shape.gpus else "")
+    if shape.workers > 1:
+        per_trial = f"{shape.workers} workers, {per_trial}"
     runs = min(plan.confirm_top, plan.num_samples) * plan.confirm_seeds
     console.print(
         f"{plan.num_samples} trials ({per_trial} each), {plan.concurrency} at once; then {runs} runs "

@@ -1,10 +1,7 @@
-"""``bbam-ray train``: train one configuration."""
+"""``bbam-ray train``: train one configuration, in this process or on many workers."""
 
 from __future__ import annotations
 
-import json
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,20 +9,14 @@ import typer
 from rich.console import Console
 
 from bbam_ray.cli import options as shared
-from bbam_ray.cli.progress import duration
+from bbam_ray.cli.run_book import CHECKPOINTS, RunBook
 from bbam_ray.config import read_yaml_mapping
-from bbam_ray.errors import EXIT_FAILED, NonFiniteError, UsageError
+from bbam_ray.errors import NonFiniteError, UsageError
 from bbam_ray.results import study as studies
-from bbam_ray.results.schemas import COMPLETE, FAILED
-from bbam_ray.results.store import StudyStore
 
 if TYPE_CHECKING:
     from bbam_ray.config import RunConfig
-    from bbam_ray.engine.trainer import Trainer
-
-_CHECKPOINT = Path("checkpoints") / "last.pt"
-_MODEL = Path("checkpoints") / "model"
-_NUMBER, _TRIAL = 0, "t00000"
+    from bbam_ray.engine.trainer import EpochRecord
 
 
 def train(
@@ -39,9 +30,19 @@ def train(
     labeled_fraction: shared.Fraction = None,
     epochs: shared.Epochs = None,
     warmup_epochs: shared.WarmupEpochs = None,
-    workers: shared.Workers = 1,
+    workers: shared.Workers = "1",
     gpus_per_worker: shared.Gpus = 0,
     cpus_per_worker: shared.Cpus = 1,
+    address: shared.Address = "local",
+    worker_timeout: shared.WorkerTimeout = "2m",
+    start_timeout: shared.StartTimeout = "10m",
+    max_failures: shared.MaxFailures = 8,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=1, help="Epochs between checkpoints; the best is always kept.")
+    ] = 1,
+    keep_checkpoints: Annotated[
+        int, typer.Option(min=1, help="How many of the last checkpoints to keep.")
+    ] = 2,
     set_: shared.Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name.")] = False,
     test: Annotated[
@@ -50,23 +51,25 @@ def train(
     json_: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> int:
-    """Train one configuration and keep its model, history and checkpoint."""
-    from bbam_ray.engine.task import check_task, prepare_training
-    from bbam_ray.engine.threads import use_threads
-    from bbam_ray.engine.trainer import Trainer
+    """Train one configuration and keep its model, history and checkpoints."""
+    from bbam_ray.engine.task import check_task, load_part
     from bbam_ray.methods import run_config
 
     named = {
         "dataset": dataset,
         "method": method,
         "seed": seed,
-        "data_dir": str(data_dir) if data_dir else None,
+        "data_dir": str(data_dir.absolute()) if data_dir else None,
         "labeled_fraction": labeled_fraction,
         "epochs": epochs,
         "warmup_epochs": warmup_epochs,
     }
     if resume and name is None:
         raise UsageError("--resume needs --name: which run shall go on?")
+    shared.check_address(address)
+    fewest, most = shared.parse_workers(workers)
+    lost_after = shared.parse_duration("--worker-timeout", worker_timeout)
+    wait = shared.parse_duration("--start-timeout", start_timeout)
     from_file = read_yaml_mapping(config) if config else {}
     from_file["device"] = "cuda" if gpus_per_worker else "cpu"
     settings = run_config(
@@ -76,18 +79,127 @@ def train(
     study = name or studies.default_name(common.method)
     folder = studies.check_folder(results, common.dataset, study, resume=resume)
     split = check_task(settings)
-    shared.check_workers(workers, gpus_per_worker, len(split.labeled))
-    use_threads(cpus_per_worker)
-    record = _record(folder, settings, resume=resume)
-    trainer = Trainer(settings, *prepare_training(settings))
+    shared.check_workers(settings, fewest, most, len(split.labeled))
+    with_ray = most > 1 or address != "local"
+    if address == "local":
+        shared.check_machine(fewest, cpus_per_worker, gpus_per_worker)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
-    return _train(
-        Console(quiet=True) if quiet or json_ else console,
-        record,
-        trainer,
-        test=test,
-        as_json=json_,
+    shown = Console(quiet=True) if quiet or json_ else console
+    label_names = load_part(settings, "train").label_names
+
+    def book() -> RunBook:
+        """Made when nothing can be wrong any more: from here on there is a folder."""
+        record = _record(folder, settings, resume=resume)
+        made = RunBook(shown, record, settings, label_names, gpus_per_worker * most)
+        shown.print(
+            f"run {folder}: {common.method} on {common.dataset}, {len(split.labeled)} labelled, "
+            f"{len(split.validation)} validation, {len(split.unlabeled)} unlabelled, "
+            f"{workers} worker{'s' * (workers != '1')}"
+        )
+        return made
+
+    if with_ray:
+        made = _with_ray(
+            book,
+            settings,
+            address=address,
+            shape={
+                "min_workers": fewest,
+                "max_workers": most,
+                "cpus": cpus_per_worker,
+                "gpus": gpus_per_worker,
+                "timeout_s": lost_after,
+                "max_failures": max_failures,
+            },
+            wait=wait,
+            every=checkpoint_every,
+            keep=keep_checkpoints,
+        )
+    else:
+        made = _here(
+            book, settings, cpus=cpus_per_worker, every=checkpoint_every, keep=keep_checkpoints
+        )
+    return made.finish(test=test, as_json=json_)
+
+
+def _here(book: Any, settings: RunConfig, *, cpus: int, every: int, keep: int) -> RunBook:
+    """Train in this process."""
+    from bbam_ray.engine.session import LocalSession, run_epochs
+    from bbam_ray.engine.task import prepare_training
+    from bbam_ray.engine.threads import use_threads
+    from bbam_ray.engine.trainer import Trainer
+
+    use_threads(cpus)
+    data = prepare_training(settings)
+    made: RunBook = book()
+
+    def listen(record: EpochRecord, again: bool) -> None:
+        made.epoch(record.scalars, record.labels, again=again)
+
+    def started(epoch: int, defects: list[str]) -> None:
+        made.started(1, epoch, defects)
+
+    session = LocalSession(
+        made.folder / CHECKPOINTS, listen, started=started, keep=keep, every=every
     )
+    try:
+        for _ in run_epochs(Trainer(settings, *data), session):
+            pass
+    except NonFiniteError as failure:
+        made.error = str(failure)
+    except KeyboardInterrupt:
+        made.interrupted()
+        raise
+    return made
+
+
+def _with_ray(
+    book: Any,
+    settings: RunConfig,
+    *,
+    address: str,
+    shape: dict[str, Any],
+    wait: float,
+    every: int,
+    keep: int,
+) -> RunBook:
+    """Train on the workers of Ray Train."""
+    from bbam_ray.scale.capacity import wait_for_workers
+    from bbam_ray.scale.cluster import connected
+    from bbam_ray.scale.train_run import TrainingFailed, TrainJob, TrainShape, train_with_ray
+
+    form = TrainShape(**shape)
+    with connected(address, dashboard=True, environment=form.environment()):
+        if address != "local":
+            wait_for_workers(form.min_workers, form.bundle, wait)
+        made: RunBook = book()
+        job = TrainJob(
+            values=settings.flat(),
+            checkpoints=str((made.folder / CHECKPOINTS).absolute()),
+            keep=keep,
+            every=every,
+            cpus=form.cpus,
+        )
+
+        def listen(entry: dict[str, Any]) -> None:
+            if entry["kind"] == "epoch":
+                record = entry["record"]
+                made.epoch(record["scalars"], record["labels"], again=entry["again"])
+            elif entry["kind"] == "started":
+                made.started(entry["workers"], entry["epoch"], entry["defects"])
+            else:
+                made.error = entry["error"]
+
+        try:
+            train_with_ray(job, form, listen)
+        except TrainingFailed as failure:
+            made.error = (
+                f"{failure}; what is done is kept, go on with --name {made.folder.name} --resume"
+            )
+        except KeyboardInterrupt:
+            made.interrupted()
+            raise
+    return made
 
 
 def _record(folder: Path, settings: RunConfig, *, resume: bool) -> studies.StudyRecord:
@@ -120,140 +232,3 @@ def _record(folder: Path, settings: RunConfig, *, resume: bool) -> studies.Study
         )
     record.update(status=studies.RUNNING, ended_at=None)
     return record
-
-
-def _train(
-    console: Console, record: studies.StudyRecord, trainer: Trainer, *, test: bool, as_json: bool
-) -> int:
-    from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
-    from bbam_ray.engine.model_folder import save_model
-
-    folder, store = record.folder, StudyStore(record.folder, {})
-    common = trainer.config.training
-    checkpoint = folder / _CHECKPOINT
-    if checkpoint.exists():
-        trainer.load_state_dict(load_checkpoint(checkpoint))
-    identity = {"study": folder.name, "trial_id": _TRIAL, "number": _NUMBER}
-    console.print(
-        f"run {folder}: {common.method} on {common.dataset}, {len(trainer.data.labeled)} labelled, "
-        f"{len(trainer.data.validation)} validation, {len(trainer.data.unlabeled)} unlabelled, "
-        f"on {trainer.device}" + (f", from epoch {trainer.epoch}" if trainer.epoch else "")
-    )
-    started, error = time.time(), None
-    try:
-        while not trainer.finished:
-            row = _epoch(store, trainer, identity)
-            # A checkpoint may lack behind the history by an epoch, which is then written again.
-            save_checkpoint(checkpoint, trainer.state_dict())
-            if trainer.best_epoch == trainer.epoch:
-                save_model(folder / _MODEL, trainer, _thresholds(store, trainer))
-            console.print(_line(row, common.epochs))
-    except NonFiniteError as failure:
-        error = str(failure)
-    except KeyboardInterrupt:
-        record.end(studies.INTERRUPTED)
-        console.print(
-            f"\ninterrupted: go on with the same command and --name {folder.name} --resume"
-        )
-        raise
-    rows = store.history.rows()
-    best = next((row for row in rows if row["epoch"] == trainer.best_epoch), {})
-    store.trials.put(
-        [
-            identity
-            | {name: value for name, value in best.items() if name.startswith("val_")}
-            | {
-                "state": FAILED if error else COMPLETE,
-                "seed": common.seed,
-                "best_epoch": trainer.best_epoch or None,
-                "epochs": len(rows),
-                "started_at": datetime.fromtimestamp(started, UTC),
-                "duration_s": time.time() - started,
-                "gpu_hours": (time.time() - started) / 3600 * (trainer.device.type == "cuda"),
-                "error": error,
-            }
-        ]
-    )
-    store.flush()
-    record.end(studies.FAILED if error else studies.COMPLETE)
-    if error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
-        return EXIT_FAILED
-    figures = _test(store, trainer, identity) if test else {}
-    _show(console, folder, best, figures, trainer.best_epoch, time.time() - started)
-    if as_json:
-        best_figures = {name: best[name] for name in best if name.startswith("val_")}
-        content = {
-            "folder": str(folder),
-            "best_epoch": trainer.best_epoch,
-            **best_figures,
-            **figures,
-        }
-        typer.echo(json.dumps(content))
-    return 0
-
-
-def _epoch(store: StudyStore, trainer: Trainer, identity: dict[str, Any]) -> dict[str, Any]:
-    """Train an epoch and write its rows."""
-    record = trainer.run_epoch()
-    row = identity | record.scalars
-    store.history.put([row])
-    store.labels.put(
-        identity
-        | {"epoch": trainer.epoch, "label": name}
-        | {column: values[place] for column, values in record.labels.items()}
-        for place, name in enumerate(trainer.data.label_names)
-    )
-    store.flush()
-    return row
-
-
-def _thresholds(store: StudyStore, trainer: Trainer) -> list[float]:
-    """Thresholds of the newest epoch; 0 on logits where there is no validation part."""
-    rows = {row["label"]: row for row in store.labels.rows() if row["epoch"] == trainer.epoch}
-    return [rows[name]["threshold"] or 0.0 for name in trainer.data.label_names]
-
-
-def _line(row: dict[str, Any], epochs: int) -> str:
-    value = row.get("val_map")
-    seconds = row["seconds_refresh"] + row["seconds_train"] + row["seconds_evaluate"]
-    figures = f"  val_map {value:.4f}" if value is not None else ""
-    if row.get("pseudo_precision") is not None:
-        figures += f"  pseudo-label precision {row['pseudo_precision']:.3f}"
-    return (
-        f"epoch {row['epoch']:>3}/{epochs}  {row['phase']:<6}  loss {row['loss']:.4f}{figures}"
-        f"  {seconds:.1f}s"
-    )
-
-
-def _test(store: StudyStore, trainer: Trainer, identity: dict[str, Any]) -> dict[str, float]:
-    """Measure the model of the best epoch on the test part and store the row."""
-    from bbam_ray.engine.confirm import test_figures
-    from bbam_ray.engine.model_folder import load_weights, read_thresholds
-
-    folder = store.folder / _MODEL
-    load_weights(folder, trainer)
-    figures = test_figures(trainer, read_thresholds(folder))
-    seed = trainer.config.training.seed
-    store.confirm.put(
-        [identity | figures | {"rank": 1, "seed": seed, "epochs": trainer.best_epoch}]
-    )
-    store.flush()
-    return figures
-
-
-def _show(
-    console: Console,
-    folder: Path,
-    best: dict[str, Any],
-    figures: dict[str, float],
-    best_epoch: int,
-    seconds: float,
-) -> None:
-    if best.get("val_map") is not None:
-        console.print(f"\nbest epoch {best_epoch}: val_map {best['val_map']:.4f}", style="bold")
-    for name in ("test_map", "test_micro_f1", "test_macro_f1"):
-        if name in figures:
-            console.print(f"{name} {figures[name]:.4f}")
-    console.print(f"model: {folder / _MODEL}\nhistory: {folder / 'history.parquet'}", markup=False)
-    console.print(f"took {duration(seconds)}", style="dim")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +34,14 @@ if TYPE_CHECKING:
     from bbam_ray.scale.plan import StudyPlan, StudyResult
 
 
+class TrialRunner(StrEnum):
+    """Who trains the trials of a search."""
+
+    auto = "auto"
+    gang = "gang"
+    train = "train"
+
+
 def tune(
     dataset: shared.Dataset = "digits",
     data_dir: shared.DataDir = None,
@@ -45,13 +55,20 @@ def tune(
     labeled_fraction: shared.Fraction = None,
     epochs: shared.Epochs = None,
     warmup_epochs: shared.WarmupEpochs = None,
-    workers: shared.Workers = 1,
+    workers: shared.Workers = "1",
     gpus_per_worker: shared.Gpus = 0,
     cpus_per_worker: shared.Cpus = 1,
     max_concurrent: Annotated[
         int | None, typer.Option(min=1, help="Trials at once; default: as many as fit.")
     ] = None,
-    address: Annotated[str, typer.Option(help="Ray: local, auto, or ray://HOST:PORT.")] = "local",
+    trial_runner: Annotated[
+        TrialRunner,
+        typer.Option(help="gang: workers stay from trial to trial; train: Ray Train, elastic."),
+    ] = TrialRunner.auto,
+    address: shared.Address = "local",
+    worker_timeout: shared.WorkerTimeout = "2m",
+    start_timeout: shared.StartTimeout = "10m",
+    max_failures: shared.MaxFailures = 3,
     set_: shared.Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study --name.")] = False,
     dry_run: Annotated[
@@ -70,17 +87,20 @@ def tune(
     """Search settings with Ray Tune and Optuna; trial 0 is the published configuration."""
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
     named = {
-        "data_dir": str(data_dir) if data_dir else None,
+        "data_dir": str(data_dir.absolute()) if data_dir else None,
         "labeled_fraction": labeled_fraction,
         "epochs": epochs,
         "warmup_epochs": warmup_epochs,
     }
     given = shared.given_settings(set_, named)
-    budget = shared.parse_duration(time_budget)
+    budget = shared.parse_duration("--time-budget", time_budget) if time_budget else None
+    fewest, most = shared.parse_workers(workers)
+    runner = _runner(trial_runner, fewest, most)
+    lost_after = shared.parse_duration("--worker-timeout", worker_timeout)
+    wait = shared.parse_duration("--start-timeout", start_timeout)
     if resume and name is None:
         raise UsageError("--resume needs --name STUDY: which study shall go on?")
-    if address not in ("local", "auto") and not address.startswith("ray://"):
-        raise UsageError(f"--address {address}: expected local, auto or ray://HOST:PORT")
+    shared.check_address(address)
     base = {"dataset": dataset, "method": method, "seed": seed, **given}
     space_path = _space_path(space, dataset, method)
     study = name or default_name(method)
@@ -88,9 +108,15 @@ def tune(
     plan = _plan(
         base,
         space_path,
-        workers=workers,
-        cpus=cpus_per_worker,
-        gpus=gpus_per_worker,
+        {
+            "min_workers": fewest,
+            "max_workers": most,
+            "cpus": cpus_per_worker,
+            "gpus": gpus_per_worker,
+            "timeout_s": lost_after,
+            "max_failures": max_failures,
+        },
+        runner=runner,
         num_samples=num_samples,
         concurrency=max_concurrent,
         time_budget=budget,
@@ -101,8 +127,12 @@ def tune(
     if dry_run:
         show_plan(console, plan, folder)
         return 0
-    record, plan = _record(folder, plan, space_path, resume=resume)
-    result = _run(console, plan, record, address, dashboard=dashboard, quiet=quiet or json_)
+    make = partial(_record, folder, plan, space_path, resume=resume)
+    if resume:
+        make(check_only=True)
+    result = _run(
+        console, plan, make, address, wait=wait, dashboard=dashboard, quiet=quiet or json_
+    )
     if json_:
         typer.echo(json.dumps(as_json(folder, plan, result), default=str))
     else:
@@ -116,13 +146,24 @@ def tune(
     return EXIT_SOME_TRIALS_FAILED if failed else 0
 
 
+def _runner(asked: TrialRunner, fewest: int, most: int) -> TrialRunner:
+    """The gang wherever the number of workers is fixed: its workers stay from trial to trial."""
+    if asked is TrialRunner.gang and fewest != most:
+        raise UsageError(
+            f"--trial-runner gang has a fixed number of workers, not {fewest}-{most}; use "
+            "--trial-runner train or one number"
+        )
+    if asked is not TrialRunner.auto:
+        return asked
+    return TrialRunner.gang if fewest == most else TrialRunner.train
+
+
 def _plan(
     base: dict[str, Any],
     space_path: Path,
+    shape: dict[str, Any],
     *,
-    workers: int,
-    cpus: int,
-    gpus: float,
+    runner: TrialRunner,
     num_samples: int,
     concurrency: int | None,
     time_budget: float | None,
@@ -135,19 +176,30 @@ def _plan(
 
     from bbam_ray.engine.task import check_task, load_part
     from bbam_ray.methods import run_config
+    from bbam_ray.scale.gang import GangShape
     from bbam_ray.scale.plan import StudyPlan, default_concurrency, search_lag
     from bbam_ray.scale.space_file import read_space
+    from bbam_ray.scale.train_run import TrainShape
 
     run_config(base, "command line")
     space = read_space(space_path, base["dataset"], base["method"], base)
-    settings = {"device": "cuda" if gpus else "cpu", **space.fixed, **base}
+    settings = {"device": "cuda" if shape["gpus"] else "cpu", **space.fixed, **base}
     config = run_config({**settings, **space.published}, "command line")
     if config.training.validation_fraction == 0:
         raise UsageError("validation_fraction = 0: a search needs validation samples to choose by")
     split = check_task(config)
-    shared.check_workers(workers, gpus if local else 0, len(split.labeled))
+    train_shape = TrainShape(**shape)
+    fewest, most = train_shape.min_workers, train_shape.max_workers
+    shared.check_workers(config, fewest, most, len(split.labeled))
+    if local:
+        shared.check_machine(fewest, train_shape.cpus, train_shape.gpus)
     names = load_part(config, "train").label_names
-    at_once = concurrency or default_concurrency(cpus, gpus, torch.cuda.device_count())
+    gang = GangShape(
+        workers=fewest, cpus=train_shape.cpus, gpus=train_shape.gpus, timeout_s=shape["timeout_s"]
+    )
+    at_once = concurrency or default_concurrency(
+        gang, os.cpu_count() or 1, torch.cuda.device_count()
+    )
     at_once = min(at_once, num_samples)
     return StudyPlan(
         space=space,
@@ -155,19 +207,20 @@ def _plan(
         label_names=names,
         num_samples=num_samples,
         concurrency=at_once,
-        cpus=cpus,
-        gpus=gpus,
+        shape=gang,
+        train_shape=train_shape if runner is TrialRunner.train else None,
         time_budget=time_budget,
         confirm_top=confirm_top,
         confirm_seeds=confirm_seeds,
+        max_failures=shape["max_failures"],
         lag=search_lag(at_once),
     )
 
 
 def _record(
-    folder: Path, plan: StudyPlan, space_path: Path, *, resume: bool
+    folder: Path, plan: StudyPlan, space_path: Path, *, resume: bool, check_only: bool = False
 ) -> tuple[StudyRecord, StudyPlan]:
-    """Create ``study.json``, or open that of the study that goes on."""
+    """Create ``study.json``, or open that of the study that goes on (or only see whether it may)."""
     import torch
 
     space = plan.space.model_dump(mode="json")
@@ -195,7 +248,8 @@ def _record(
                 "space file as before, or use another --name"
             )
     lag = int(record.content["lag"])
-    record.update(status=RUNNING, ended_at=None, num_samples=plan.num_samples)
+    if not check_only:
+        record.update(status=RUNNING, ended_at=None, num_samples=plan.num_samples)
     return record, replace(plan, lag=lag, concurrency=min(plan.concurrency, lag))
 
 
@@ -209,48 +263,34 @@ def _space_path(given: Path | None, dataset: str, method: str) -> Path:
 def _run(
     console: Console,
     plan: StudyPlan,
-    record: StudyRecord,
+    make_record: Callable[[], tuple[StudyRecord, StudyPlan]],
     address: str,
     *,
+    wait: float,
     dashboard: bool,
     quiet: bool,
 ) -> StudyResult:
     """Connect to Ray, run the study and show its progress; Ctrl-C keeps what is done."""
-    from bbam_ray.methods import run_config
+    from bbam_ray.scale.capacity import wait_for_workers
     from bbam_ray.scale.cluster import connected
     from bbam_ray.scale.tune import run_study, stored_result
 
-    config = run_config({**plan.settings, **plan.space.published}, "plan")
-    done = len(stored_result(plan, record).trials)
     shown = Console(quiet=True) if quiet else console
-    shown.print(
-        f"study {record.folder}: {plan.num_samples} trials of {plan.settings['method']} on "
-        f"{plan.settings['dataset']}, {plan.concurrency} at once"
-        + (f", {done} done before" if done else "")
-    )
-    progress = StudyProgress(
-        shown,
-        total=plan.num_samples,
-        done=done,
-        epochs=config.training.epochs,
-        metric=plan.space.metric,
-        higher_is_better=plan.space.mode == "max",
-        confirmations=min(plan.confirm_top, plan.num_samples) * plan.confirm_seeds,
-        concurrency=plan.concurrency,
-    )
+    shown.print("starting Ray ..." if address == "local" else f"joining Ray at {address} ...")
     started = time.monotonic()
-    try:
-        with connected(address, dashboard=dashboard) as url:
-            signal.signal(signal.SIGTERM, _interrupt)
-            if url:
-                shown.print(f"Ray dashboard: http://{url} (token: ray get-auth-token)", style="dim")
-            with progress:
+    environment = plan.train_shape.environment() if plan.train_shape else None
+    with connected(address, dashboard=dashboard, environment=environment) as url:
+        if address != "local":
+            wait_for_workers(plan.shape.workers, plan.shape.bundles[0], wait)
+        # Only now is there a folder: whatever was wrong before has left nothing behind.
+        record, plan = make_record()
+        if url:
+            shown.print(f"Ray dashboard: http://{url} (token: ray get-auth-token)", style="dim")
+        try:
+            with _progress(shown, plan, record) as progress:
                 result = run_study(plan, record, progress)
-    except KeyboardInterrupt:
-        if record.content["status"] == RUNNING:  # while Ray was starting
-            record.end(INTERRUPTED)
-        result = stored_result(plan, record)
-        if result.status == INTERRUPTED:
+        except KeyboardInterrupt:
+            result = stored_result(plan, record)
             console.print(
                 f"\ninterrupted: what is done is kept in {record.folder}; go on with the same command "
                 f"and --name {record.folder.name} --resume"
@@ -260,8 +300,28 @@ def _run(
     return result
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _progress(shown: Console, plan: StudyPlan, record: StudyRecord) -> StudyProgress:
+    from bbam_ray.methods import run_config
+    from bbam_ray.scale.tune import stored_result
+
+    done = len(stored_result(plan, record).trials)
+    workers = plan.shape.workers
+    shown.print(
+        f"study {record.folder}: {plan.num_samples} trials of {plan.settings['method']} on "
+        f"{plan.settings['dataset']}, {plan.concurrency} at once"
+        + (f", {workers} workers each" if workers > 1 else "")
+        + (f", {done} done before" if done else "")
+    )
+    return StudyProgress(
+        shown,
+        total=plan.num_samples,
+        done=done,
+        epochs=run_config({**plan.settings, **plan.space.published}, "plan").training.epochs,
+        metric=plan.space.metric,
+        higher_is_better=plan.space.mode == "max",
+        confirmations=min(plan.confirm_top, plan.num_samples) * plan.confirm_seeds,
+        concurrency=plan.concurrency,
+    )
 
 
 def _write_report(console: Console, folder: Path, result: StudyResult) -> None:

@@ -77,7 +77,7 @@ def fill_up(loads: np.ndarray, items: int) -> np.ndarray:
     sizes = np.arange(1, len(loads) + 1)
     levels = (items + np.cumsum(ascending)) // sizes
     level = int(levels[np.flatnonzero(ascending <= levels)[-1]])
-    given = np.maximum(level - loads, 0)
+    given: np.ndarray = np.maximum(level - loads, 0)
     left = items - int(given.sum())
     given[np.flatnonzero(loads <= level)[:left]] += 1
     return given

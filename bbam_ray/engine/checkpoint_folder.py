@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bbam_ray import distributed
 from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
-from bbam_ray.engine.model_folder import save_model
+from bbam_ray.engine.model_folder import replace_folder, save_model
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.errors import UsageError
 
@@ -28,20 +28,31 @@ def folder_name(epoch: int) -> str:
     return f"epoch-{epoch:05d}"
 
 
-def save_part(folder: Path, trainer: Trainer, records: list[EpochRecord]) -> None:
+def epoch_of(folder: Path) -> int:
+    """The epoch at whose end a checkpoint was taken."""
+    match = _NAME.fullmatch(folder.name)
+    if match is None:
+        raise ValueError(f"{folder} is not named like a checkpoint")
+    return int(match[1])
+
+
+def save_part(
+    folder: Path, trainer: Trainer, records: list[EpochRecord], *, model: bool = True
+) -> None:
     """Write this rank's files of a checkpoint; every rank calls it, rank 0 writes what all share.
 
     Args:
         folder: of this checkpoint; may be another one on every rank, to be merged afterwards.
         trainer: at the end of an epoch.
         records: of all epochs so far.
+        model: whether the model of the best epoch is kept beside it, ready for use.
     """
     rank, world_size = distributed.rank(), distributed.world_size()
     name = f"samples-{rank}-of-{world_size}.pt"
     save_checkpoint(folder / name, trainer.sample_state())
     if rank:
         return
-    if trainer.best_epoch == trainer.epoch:
+    if model and trainer.best_epoch == trainer.epoch:
         found = records[-1].labels.get("threshold")
         save_model(folder / MODEL, trainer, found or [0.0] * len(trainer.data.label_names))
     state = {"trainer": trainer.state_dict(), "records": [asdict(record) for record in records]}
@@ -97,7 +108,7 @@ def newest_first(parent: Path) -> Iterator[Path]:
 
 def latest_valid(parent: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that is whole, and what is wrong with the newer ones."""
-    defects = []
+    defects: list[str] = []
     for folder in newest_first(parent):
         reason = defect(folder)
         if reason is None:
@@ -106,8 +117,17 @@ def latest_valid(parent: Path) -> tuple[Path | None, list[str]]:
     return None, defects
 
 
-def keep_only(parent: Path, last: int, best_epoch: int) -> None:
-    """Delete all but the last few checkpoints and that of the best epoch."""
-    for place, folder in enumerate(newest_first(parent)):
+def tidy(parent: Path, last: int, best_epoch: int) -> None:
+    """Put the best epoch's model where users look for it, and delete what is no longer needed.
+
+    Args:
+        parent: of the checkpoints; the model goes to its ``model/``.
+        last: how many of the newest checkpoints stay, beside that of the best epoch.
+        best_epoch: so far.
+    """
+    folders = list(newest_first(parent))
+    if folders and folders[0].name == folder_name(best_epoch):
+        replace_folder(parent / MODEL, lambda new: shutil.copytree(folders[0] / MODEL, new))
+    for place, folder in enumerate(folders):
         if place >= last and folder.name != folder_name(best_epoch):
             shutil.rmtree(folder, ignore_errors=True)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.core.metrics import multilabel_metrics
+from bbam_ray.data.shares import even_part
 from bbam_ray.engine.model_folder import save_model
 from bbam_ray.engine.task import load_part, prepare_training
 from bbam_ray.engine.trainer import Trainer
@@ -37,17 +39,18 @@ def confirmation_config(
 
 
 def test_figures(trainer: Trainer, thresholds: list[float]) -> dict[str, Any]:
-    """Measure a trained model on the test part: ``test_*`` and the numbers of samples.
+    """Measure a trained model on the test part: ``test_*`` and the numbers of samples; all ranks call.
 
     Args:
         trainer: its averaged model is measured.
         thresholds: (K,) on logits, tuned on validation data.
     """
     test = load_part(trainer.config, "test")
-    logits = trainer.score(test.inputs, np.arange(len(test.inputs)))
+    part = even_part(len(test.inputs), distributed.rank(), distributed.world_size())
+    logits = trainer.score(test.inputs, np.arange(len(test.inputs))[part])
     figures = multilabel_metrics(
         logits,
-        torch.from_numpy(test.labels).to(logits.device),
+        torch.from_numpy(test.labels[part]).to(logits.device),
         thresholds=torch.tensor(thresholds, device=logits.device),
     )
     sizes = {"n_labeled": len(trainer.data.labeled), "n_test": len(test.inputs)}
@@ -73,6 +76,6 @@ def train_and_test(
     while not trainer.finished:
         trainer.run_epoch()
     figures = test_figures(trainer, thresholds)
-    if model_folder is not None:
+    if model_folder is not None and distributed.rank() == 0:
         save_model(model_folder, trainer, thresholds)
     return {**figures, "epochs": trainer.epoch, "duration_s": time.time() - started}

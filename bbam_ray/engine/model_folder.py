@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -27,20 +28,29 @@ def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
         folder: made, or replaced.
         thresholds: (K,) on logits.
     """
-    new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    try:
-        contents = {
-            CONFIG: trainer.config.flat() | {"input_shape": list(trainer.data.input_shape)},
-            LABELS: list(trainer.data.label_names),
-            THRESHOLDS: thresholds,
-        }
+    contents = {
+        CONFIG: trainer.config.flat() | {"input_shape": list(trainer.data.input_shape)},
+        LABELS: list(trainer.data.label_names),
+        THRESHOLDS: thresholds,
+    }
+    tensors = {f"network.{k}": v for k, v in trainer.average.module.state_dict().items()}
+    tensors |= {f"method.{k}": v for k, v in trainer.method.scoring_state().items()}
+
+    def write(new: Path) -> None:
+        new.mkdir(parents=True)
         for name, content in contents.items():
             (new / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        tensors = {f"network.{k}": v for k, v in trainer.average.module.state_dict().items()}
-        tensors |= {f"method.{k}": v for k, v in trainer.method.scoring_state().items()}
         save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, new / WEIGHTS)
+
+    replace_folder(folder, write)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a folder beside ``folder``, which then takes its place as a whole."""
+    new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        write(new)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)

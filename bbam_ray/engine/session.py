@@ -6,15 +6,13 @@ gang (both in ``scale/``). Rank and number of ranks are those of the process gro
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from bbam_ray.engine import checkpoint_folder
+from bbam_ray.engine.model_folder import replace_folder
 from bbam_ray.engine.trainer import EpochRecord, Trainer
-
-SavePart = Callable[[Path], None]
 
 
 class Session(Protocol):
@@ -26,8 +24,8 @@ class Session(Protocol):
     def resumed(self, records: list[EpochRecord]) -> None:
         """Told on every rank which epochs the checkpoint had."""
 
-    def report(self, record: EpochRecord, trainer: Trainer, save: SavePart) -> None:
-        """Take an epoch's record; ``save(folder)`` writes this rank's part of a checkpoint."""
+    def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
+        """Take the newest of all records so far, and keep a checkpoint if it is time."""
 
 
 def run_epochs(trainer: Trainer, session: Session) -> Iterator[EpochRecord]:
@@ -43,10 +41,14 @@ def run_epochs(trainer: Trainer, session: Session) -> Iterator[EpochRecord]:
     while not trainer.finished:
         record = trainer.run_epoch()
         records.append(record)
-        session.report(
-            record, trainer, lambda folder: checkpoint_folder.save_part(folder, trainer, records)
-        )
+        session.report(trainer, records)
         yield record
+
+
+def is_due(trainer: Trainer, every: int) -> bool:
+    """Whether an epoch is to be kept: every so many, the best so far, and the last."""
+    best = trainer.best_epoch == trainer.epoch
+    return best or trainer.finished or trainer.epoch % every == 0
 
 
 class LocalSession:
@@ -55,6 +57,7 @@ class LocalSession:
     Args:
         folder: of all checkpoints of the run.
         listener: is told of every record, with whether it comes from a checkpoint.
+        started: is told the epoch that the run goes on from, and what is wrong with later checkpoints.
         keep: how many of the last checkpoints are kept, beside that of the best epoch.
         every: epochs between checkpoints.
     """
@@ -64,30 +67,27 @@ class LocalSession:
         folder: Path,
         listener: Callable[[EpochRecord, bool], None],
         *,
-        keep: int = 1,
+        started: Callable[[int, list[str]], None] = lambda epoch, defects: None,
+        keep: int = 2,
         every: int = 1,
     ) -> None:
-        self._folder, self._listener, self._keep, self._every = folder, listener, keep, every
-        self.defects: list[str] = []
+        self._folder, self._listener, self._started = folder, listener, started
+        self._keep, self._every = keep, every
 
     def resume_folder(self) -> Path | None:
-        found, self.defects = checkpoint_folder.latest_valid(self._folder)
+        found, defects = checkpoint_folder.latest_valid(self._folder)
+        self._started(checkpoint_folder.epoch_of(found) if found else 0, defects)
         return found
 
     def resumed(self, records: list[EpochRecord]) -> None:
         for record in records:
             self._listener(record, True)
 
-    def report(self, record: EpochRecord, trainer: Trainer, save: SavePart) -> None:
+    def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         # Rows first: a checkpoint may lag behind them by an epoch, which is then written again.
-        self._listener(record, False)
-        best = trainer.best_epoch == trainer.epoch
-        if not (best or trainer.finished or trainer.epoch % self._every == 0):
+        self._listener(records[-1], False)
+        if not is_due(trainer, self._every):
             return
         target = self._folder / checkpoint_folder.folder_name(trainer.epoch)
-        new = target.with_name(f".{target.name}.new")
-        shutil.rmtree(new, ignore_errors=True)
-        save(new)
-        shutil.rmtree(target, ignore_errors=True)  # one that was found damaged
-        new.rename(target)
-        checkpoint_folder.keep_only(self._folder, self._keep, trainer.best_epoch)
+        replace_folder(target, lambda new: checkpoint_folder.save_part(new, trainer, records))
+        checkpoint_folder.tidy(self._folder, self._keep, trainer.best_epoch)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
+
+from bbam_ray.scale import interruption
 
 # Read when Ray or Tune starts; a user's own settings win.
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_worker_niceness": "0",  # as fast as plain python; the default of 15 starves beside anything
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative --data-dir means the same everywhere
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Ctrl-C is ours: Tune's own handler would wait for the running epochs.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -22,36 +25,60 @@ _SETTINGS = {
 }
 
 
+# A resource that drivers of trials hold instead of CPUs, so that they never take what workers need.
+TRIAL_SLOT = "trial_slot"
+
+
 @contextmanager
 def connected(
-    address: str, *, cpus: int | None = None, dashboard: bool = True
+    address: str,
+    *,
+    dashboard: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[str | None]:
     """Use Ray while the block runs, and leave no process of ours behind.
 
     Args:
         address: "local" starts Ray here and stops it at the end; "auto" or "ray://host:port" joins
             a cluster and leaves it running.
-        cpus: number of CPUs of a local instance; default all.
         dashboard: whether a local instance serves its dashboard (on the loopback address only).
+        environment: further settings that Ray reads; a user's own win.
 
     Yields:
         The dashboard's address, if there is one.
     """
-    for name, value in _SETTINGS.items():
+    with interruption.listening():
+        yield from _connected(address, dashboard, {**_SETTINGS, **(environment or {})})
+
+
+def _connected(
+    address: str, dashboard: bool, environment: Mapping[str, str]
+) -> Iterator[str | None]:
+    for name, value in environment.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
         context = ray.init(
             address="local",
-            num_cpus=cpus or os.cpu_count(),
+            num_cpus=os.cpu_count(),
+            resources={TRIAL_SLOT: 1000},
             include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
             **common,
         )
     else:
         context = ray.init(address=address, **common)
+    interruption.listen()  # Ray has taken SIGTERM
     try:
+        interruption.check()
         yield getattr(context, "dashboard_url", None)
     finally:
         ray.shutdown()
+
+
+def driver_resources() -> dict[str, float]:
+    """What the driver of a trial under Ray Train holds: a slot where the cluster has slots."""
+    if TRIAL_SLOT in ray.cluster_resources():
+        return {TRIAL_SLOT: 1.0}
+    return {"CPU": 0.001}

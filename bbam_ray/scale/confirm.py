@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from bbam_ray.engine.confirm import confirmation_config, train_and_test
-from bbam_ray.engine.threads import use_threads
+from bbam_ray.engine.confirm import confirmation_config
+from bbam_ray.errors import WorkerLostError
 from bbam_ray.methods import run_config
 from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.scale.gang import Gang, GangShape
 from bbam_ray.scale.plan import StudyPlan
 from bbam_ray.scale.recorder import Event, Listener
 
@@ -25,11 +27,35 @@ def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Liste
         for seed in confirmation_seeds(plan.settings["seed"], plan.confirm_seeds)
         if (rank, seed, row["trial_id"]) not in done
     ]
-    task = ray.remote(num_cpus=plan.cpus, num_gpus=plan.gpus, max_retries=2)(_confirm_one)
-    running: dict[ray.ObjectRef[Any], tuple[int, Row]] = {}
+    shape = plan.shape
+    task = ray.remote(
+        num_cpus=shape.cpus,
+        num_gpus=shape.gpus,
+        max_retries=2,
+        retry_exceptions=[WorkerLostError, ray.exceptions.RayActorError],
+    )(_confirm_one)
+    groups = [placement_group(shape.bundles) for _ in range(min(len(waiting), plan.concurrency))]
+    try:
+        _run_all(plan, store, waiting, task, groups, listener)
+    finally:
+        for group in groups:
+            remove_placement_group(group)
+
+
+def _run_all(
+    plan: StudyPlan,
+    store: StudyStore,
+    waiting: list[tuple[int, int, Row]],
+    task: Any,
+    free: list[Any],
+    listener: Listener,
+) -> None:
+    """Keep every placement group busy until all runs are done."""
+    free = list(free)
+    running: dict[ray.ObjectRef[Any], tuple[int, Row, Any]] = {}
     place = 0
     while place < len(waiting) or running:
-        while place < len(waiting) and len(running) < plan.concurrency:
+        while place < len(waiting) and free:
             rank, seed, trial = waiting[place]
             row = {name: value for name, value in trial.items() if name.startswith("param_")}
             row |= {name: trial[name] for name in ("study", "trial_id", "number")}
@@ -37,14 +63,20 @@ def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Liste
             folder = store.folder / "checkpoints" / f"confirm-{trial['trial_id']}-seed{seed}"
             thresholds = trial_thresholds(store, trial, plan.label_names)
             listener(Event("confirm_started", place, row))
-            reference = task.remote(plan.settings, trial, seed, thresholds, plan.cpus, str(folder))
-            running[reference] = (place, row)
+            group = free.pop()
+            strategy = PlacementGroupSchedulingStrategy(group, 0, True)
+            reference = task.options(scheduling_strategy=strategy).remote(
+                plan.settings, trial, seed, thresholds, plan.shape, str(folder)
+            )
+            running[reference] = (place, row, group)
             place += 1
         (finished, *_), _ = ray.wait(list(running), num_returns=1)
-        number, row = running.pop(finished)
+        number, row, group = running.pop(finished)
+        free.append(group)
         row |= ray.get(finished)
+        gpus = plan.shape.gpus * plan.shape.workers
         if "gpu_hours" not in row:
-            row["gpu_hours"] = row["duration_s"] / 3600 * plan.gpus
+            row["gpu_hours"] = row["duration_s"] / 3600 * gpus
         store.confirm.put([row])
         store.flush()
         listener(Event("confirm_ended", number, row))
@@ -60,19 +92,26 @@ def _confirm_one(
     trial: Row,
     seed: int,
     thresholds: list[float],
-    threads: int,
+    shape: GangShape,
     model_folder: str,
 ) -> Row:
-    """Runs in a Ray worker; a failure is a row with ``error``."""
-    use_threads(threads)
+    """Runs in a Ray worker, rank 0 of its gang; a failure is a row with ``error``."""
     row: Row = {"started_at": datetime.now(UTC)}
-    parameters = parameters_of(trial)
+    gang: Gang | None = None
     try:
-        config = confirmation_config(settings, parameters, seed, stop_epoch(settings, trial))
-        return row | train_and_test(config, thresholds, Path(model_folder))
+        gang = Gang(shape)
+        config = confirmation_config(
+            settings, parameters_of(trial), seed, stop_epoch(settings, trial)
+        )
+        return row | gang.call("confirm", config.flat(), thresholds, model_folder, shape.cpus)
+    except (WorkerLostError, ray.exceptions.RayActorError):
+        raise  # the whole run is tried again
     except Exception as error:
         elapsed = (datetime.now(UTC) - row["started_at"]).total_seconds()
         return row | {"error": f"{type(error).__name__}: {error}", "duration_s": elapsed}
+    finally:
+        if gang is not None:
+            gang.close()
 
 
 def parameters_of(row: Row) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 from bbam_ray.results.store import Row
+from bbam_ray.scale.gang import GangShape
 from bbam_ray.scale.space import Space
+from bbam_ray.scale.train_run import TrainShape
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,12 @@ class StudyPlan:
         label_names: K names.
         num_samples: trials in all.
         concurrency: trials at once.
-        cpus, gpus: of one trial.
+        shape: workers of one trial and what each needs.
+        train_shape: the same for trials under Ray Train; None for trials of a gang.
         time_budget: seconds for the search, None = no limit.
         confirm_top: how many of the best configurations are confirmed.
         confirm_seeds: over how many seeds each.
+        max_failures: how often a trial that lost a worker goes on before it fails; -1 = always.
         lag: see ``search.Sequence``; fixed with the study so that going on draws the same.
     """
 
@@ -32,16 +35,13 @@ class StudyPlan:
     label_names: tuple[str, ...]
     num_samples: int
     concurrency: int
-    cpus: int
-    gpus: float
+    shape: GangShape
+    train_shape: TrainShape | None
     time_budget: float | None
     confirm_top: int
     confirm_seeds: int
+    max_failures: int
     lag: int
-
-    @property
-    def resources(self) -> dict[str, float]:
-        return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ def search_lag(concurrency: int) -> int:
     return 1 if concurrency == 1 else 2 * concurrency
 
 
-def default_concurrency(cpus: int, gpus: float, available_gpus: int) -> int:
-    """How many trials fit on this machine at once."""
-    by_cpu = max(1, (os.cpu_count() or 1) // cpus)
-    return min(by_cpu, max(1, int(available_gpus / gpus))) if gpus else by_cpu
+def default_concurrency(shape: GangShape, cpus: float, gpus: float) -> int:
+    """How many trials fit at once on so many CPUs and GPUs; at least one."""
+    fits = int(cpus // (shape.cpus * shape.workers))
+    if shape.gpus:
+        fits = min(fits, int(gpus / (shape.gpus * shape.workers)))
+    return max(1, fits)

@@ -11,7 +11,9 @@ from typing import Any, Literal
 from ray.tune import Callback
 
 from bbam_ray.results import schemas
+from bbam_ray.results.rows import put_epoch
 from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.scale import interruption
 from bbam_ray.scale.search import Outcome
 from bbam_ray.scale.space import Space
 
@@ -95,6 +97,9 @@ class Recorder(Callback):
         study = self._store.folder.name
         return {"study": study, "trial_id": trial_id(number), "number": number}
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        interruption.check()
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
         self._started.setdefault(number, time.time())
@@ -111,16 +116,15 @@ class Recorder(Callback):
             folder.mkdir(exist_ok=True)
             (folder / f"{trial_id(number)}.txt").write_text(result["traceback"], encoding="utf-8")
             return
-        row = self._identity(number) | result["scalars"]
+        row = put_epoch(
+            self._store,
+            self._identity(number),
+            result["scalars"],
+            result["labels"],
+            self._label_names,
+        )
         self._epochs[number][row["epoch"]] = row
         self._done[number] = result["finished"]
-        self._store.history.put([row])
-        self._store.labels.put(
-            self._identity(number)
-            | {"epoch": row["epoch"], "label": name}
-            | {column: values[place] for column, values in result["labels"].items()}
-            for place, name in enumerate(self._label_names)
-        )
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self._store.labels.flush()
             self._store.history.flush()

@@ -1,4 +1,4 @@
-"""The actor that trains trials: one process, reused from trial to trial."""
+"""The actor that trains trials for Tune, one epoch a step; it stays from trial to trial."""
 
 from __future__ import annotations
 
@@ -7,65 +7,61 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayActorError
 
-from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
-from bbam_ray.engine.task import PseudoLabelAudit, TrainingData, prepare_training
-from bbam_ray.engine.threads import use_threads
-from bbam_ray.engine.trainer import Trainer
-from bbam_ray.methods import run_config
-
-_STATE_FILE = "state.pt"
+from bbam_ray.errors import WorkerLostError
+from bbam_ray.scale.gang import Gang, GangShape
 
 
 class Trial(tune.Trainable):
-    """One epoch a step. Config: ``number``, ``parameters``, and ``run`` (what all trials share)."""
+    """One epoch a step. Config: ``number``, ``parameters``, and ``run`` (what all trials share).
 
-    _data: tuple[TrainingData, PseudoLabelAudit]
-    _data_key: str | None = None
+    The actor is rank 0 of the trial's gang, and the whole of it when a trial has one worker.
+    """
+
+    _gang: Gang | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         self._failure: Exception | None = None
+        run, shape = config["run"], GangShape(**config["run"]["shape"])
         try:
-            self._build(config)
+            self._gang = self._gang or Gang(shape)
+            values = {**run["settings"], **config["parameters"]}
+            self._gang.call("build", values, f"trial {config['number']}", shape.cpus)
+        except (WorkerLostError, RayActorError):
+            raise
         except Exception as error:  # reported by the first step, so that the actor lives on
             self._failure = error
-
-    def _build(self, config: dict[str, Any]) -> None:
-        run = config["run"]
-        use_threads(run["threads"])
-        settings = run_config(
-            {**run["settings"], **config["parameters"]}, f"trial {config['number']}"
-        )
-        training = settings.training
-        key = repr((training.seed, training.labeled_fraction, training.validation_fraction))
-        key += repr((training.dataset, training.data_dir, settings.data))
-        if key != self._data_key:  # loaded once an actor, unless a search changes the data
-            self._data, self._data_key = prepare_training(settings), key
-        self.trainer = Trainer(settings, *self._data)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch; a failure is a result with ``error``."""
+        """Train an epoch; a failure is a result with ``error``, the loss of a worker an exception.
+
+        Tune goes on from the last checkpoint after an exception, with new workers.
+        """
+        assert self._gang is not None
         try:
             if self._failure is not None:
                 raise self._failure
-            record = self.trainer.run_epoch()
+            result: dict[str, Any] = self._gang.call("run_epoch")
+        except (WorkerLostError, RayActorError):
+            raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             return {"error": reason, "traceback": traceback.format_exc(), "done": True}
-        return {
-            "epoch": self.trainer.epoch,
-            "scalars": record.scalars,
-            "labels": record.labels,
-            "done": self.trainer.finished,
-            "finished": self.trainer.finished,
-        }
+        return result | {"done": result["finished"]}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        save_checkpoint(Path(checkpoint_dir) / _STATE_FILE, self.trainer.state_dict())
+        assert self._gang is not None
+        self._gang.save(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        self.trainer.load_state_dict(load_checkpoint(Path(checkpoint_dir) / _STATE_FILE))
+        assert self._gang is not None
+        self._gang.restore(Path(checkpoint_dir))
+
+    def cleanup(self) -> None:
+        if self._gang is not None:
+            self._gang.close()

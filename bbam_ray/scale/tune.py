@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from statistics import fmean, stdev
+from typing import Any
 
 from ray import tune
 
 from bbam_ray.results import schemas
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
+from bbam_ray.scale.cluster import driver_resources
 from bbam_ray.scale.confirm import confirm, parameters_of, stop_epoch
 from bbam_ray.scale.plan import StudyPlan, StudyResult
 from bbam_ray.scale.recorder import Listener, Recorder, outcome_of, trial_id
 from bbam_ray.scale.search import Outcome, Sequence, StudySearcher, write_study_db
 from bbam_ray.scale.space import Space
+from bbam_ray.scale.train_trial import train_trial
 from bbam_ray.scale.trial import Trial
 
 
@@ -94,14 +98,21 @@ def _search(
     sequence = Sequence(plan.space, plan.settings["seed"], plan.lag, outcomes.values())
     sequence.outcomes = outcomes  # the recorder adds to it as trials end
     searcher = StudySearcher(sequence, plan.num_samples, plan.concurrency)
+    gpus = plan.shape.gpus * plan.shape.workers
     recorder = Recorder(
-        store, plan.space, outcomes, plan.settings, plan.gpus, plan.label_names, listener
+        store, plan.space, outcomes, plan.settings, gpus, plan.label_names, listener
     )
-    run = {"settings": plan.settings, "threads": plan.cpus}
+    run: Row = {"settings": plan.settings, "shape": asdict(plan.shape)}
+    checkpoints = store.folder.absolute() / "checkpoints"
+    trainable: Any = Trial
+    resources = tune.PlacementGroupFactory(plan.shape.bundles)
+    if plan.train_shape is not None:
+        run |= {"train_shape": asdict(plan.train_shape), "checkpoints": str(checkpoints / "trials")}
+        trainable, resources = train_trial, driver_resources()
     # Tune's own folder is scratch: the study goes on from its store, never from here.
     with tempfile.TemporaryDirectory(prefix="bbam-ray-") as scratch:
         tune.Tuner(
-            tune.with_resources(Trial, plan.resources),
+            tune.with_resources(trainable, resources),
             param_space={"run": run},
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
@@ -116,7 +127,11 @@ def _search(
                 storage_path=scratch,
                 callbacks=[recorder],
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=2),
+                failure_config=tune.FailureConfig(max_failures=plan.max_failures),
+                # What a trial goes on from when one of its workers is lost.
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0 if plan.train_shape else 1, num_to_keep=1
+                ),
             ),
         ).fit()
 

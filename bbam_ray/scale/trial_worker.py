@@ -1,0 +1,117 @@
+"""One process of a trial: it builds, trains, saves and restores; alone, or as a rank of a gang."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bbam_ray import distributed
+from bbam_ray.engine import checkpoint_folder
+from bbam_ray.engine.confirm import train_and_test
+from bbam_ray.engine.session import run_epochs
+from bbam_ray.engine.task import PseudoLabelAudit, TrainingData, prepare_training
+from bbam_ray.engine.threads import use_threads
+from bbam_ray.engine.trainer import EpochRecord, Trainer
+from bbam_ray.methods import run_config
+
+Files = dict[str, bytes]
+
+
+class TrialSession:
+    """The place a trial's loop runs in: Tune asks for epochs and for checkpoints when it wants them.
+
+    Args:
+        folder: checkpoint to go on from, if any.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self.records: list[EpochRecord] = []
+
+    def resume_folder(self) -> Path | None:
+        return self._folder
+
+    def resumed(self, records: list[EpochRecord]) -> None:
+        """Nothing: the recorder has had these epochs."""
+
+    def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
+        self.records = records
+
+
+class TrialWorker:
+    """Trains one trial after another; loads the data once, unless a search changes them."""
+
+    _data: tuple[TrainingData, PseudoLabelAudit]
+    _data_key: str | None = None
+    _trainer: Trainer
+    _session: TrialSession
+    _loop: Iterator[EpochRecord]
+
+    def join(self, address: str, rank: int, size: int, backend: str, timeout_s: float) -> None:
+        """Become a rank of a gang; all its workers join at the same time."""
+        if backend == "nccl":
+            import torch
+
+            torch.cuda.set_device(0)  # Ray shows each worker its own GPU only
+        distributed.join(address, rank, size, backend=backend, timeout_s=timeout_s)
+
+    def leave(self) -> None:
+        distributed.leave()
+
+    def build(self, values: dict[str, Any], source: str, threads: int) -> None:
+        """Make the trainer of a configuration; it stands before its first epoch."""
+        use_threads(threads)
+        settings = run_config(values, source)
+        training = settings.training
+        key = repr((training.seed, training.labeled_fraction, training.validation_fraction))
+        key += repr((training.dataset, training.data_dir, settings.data))
+        if key != self._data_key:
+            self._data, self._data_key = prepare_training(settings), key
+        self._trainer = Trainer(settings, *self._data)
+        self._start(None)
+
+    def _start(self, folder: Path | None) -> None:
+        self._session = TrialSession(folder)
+        self._loop = run_epochs(self._trainer, self._session)
+
+    def run_epoch(self) -> dict[str, Any]:
+        """Train an epoch: its record (that of all ranks) and whether the trial is finished."""
+        record = next(self._loop)
+        return {
+            "epoch": self._trainer.epoch,
+            "scalars": record.scalars,
+            "labels": record.labels,
+            "finished": self._trainer.finished,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of a checkpoint of the last epoch."""
+        records = self._session.records
+        checkpoint_folder.save_part(folder, self._trainer, records, model=False)
+
+    def saved_files(self) -> Files:
+        """This rank's part of a checkpoint as bytes: a gang may be spread over machines."""
+        with tempfile.TemporaryDirectory(prefix="bbam-ray-") as name:
+            self.save(Path(name))
+            return {path.name: path.read_bytes() for path in Path(name).iterdir()}
+
+    def restore(self, files: Files) -> None:
+        """Go on from a checkpoint, which is read when the next epoch is asked for."""
+        self._restored = tempfile.TemporaryDirectory(prefix="bbam-ray-")
+        folder = Path(self._restored.name)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        self._start(folder)
+
+    def confirm(
+        self,
+        values: dict[str, Any],
+        thresholds: list[float],
+        model_folder: str,
+        threads: int,
+    ) -> dict[str, Any]:
+        """Train a configuration to its end and measure it on the test part."""
+        use_threads(threads)
+        return train_and_test(run_config(values, "confirmation"), thresholds, Path(model_folder))
