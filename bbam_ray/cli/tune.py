@@ -195,10 +195,13 @@ def _plan(
         shared.check_machine(fewest, train_shape.cpus, train_shape.gpus)
     names = load_part(config, "train").label_names
     gang = GangShape(
-        workers=fewest, cpus=train_shape.cpus, gpus=train_shape.gpus, timeout_s=shape["timeout_s"]
+        workers=fewest,
+        cpus=train_shape.cpus,
+        gpus=train_shape.gpus,
+        timeout_s=shape["timeout_s"],
     )
     at_once = concurrency or default_concurrency(
-        gang, os.cpu_count() or 1, torch.cuda.device_count()
+        replace(gang, workers=most), os.cpu_count() or 1, torch.cuda.device_count()
     )
     at_once = min(at_once, num_samples)
     return StudyPlan(
