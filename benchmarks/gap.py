@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -18,7 +17,8 @@ from statistics import fmean, stdev
 import pandas as pd
 
 from bbam_ray.cli.progress import short
-from bbam_ray.results.store import read_table, write_text
+from bbam_ray.results.store import read_table
+from benchmarks.page import write_section
 
 MEASURES = ("map", "micro_f1", "macro_f1", "hamming_loss", "one_error")
 
@@ -73,13 +73,7 @@ def main() -> None:
     text = comparison(arguments.first, arguments.second)
     print(text)
     if arguments.write:
-        page = arguments.write.read_text(encoding="utf-8")
-        marked = re.compile(r"(<!-- gap -->\n).*?(<!-- /gap -->)", re.DOTALL)
-        if not marked.search(page):
-            raise SystemExit(f"{arguments.write}: no markers <!-- gap --> and <!-- /gap -->")
-        write_text(
-            arguments.write, marked.sub(lambda found: found[1] + text + "\n" + found[2], page)
-        )
+        write_section(arguments.write, "gap", text)
 
 
 if __name__ == "__main__":

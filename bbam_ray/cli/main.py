@@ -20,13 +20,14 @@ def _with_exit_code(command: Callable[..., int | None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: object, **kwargs: object) -> None:
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
         try:
             code = command(*args, **kwargs) or 0
         except UsageError as error:
-            console = Console(stderr=True, soft_wrap=True, highlight=False)
             console.print(f"error: {error}", markup=False)
             code = EXIT_USAGE
         except KeyboardInterrupt:
+            console.print("interrupted")
             code = EXIT_INTERRUPTED
         raise typer.Exit(code)
 

@@ -293,6 +293,8 @@ def _run(
             with _progress(shown, plan, record) as progress:
                 result = run_study(plan, record, progress)
         except KeyboardInterrupt:
+            if record.content["status"] == RUNNING:
+                record.end(INTERRUPTED)
             result = stored_result(plan, record)
             console.print(
                 f"\ninterrupted: what is done is kept in {record.folder}; go on with the same command "

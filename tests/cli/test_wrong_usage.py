@@ -51,7 +51,7 @@ TUNE_MISTAKES = {
     "impossible name": (["--name", "a/b"], ["a/b"]),
     "impossible time": (["--time-budget", "soon"], ["soon", "30m"]),
     "impossible address": (["--address", "127.0.0.1"], ["127.0.0.1", "ray://"]),
-    "several workers": (["--workers", "2"], ["--workers 2"]),
+    "more workers than there can be": (["--workers", "500"], ["--workers 500"]),
     "no GPU here": (["--gpus-per-worker", "1"], ["no GPU"]),
     "warm-up longer than the run": (["--epochs", "2", "--warmup-epochs", "3"], ["warmup_epochs"]),
     "unwritable results": (["--results", "taken"], ["taken", "--results"]),
