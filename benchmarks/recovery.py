@@ -43,10 +43,10 @@ class Loss:
 
 LOSSES = (
     Loss("Ray Train, worker killed", "train", "ray::RayTrainWorker", signal.SIGKILL),
-    Loss("Ray Train, worker frozen (--worker-timeout 20s)", "train", "ray::RayTrainWorker", signal.SIGSTOP),
+    Loss("Ray Train, worker frozen, 20 s limit", "train", "ray::RayTrainWorker", signal.SIGSTOP),
     Loss("search, other worker of a gang killed", "tune", "ray::TrialWorker", signal.SIGKILL),
     Loss("search, first worker of a gang killed", "tune", "ray::Trial", signal.SIGKILL),
-)  # fmt: skip
+)
 
 
 def below(driver: int, title: str) -> list[int]:
