@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,28 +15,25 @@ from rich.console import Console
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.outcome import as_json, show_plan, show_result
 from bbam_ray.cli.progress import StudyProgress, duration
+from bbam_ray.cli.study_setup import (
+    TrialRunner,
+    choose_runner,
+    make_plan,
+    open_record,
+    space_path_of,
+)
 from bbam_ray.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_TRIALS_FAILED, UsageError
 from bbam_ray.results.schemas import FAILED
-from bbam_ray.results.store import standard_values
 from bbam_ray.results.study import (
     INTERRUPTED,
     RUNNING,
     StudyRecord,
     check_folder,
     default_name,
-    describe_environment,
 )
 
 if TYPE_CHECKING:
     from bbam_ray.scale.plan import StudyPlan, StudyResult
-
-
-class TrialRunner(StrEnum):
-    """Who trains the trials of a search."""
-
-    auto = "auto"
-    gang = "gang"
-    train = "train"
 
 
 def tune(
@@ -95,17 +89,17 @@ def tune(
     given = shared.given_settings(set_, named)
     budget = shared.parse_duration("--time-budget", time_budget) if time_budget else None
     fewest, most = shared.parse_workers(workers)
-    runner = _runner(trial_runner, fewest, most)
+    runner = choose_runner(trial_runner, fewest, most)
     lost_after = shared.parse_duration("--worker-timeout", worker_timeout)
     wait = shared.parse_duration("--start-timeout", start_timeout)
     if resume and name is None:
         raise UsageError("--resume needs --name STUDY: which study shall go on?")
     shared.check_address(address)
     base = {"dataset": dataset, "method": method, "seed": seed, **given}
-    space_path = _space_path(space, dataset, method)
+    space_path = space_path_of(space, dataset, method)
     study = name or default_name(method)
     folder = check_folder(results, dataset, study, resume=resume)
-    plan = _plan(
+    plan = make_plan(
         base,
         space_path,
         {
@@ -127,7 +121,7 @@ def tune(
     if dry_run:
         show_plan(console, plan, folder)
         return 0
-    make = partial(_record, folder, plan, space_path, resume=resume)
+    make = partial(open_record, folder, plan, space_path, resume=resume)
     if resume:
         make(check_only=True)
     result = _run(
@@ -144,123 +138,6 @@ def tune(
     failed = any(row["state"] == FAILED for row in result.trials)
     failed = failed or any(row["error"] for row in result.confirm)
     return EXIT_SOME_TRIALS_FAILED if failed else 0
-
-
-def _runner(asked: TrialRunner, fewest: int, most: int) -> TrialRunner:
-    """The gang wherever the number of workers is fixed: its workers stay from trial to trial."""
-    if asked is TrialRunner.gang and fewest != most:
-        raise UsageError(
-            f"--trial-runner gang has a fixed number of workers, not {fewest}-{most}; use "
-            "--trial-runner train or one number"
-        )
-    if asked is not TrialRunner.auto:
-        return asked
-    return TrialRunner.gang if fewest == most else TrialRunner.train
-
-
-def _plan(
-    base: dict[str, Any],
-    space_path: Path,
-    shape: dict[str, Any],
-    *,
-    runner: TrialRunner,
-    num_samples: int,
-    concurrency: int | None,
-    time_budget: float | None,
-    confirm_top: int,
-    confirm_seeds: int,
-    local: bool,
-) -> StudyPlan:
-    """Check everything that can be wrong and put the plan together."""
-    import torch
-
-    from bbam_ray.engine.task import check_task, load_part
-    from bbam_ray.methods import run_config
-    from bbam_ray.scale.gang import GangShape
-    from bbam_ray.scale.plan import StudyPlan, default_concurrency, search_lag
-    from bbam_ray.scale.space_file import read_space
-    from bbam_ray.scale.train_run import TrainShape
-
-    run_config(base, "command line")
-    space = read_space(space_path, base["dataset"], base["method"], base)
-    settings = {"device": "cuda" if shape["gpus"] else "cpu", **space.fixed, **base}
-    config = run_config({**settings, **space.published}, "command line")
-    if config.training.validation_fraction == 0:
-        raise UsageError("validation_fraction = 0: a search needs validation samples to choose by")
-    split = check_task(config)
-    train_shape = TrainShape(**shape)
-    fewest, most = train_shape.min_workers, train_shape.max_workers
-    shared.check_workers(config, fewest, most, len(split.labeled))
-    if local:
-        shared.check_machine(fewest, train_shape.cpus, train_shape.gpus)
-    names = load_part(config, "train").label_names
-    gang = GangShape(
-        workers=fewest,
-        cpus=train_shape.cpus,
-        gpus=train_shape.gpus,
-        timeout_s=shape["timeout_s"],
-    )
-    at_once = concurrency or default_concurrency(
-        replace(gang, workers=most), os.cpu_count() or 1, torch.cuda.device_count()
-    )
-    at_once = min(at_once, num_samples)
-    return StudyPlan(
-        space=space,
-        settings=settings,
-        label_names=names,
-        num_samples=num_samples,
-        concurrency=at_once,
-        shape=gang,
-        train_shape=train_shape if runner is TrialRunner.train else None,
-        time_budget=time_budget,
-        confirm_top=confirm_top,
-        confirm_seeds=confirm_seeds,
-        max_failures=shape["max_failures"],
-        lag=search_lag(at_once),
-    )
-
-
-def _record(
-    folder: Path, plan: StudyPlan, space_path: Path, *, resume: bool, check_only: bool = False
-) -> tuple[StudyRecord, StudyPlan]:
-    """Create ``study.json``, or open that of the study that goes on (or only see whether it may)."""
-    import torch
-
-    space = plan.space.model_dump(mode="json")
-    content = {
-        "dataset": plan.settings["dataset"],
-        "method": plan.settings["method"],
-        "seed": plan.settings["seed"],
-        "settings": plan.settings,
-        "space_file": str(space_path),
-        "space": space,
-        "num_samples": plan.num_samples,
-        "lag": plan.lag,
-        "confirm": {"top": plan.confirm_top, "seeds": plan.confirm_seeds},
-        "environment": describe_environment(
-            torch.cuda.get_device_name() if torch.cuda.is_available() else None
-        ),
-    }
-    if not resume:
-        return StudyRecord.create(folder, content), plan
-    record = StudyRecord.open(folder)
-    for key in ("settings", "space"):
-        if standard_values(content[key]) != record.content.get(key):
-            raise UsageError(
-                f"--resume: the {key} of study '{folder.name}' were different; give the same flags and "
-                "space file as before, or use another --name"
-            )
-    lag = int(record.content["lag"])
-    if not check_only:
-        record.update(status=RUNNING, ended_at=None, num_samples=plan.num_samples)
-    return record, replace(plan, lag=lag, concurrency=min(plan.concurrency, lag))
-
-
-def _space_path(given: Path | None, dataset: str, method: str) -> Path:
-    from bbam_ray.methods import known_settings
-
-    known_settings(dataset, method)  # names an unknown data set before an absent file
-    return shared.space_file(given, dataset, method)
 
 
 def _run(

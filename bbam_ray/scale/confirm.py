@@ -13,14 +13,17 @@ from bbam_ray.engine.confirm import confirmation_config
 from bbam_ray.errors import WorkerLostError
 from bbam_ray.methods import run_config
 from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.scale import interruption
 from bbam_ray.scale.gang import Gang, GangShape
 from bbam_ray.scale.plan import StudyPlan
+from bbam_ray.scale.pulse import BEAT_SECONDS, Heart, Watch
 from bbam_ray.scale.recorder import Event, Listener
 
 
 def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Listener) -> None:
-    """Retrain each chosen configuration over seeds; rows that the store has are not made again."""
-    done = {(row["rank"], row["seed"], row["trial_id"]) for row in store.confirm.rows()}
+    """Retrain each chosen configuration over seeds; runs that ended well before are not made again."""
+    kept = [row for row in store.confirm.rows() if not row["error"]]
+    done = {(row["rank"], row["seed"], row["trial_id"]) for row in kept}
     waiting = [
         (rank, seed, row)
         for rank, row in enumerate(best, start=1)
@@ -51,7 +54,7 @@ def _run_all(
     listener: Listener,
 ) -> None:
     """Keep every placement group busy until all runs are done."""
-    free = list(free)
+    free, watch = list(free), Watch(plan.shape.timeout_s)
     running: dict[ray.ObjectRef[Any], tuple[int, Row, Any]] = {}
     place = 0
     while place < len(waiting) or running:
@@ -66,14 +69,22 @@ def _run_all(
             group = free.pop()
             strategy = PlacementGroupSchedulingStrategy(group, 0, True)
             reference = task.options(scheduling_strategy=strategy).remote(
-                plan.settings, trial, seed, thresholds, plan.shape, str(folder)
+                plan.settings, trial, seed, thresholds, plan.shape, str(folder), watch.beats
             )
             running[reference] = (place, row, group)
             place += 1
-        (finished, *_), _ = ray.wait(list(running), num_returns=1)
+        ready, _ = ray.wait(list(running), num_returns=1, timeout=BEAT_SECONDS)
+        interruption.check()
+        watch.check()
+        if not ready:
+            continue
+        (finished,) = ready
         number, row, group = running.pop(finished)
         free.append(group)
-        row |= ray.get(finished)
+        try:
+            row |= ray.get(finished)
+        except ray.exceptions.RayError as error:  # lost its workers again and again
+            row |= {"error": f"{type(error).__name__}: its workers were lost", "duration_s": 0.0}
         gpus = plan.shape.gpus * plan.shape.workers
         if "gpu_hours" not in row:
             row["gpu_hours"] = row["duration_s"] / 3600 * gpus
@@ -94,10 +105,11 @@ def _confirm_one(
     thresholds: list[float],
     shape: GangShape,
     model_folder: str,
+    beats: Any,
 ) -> Row:
     """Runs in a Ray worker, rank 0 of its gang; a failure is a row with ``error``."""
     row: Row = {"started_at": datetime.now(UTC)}
-    gang: Gang | None = None
+    gang, heart = None, Heart(beats)
     try:
         gang = Gang(shape)
         config = confirmation_config(
@@ -110,6 +122,7 @@ def _confirm_one(
         elapsed = (datetime.now(UTC) - row["started_at"]).total_seconds()
         return row | {"error": f"{type(error).__name__}: {error}", "duration_s": elapsed}
     finally:
+        heart.stop()
         if gang is not None:
             gang.close()
 

@@ -14,6 +14,7 @@ from bbam_ray.results import schemas
 from bbam_ray.results.rows import put_epoch
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale import interruption
+from bbam_ray.scale.pulse import Watch
 from bbam_ray.scale.search import Outcome
 from bbam_ray.scale.space import Space
 
@@ -68,6 +69,7 @@ class Recorder(Callback):
         gpus: per trial, for ``gpu_hours``.
         label_names: K names.
         listener: is told everything.
+        watch: for processes that stand still.
     """
 
     def __init__(
@@ -79,10 +81,12 @@ class Recorder(Callback):
         gpus: float,
         label_names: tuple[str, ...],
         listener: Listener,
+        watch: Watch,
     ) -> None:
         self._store, self._space, self._outcomes = store, space, outcomes
         self._settings, self._gpus = settings, gpus
         self._label_names, self._listener = label_names, listener
+        self._watch = watch
         self._started: dict[int, float] = {}
         self._epochs: dict[int, dict[int, Row]] = {}
         self._done: dict[int, bool] = {}
@@ -99,6 +103,7 @@ class Recorder(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         interruption.check()
+        self._watch.check()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import tune
 
+from bbam_ray.scale.pulse import Heart
 from bbam_ray.scale.recorder import trial_id
 from bbam_ray.scale.train_run import TrainingFailed, TrainJob, TrainShape, train_with_ray
 
@@ -42,8 +43,11 @@ def train_trial(config: dict[str, Any]) -> None:
         elif entry["kind"] == "failed":
             tune.report({"error": entry["error"], "traceback": entry["error"], "done": True})
 
+    heart = Heart(run["beats"])
     try:
         train_with_ray(job, shape, listen)
     except TrainingFailed as error:
         tune.report({"error": str(error), "traceback": str(error), "done": True})
+    finally:
+        heart.stop()
     shutil.rmtree(folder, ignore_errors=True)

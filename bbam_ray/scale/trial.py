@@ -11,6 +11,7 @@ from ray.exceptions import RayActorError
 
 from bbam_ray.errors import WorkerLostError
 from bbam_ray.scale.gang import Gang, GangShape
+from bbam_ray.scale.pulse import Heart
 
 
 class Trial(tune.Trainable):
@@ -20,10 +21,12 @@ class Trial(tune.Trainable):
     """
 
     _gang: Gang | None = None
+    _heart: Heart | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         self._failure: Exception | None = None
         run, shape = config["run"], GangShape(**config["run"]["shape"])
+        self._heart = self._heart or Heart(run["beats"])
         try:
             self._gang = self._gang or Gang(shape)
             values = {**run["settings"], **config["parameters"]}
@@ -63,5 +66,7 @@ class Trial(tune.Trainable):
         self._gang.restore(Path(checkpoint_dir))
 
     def cleanup(self) -> None:
+        if self._heart is not None:
+            self._heart.stop()
         if self._gang is not None:
             self._gang.close()

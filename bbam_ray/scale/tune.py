@@ -15,6 +15,7 @@ from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
 from bbam_ray.scale.cluster import driver_resources
 from bbam_ray.scale.confirm import confirm, parameters_of, stop_epoch
 from bbam_ray.scale.plan import StudyPlan, StudyResult
+from bbam_ray.scale.pulse import Watch
 from bbam_ray.scale.recorder import Listener, Recorder, outcome_of, trial_id
 from bbam_ray.scale.search import Outcome, Sequence, StudySearcher, write_study_db
 from bbam_ray.scale.space import Space
@@ -99,10 +100,11 @@ def _search(
     sequence.outcomes = outcomes  # the recorder adds to it as trials end
     searcher = StudySearcher(sequence, plan.num_samples, plan.concurrency)
     gpus = plan.shape.gpus * plan.shape.workers
+    watch = Watch(plan.shape.timeout_s)
     recorder = Recorder(
-        store, plan.space, outcomes, plan.settings, gpus, plan.label_names, listener
+        store, plan.space, outcomes, plan.settings, gpus, plan.label_names, listener, watch
     )
-    run: Row = {"settings": plan.settings, "shape": asdict(plan.shape)}
+    run: Row = {"settings": plan.settings, "shape": asdict(plan.shape), "beats": watch.beats}
     checkpoints = store.folder.absolute() / "checkpoints"
     trainable: Any = Trial
     resources = tune.PlacementGroupFactory(plan.shape.bundles)

@@ -1,0 +1,142 @@
+"""From the options of ``bbam-ray tune`` to a checked plan and a study's record."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bbam_ray.cli import options as shared
+from bbam_ray.errors import UsageError
+from bbam_ray.results.store import standard_values
+from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
+
+if TYPE_CHECKING:
+    from bbam_ray.scale.plan import StudyPlan
+
+
+class TrialRunner(StrEnum):
+    """Who trains the trials of a search."""
+
+    auto = "auto"
+    gang = "gang"
+    train = "train"
+
+
+def choose_runner(asked: TrialRunner, fewest: int, most: int) -> TrialRunner:
+    """The gang wherever the number of workers is fixed: its workers stay from trial to trial."""
+    if asked is TrialRunner.gang and fewest != most:
+        raise UsageError(
+            f"--trial-runner gang has a fixed number of workers, not {fewest}-{most}; use "
+            "--trial-runner train or one number"
+        )
+    if asked is not TrialRunner.auto:
+        return asked
+    return TrialRunner.gang if fewest == most else TrialRunner.train
+
+
+def make_plan(
+    base: dict[str, Any],
+    space_path: Path,
+    shape: dict[str, Any],
+    *,
+    runner: TrialRunner,
+    num_samples: int,
+    concurrency: int | None,
+    time_budget: float | None,
+    confirm_top: int,
+    confirm_seeds: int,
+    local: bool,
+) -> StudyPlan:
+    """Check everything that can be wrong and put the plan together."""
+    import torch
+
+    from bbam_ray.engine.task import check_task, load_part
+    from bbam_ray.methods import run_config
+    from bbam_ray.scale.gang import GangShape
+    from bbam_ray.scale.plan import StudyPlan, default_concurrency, search_lag
+    from bbam_ray.scale.space_file import read_space
+    from bbam_ray.scale.train_run import TrainShape
+
+    run_config(base, "command line")
+    space = read_space(space_path, base["dataset"], base["method"], base)
+    settings = {"device": "cuda" if shape["gpus"] else "cpu", **space.fixed, **base}
+    config = run_config({**settings, **space.published}, "command line")
+    if config.training.validation_fraction == 0:
+        raise UsageError("validation_fraction = 0: a search needs validation samples to choose by")
+    split = check_task(config)
+    train_shape = TrainShape(**shape)
+    fewest, most = train_shape.min_workers, train_shape.max_workers
+    shared.check_workers(config, fewest, most, len(split.labeled))
+    if local:
+        shared.check_machine(fewest, train_shape.cpus, train_shape.gpus)
+    names = load_part(config, "train").label_names
+    gang = GangShape(
+        workers=fewest,
+        cpus=train_shape.cpus,
+        gpus=train_shape.gpus,
+        timeout_s=shape["timeout_s"],
+    )
+    at_once = concurrency or default_concurrency(
+        replace(gang, workers=most), os.cpu_count() or 1, torch.cuda.device_count()
+    )
+    at_once = min(at_once, num_samples)
+    return StudyPlan(
+        space=space,
+        settings=settings,
+        label_names=names,
+        num_samples=num_samples,
+        concurrency=at_once,
+        shape=gang,
+        train_shape=train_shape if runner is TrialRunner.train else None,
+        time_budget=time_budget,
+        confirm_top=confirm_top,
+        confirm_seeds=confirm_seeds,
+        max_failures=shape["max_failures"],
+        lag=search_lag(at_once),
+    )
+
+
+def open_record(
+    folder: Path, plan: StudyPlan, space_path: Path, *, resume: bool, check_only: bool = False
+) -> tuple[StudyRecord, StudyPlan]:
+    """Create ``study.json``, or open that of the study that goes on (or only see whether it may)."""
+    import torch
+
+    space = plan.space.model_dump(mode="json")
+    content = {
+        "dataset": plan.settings["dataset"],
+        "method": plan.settings["method"],
+        "seed": plan.settings["seed"],
+        "settings": plan.settings,
+        "space_file": str(space_path),
+        "space": space,
+        "num_samples": plan.num_samples,
+        "lag": plan.lag,
+        "confirm": {"top": plan.confirm_top, "seeds": plan.confirm_seeds},
+        "environment": describe_environment(
+            torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        ),
+    }
+    if not resume:
+        return StudyRecord.create(folder, content), plan
+    record = StudyRecord.open(folder)
+    for key in ("settings", "space"):
+        if standard_values(content[key]) != record.content.get(key):
+            raise UsageError(
+                f"--resume: the {key} of study '{folder.name}' were different; give the same flags and "
+                "space file as before, or use another --name"
+            )
+    lag = int(record.content["lag"])
+    if not check_only:
+        record.update(status=RUNNING, ended_at=None, num_samples=plan.num_samples)
+    return record, replace(plan, lag=lag, concurrency=min(plan.concurrency, lag))
+
+
+def space_path_of(given: Path | None, dataset: str, method: str) -> Path:
+    from bbam_ray.methods import known_settings
+
+    known_settings(dataset, method)  # names an unknown data set before an absent file
+    return shared.space_file(given, dataset, method)
