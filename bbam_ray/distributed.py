@@ -158,13 +158,19 @@ def sum_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
     if not is_active():
         return loss
     trained = [p for p in parameters if p.requires_grad]
-    for parameter in trained:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
+    missing = [place for place, p in enumerate(trained) if p.grad is None]
     total = loss.detach().clone().reshape(1).to(trained[0].dtype)
-    for bucket in _buckets([total, *(p.grad for p in trained if p.grad is not None)]):
+    have = torch.ones(len(trained), dtype=total.dtype, device=total.device)
+    for place in missing:
+        have[place], trained[place].grad = 0, torch.zeros_like(trained[place])
+    for bucket in _buckets([total, have, *(p.grad for p in trained if p.grad is not None)]):
         for tensor, summed in zip(bucket, all_reduce_sum(*bucket), strict=True):
             tensor.copy_(summed)
+    for place in missing:
+        if (
+            have[place] == 0
+        ):  # on every rank, so that the optimizer leaves it alone as in one process
+            trained[place].grad = None
     return total.squeeze(0)
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +105,27 @@ def identical() -> Callable[[Any, Any], bool]:
         return both_nan or bool(a == b)
 
     return same
+
+
+@pytest.fixture(scope="session")
+def gloo_group() -> Callable[[Path, int, Path], list[Any]]:
+    """Runs a worker script (see gloo_group.py) on so many ranks; returns what each of them saved."""
+
+    def run(script: Path, world_size: int, folder: Path) -> list[Any]:
+        tests = Path(__file__).parent
+        path = [str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")]
+        ended = subprocess.run(
+            [sys.executable, str(script), str(folder), str(world_size)],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, path)),
+                "OMP_NUM_THREADS": "1",
+            },
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return [torch.load(folder / f"rank-{rank}.pt") for rank in range(world_size)]
+
+    return run

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bbam_ray import distributed
 from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
-from bbam_ray.engine.model_folder import replace_folder, save_model
+from bbam_ray.engine.model_folder import WEIGHTS, replace_folder, save_model
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.errors import UsageError
 
@@ -70,8 +70,7 @@ def load(folder: Path, trainer: Trainer) -> list[EpochRecord]:
 
 def _sample_files(folder: Path) -> list[Path]:
     """The ranks' files in rank order; a UsageError names the first one that is missing."""
-    found = {match[1]: match[2] for p in folder.iterdir() if (match := _SAMPLES.fullmatch(p.name))}
-    counts = set(found.values())
+    counts = {match[2] for p in folder.iterdir() if (match := _SAMPLES.fullmatch(p.name))}
     if len(counts) != 1:
         raise UsageError(f"{folder}: not a checkpoint (files of {len(counts)} worker counts)")
     (count,) = counts
@@ -83,7 +82,7 @@ def _sample_files(folder: Path) -> list[Path]:
 
 
 def defect(folder: Path) -> str | None:
-    """Why a folder cannot be gone on from, or None: every part is there and its checksums are right."""
+    """Why a folder cannot be gone on from, or None: every part is there, whole and readable."""
     try:
         paths = [folder / STATE, *_sample_files(folder)]
     except (UsageError, OSError) as error:
@@ -91,7 +90,10 @@ def defect(folder: Path) -> str | None:
     for path in paths:
         try:
             with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()
+                broken = archive.testzip()  # checksums, which torch does not look at
+            load_checkpoint(path)
+        except UsageError as error:
+            return str(error)
         except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, ValueError) as error:
             return f"{path}: {error}"
         if broken:
@@ -117,6 +119,15 @@ def latest_valid(parent: Path) -> tuple[Path | None, list[str]]:
     return None, defects
 
 
+def resume_point(parent: Path) -> tuple[Path | None, list[str]]:
+    """``latest_valid``; the damaged ones after it make room for the epochs that come again."""
+    found, defects = latest_valid(parent)
+    for folder in newest_first(parent):
+        if found is None or epoch_of(folder) > epoch_of(found):
+            shutil.rmtree(folder, ignore_errors=True)
+    return found, defects
+
+
 def tidy(parent: Path, last: int, best_epoch: int) -> None:
     """Put the best epoch's model where users look for it, and delete what is no longer needed.
 
@@ -125,9 +136,15 @@ def tidy(parent: Path, last: int, best_epoch: int) -> None:
         last: how many of the newest checkpoints stay, beside that of the best epoch.
         best_epoch: so far.
     """
-    folders = list(newest_first(parent))
-    if folders and folders[0].name == folder_name(best_epoch):
-        replace_folder(parent / MODEL, lambda new: shutil.copytree(folders[0] / MODEL, new))
-    for place, folder in enumerate(folders):
+    best = parent / folder_name(best_epoch) / MODEL
+    if best.is_dir() and _age(best) != _age(parent / MODEL):
+        replace_folder(parent / MODEL, lambda new: shutil.copytree(best, new))
+    for place, folder in enumerate(newest_first(parent)):
         if place >= last and folder.name != folder_name(best_epoch):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age(model: Path) -> int | None:
+    """When a model was written; a copy keeps it."""
+    path = model / WEIGHTS
+    return path.stat().st_mtime_ns if path.is_file() else None

@@ -21,8 +21,8 @@ class Session(Protocol):
     def resume_folder(self) -> Path | None:
         """The checkpoint to go on from; None to begin. The same on every rank."""
 
-    def resumed(self, records: list[EpochRecord]) -> None:
-        """Told on every rank which epochs the checkpoint had."""
+    def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
+        """Told on every rank which epochs the checkpoint had; none at a beginning."""
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         """Take the newest of all records so far, and keep a checkpoint if it is time."""
@@ -37,7 +37,7 @@ def run_epochs(trainer: Trainer, session: Session) -> Iterator[EpochRecord]:
     records: list[EpochRecord] = []
     if (folder := session.resume_folder()) is not None:
         records = checkpoint_folder.load(folder, trainer)
-    session.resumed(records)
+    session.resumed(trainer, records)
     while not trainer.finished:
         record = trainer.run_epoch()
         records.append(record)
@@ -75,13 +75,14 @@ class LocalSession:
         self._keep, self._every = keep, every
 
     def resume_folder(self) -> Path | None:
-        found, defects = checkpoint_folder.latest_valid(self._folder)
+        found, defects = checkpoint_folder.resume_point(self._folder)
         self._started(checkpoint_folder.epoch_of(found) if found else 0, defects)
         return found
 
-    def resumed(self, records: list[EpochRecord]) -> None:
+    def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         for record in records:
             self._listener(record, True)
+        checkpoint_folder.tidy(self._folder, self._keep, trainer.best_epoch)
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         # Rows first: a checkpoint may lag behind them by an epoch, which is then written again.

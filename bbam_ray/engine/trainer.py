@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bbam_ray import distributed
 from bbam_ray.config import RunConfig
@@ -21,7 +21,7 @@ from bbam_ray.engine.optimisation import Precision, apply_step, one_cycle
 from bbam_ray.engine.task import PseudoLabelAudit, TrainingData
 from bbam_ray.methods import METHODS
 from bbam_ray.methods.method import Setting, Snapshot
-from bbam_ray.models import build_network
+from bbam_ray.models import Network, build_network
 from bbam_ray.models.batch_norm import synchronized
 
 SampleState = dict[str, Tensor]
@@ -61,7 +61,7 @@ class Trainer:
         self.labels = data.labels.to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(common.seed)
-            self.model = build_network(
+            model: nn.Module = build_network(
                 common.backbone,
                 data.input_shape,
                 len(data.label_names),
@@ -69,10 +69,11 @@ class Trainer:
                 feature_dim=common.feature_dim,
                 weights=common.weights,
             )
-        self.model.to(self.device).to(memory_format=torch.channels_last)
-        distributed.copy_from_rank_zero(self.model)
+        model.to(self.device).to(memory_format=torch.channels_last)
+        distributed.copy_from_rank_zero(model)
         if common.synchronized_batch_norm:
-            synchronized(self.model, self.device)
+            model = synchronized(model, self.device)
+        self.model = cast(Network, model)
         self._labeled_rows = owned_rows(
             len(data.labeled), distributed.rank(), distributed.world_size()
         )

@@ -23,7 +23,6 @@ class Setting:
         num_labels: K.
         labels: (N_l, K) int8, labels of the labelled training samples of this rank.
         positive_frequency: (K,) float64, over the labelled training samples of all ranks.
-        num_unlabeled: N_u of this rank.
         labeled_batch, unlabeled_batch: samples of a step over all ranks.
     """
 

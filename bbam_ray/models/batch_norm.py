@@ -21,16 +21,15 @@ def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return converted
-    for name, child in model.named_children():
-        if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            setattr(model, name, SynchronizedBatchNorm.like(child))
-        else:
-            synchronized(child, device)
-    return model
+    return _replaced(model)
 
 
-def has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+def _replaced(module: nn.Module) -> nn.Module:
+    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+        return SynchronizedBatchNorm.like(module)
+    for name, child in module.named_children():
+        setattr(module, name, _replaced(child))
+    return module
 
 
 class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -41,7 +40,7 @@ class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """
 
     @classmethod
-    def like(cls, other: nn.BatchNorm1d | nn.BatchNorm2d) -> SynchronizedBatchNorm:
+    def like(cls, other: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> SynchronizedBatchNorm:
         """A layer with the same settings, and the very parameters and buffers, of another."""
         new = cls(
             other.num_features,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import threading
 import time
@@ -133,21 +132,20 @@ class TrainSession:
             ray.get(self._ledger.put.remote({"kind": kind, **content}))
 
     def resume_folder(self) -> Path | None:
-        """Rank 0 looks for all; what lies after the checkpoint it finds is of no use and removed."""
+        """Rank 0 looks for all."""
         epoch, defects = 0, list[str]()
         if distributed.rank() == 0:
-            found, defects = checkpoint_folder.latest_valid(self._parent)
+            found, defects = checkpoint_folder.resume_point(self._parent)
             epoch = checkpoint_folder.epoch_of(found) if found else 0
-            for folder in checkpoint_folder.newest_first(self._parent):
-                if checkpoint_folder.epoch_of(folder) > epoch:
-                    shutil.rmtree(folder, ignore_errors=True)
         epoch = int(distributed.from_rank_zero(epoch, self._device))
         self._tell("started", workers=distributed.world_size(), epoch=epoch, defects=defects)
         return self._parent / checkpoint_folder.folder_name(epoch) if epoch else None
 
-    def resumed(self, records: list[EpochRecord]) -> None:
+    def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         for record in records:
             self._tell("epoch", record=asdict(record), again=True, finished=False)
+        if distributed.rank() == 0:
+            checkpoint_folder.tidy(self._parent, self._job.keep, trainer.best_epoch)
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         # The driver's rows first: a checkpoint may lag behind them, never the other way round.

@@ -33,7 +33,7 @@ class TrialSession:
     def resume_folder(self) -> Path | None:
         return self._folder
 
-    def resumed(self, records: list[EpochRecord]) -> None:
+    def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         """Nothing: the recorder has had these epochs."""
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:

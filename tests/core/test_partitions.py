@@ -30,12 +30,12 @@ class ThreadGroup:
         self.barrier = threading.Barrier(size, timeout=20)
         self.messages: dict[int, Tensor] = {}
 
-    def all_reduce(self, tensor: Tensor, op: Any = dist.ReduceOp.SUM) -> None:
+    def all_reduce(self, tensor: Tensor) -> None:
         self.messages[self.local.rank] = tensor.clone()
         self.barrier.wait()
         stacked = torch.stack([self.messages[r] for r in range(self.size)])
         self.barrier.wait()
-        tensor.copy_(stacked.amax(0) if op == dist.ReduceOp.MAX else stacked.sum(0))
+        tensor.copy_(stacked.sum(0))
 
     @contextmanager
     def installed(self) -> Iterator[None]:

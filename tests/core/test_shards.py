@@ -1,81 +1,32 @@
-"""Three real gloo ranks with uneven shards give the answers of one process."""
+"""Real gloo groups of 2, 3 and 4 ranks with uneven shards give the answers of one process."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from bbam_ray.core.metrics import multilabel_metrics
 from bbam_ray.core.negatives import sample_negatives
 from bbam_ray.core.prototypes import label_prototypes
 from bbam_ray.core.pseudo_labels import assign_pseudo_labels
 from bbam_ray.core.statistics import angle_moments
 
-N, D, K = 47, 6, 4
-WORKER = Path(__file__).with_name("shard_worker.py")
-# Rows of each rank: contiguous and uneven, one rank empty, one rank with everything, and any order.
-PARTITIONS = {
-    "uneven": [range(5), range(5, 40), range(40, N)],
-    "middle rank empty": [range(20), range(0), range(20, N)],
-    "first rank empty": [range(0), range(30), range(30, N)],
-    "all on the last rank": [range(0), range(0), range(N)],
-    "dealt out in turn": [range(0, N, 3), range(1, N, 3), range(2, N, 3)],
-}
+Ranks = tuple[dict[str, Any], list[Any]]
+NAMES = (
+    "uneven",
+    "middle rank empty",
+    "first rank empty",
+    "last rank empty",
+    "all on the last rank",
+    "dealt out in turn",
+)
 
 
-def make_case(name: str, seed: int) -> dict[str, Any]:
-    """Label 1 has positives on the first rows only, label 3 none at all; scores and features tie."""
-    g = torch.Generator().manual_seed(seed)
-    labels = (torch.rand(N, K, generator=g) < 0.3).to(torch.int8)
-    labels[4:, 1], labels[:, 3] = 0, 0
-    labels[1, 1] = 1
-    features = torch.randn(N, D, generator=g)
-    features[10:30] = features[10]  # equal similarities
-    valid = torch.rand(N, K, generator=g) < 0.8
-    valid[1, 1] = True
-    return {
-        "features": features,
-        "labels": labels,
-        "valid": valid,
-        "prototypes": torch.randn(K, D, generator=g),
-        "scores": torch.randint(-4, 5, (N, K), generator=g) / 8,
-        "frequency": torch.tensor([0.3, 0.1, 0.0, 0.6]),
-        "positive_keep": [1.0, 0.7][seed % 2],
-        "negative_keep": [0.4, 0.3][seed % 2],
-        "ratio": [1.5, 0.5][seed % 2],
-        "indexed": name == "dealt out in turn",
-        "shards": [torch.tensor(list(rows), dtype=torch.int64) for rows in PARTITIONS[name]],
-    }
-
-
-CASES = [make_case(name, seed) for seed, name in enumerate(PARTITIONS)]
-
-
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[list[dict[str, Any]], Any]]:
-    folder = tmp_path_factory.mktemp("gloo")
-    torch.save(CASES, folder / "cases.pt")
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    ended = subprocess.run(
-        [sys.executable, str(WORKER), str(folder)],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return [torch.load(folder / f"rank-{rank}.pt") for rank in range(3)]
-
-
-@pytest.mark.parametrize("number", range(len(CASES)), ids=list(PARTITIONS))
-def test_sums_over_ranks_equal_those_of_one_process(number: int, ranks: list[Any]) -> None:
-    case = CASES[number]
+@pytest.mark.parametrize("name", NAMES)
+def test_sums_over_ranks_equal_those_of_one_process(name: str, ranks: Ranks) -> None:
+    case = ranks[0][name]
     samples = case["features"], case["labels"], case["valid"]
     moments = angle_moments(*samples, case["prototypes"])
     expected = {
@@ -84,17 +35,17 @@ def test_sums_over_ranks_equal_those_of_one_process(number: int, ranks: list[Any
         "mean": moments.mean,
         "m2": moments.m2,
     }
-    assert float(expected["count"][1, 3]) == 0 and torch.equal(
-        expected["prototypes"][3], torch.zeros(D)
-    )
-    for results, _ in ranks:
-        for name, value in expected.items():
-            torch.testing.assert_close(results[number][name], value, rtol=1e-6, atol=1e-9)
+    # A label that is absent everywhere, and one that only the owner of the first rows has.
+    assert float(expected["count"][1, 3]) == 0 and not expected["prototypes"][3].any()
+    assert 0 < float(expected["count"][1, 1]) <= 4
+    for results, _ in ranks[1]:
+        for figure, value in expected.items():
+            torch.testing.assert_close(results[name][figure], value, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("number", range(len(CASES)), ids=list(PARTITIONS))
-def test_selections_over_ranks_equal_those_of_one_process(number: int, ranks: list[Any]) -> None:
-    case = CASES[number]
+@pytest.mark.parametrize("name", NAMES)
+def test_selections_over_ranks_equal_those_of_one_process(name: str, ranks: Ranks) -> None:
+    case = ranks[0][name]
     pseudo, confident = assign_pseudo_labels(
         case["scores"],
         case["frequency"],
@@ -106,15 +57,18 @@ def test_selections_over_ranks_equal_those_of_one_process(number: int, ranks: li
     )
     assert int(pseudo.sum()) > 0 and 0 < int(negatives.sum()) < int((case["valid"]).sum())
     expected = {"pseudo": pseudo, "confident": confident, "negatives": negatives}
-    for rank, (results, _) in enumerate(ranks):
+    for rank, (results, _) in enumerate(ranks[1]):
         rows = case["shards"][rank]
-        for name, value in expected.items():
-            assert torch.equal(results[number][name], value[rows]), (name, rank)
+        for figure, value in expected.items():
+            assert torch.equal(results[name][figure], value[rows]), (figure, rank)
 
 
-def test_small_agreements_between_ranks(ranks: list[Any]) -> None:
-    for rank, (_, small) in enumerate(ranks):
-        assert small["flags"] == [True, False, True]
-        assert small["counts"] == [0, 10, 20]
-        assert small["largest"] == 7
-        assert small["index"].tolist() == [[0], [1, 2], [3, 4, 5]][rank]
+@pytest.mark.parametrize("name", NAMES)
+def test_measures_of_shards_are_those_of_the_union(name: str, ranks: Ranks) -> None:
+    case = ranks[0][name]
+    expected = multilabel_metrics(
+        case["scores"], case["labels"], thresholds=torch.tensor([0.1, 0.0, -0.2, 0.25])
+    )
+    assert 0 < expected["map_absent_zero"] < expected["map"] < 1  # label 3 is absent
+    for results, _ in ranks[1]:
+        assert results[name]["metrics"] == pytest.approx(expected, rel=1e-9)

@@ -33,8 +33,11 @@ def test_figures_agree_with_counting(seed: int) -> None:
     labels = (rng.random((40, 6)) < 0.4).astype(np.int8)
     confident = rng.random((40, 6)) < 0.5
     labels[:, 2] = 0  # a label that nothing claims
-    judged = PseudoLabelAudit(truth)(torch.from_numpy(labels), torch.from_numpy(confident))
-    precision, recall, by_label = counted(truth, labels, confident)
+    rows = [np.arange(40), rng.permutation(40)[:25]][seed % 2]  # all samples, or those of a rank
+    judged = PseudoLabelAudit(truth)(
+        torch.from_numpy(labels[rows]), torch.from_numpy(confident[rows]), rows
+    )
+    precision, recall, by_label = counted(truth[rows], labels[rows], confident[rows])
     assert judged["precision"] == pytest.approx(precision)
     assert judged["recall"] == pytest.approx(recall)
     assert judged["precision_by_label"].tolist() == pytest.approx(by_label, nan_ok=True)
@@ -42,15 +45,17 @@ def test_figures_agree_with_counting(seed: int) -> None:
 
 def test_where_there_is_nothing_to_count_the_figure_is_missing() -> None:
     nothing, all_of_it = torch.zeros(4, 2, dtype=torch.int8), torch.ones(4, 2, dtype=torch.bool)
-    none_claimed = PseudoLabelAudit(np.ones((4, 2)))(nothing, all_of_it)
+    none_claimed = PseudoLabelAudit(np.ones((4, 2)))(nothing, all_of_it, np.arange(4))
     assert none_claimed["precision"] is None
     assert none_claimed["recall"] == 0
-    none_true = PseudoLabelAudit(np.zeros((4, 2)))(torch.ones_like(nothing), all_of_it)
+    none_true = PseudoLabelAudit(np.zeros((4, 2)))(
+        torch.ones_like(nothing), all_of_it, np.arange(4)
+    )
     assert none_true["precision"] == 0
     assert none_true["recall"] is None
 
 
 def test_the_audit_takes_no_part_in_what_it_judges() -> None:
     labels, confident = torch.ones(4, 2, dtype=torch.int8), torch.ones(4, 2, dtype=torch.bool)
-    PseudoLabelAudit(np.zeros((4, 2)))(labels, confident)
+    PseudoLabelAudit(np.zeros((4, 2)))(labels, confident, np.arange(4))
     assert labels.all() and confident.all()

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from bbam_ray.data.views import Views
-from bbam_ray.engine import evaluation
-from bbam_ray.engine import trainer as trainer_module
+from bbam_ray.engine import evaluation, minibatches
 from bbam_ray.engine.trainer import Trainer
 
 Make = Callable[..., Trainer]
@@ -47,7 +46,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return fetch(inputs, wanted, device)
 
     monkeypatch.setattr(evaluation, "fetch", watched)
-    monkeypatch.setattr(trainer_module, "fetch", watched)
+    monkeypatch.setattr(minibatches, "fetch", watched)
     return rows
 
 

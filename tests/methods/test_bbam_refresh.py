@@ -18,7 +18,7 @@ N_L, N_U, K, D = 14, 40, 3, 5
 
 def method(**options: Any) -> Bbam:
     labels = torch.from_numpy((np.random.default_rng(0).random((N_L, K)) < 0.4).astype(np.int8))
-    setting = Setting(K, labels, labels.double().mean(0), N_U, 4, 12)
+    setting = Setting(K, labels, labels.double().mean(0), 4, 12)
     return Bbam(BbamOptions(**options), setting)
 
 

@@ -108,6 +108,8 @@ class TestMethod:
         state = trainer.method.state_dict()
         fresh.method.load_state_dict(state)
         assert identical(fresh.method.state_dict(), state)
+        fresh.method.load_sample_state(*trainer.method.sample_state())
+        assert identical(fresh.method.sample_state(), trainer.method.sample_state())
         cosine = torch.linspace(-1, 1, 50).view(5, 10)
         assert torch.equal(fresh.method.logits(cosine), trainer.method.logits(cosine))
         scorer = tiny_trainer(method=method).method

@@ -22,7 +22,7 @@ class FixedCosines(nn.Module):
 
 
 def method(**options: Any) -> Supervised:
-    setting = Setting(3, LABELS, LABELS.double().mean(0), 9, 4, 8)
+    setting = Setting(3, LABELS, LABELS.double().mean(0), 4, 8)
     return Supervised(SupervisedOptions(**options), setting)
 
 

@@ -1,0 +1,129 @@
+"""What ranks of real gloo groups tell each other, and how many bytes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bbam_ray import distributed
+
+Ranks = tuple[dict[str, Any], list[Any]]
+
+
+def told(ranks: Ranks, name: str) -> list[Any]:
+    """What each rank found out under this name."""
+    return [small[name] for _, small in ranks[1]]
+
+
+def test_ranks_know_each_others_number_of_rows(ranks: Ranks) -> None:
+    size = len(ranks[1])
+    start = 0
+    for rank, (counts, index) in enumerate(
+        zip(told(ranks, "counts"), told(ranks, "index"), strict=True)
+    ):
+        assert counts == [10 * r for r in range(size)]
+        assert index.dtype == torch.int64
+        assert index.tolist() == list(range(start, start + rank + 1))
+        start += rank + 1
+    assert told(ranks, "rank") == [(rank, size, True) for rank in range(size)]
+
+
+def test_sums_of_several_tensors_travel_together(ranks: Ranks) -> None:
+    size = len(ranks[1])
+    for first, second in told(ranks, "sums"):
+        assert first.tolist() == [sum(range(size))] * 2
+        assert second.tolist() == [sum(range(size + 1))] * 3
+
+
+def test_gathered_rows_are_those_of_all_ranks_in_rank_order(ranks: Ranks) -> None:
+    """Rank 1 has none; the types are int64, float32, int8 and bool."""
+    numbers = [10 * rank + i for rank in range(len(ranks[1])) if rank != 1 for i in range(rank + 2)]
+    expected = torch.tensor(numbers)
+    for plain, pairs, bytes_, flags in told(ranks, "gathered"):
+        assert torch.equal(plain, expected)
+        assert torch.equal(pairs, torch.stack([expected, -expected], 1).float())
+        assert torch.equal(bytes_, expected.to(torch.int8))
+        assert torch.equal(flags, expected.view(-1, 1, 1) % 2 == 0)
+
+
+def test_every_rank_decides_by_the_value_of_rank_0(ranks: Ranks) -> None:
+    assert told(ranks, "zero") == [1 / 3] * len(ranks[1])  # all 53 bits of it
+    assert told(ranks, "minus infinity") == [float("-inf")] * len(ranks[1])
+
+
+def test_a_copied_module_has_parameters_and_buffers_of_rank_0(ranks: Ranks) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(
+        memory_format=torch.channels_last
+    )
+    module(torch.randn(5, 3, 6, 6))
+    for state in told(ranks, "copied"):
+        assert state.keys() == module.state_dict().keys()
+        for name, tensor in module.state_dict().items():
+            torch.testing.assert_close(state[name], tensor, msg=name)
+    assert all(
+        torch.equal(state[name], first)
+        for state in told(ranks, "copied")
+        for name, first in told(ranks, "copied")[0].items()
+    )
+
+
+@pytest.mark.parametrize("size", [32, 1 << 20])
+def test_gradients_are_summed_whatever_their_type_and_number_of_messages(
+    size: int, ranks: Ranks
+) -> None:
+    """Rank r has (r + 1) (0, 1, 2, ...); ``second`` has no gradient on rank 1."""
+    count = len(ranks[1])
+    times = sum(range(count + 1))
+    for answer in told(ranks, "gradients"):
+        found = answer[size]
+        assert float(found["loss"]) == 0.5 * times
+        assert found["gradients"].pop("fixed") is None
+        assert found["gradients"].pop("idle") is None  # as in one process, so that AdamW skips it
+        for name, gradient in found["gradients"].items():
+            numbers = torch.arange(gradient.numel(), dtype=gradient.dtype).view(gradient.shape)
+            assert torch.equal(gradient, (times - 2 * (name == "second")) * numbers), name
+        assert found["gradients"]["wide"].dtype == torch.float64
+        sent = [entries for _, entries, _ in found["messages"]]
+        # Consecutive tensors of a type: the loss, a flag for each of 5, 15 and 7 numbers; 4 of float64;
+        # 24 and 2 again.
+        expected = [1 + 5 + 15, 7, 4, 24, 2] if size == 32 else [1 + 5 + 15 + 7, 4, 24 + 2]
+        assert sent == expected
+
+
+def test_one_process_sends_nothing_and_changes_nothing() -> None:
+    weight, loss = nn.Parameter(torch.ones(3)), torch.tensor(2.0)
+    assert distributed.sum_gradients([weight], loss) is loss and weight.grad is None
+    rows = torch.arange(3)
+    assert distributed.gather_rows(rows)[0] is rows
+    assert distributed.from_rank_zero(0.1, rows.device) == 0.1
+    assert distributed.row_counts(3, rows.device) == [3]
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)
+    module = nn.Linear(2, 2)
+    before: dict[str, Tensor] = {k: v.clone() for k, v in module.state_dict().items()}
+    distributed.copy_from_rank_zero(module)
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["distinct", "tied"])
+def test_a_refresh_sends_the_same_bytes_whatever_the_number_of_samples(
+    tied: bool, ranks: Ranks
+) -> None:
+    """Row counts, two selections, prototypes, moments, counts of positives, one more selection."""
+    size, num_labels, width = len(ranks[1]), 4, 6
+    selections = 3 * num_labels * (2048 + 2048 + 1024) * 8
+    assert selections == 3 * 40_960 * num_labels
+    expected = 8 * size + selections + 8 * num_labels * (width + 1) + 48 * num_labels
+    expected += 8 * num_labels
+    if tied:  # who takes which of the ties is another selection, by positions in the union
+        expected += selections + 3 * 8 * size
+    for by_case in told(ranks, "traffic"):
+        for count in (3000, 6000):
+            messages = by_case[count, tied]
+            assert {kind for kind, _, _ in messages} == {"all_reduce"}
+            assert sum(sent for _, _, sent in messages) == expected
+            assert max(entries for _, entries, _ in messages) == num_labels * 2048
+            assert num_labels * 2048 < count * num_labels
