@@ -166,7 +166,8 @@ def _with_ray(
     """Train on the workers of Ray Train."""
     from bbam_ray.scale.capacity import wait_for_workers
     from bbam_ray.scale.cluster import connected
-    from bbam_ray.scale.train_run import TrainingFailed, TrainJob, TrainShape, train_with_ray
+    from bbam_ray.scale.train_run import TrainingFailed, TrainShape, train_with_ray
+    from bbam_ray.scale.train_worker import TrainJob
 
     form = TrainShape(**shape)
     with connected(address, dashboard=True, environment=form.environment()):

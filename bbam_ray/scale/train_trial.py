@@ -10,7 +10,8 @@ from ray import tune
 
 from bbam_ray.scale.pulse import Heart
 from bbam_ray.scale.recorder import trial_id
-from bbam_ray.scale.train_run import TrainingFailed, TrainJob, TrainShape, train_with_ray
+from bbam_ray.scale.train_run import TrainingFailed, TrainShape, train_with_ray
+from bbam_ray.scale.train_worker import TrainJob
 
 
 def train_trial(config: dict[str, Any]) -> None:

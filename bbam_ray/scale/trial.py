@@ -23,6 +23,11 @@ class Trial(tune.Trainable):
     _gang: Gang | None = None
     _heart: Heart | None = None
 
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """The bundles of the gang; this actor takes the first."""
+        return tune.PlacementGroupFactory(GangShape(**config["run"]["shape"]).bundles)
+
     def setup(self, config: dict[str, Any]) -> None:
         self._failure: Exception | None = None
         run, shape = config["run"], GangShape(**config["run"]["shape"])

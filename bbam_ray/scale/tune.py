@@ -107,14 +107,13 @@ def _search(
     run: Row = {"settings": plan.settings, "shape": asdict(plan.shape), "beats": watch.beats}
     checkpoints = store.folder.absolute() / "checkpoints"
     trainable: Any = Trial
-    resources = tune.PlacementGroupFactory(plan.shape.bundles)
     if plan.train_shape is not None:
         run |= {"train_shape": asdict(plan.train_shape), "checkpoints": str(checkpoints / "trials")}
-        trainable, resources = train_trial, driver_resources()
+        trainable = tune.with_resources(train_trial, driver_resources())
     # Tune's own folder is scratch: the study goes on from its store, never from here.
     with tempfile.TemporaryDirectory(prefix="bbam-ray-") as scratch:
         tune.Tuner(
-            tune.with_resources(trainable, resources),
+            trainable,
             param_space={"run": run},
             tune_config=tune.TuneConfig(
                 search_alg=searcher,

@@ -112,7 +112,7 @@ class Several(nn.Module):
 
 
 def gradients(rank: int, message: int) -> dict[str, Any]:
-    """Summed gradients of rank r: (r + 1) (0, 1, 2, ...); ``second`` has none on rank 1, ``idle`` nowhere."""
+    """Summed (r + 1) (0, 1, 2, ...) of rank r; ``second`` has none on rank 1, ``idle`` nowhere."""
     module = Several()
     for parameter in module.parameters():
         if parameter.requires_grad and not (

@@ -119,16 +119,18 @@ _ELASTIC = (
     + """
 nodes = [cluster.add_node(num_cpus=1)]
 shape = TrainShape(1, 2, cpus=1, gpus=0.0, timeout_s=60.0, max_failures=8)
-workers = 0
+workers, epochs = 0, 0
 
 def after(entry):
-    global workers
+    global workers, epochs
     if entry["kind"] == "started":
-        workers = entry["workers"]
-    elif len(nodes) == 1 and workers == 1:
+        workers, epochs = entry["workers"], 0
+        return
+    epochs += not entry["again"]
+    if len(nodes) == 1 and workers == 1:
         nodes.append(cluster.add_node(num_cpus=1))
         tell("added")
-    elif len(nodes) == 2 and workers == 2:
+    elif len(nodes) == 2 and workers == 2 and epochs == 2:  # the first of them has its checkpoint
         cluster.remove_node(nodes[1], allow_graceful=False)
         nodes.append(None)
         tell("removed")
