@@ -1,17 +1,21 @@
 # Two commands do everything on a fresh Linux machine with Python 3.11 or newer:
 #   make demo   environment, installation, and a study on the embedded data set
 #   make test   environment with the development tools, all checks and tests
+#   make test-slow   the tests that take minutes each: lost nodes, frozen workers, killed drivers
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test test-slow check clean
 
 demo: $(VENV)/.installed
 	$(RUN)/python launch/tune.py
 
 test: $(VENV)/.installed-dev check
 	$(RUN)/python -m pytest
+
+test-slow: $(VENV)/.installed-dev
+	$(RUN)/python -m pytest -m slow
 
 check: $(VENV)/.installed-dev
 	$(RUN)/ruff check .
