@@ -143,6 +143,14 @@ def parse_duration(flag: str, text: str) -> float:
     return seconds
 
 
+def parse_worker_timeout(text: str) -> float:
+    """Seconds; whole ones, and enough for a healthy worker to answer."""
+    seconds = round(parse_duration("--worker-timeout", text))
+    if seconds < 5:
+        raise UsageError(f"--worker-timeout {text}: a healthy worker may need 5s to answer")
+    return float(seconds)
+
+
 def space_file(given: Path | None, dataset: str, method: str) -> Path:
     """The search space of a data set and a method, or the file that was given.
 

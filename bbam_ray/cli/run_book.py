@@ -68,10 +68,13 @@ class RunBook:
         if workers > 1 or epoch:
             self.console.print(f"{workers} worker{'s' * (workers > 1)}, from epoch {epoch}")
 
-    def interrupted(self) -> None:
-        self.record.end(studies.INTERRUPTED)
+    def stopped(self, reason: BaseException) -> None:
+        """The run ends here, by Ctrl-C or by an error nobody foresaw; what is done is kept."""
+        interrupted = isinstance(reason, KeyboardInterrupt)
+        self.record.end(studies.INTERRUPTED if interrupted else studies.FAILED)
         self.console.print(
-            f"\ninterrupted: go on with the same command and --name {self.folder.name} --resume"
+            f"\n{'interrupted' if interrupted else 'failed'}: go on with the same command and --name "
+            f"{self.folder.name} --resume"
         )
 
     def best(self) -> Row:

@@ -68,7 +68,7 @@ def train(
         raise UsageError("--resume needs --name: which run shall go on?")
     shared.check_address(address)
     fewest, most = shared.parse_workers(workers)
-    lost_after = shared.parse_duration("--worker-timeout", worker_timeout)
+    lost_after = shared.parse_worker_timeout(worker_timeout)
     wait = shared.parse_duration("--start-timeout", start_timeout)
     from_file = read_yaml_mapping(config) if config else {}
     from_file["device"] = "cuda" if gpus_per_worker else "cpu"
@@ -83,6 +83,8 @@ def train(
     with_ray = most > 1 or address != "local"
     if address == "local":
         shared.check_machine(fewest, cpus_per_worker, gpus_per_worker)
+    if resume:
+        _record(folder, settings, resume=True, check_only=True)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
     shown = Console(quiet=True) if quiet or json_ else console
     label_names = load_part(settings, "train").label_names
@@ -147,8 +149,8 @@ def _here(book: Any, settings: RunConfig, *, cpus: int, every: int, keep: int) -
             pass
     except NonFiniteError as failure:
         made.error = str(failure)
-    except KeyboardInterrupt:
-        made.interrupted()
+    except BaseException as stop:
+        made.stopped(stop)
         raise
     return made
 
@@ -197,13 +199,16 @@ def _with_ray(
             made.error = (
                 f"{failure}; what is done is kept, go on with --name {made.folder.name} --resume"
             )
-        except KeyboardInterrupt:
-            made.interrupted()
+        except BaseException as stop:
+            made.stopped(stop)
             raise
     return made
 
 
-def _record(folder: Path, settings: RunConfig, *, resume: bool) -> studies.StudyRecord:
+def _record(
+    folder: Path, settings: RunConfig, *, resume: bool, check_only: bool = False
+) -> studies.StudyRecord:
+    """Create ``study.json``, or open that of the run that goes on (or only see whether it may)."""
     import torch
 
     content = {
@@ -231,5 +236,6 @@ def _record(folder: Path, settings: RunConfig, *, resume: bool) -> studies.Study
             f"--resume: the settings of run '{folder.name}' were different; give the same flags and "
             "file as before, or use another --name"
         )
-    record.update(status=studies.RUNNING, ended_at=None)
+    if not check_only:
+        record.update(status=studies.RUNNING, ended_at=None)
     return record

@@ -90,7 +90,7 @@ def tune(
     budget = shared.parse_duration("--time-budget", time_budget) if time_budget else None
     fewest, most = shared.parse_workers(workers)
     runner = choose_runner(trial_runner, fewest, most)
-    lost_after = shared.parse_duration("--worker-timeout", worker_timeout)
+    lost_after = shared.parse_worker_timeout(worker_timeout)
     wait = shared.parse_duration("--start-timeout", start_timeout)
     if resume and name is None:
         raise UsageError("--resume needs --name STUDY: which study shall go on?")

@@ -34,7 +34,7 @@ def wait_for_workers(workers: int, bundle: dict[str, float], wait_s: float) -> N
     there = fitting(bundle, nodes)
     more = _autoscaling(bundle)
     needs = " and ".join(f"{amount:g} {name}" for name, amount in bundle.items() if amount)
-    asked = f"--workers {workers} asks for {workers} workers of {needs} each"
+    asked = f"--workers {workers} asks for {workers} worker{'s' * (workers != 1)} of {needs} each"
     exists = f"the cluster's {len(nodes)} node{'s' * (len(nodes) != 1)} hold {there}"
     if workers > max(there, more or 0):
         could = f"autoscaling could raise that to {more}" if more else "no autoscaling adds more"

@@ -108,4 +108,4 @@ def train_worker(config: dict[str, Any]) -> None:
         NonFiniteError,
         UsageError,
     ) as error:  # the same on every rank, however often it is tried
-        session._tell("failed", error=f"{type(error).__name__}: {error}")
+        session._tell("failed", error=str(error))

@@ -19,8 +19,7 @@ from bbam_ray.results.store import read_table
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 EPOCHS, TRIALS = 6, 2
-# Tune wraps the class of its actor, whose process is therefore named in two ways.
-PEER, ACTOR = r"ray::TrialWorker\b", r"ray::(ResourceTrainable|Trial(?!Worker))\b"
+PEER, ACTOR = r"ray::TrialWorker\b", r"ray::Trial(?!Worker)\b"
 CLOCK = ["study", "started_at", "duration_s", "gpu_hours"]
 SPACE = """
 parameters:
@@ -172,6 +171,7 @@ print("RESULT" + json.dumps({"states": states, "held": held}))
 """
 
 
+@pytest.mark.slow
 def test_the_study_repeats_itself_and_leaves_no_placement_group(
     pair: tuple, tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
 ) -> None:
@@ -193,9 +193,13 @@ def test_the_study_repeats_itself_and_leaves_no_placement_group(
 
 
 def kill_in_mid_trial(
-    launch: Callable[..., Any], results: Path, flags: list[str], pattern: str
+    launch: Callable[..., Any],
+    results: Path,
+    flags: list[str],
+    pattern: str,
+    sent: signal.Signals = signal.SIGKILL,
 ) -> tuple[Path, pd.DataFrame]:
-    """Kill a process of the second trial; returns the folder, and the history at that moment."""
+    """Kill or stop a process of the second trial; returns the folder, and the history at that moment."""
     study = launch("launch/tune.py", *arguments(results, "hurt", flags, "--confirm-seeds", "0"))
     folder = results / "digits" / "hurt"
     study.until(lambda: any(n == 1 and e >= 2 for n, e in trained(folder)), timeout=200)
@@ -203,7 +207,7 @@ def kill_in_mid_trial(
     (pid,) = study.processes(pattern)
     before = frame(folder, "history")
     assert len(before) < TRIALS * EPOCHS
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, sent)
     killed = time.monotonic()
     study.until(lambda: set(study.processes(pattern)) - {pid}, timeout=100)
     began = time.monotonic() - killed
@@ -225,21 +229,31 @@ def assert_went_on(folder: Path, before: pd.DataFrame) -> None:
     assert len(before[before["number"] == 1]) >= 2
 
 
-@pytest.mark.parametrize("pattern", [PEER, ACTOR], ids=["peer", "actor"])
+@pytest.mark.parametrize(
+    ("pattern", "sent"),
+    [
+        pytest.param(PEER, signal.SIGKILL, id="peer killed"),
+        pytest.param(ACTOR, signal.SIGKILL, id="actor killed", marks=pytest.mark.slow),
+        pytest.param(PEER, signal.SIGSTOP, id="peer frozen", marks=pytest.mark.slow),
+        pytest.param(ACTOR, signal.SIGSTOP, id="actor frozen", marks=pytest.mark.slow),
+    ],
+)
 def test_a_gang_that_loses_a_worker_goes_on(
     pattern: str,
+    sent: signal.Signals,
     pair: tuple,
     tmp_path: Path,
     launch: Callable[..., Any],
     second_long: list[str],
 ) -> None:
-    flags = [*second_long, "--workers", "2"]
-    folder, before = kill_in_mid_trial(launch, tmp_path / "results", flags, pattern)
+    flags = [*second_long, "--workers", "2", "--worker-timeout", "20s"]
+    folder, before = kill_in_mid_trial(launch, tmp_path / "results", flags, pattern, sent)
     assert_each_epoch_once(folder)
     assert_went_on(folder, before)
     assert_near(folder, pair[0])
 
 
+@pytest.mark.slow
 def test_a_trial_of_one_worker_goes_on_bit_for_bit(
     tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
 ) -> None:
@@ -255,6 +269,7 @@ def test_a_trial_of_one_worker_goes_on_bit_for_bit(
     assert_equal(folder, folder.parent / "whole")
 
 
+@pytest.mark.slow
 def test_a_configuration_that_fails_on_all_workers_leaves_the_gang_whole(
     tmp_path: Path, launch: Callable[..., Any]
 ) -> None:

@@ -194,6 +194,7 @@ def replaced(
     return on_cluster(program, folder, _REPLACED, reference), reference
 
 
+@pytest.mark.slow
 def test_a_cluster_is_asked_for_its_workers_first(replaced: tuple) -> None:
     told, _ = replaced
     answers = [entry for entry in told if entry["kind"] in ("refused", "accepted")]
@@ -215,6 +216,7 @@ def test_a_cluster_is_asked_for_its_workers_first(replaced: tuple) -> None:
     assert set(groups["states"]) == {"REMOVED"}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_a_node_is_replaced(replaced: tuple) -> None:
     told, reference = replaced
     starts = [entry for entry in told if entry["kind"] == "started"]
@@ -226,6 +228,7 @@ def test_a_run_goes_on_when_a_node_is_replaced(replaced: tuple) -> None:
     assert_like(told, reference)
 
 
+@pytest.mark.slow
 def test_a_run_grows_and_shrinks_with_the_cluster(
     tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
 ) -> None:

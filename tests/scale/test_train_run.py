@@ -132,6 +132,7 @@ def test_a_killed_worker_is_replaced_and_no_epoch_is_lost(
     assert_like(run_folder(results), alone)
 
 
+@pytest.mark.slow
 def test_a_frozen_worker_does_not_hold_the_run_up(
     alone: Path, tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
 ) -> None:
@@ -166,6 +167,7 @@ with connected("local", environment=shape.environment()):
 """
 
 
+@pytest.mark.slow
 def test_one_worker_that_was_killed_gives_the_same_weights_bit_for_bit(
     alone: Path, tmp_path: Path, launch: Callable[..., Any], identical: Callable[[Any, Any], bool]
 ) -> None:
@@ -195,6 +197,7 @@ def test_one_worker_that_was_killed_gives_the_same_weights_bit_for_bit(
             assert rows[row["epoch"]][column] == row[column]
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_a_run_that_another_number_of_workers_finishes(
     alone: Path, tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
 ) -> None:
@@ -223,6 +226,7 @@ def test_a_killed_driver_leaves_a_run_that_another_number_of_workers_finishes(
     assert_like(folder, alone)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_run_and_resume_finishes_it(
     alone: Path, tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
 ) -> None:
@@ -243,6 +247,7 @@ def test_ctrl_c_keeps_the_run_and_resume_finishes_it(
     assert_like(folder, alone)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_at_once(
     tmp_path: Path, launch: Callable[..., Any]
 ) -> None:
