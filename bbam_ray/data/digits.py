@@ -15,8 +15,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 
 from bbam_ray.config import DatasetOptions
@@ -88,6 +86,10 @@ def _recipe() -> str:
 
 def compose_scenes(count: int, seed: int, part: Part) -> tuple[np.ndarray, np.ndarray]:
     """Draw scenes: images (count, 1, 24, 24) uint8 and labels (count, 10) uint8."""
+    # Loaded only where scenes are made: it takes seconds, and workers find them in the cache.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     sources = load_digits()
     images, digits = sources.images.astype(np.float32) / 16, sources.target
     halves = train_test_split(

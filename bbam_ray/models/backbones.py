@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torchvision import models as torchvision_models
 
 from bbam_ray.errors import UsageError, nearest
 
@@ -83,6 +83,13 @@ def check_backbone(backbone: str, weights: str, input_shape: tuple[int, ...]) ->
     _load_resnet_state(backbone, weights)
 
 
+def _resnet(name: str) -> Any:
+    """torchvision's network; loaded only where it is used, since that takes seconds in every worker."""
+    from torchvision import models as torchvision_models
+
+    return getattr(torchvision_models, name)(weights=None)
+
+
 def _load_resnet_state(backbone: str, weights: str) -> dict[str, Tensor]:
     path = Path(weights).expanduser()
     if path.is_file():
@@ -97,13 +104,15 @@ def _load_resnet_state(backbone: str, weights: str) -> dict[str, Tensor]:
             raise UsageError(
                 f"weights = '{weights}': cannot be read as a state dict ({error})"
             ) from None
-        reference = getattr(torchvision_models, backbone)(weights=None).state_dict()
+        reference = _resnet(backbone).state_dict()
         for name, tensor in reference.items():
             if not name.startswith("fc.") and (
                 name not in state or state[name].shape != tensor.shape
             ):
                 raise UsageError(f"weights = '{weights}': no tensor '{name}' that fits {backbone}")
         return {name: state[name] for name in reference if not name.startswith("fc.")}
+    from torchvision import models as torchvision_models
+
     known = torchvision_models.get_model_weights(backbone)
     if weights not in known.__members__:
         raise UsageError(
@@ -127,7 +136,7 @@ def build_backbone(
     builder = BACKBONES[backbone]
     if builder is not None:
         return builder(input_shape)
-    module = getattr(torchvision_models, backbone)(weights=None)
+    module = _resnet(backbone)
     width = int(module.fc.in_features)
     if weights != "none":
         module.load_state_dict(_load_resnet_state(backbone, weights), strict=False)
