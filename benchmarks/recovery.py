@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import ray  # noqa: F401  (brings psutil along)
 
 from bbam_ray.results.store import read_table
 from benchmarks.page import write_section

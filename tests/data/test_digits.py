@@ -61,7 +61,7 @@ def shown_sources(
         placed.append(patches.clone())
         return place(patches, *rest)
 
-    monkeypatch.setattr(digits, "load_digits", marked_sources)
+    monkeypatch.setattr("sklearn.datasets.load_digits", marked_sources)
     monkeypatch.setattr(digits, "_place", spy)
     _, labels = compose_scenes(1500, seed, part)
     monkeypatch.undo()
