@@ -133,13 +133,15 @@ class StudyStore:
 
 
 def read_table(path: Path) -> pa.Table:
-    """Read a table of this project.
+    """Read a table of this project, also while a study is writing it.
 
     Raises:
         UsageError: not readable as Parquet, or written by a newer version.
     """
     try:
-        table = pq.read_table(path, partitioning=None)
+        # Opened once: given a path, pyarrow opens it twice, and a study may replace it in between.
+        with pa.OSFile(str(path)) as file:
+            table = pq.ParquetFile(file).read()
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{path}: cannot be read as Parquet ({error})") from None
     version = int((table.schema.metadata or {}).get(b"schema_version", b"0"))

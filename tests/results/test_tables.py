@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,24 @@ def test_a_damaged_table_is_wrong_usage(content: bytes, tmp_path: Path) -> None:
         read_table(tmp_path / "t.parquet")
     with pytest.raises(UsageError, match=r"nothing\.parquet"):
         read_table(tmp_path / "nothing.parquet")
+
+
+def test_a_table_can_be_read_while_it_is_being_replaced(tmp_path: Path) -> None:
+    """Files of changing length, as a running study has them: a reader sees one of them, never a mix."""
+    path, written, read = tmp_path / "t.parquet", 0, 0
+    trials = table(path)
+    trials.put([row(0)])
+    trials.flush()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(
+            lambda: [(trials.put([row(n, error="e" * n)]), trials.flush()) for n in range(1, 300)]
+        )
+        while not done.done():
+            count = read_table(path).num_rows
+            assert count >= written
+            written, read = count, read + 1
+        done.result()
+    assert read > 20 and read_table(path).num_rows == 300
 
 
 def test_the_store_writes_trials_after_what_belongs_to_them(
