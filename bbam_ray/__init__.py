@@ -1,3 +1,19 @@
 """Hyper-parameter search and scaling for semi-supervised multi-label learning with S2ML2-BBAM."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bbam_ray.api import Study, load_study, train, tune_study
+
 __version__ = "0.1.0"
+__all__ = ["Study", "load_study", "train", "tune_study"]
+
+
+def __getattr__(name: str) -> Any:
+    """The Python interface, loaded when it is asked for, so that its parts can be used without it."""
+    if name in __all__:
+        return getattr(import_module("bbam_ray.api"), name)
+    raise AttributeError(f"module 'bbam_ray' has no attribute '{name}'")

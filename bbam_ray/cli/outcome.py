@@ -1,4 +1,4 @@
-"""What a search prints: its plan before it starts, and what it found."""
+"""What a search prints when it has ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bbam_ray.cli.progress import short
-from bbam_ray.results.schemas import FAILED
+from bbam_ray.results.schemas import FAILED, PRUNED
 from bbam_ray.results.store import standard_values
 from bbam_ray.results.summary import Confirmed, confirmed_figures
 
@@ -18,38 +18,6 @@ if TYPE_CHECKING:
     from bbam_ray.scale.plan import StudyPlan, StudyResult
 
 _MEASURES = ("map", "micro_f1", "macro_f1", "hamming_loss", "one_error")
-
-
-def show_plan(console: Console, plan: StudyPlan, folder: Path) -> None:
-    """The search space, the first configurations and what would run."""
-    from bbam_ray.scale.search import Sequence
-
-    table = Table(title="search space", title_justify="left", box=None, header_style="bold")
-    for column in ("setting", "range", "published"):
-        table.add_column(column)
-    for name, parameter in plan.space.parameters.items():
-        if parameter.choices:
-            span = ", ".join(short(choice) for choice in parameter.choices)
-        else:
-            span = f"{parameter.low:g} to {parameter.high:g}{', log' if parameter.log else ''}"
-        when = ", ".join(f"{other} = {short(value)}" for other, value in parameter.when.items())
-        published = short(plan.space.published[name]) if name in plan.space.published else "-"
-        table.add_row(name, span + (f" (when {when})" if when else ""), published)
-    console.print(table)
-    sequence = Sequence(plan.space, plan.settings["seed"], plan.lag)
-    console.print("first configurations:", style="bold")
-    for number in range(min(3, plan.lag, plan.num_samples)):
-        text = " ".join(f"{name}={short(value)}" for name, value in sequence.draw().items())
-        console.print(f"  trial {number}: {text}", markup=False)
-    shape = plan.shape
-    per_trial = f"{shape.cpus} CPU" + (f", {shape.gpus:g} GPU" if shape.gpus else "")
-    if shape.workers > 1:
-        per_trial = f"{shape.workers} workers, {per_trial}"
-    runs = min(plan.confirm_top, plan.num_samples) * plan.confirm_seeds
-    console.print(
-        f"{plan.num_samples} trials ({per_trial} each), {plan.concurrency} at once; then {runs} runs "
-        f"confirm the best {plan.confirm_top}. Results would go to {folder}."
-    )
 
 
 def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyResult) -> None:
@@ -61,11 +29,19 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
     if best is None:
         console.print("no trial was completed", style="bold red")
         return
+    if result.out_of_budget:
+        console.print(
+            f"the budget is used up after {len(result.trials)} of {plan.num_samples} trials; go on with "
+            f"--name {folder.name} --resume and a larger one"
+        )
     console.print(
         f"\nbest: trial {best['number']} of {len(result.trials)}, {metric} {best[metric]:.4f} "
         f"(validation, epoch {best['best_epoch']})",
         style="bold",
     )
+    stopped = sum(row["state"] == PRUNED for row in result.trials)
+    if stopped:
+        console.print(f"{stopped} trials were stopped early")
     published = next((row for row in result.trials if row["number"] == 0), None)
     if published and published is not best and published[metric] is not None:
         console.print(f"published settings (trial 0): {metric} {published[metric]:.4f}")
@@ -73,8 +49,12 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
         value = best.get(f"param_{name}")
         if value is not None:
             console.print(f"  {name} = {short(value)}", markup=False)
+    if len(plan.space.objectives) > 1:
+        console.print(_pareto_table(plan, result))
     table = Table(box=None, header_style="bold", title_justify="left")
-    table.title = "confirmed on the test part, mean +- standard deviation over seeds"
+    table.title = (
+        "confirmed on the test part: mean +- deviation over seeds [95 % interval of the mean]"
+    )
     table.add_column("")
     by_measure = {m: confirmed_figures(result.confirm, f"test_{m}") for m in _MEASURES}
     for figure in by_measure["map"]:
@@ -101,8 +81,28 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
 
 
 def _with_spread(figure: Confirmed) -> str:
-    spread = "" if figure.deviation is None else f" +- {figure.deviation:.4f}"
-    return f"{figure.mean:.4f}{spread}"
+    text = f"{figure.mean:.4f}"
+    if figure.deviation is not None and figure.interval is not None:
+        low, high = figure.interval
+        text += f" +- {figure.deviation:.4f} [{low:.4f}, {high:.4f}]"
+    return text
+
+
+def _pareto_table(plan: StudyPlan, result: StudyResult) -> Table:
+    """The trials that no other trial beats in every objective, by the first one."""
+    from bbam_ray.scale.outcomes import ranked
+
+    table = Table(box=None, header_style="bold", title_justify="left")
+    table.title = "Pareto set: no other trial is better in every objective"
+    table.add_column("trial", justify="right")
+    for name, mode in plan.space.objectives:
+        table.add_column(f"{name} ({mode})", justify="right")
+    for row in ranked(result.trials, plan.space):
+        if row["pareto"]:
+            table.add_row(
+                str(row["number"]), *(f"{row[name]:.4g}" for name, _ in plan.space.objectives)
+            )
+    return table
 
 
 def as_json(folder: Path, plan: StudyPlan, result: StudyResult) -> dict[str, Any]:
@@ -116,5 +116,12 @@ def as_json(folder: Path, plan: StudyPlan, result: StudyResult) -> dict[str, Any
         "best": standard_values(best) if best else None,
         "trials": len(result.trials),
         "failed": sum(row["state"] == FAILED for row in result.trials),
-        "confirmed": [asdict(figure) for figure in confirmed_figures(result.confirm)],
+        "stopped_early": sum(row["state"] == PRUNED for row in result.trials),
+        "out_of_budget": result.out_of_budget,
+        "pareto": [row["number"] for row in result.trials if row["pareto"]],
+        "gpu_hours": sum(row["gpu_hours"] or 0.0 for row in [*result.trials, *result.confirm]),
+        "confirmed": [
+            asdict(figure) | {"interval": figure.interval}
+            for figure in confirmed_figures(result.confirm)
+        ],
     }

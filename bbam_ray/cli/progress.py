@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -74,6 +75,7 @@ class StudyProgress:
         self._rows: dict[int, dict[str, Any]] = {}
         self._best: dict[str, Any] | None = None
         self._confirmed: list[dict[str, Any]] = []
+        self._budget_left: Callable[[], str] = lambda: ""
         self._work_done = 0
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console
@@ -98,12 +100,16 @@ class StudyProgress:
 
     def __call__(self, event: StudyEvent) -> None:
         {
+            "search_started": self._search_started,
             "trial_started": self._trial_started,
             "epoch_done": self._epoch_done,
             "trial_ended": self._trial_ended,
             "confirm_started": lambda number, values: None,
             "confirm_ended": self._confirm_ended,
         }[event.kind](event.number, event.values)
+
+    def _search_started(self, number: int, values: dict[str, Any]) -> None:
+        self._budget_left = values["budget"]
 
     def _trial_started(self, number: int, values: dict[str, Any]) -> None:
         settings = " ".join(f"{name}={short(value)}" for name, value in values.items())
@@ -131,10 +137,13 @@ class StudyProgress:
         self._bar.advance(self._trials_bar)
         if not self._console.is_terminal:
             figure = f"{self._metric} {value:.4f}" if value is not None else values["error"]
+            source = values.get("answered_by")
+            took = f"from {source}" if source else duration(values["duration_s"])
+            left = f", budget {budget}" if (budget := self._budget_left()) else ""
             self._line(
                 f"trial {number:>3}  {values['state'].lower():<8}  {figure}  "
-                f"{values['epochs']} epochs  {duration(values['duration_s'])}"
-                f"  [best {self._best_value()}, about {duration(self._seconds_left())} left]"
+                f"{values['epochs']} epochs  {took}"
+                f"  [best {self._best_value()}, about {duration(self._seconds_left())} left{left}]"
             )
 
     def _confirm_ended(self, number: int, values: dict[str, Any]) -> None:
@@ -188,6 +197,8 @@ class StudyProgress:
         if tests:
             best_text += f"   confirmed test_map {sum(tests) / len(tests):.4f} ({len(tests)} runs)"
         status = Text(f"{best_text}   elapsed {elapsed}   left about {left}")
+        if budget := self._budget_left():
+            status.append(f"   budget left {budget}")
         if not self._rows:
             return Group(Text("starting the first workers ..."), self._bar, status)
         return Group(table, self._bar, status)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bbam_ray.cli import options as shared
+from bbam_ray.cli.search_rules import SearchRules, limits_of, pace_settings, stopping_of
 from bbam_ray.errors import UsageError
 from bbam_ray.results.store import standard_values
 from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
@@ -41,13 +42,9 @@ def make_plan(
     base: dict[str, Any],
     space_path: Path,
     shape: dict[str, Any],
+    rules: SearchRules,
     *,
     runner: TrialRunner,
-    num_samples: int,
-    concurrency: int | None,
-    time_budget: float | None,
-    confirm_top: int,
-    confirm_seeds: int,
     local: bool,
 ) -> StudyPlan:
     """Check everything that can be wrong and put the plan together."""
@@ -55,48 +52,61 @@ def make_plan(
 
     from bbam_ray.engine.task import check_task, load_part
     from bbam_ray.methods import run_config
-    from bbam_ray.scale.gang import GangShape
     from bbam_ray.scale.plan import StudyPlan, default_concurrency, search_lag
+    from bbam_ray.scale.shapes import GangShape, TrainShape
     from bbam_ray.scale.space_file import read_space
-    from bbam_ray.scale.train_run import TrainShape
 
+    if rules.trackers:
+        from bbam_ray.scale.tracking import check_trackers
+
+        check_trackers(rules.trackers)
     run_config(base, "command line")
     space = read_space(space_path, base["dataset"], base["method"], base)
     settings = {"device": "cuda" if shape["gpus"] else "cpu", **space.fixed, **base}
     config = run_config({**settings, **space.published}, "command line")
     if config.training.validation_fraction == 0:
         raise UsageError("validation_fraction = 0: a search needs validation samples to choose by")
+    stopping = stopping_of(rules, space, settings)
     split = check_task(config)
     train_shape = TrainShape(**shape)
     fewest, most = train_shape.min_workers, train_shape.max_workers
     shared.check_workers(config, fewest, most, len(split.labeled))
     if local:
         shared.check_machine(fewest, train_shape.cpus, train_shape.gpus)
-    names = load_part(config, "train").label_names
     gang = GangShape(
         workers=fewest,
         cpus=train_shape.cpus,
         gpus=train_shape.gpus,
         timeout_s=shape["timeout_s"],
     )
-    at_once = concurrency or default_concurrency(
+    limits = limits_of(rules, gang.gpus)
+    at_once = rules.concurrency or default_concurrency(
         replace(gang, workers=most), os.cpu_count() or 1, torch.cuda.device_count()
     )
-    at_once = min(at_once, num_samples)
-    return StudyPlan(
+    at_once = min(at_once, rules.num_samples)
+    plan = StudyPlan(
         space=space,
         settings=settings,
-        label_names=names,
-        num_samples=num_samples,
+        label_names=load_part(config, "train").label_names,
+        num_samples=rules.num_samples,
         concurrency=at_once,
         shape=gang,
         train_shape=train_shape if runner is TrialRunner.train else None,
-        time_budget=time_budget,
-        confirm_top=confirm_top,
-        confirm_seeds=confirm_seeds,
+        confirm_top=rules.confirm_top,
+        confirm_seeds=rules.confirm_seeds,
         max_failures=shape["max_failures"],
         lag=search_lag(at_once),
+        stopping=stopping,
+        sampler=rules.sampler.value,
+        limits=limits,
+        reuse=rules.reuse,
+        trackers=rules.trackers,
     )
+    if rules.warm_start is None:
+        return plan
+    from bbam_ray.scale.warm_start import prior_outcomes
+
+    return replace(plan, prior=prior_outcomes(rules.warm_start, space, settings))
 
 
 def open_record(
@@ -105,17 +115,21 @@ def open_record(
     """Create ``study.json``, or open that of the study that goes on (or only see whether it may)."""
     import torch
 
-    space = plan.space.model_dump(mode="json")
-    content = {
+    from bbam_ray.scale.warm_start import restored_outcomes
+
+    content: dict[str, Any] = {
         "dataset": plan.settings["dataset"],
         "method": plan.settings["method"],
         "seed": plan.settings["seed"],
         "settings": plan.settings,
         "space_file": str(space_path),
-        "space": space,
+        "space": plan.space.model_dump(mode="json"),
+        "rules": plan.rules(),
         "num_samples": plan.num_samples,
         "lag": plan.lag,
         "confirm": {"top": plan.confirm_top, "seeds": plan.confirm_seeds},
+        "limits": asdict(plan.limits),
+        "pace": pace_settings(plan),
         "environment": describe_environment(
             torch.cuda.get_device_name() if torch.cuda.is_available() else None
         ),
@@ -123,15 +137,27 @@ def open_record(
     if not resume:
         return StudyRecord.create(folder, content), plan
     record = StudyRecord.open(folder)
-    for key in ("settings", "space"):
+    kept = record.content.get("rules", {})
+    if not plan.prior:  # a study goes on with what it knew at its beginning
+        plan = replace(plan, prior=restored_outcomes(kept.get("prior", [])))
+        content["rules"] = plan.rules()
+    for key, way_out in (
+        ("settings", "give the same flags as before, or use another --name"),
+        (
+            "space",
+            "give the same space file as before, or another --name with "
+            f"--warm-start {folder.name} to go on in the changed space",
+        ),
+        ("rules", "give the same --sampler, --scheduler and --warm-start as before"),
+    ):
         if standard_values(content[key]) != record.content.get(key):
             raise UsageError(
-                f"--resume: the {key} of study '{folder.name}' were different; give the same flags and "
-                "space file as before, or use another --name"
+                f"--resume: the {key} of study '{folder.name}' were different; {way_out}"
             )
     lag = int(record.content["lag"])
     if not check_only:
-        record.update(status=RUNNING, ended_at=None, num_samples=plan.num_samples)
+        changed = {name: content[name] for name in ("num_samples", "confirm", "limits")}
+        record.update(status=RUNNING, ended_at=None, **changed)
     return record, replace(plan, lag=lag, concurrency=min(plan.concurrency, lag))
 
 

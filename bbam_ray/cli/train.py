@@ -84,7 +84,8 @@ def train(
     if address == "local":
         shared.check_machine(fewest, cpus_per_worker, gpus_per_worker)
     if resume:
-        _record(folder, settings, resume=True, check_only=True)
+        with studies.locked(folder):
+            _record(folder, settings, resume=True, check_only=True)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
     shown = Console(quiet=True) if quiet or json_ else console
     label_names = load_part(settings, "train").label_names
@@ -145,8 +146,9 @@ def _here(book: Any, settings: RunConfig, *, cpus: int, every: int, keep: int) -
         made.folder / CHECKPOINTS, listen, started=started, keep=keep, every=every
     )
     try:
-        for _ in run_epochs(Trainer(settings, *data), session):
-            pass
+        with studies.locked(made.folder):
+            for _ in run_epochs(Trainer(settings, *data), session):
+                pass
     except NonFiniteError as failure:
         made.error = str(failure)
     except BaseException as stop:
@@ -168,7 +170,8 @@ def _with_ray(
     """Train on the workers of Ray Train."""
     from bbam_ray.scale.capacity import wait_for_workers
     from bbam_ray.scale.cluster import connected
-    from bbam_ray.scale.train_run import TrainingFailed, TrainShape, train_with_ray
+    from bbam_ray.scale.shapes import TrainShape
+    from bbam_ray.scale.train_run import TrainingFailed, train_with_ray
     from bbam_ray.scale.train_worker import TrainJob
 
     form = TrainShape(**shape)
@@ -194,7 +197,8 @@ def _with_ray(
                 made.error = entry["error"]
 
         try:
-            train_with_ray(job, form, listen)
+            with studies.locked(made.folder):
+                train_with_ray(job, form, listen)
         except TrainingFailed as failure:
             made.error = (
                 f"{failure}; what is done is kept, go on with --name {made.folder.name} --resume"

@@ -13,8 +13,10 @@ import typer
 from rich.console import Console
 
 from bbam_ray.cli import options as shared
-from bbam_ray.cli.outcome import as_json, show_plan, show_result
+from bbam_ray.cli.dry_run import show_plan
+from bbam_ray.cli.outcome import as_json, show_result
 from bbam_ray.cli.progress import StudyProgress, duration
+from bbam_ray.cli.search_rules import SamplerName, SchedulerName, SearchRules
 from bbam_ray.cli.study_setup import (
     TrialRunner,
     choose_runner,
@@ -30,6 +32,8 @@ from bbam_ray.results.study import (
     StudyRecord,
     check_folder,
     default_name,
+    locked,
+    source_folder,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +46,40 @@ def tune(
     method: shared.MethodName = "bbam",
     space: Annotated[Path | None, typer.Option(help="Search space file (YAML).")] = None,
     num_samples: Annotated[int, typer.Option(min=1, help="Trials in all.")] = 8,
+    sampler: Annotated[
+        SamplerName, typer.Option(help="Who draws settings: TPE, Gaussian process, Sobol, random.")
+    ] = SamplerName.tpe,
+    scheduler: Annotated[
+        SchedulerName, typer.Option(help="What ends hopeless trials early (pbt is refused).")
+    ] = SchedulerName.none,
+    grace_epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="First epoch to stop after; default: one after the warm-up."),
+    ] = None,
+    reduction_factor: Annotated[
+        int, typer.Option(min=2, help="asha, hyperband: one trial in so many passes a rung.")
+    ] = 3,
     time_budget: Annotated[str | None, typer.Option(help="End the search after, e.g. 30m.")] = None,
+    gpu_hours: Annotated[
+        float | None, typer.Option(min=0, help="End before the study has used so many.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="End before it has cost so much; see --price.")
+    ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER|FILE", help="Of a GPU-hour; FILE: YAML by GPU name."),
+    ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(metavar="STUDY", help="Begin with what another study knows (name or folder)."),
+    ] = None,
+    reuse: Annotated[
+        bool, typer.Option(help="Answer what was trained before, by the same code, from the store.")
+    ] = True,
+    tracker: Annotated[
+        list[str] | None, typer.Option(help="tensorboard, mlflow or wandb (offline); repeatable.")
+    ] = None,
     name: shared.StudyName = None,
     results: shared.Results = Path("results"),
     seed: shared.Seed = 0,
@@ -87,7 +124,6 @@ def tune(
         "warmup_epochs": warmup_epochs,
     }
     given = shared.given_settings(set_, named)
-    budget = shared.parse_duration("--time-budget", time_budget) if time_budget else None
     fewest, most = shared.parse_workers(workers)
     runner = choose_runner(trial_runner, fewest, most)
     lost_after = shared.parse_worker_timeout(worker_timeout)
@@ -99,6 +135,23 @@ def tune(
     space_path = space_path_of(space, dataset, method)
     study = name or default_name(method)
     folder = check_folder(results, dataset, study, resume=resume)
+    rules = SearchRules(
+        scheduler=scheduler,
+        grace=grace_epochs,
+        reduction=reduction_factor,
+        sampler=sampler,
+        seconds=shared.parse_duration("--time-budget", time_budget) if time_budget else None,
+        gpu_hours=gpu_hours,
+        cost=max_cost,
+        price=price,
+        reuse=reuse,
+        trackers=tuple(tracker or ()),
+        confirm_top=confirm_top,
+        confirm_seeds=confirm_seeds,
+        warm_start=source_folder(warm_start, folder) if warm_start else None,
+        num_samples=num_samples,
+        concurrency=max_concurrent,
+    )
     plan = make_plan(
         base,
         space_path,
@@ -110,12 +163,8 @@ def tune(
             "timeout_s": lost_after,
             "max_failures": max_failures,
         },
+        rules,
         runner=runner,
-        num_samples=num_samples,
-        concurrency=max_concurrent,
-        time_budget=budget,
-        confirm_top=confirm_top,
-        confirm_seeds=confirm_seeds,
         local=address == "local",
     )
     if dry_run:
@@ -123,7 +172,8 @@ def tune(
         return 0
     make = partial(open_record, folder, plan, space_path, resume=resume)
     if resume:
-        make(check_only=True)
+        with locked(folder):
+            make(check_only=True)
     result = _run(
         console, plan, make, address, wait=wait, dashboard=dashboard, quiet=quiet or json_
     )
@@ -167,7 +217,7 @@ def _run(
         if url:
             shown.print(f"Ray dashboard: http://{url} (token: ray get-auth-token)", style="dim")
         try:
-            with _progress(shown, plan, record) as progress:
+            with locked(record.folder), _progress(shown, plan, record) as progress:
                 result = run_study(plan, record, progress)
         except KeyboardInterrupt:
             if record.content["status"] == RUNNING:
@@ -201,7 +251,7 @@ def _progress(shown: Console, plan: StudyPlan, record: StudyRecord) -> StudyProg
         epochs=run_config({**plan.settings, **plan.space.published}, "plan").training.epochs,
         metric=plan.space.metric,
         higher_is_better=plan.space.mode == "max",
-        confirmations=min(plan.confirm_top, plan.num_samples) * plan.confirm_seeds,
+        confirmations=plan.confirmations,
         concurrency=plan.concurrency,
     )
 

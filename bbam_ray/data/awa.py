@@ -15,7 +15,7 @@ from pydantic import Field
 
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.dataset import Dataset, Part, Samples, ViewSettings
-from bbam_ray.data.image_cache import cached_images
+from bbam_ray.data.image_cache import cached_images, files_state
 from bbam_ray.errors import UsageError
 
 TABLES = (
@@ -70,6 +70,12 @@ class Awa(Dataset):
                         f"{root / 'JPEGImages' / animal}: no such folder, though {part}classes.txt "
                         "lists this class; unpack the archive again"
                     )
+
+    def state(self, options: AwaOptions, data_dir: Path | None) -> str:
+        root = data_dir or DEFAULT_DIR
+        return files_state(
+            [*(root / name for name in TABLES), *sorted((root / "JPEGImages").glob("*/*.jpg"))]
+        )
 
     def load(self, options: AwaOptions, data_dir: Path | None, part: Part) -> Samples:
         root = data_dir or DEFAULT_DIR

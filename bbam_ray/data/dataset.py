@@ -74,6 +74,10 @@ class Dataset(ABC):
         """Raise a UsageError that says what is missing and how to get it."""
 
     @abstractmethod
+    def state(self, options: Any, data_dir: Path | None) -> str:
+        """A text that changes when the samples or labels of any part do."""
+
+    @abstractmethod
     def load(self, options: Any, data_dir: Path | None, part: Part) -> Samples:
         """Read one part; the data set has passed ``check``."""
 

@@ -64,6 +64,9 @@ class Digits(Dataset):
     def check(self, options: DigitsOptions, data_dir: Path | None) -> None:
         """Nothing can be missing."""
 
+    def state(self, options: DigitsOptions, data_dir: Path | None) -> str:
+        return _recipe()
+
     def load(self, options: DigitsOptions, data_dir: Path | None, part: Part) -> Samples:
         count = options.scenes if part == "train" else options.test_scenes
         stem = f"{part}-seed{options.scene_seed}-size{count}-{_recipe()}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,17 +25,22 @@ def read_image(path: Path, side: int) -> np.ndarray:
     return np.asarray(resized).transpose(2, 0, 1)
 
 
+def files_state(paths: Iterable[Path]) -> str:
+    """Hexadecimal digest of paths, sizes and times: it changes when a file does."""
+    digest = hashlib.sha256()
+    for path in paths:
+        status = path.stat()
+        digest.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 def cached_images(name: str, paths: Sequence[Path], side: int) -> np.ndarray:
     """Memory-mapped (N, 3, side, side) uint8 images, decoded at the first call only.
 
     The file is named after the paths, sizes and times of the images, so a changed folder makes a new
     one. Two processes that build it at once do the work twice and agree on the result.
     """
-    digest = hashlib.sha256(str(side).encode())
-    for path in paths:
-        status = path.stat()
-        digest.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    target = cache_dir() / name / f"{digest.hexdigest()[:20]}-{side}px.npy"
+    target = cache_dir() / name / f"{files_state(paths)[:20]}-{side}px.npy"
     if not target.exists():
         with whole_file(target) as temporary:
             store = np.lib.format.open_memmap(

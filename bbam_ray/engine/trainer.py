@@ -15,6 +15,7 @@ from bbam_ray.config import RunConfig
 from bbam_ray.core.ema import ExponentialAverage
 from bbam_ray.data.shares import even_part, owned_rows
 from bbam_ray.data.views import Views
+from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.engine.evaluation import cosines, plain_batches, validation_figures
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
 from bbam_ray.engine.optimisation import Precision, apply_step, one_cycle
@@ -45,12 +46,17 @@ class Trainer:
         config: the complete configuration.
         data: what training may see.
         audit: judges pseudo-labels against the hidden truth, for the records only.
+        bar: what a trial of a search must reach to go on, if its search stops trials early.
     """
 
     def __init__(
-        self, config: RunConfig, data: TrainingData, audit: PseudoLabelAudit | None = None
+        self,
+        config: RunConfig,
+        data: TrainingData,
+        audit: PseudoLabelAudit | None = None,
+        bar: Bar | None = None,
     ) -> None:
-        self.config, self.data, self._audit = config, data, audit
+        self.config, self.data, self._audit, self._bar = config, data, audit, bar
         common = config.training
         has_gpu = torch.cuda.is_available()
         self.device = torch.device(
@@ -91,6 +97,8 @@ class Trainer:
         )
         self.epoch = 0  # epochs done
         self.best_epoch, self.best_map = 0, float("-inf")
+        self._objective: dict[int, float] = {}  # by epoch, where there is a bar
+        self.stopped_early = False
         self._start_phase()
 
     # ------------------------------------------------------------------ phases
@@ -103,13 +111,20 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """All epochs are done, or patience has run out (not counted in a warm-up)."""
+        """All epochs are done, the bar was missed, or patience has run out (not in a warm-up)."""
         common = self.config.training
+        if self.stopped_early:
+            return True
         if self.epoch >= min(common.stop_epoch or common.epochs, common.epochs):
             return True
         counted_from = self._warmup_epochs if self.method.semi_supervised else 0
         waited = self.epoch - max(self.best_epoch, counted_from)
         return common.patience is not None and waited >= common.patience
+
+    @property
+    def progress(self) -> dict[str, bool]:
+        """Whether the run is over, and whether that is so because it missed its bar."""
+        return {"finished": self.finished, "stopped_early": self.stopped_early}
 
     def _start_phase(self) -> None:
         self.optimizer = torch.optim.AdamW(
@@ -162,6 +177,10 @@ class Trainer:
                 self.best_epoch, self.best_map = self.epoch, figures["map"]
         else:
             self.best_epoch = self.epoch
+        if self._bar and (value := scalars.get(self._bar.metric)) is not None:
+            self._objective[self.epoch] = value
+            stops = self._bar.stops(self.epoch, self._objective)
+            self.stopped_early = bool(distributed.from_rank_zero(float(stops), self.device))
         scalars |= {
             "seconds_refresh": refreshed - started,
             "seconds_train": trained - refreshed,
@@ -261,6 +280,8 @@ class Trainer:
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
             "best_map": self.best_map,
+            "objective": self._objective,
+            "stopped_early": self.stopped_early,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -272,6 +293,7 @@ class Trainer:
         """Go on where ``state_dict`` was taken, bit for bit on a CPU."""
         self.epoch = state["epoch"]
         self.best_epoch, self.best_map = state["best_epoch"], state["best_map"]
+        self._objective, self.stopped_early = dict(state["objective"]), state["stopped_early"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self._start_phase()

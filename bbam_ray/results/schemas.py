@@ -40,14 +40,17 @@ _COST = [
 def trials_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
     """One row per finished trial. Kinds are "float", "int", "bool" or "str" by parameter name.
 
-    ``cost`` is null where no price per GPU-hour is known.
+    ``cost`` is null where no price per GPU-hour is known, ``pareto`` where there is one objective.
+    ``fingerprint`` names configuration, code, data and seed; ``answered_by`` is the trial, of this
+    study or another, whose rows were taken over instead of training the same again.
     """
     return _schema(
         [*_TRIAL, ("state", pa.string()), ("seed", pa.int64())],
         _parameters(parameter_kinds),
         _measures("val"),
-        [("best_epoch", pa.int32()), ("epochs", pa.int32())],
+        [("best_epoch", pa.int32()), ("epochs", pa.int32()), ("seconds_per_epoch", pa.float64())],
         _COST,
+        [("pareto", pa.bool_()), ("fingerprint", pa.string()), ("answered_by", pa.string())],
         [("error", pa.string())],
     )
 

@@ -66,7 +66,10 @@ def _clean(row: Row, schema: pa.Schema) -> Row:
 
 
 class Table:
-    """One Parquet table in memory, keyed, rewritten as a whole when it is flushed.
+    """One Parquet table, keyed, rewritten as a whole when it is flushed.
+
+    Rows are kept as Arrow tables, one for each value of the first key column (a trial, say), so that
+    memory and the cost of a flush stay small however many trials have ended.
 
     Args:
         path: the file; its rows are taken over if it exists.
@@ -76,26 +79,54 @@ class Table:
 
     def __init__(self, path: Path, schema: pa.Schema, key: tuple[str, ...]) -> None:
         self.path, self.schema, self._key = path, schema, key
-        self._rows: dict[tuple[Any, ...], Row] = {}
+        self._groups: dict[Any, pa.Table] = {}
+        self._new: dict[Any, dict[tuple[Any, ...], Row]] = {}  # not in a group's table yet
         self._changed = not path.exists()
         if path.exists():
             self.put(read_table(path).to_pylist())
+            self._settle()
             self._changed = False
 
     def put(self, rows: Iterable[Row]) -> None:
         for row in rows:
-            self._rows[tuple(row[name] for name in self._key)] = _clean(row, self.schema)
+            key = tuple(row[name] for name in self._key)
+            self._new.setdefault(key[0], {})[key] = _clean(row, self.schema)
             self._changed = True
+
+    def drop(self, group: Any) -> None:
+        """Forget all rows with a value of the first key column."""
+        found = [self._groups.pop(group, None), self._new.pop(group, None)]
+        self._changed |= found != [None, None]
+
+    def groups(self) -> set[Any]:
+        """Values of the first key column that have rows."""
+        return self._groups.keys() | self._new.keys()
 
     def rows(self) -> list[Row]:
         """All rows, ordered by key."""
-        return [self._rows[key] for key in sorted(self._rows)]
+        return [row for group in sorted(self.groups()) for row in self.rows_of(group)]
+
+    def rows_of(self, group: Any) -> list[Row]:
+        """The rows with a value of the first key column, ordered by key."""
+        self._settle()
+        found = self._groups.get(group)
+        return [] if found is None else list(found.to_pylist())
+
+    def _settle(self) -> None:
+        for group, new in self._new.items():
+            old = self._groups[group].to_pylist() if group in self._groups else []
+            merged = {tuple(row[name] for name in self._key): row for row in old} | new
+            ordered = [merged[key] for key in sorted(merged)]
+            self._groups[group] = pa.Table.from_pylist(ordered, schema=self.schema)
+        self._new = {}
 
     def flush(self) -> None:
         """Write the file if anything changed."""
         if not self._changed:
             return
-        table = pa.Table.from_pylist(self.rows(), schema=self.schema)
+        self._settle()
+        parts = [self._groups[group] for group in sorted(self._groups)]
+        table = pa.concat_tables([self.schema.empty_table(), *parts]).combine_chunks()
         write_whole(self.path, lambda path: pq.write_table(table, path, compression="zstd"))
         self._changed = False
 
@@ -118,6 +149,13 @@ class StudyStore:
         self.confirm = Table(
             folder / "confirm.parquet", schemas.confirm_schema(parameter_kinds), ("rank", "seed")
         )
+
+    def drop_unfinished(self) -> None:
+        """Forget the epochs of trials that have not ended: they are trained again from the start."""
+        ended = self.trials.groups()
+        for table in (self.history, self.labels):
+            for number in table.groups() - ended:
+                table.drop(number)
 
     def flush(self) -> None:
         """Write what changed; trials last, so that a trial in the table has its history."""

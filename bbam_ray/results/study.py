@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -9,6 +10,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,6 +59,12 @@ def check_folder(results: Path, dataset: str, name: str, *, resume: bool) -> Pat
     return folder
 
 
+def source_folder(given: str, beside: Path) -> Path:
+    """The folder of a study given by its name, as a neighbour, or by a path."""
+    neighbour = beside.parent / given
+    return neighbour if (neighbour / "study.json").is_file() else Path(given)
+
+
 def describe_environment(gpu: str | None) -> dict[str, Any]:
     """Versions, commit, host and GPU, for reproducing a study."""
 
@@ -89,6 +98,30 @@ def describe_environment(gpu: str | None) -> dict[str, Any]:
 
 def command_line() -> str:
     return shlex.join(["python", *sys.argv] if sys.argv[0].endswith(".py") else sys.argv)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a study's folder, so that no second process writes into it at the same time.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UsageError(
+            f"study '{folder.name}' in {folder} is being run by another process; wait until it has "
+            "ended, or use another --name"
+        ) from None
+    except OSError:
+        pass  # a shared file system without locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class StudyRecord:

@@ -27,6 +27,17 @@ class Confirmed:
     def standard_error(self) -> float | None:
         return None if self.deviation is None else self.deviation / sqrt(self.seeds)
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of the mean over seeds (Student's t)."""
+        from scipy.special import stdtrit  # takes most of a second to load
+
+        error = self.standard_error
+        if error is None:
+            return None
+        half = float(stdtrit(self.seeds - 1, 0.975)) * error
+        return self.mean - half, self.mean + half
+
 
 def confirmed_figures(
     rows: Iterable[Mapping[str, Any]], measure: str = "test_map"

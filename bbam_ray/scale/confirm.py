@@ -14,10 +14,12 @@ from bbam_ray.errors import WorkerLostError
 from bbam_ray.methods import run_config
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale import interruption
-from bbam_ray.scale.gang import Gang, GangShape
+from bbam_ray.scale.gang import Gang
+from bbam_ray.scale.outcomes import parameters_of
 from bbam_ray.scale.plan import StudyPlan
 from bbam_ray.scale.pulse import BEAT_SECONDS, Heart, Watch
 from bbam_ray.scale.recorder import Event, Listener
+from bbam_ray.scale.shapes import GangShape
 
 
 def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Listener) -> None:
@@ -85,9 +87,8 @@ def _run_all(
             row |= ray.get(finished)
         except ray.exceptions.RayError as error:  # lost its workers again and again
             row |= {"error": f"{type(error).__name__}: its workers were lost", "duration_s": 0.0}
-        gpus = plan.shape.gpus * plan.shape.workers
-        if "gpu_hours" not in row:
-            row["gpu_hours"] = row["duration_s"] / 3600 * gpus
+        row["gpu_hours"] = row["duration_s"] / 3600 * plan.gpus
+        row["cost"] = plan.limits.cost_of(row["gpu_hours"])
         store.confirm.put([row])
         store.flush()
         listener(Event("confirm_ended", number, row))
@@ -127,15 +128,6 @@ def _confirm_one(
             gang.close()
 
 
-def parameters_of(row: Row) -> dict[str, Any]:
-    """The searched settings in a row of ``trials.parquet``."""
-    return {
-        name.removeprefix("param_"): value
-        for name, value in row.items()
-        if name.startswith("param_") and value is not None
-    }
-
-
 def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
     """The best epoch of a trial that ended before its schedule did, else None."""
     epochs = run_config({**settings, **parameters_of(trial)}, "trial").training.epochs
@@ -147,7 +139,7 @@ def trial_thresholds(store: StudyStore, trial: Row, label_names: tuple[str, ...]
     """Thresholds that a trial tuned on its validation data at its best epoch, in label order."""
     rows = {
         row["label"]: row["threshold"]
-        for row in store.labels.rows()
-        if row["number"] == trial["number"] and row["epoch"] == trial["best_epoch"]
+        for row in store.labels.rows_of(trial["number"])
+        if row["epoch"] == trial["best_epoch"]
     }
     return [rows[name] for name in label_names]

@@ -7,7 +7,6 @@ same placement group, so a gang needs exactly its workers' resources and leaves 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,8 @@ import ray
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from bbam_ray.scale.shapes import GangShape
 from bbam_ray.scale.trial_worker import Files, TrialWorker
-
-
-@dataclass(frozen=True)
-class GangShape:
-    """How many workers a trial has and what each needs.
-
-    Args:
-        workers: ranks of the process group.
-        cpus: CPUs and threads of each.
-        gpus: of each; less than 1 shares a GPU.
-        timeout_s: seconds after which a worker that does not answer counts as lost.
-    """
-
-    workers: int
-    cpus: int
-    gpus: float
-    timeout_s: float
-
-    @property
-    def bundles(self) -> list[dict[str, float]]:
-        """Ray resources, one bundle per worker."""
-        one = {"CPU": float(self.cpus)} | ({"GPU": self.gpus} if self.gpus else {})
-        return [dict(one) for _ in range(self.workers)]
-
-    @property
-    def backend(self) -> str:
-        """NCCL needs a GPU per rank; workers that share one, and CPUs, use gloo."""
-        return "nccl" if self.gpus >= 1 else "gloo"
 
 
 class Gang:

@@ -10,15 +10,19 @@ from typing import Any, Literal
 
 from ray.tune import Callback
 
+from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.results import schemas
 from bbam_ray.results.rows import put_epoch
-from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.results.store import Row, StudyStore, write_text
 from bbam_ray.scale import interruption
+from bbam_ray.scale.budget import Budget
+from bbam_ray.scale.outcomes import Outcome, mark_pareto, outcome_of, trial_row
+from bbam_ray.scale.plan import StudyPlan
 from bbam_ray.scale.pulse import Watch
-from bbam_ray.scale.search import Outcome
-from bbam_ray.scale.space import Space
+from bbam_ray.scale.reuse import Memory
 
 _FLUSH_SECONDS = 2.0
+_FLUSH_SHARE = 0.1  # of the time may be spent on writing
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,21 @@ class Event:
     """Something a watcher may show.
 
     Args:
-        kind: trial_started, epoch_done, trial_ended, confirm_started or confirm_ended.
-        number: of the trial (for a confirmation: its place among those asked for).
-        values: the row that was stored, or the configuration at a start.
+        kind: what happened.
+        number: of the trial (for a confirmation: its place among those asked for; for the start of the
+            search: trials to come).
+        values: the row that was stored, or the configuration at a start; at the start of the search
+            ``budget``, a function that says what is left.
     """
 
-    kind: Literal["trial_started", "epoch_done", "trial_ended", "confirm_started", "confirm_ended"]
+    kind: Literal[
+        "search_started",
+        "trial_started",
+        "epoch_done",
+        "trial_ended",
+        "confirm_started",
+        "confirm_ended",
+    ]
     number: int
     values: Row
 
@@ -39,75 +52,66 @@ class Event:
 Listener = Callable[[Event], None]
 
 
-def objective_by_epoch(rows: list[Row], metric: str) -> dict[int, float]:
-    """The objective of the epochs that have one."""
-    return {row["epoch"]: row[metric] for row in rows if row.get(metric) is not None}
-
-
-def outcome_of(trial: Row, history: list[Row], space: Space) -> Outcome:
-    """A stored trial as the search sees it."""
-    prefix = "param_"
-    values = {
-        name.removeprefix(prefix): value
-        for name, value in trial.items()
-        if name.startswith(prefix) and value is not None
-    }
-    by_epoch = objective_by_epoch(history, space.metric)
-    value = trial[space.metric] if trial["state"] != schemas.FAILED else None
-    state = trial["state"] if value is not None else schemas.FAILED
-    return Outcome(trial["number"], values, state, value, by_epoch, trial["error"])
-
-
 class Recorder(Callback):
     """Writes history rows as epochs end, and a trial's row when it ends.
 
     Args:
-        store: tables of the study.
-        space: names the objective.
+        plan: of the study.
+        store: its tables.
         outcomes: of the search; each ended trial is added under its number.
-        settings: what all trials share.
-        gpus: per trial, for ``gpu_hours``.
-        label_names: K names.
+        memory: is told of every trial that could answer another.
+        budget: counts what is used.
         listener: is told everything.
         watch: for processes that stand still.
     """
 
     def __init__(
         self,
+        plan: StudyPlan,
         store: StudyStore,
-        space: Space,
         outcomes: dict[int, Outcome],
-        settings: dict[str, Any],
-        gpus: float,
-        label_names: tuple[str, ...],
+        memory: Memory,
+        budget: Budget,
         listener: Listener,
         watch: Watch,
     ) -> None:
-        self._store, self._space, self._outcomes = store, space, outcomes
-        self._settings, self._gpus = settings, gpus
-        self._label_names, self._listener = label_names, listener
-        self._watch = watch
+        self._plan, self._store, self._outcomes = plan, store, outcomes
+        self._memory, self._budget = memory, budget
+        self._listener, self._watch = listener, watch
         self._started: dict[int, float] = {}
         self._epochs: dict[int, dict[int, Row]] = {}
         self._done: dict[int, bool] = {}
         self._errors: dict[int, str] = {}
-        self._flushed = time.monotonic()
+        self._flushed, self._flush_cost, self._waiting = time.monotonic(), 0.0, False
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that is never made: the store is what goes on."""
         return {}
 
-    def _identity(self, number: int) -> Row:
+    def identity(self, number: int) -> Row:
+        """Columns that name a trial."""
         study = self._store.folder.name
         return {"study": study, "trial_id": trial_id(number), "number": number}
+
+    def answer(self, number: int, values: dict[str, Any], bar: Bar | None) -> Outcome | None:
+        """The outcome of a configuration that was trained before; see ``Memory.answer``."""
+        row = self._memory.answer(self.identity(number), values, bar)
+        if row is None:
+            return None
+        self._listener(Event("trial_started", number, values))
+        self._listener(Event("trial_ended", number, row))
+        return self._memory.outcome(row)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         interruption.check()
         self._watch.check()
+        if self._waiting:
+            self._flush()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
         self._started.setdefault(number, time.time())
+        self._budget.started(number)
         self._epochs.setdefault(number, {})
         self._listener(Event("trial_started", number, trial.config["parameters"]))
 
@@ -119,28 +123,34 @@ class Recorder(Callback):
             self._errors[number] = result["error"]
             folder = self._store.folder / "errors"
             folder.mkdir(exist_ok=True)
-            (folder / f"{trial_id(number)}.txt").write_text(result["traceback"], encoding="utf-8")
+            write_text(folder / f"{trial_id(number)}.txt", result["traceback"])
             return
         row = put_epoch(
             self._store,
-            self._identity(number),
+            self.identity(number),
             result["scalars"],
             result["labels"],
-            self._label_names,
+            self._plan.label_names,
         )
         self._epochs[number][row["epoch"]] = row
-        self._done[number] = result["finished"]
+        self._done[number] = result["finished"] and not result["stopped_early"]
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-            self._store.labels.flush()
-            self._store.history.flush()
-            self._flushed = time.monotonic()
+            self._flush()
         self._listener(Event("epoch_done", number, row))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
         error = self._errors.get(number)
-        state = schemas.COMPLETE if self._done.get(number) else schemas.PRUNED
-        self._end(trial, schemas.FAILED if error else state, error)
+        if error:
+            self._end(trial, schemas.FAILED, error)
+            return
+        complete = self._done.get(number)
+        over = not complete and number in self._epochs and self._budget.over()
+        self._end(
+            trial,
+            schemas.COMPLETE if complete else schemas.PRUNED,
+            "the budget was used up" if over else None,
+        )
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         cause = trial.get_pickled_error() or trial.get_error() or "its worker process died"
@@ -148,32 +158,36 @@ class Recorder(Callback):
         self._end(trial, schemas.FAILED, lines[-1] if lines else type(cause).__name__)
 
     def _end(self, trial: Any, state: str, error: str | None) -> None:
-        number, space = trial.config["number"], self._space
-        rows = list(self._epochs.get(number, {}).values())
-        by_epoch = objective_by_epoch(rows, space.metric)
-        if state != schemas.FAILED and not by_epoch:
-            state, error = schemas.FAILED, error or f"no epoch ended with a value of {space.metric}"
-        choose = max if space.mode == "max" else min
-        best = choose(by_epoch, key=by_epoch.__getitem__) if by_epoch else None
-        best_row = next((row for row in rows if row["epoch"] == best), {})
+        number, parameters = trial.config["number"], trial.config["parameters"]
+        history = list(self._epochs.pop(number, {}).values())
         seconds = time.time() - self._started[number]
-        row = self._identity(number) | {
-            "state": state,
-            "seed": self._settings["seed"],
-            **{f"param_{name}": value for name, value in trial.config["parameters"].items()},
-            **{name: value for name, value in best_row.items() if name.startswith("val_")},
-            "best_epoch": best,
-            "epochs": len(rows),
+        hours = self._budget.ended(number, seconds)
+        row = trial_row(
+            self.identity(number), parameters, state, history, self._plan.space, error
+        ) | {
+            "seed": self._plan.settings["seed"],
             "started_at": datetime.fromtimestamp(self._started[number], UTC),
             "duration_s": seconds,
-            "gpu_hours": seconds / 3600 * self._gpus,
-            "cost": None,
-            "error": error,
+            "gpu_hours": hours,
+            "cost": self._plan.limits.cost_of(hours),
+            "fingerprint": self._memory.fingerprint(parameters) if self._plan.reuse else None,
         }
         self._store.trials.put([row])
-        self._store.flush()
-        self._outcomes[number] = outcome_of(row, rows, space)
+        mark_pareto(self._store, self._plan.space)
+        self._flush()
+        self._memory.add(row)
+        self._outcomes[number] = outcome_of(row, history, self._plan.space)
         self._listener(Event("trial_ended", number, row))
+
+    def _flush(self) -> None:
+        """Write everything, at once unless trials end faster than files can be written."""
+        now = time.monotonic()
+        self._waiting = now - self._flushed < self._flush_cost / _FLUSH_SHARE
+        if self._waiting:
+            return
+        self._store.flush()
+        self._flushed = time.monotonic()
+        self._flush_cost = self._flushed - now
 
 
 def trial_id(number: int) -> str:

@@ -8,38 +8,25 @@ would have drawn. Outcomes of the store are put in by number; Optuna's own stora
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
-from ray.tune.search import Searcher
 
 from bbam_ray.errors import UsageError
 from bbam_ray.results import schemas
 from bbam_ray.results.store import write_whole
+from bbam_ray.scale.outcomes import Outcome
 from bbam_ray.scale.space import Space
 
+Sampler = Literal["tpe", "gp", "qmc", "random"]
 _STATES = {
     schemas.COMPLETE: optuna.trial.TrialState.COMPLETE,
     schemas.PRUNED: optuna.trial.TrialState.PRUNED,
     schemas.FAILED: optuna.trial.TrialState.FAIL,
 }
-
-
-@dataclass
-class Outcome:
-    """How a trial ended: state, objective (None unless it has one) and the objective by epoch."""
-
-    number: int
-    parameters: dict[str, Any]
-    state: str
-    value: float | None
-    by_epoch: dict[int, float] = field(default_factory=dict)
-    error: str | None = None
 
 
 class Sequence:
@@ -51,17 +38,35 @@ class Sequence:
         lag: how many trials back the newest outcome lies that a draw may use; at least the number
             of concurrent trials.
         done: outcomes of an earlier run of the same study.
+        sampler: tpe (multivariate, running trials count as bad), gp, qmc (scrambled Sobol) or random.
+        prior: outcomes of another study, with numbers below 0, known from the beginning.
     """
 
-    def __init__(self, space: Space, seed: int, lag: int, done: Iterable[Outcome] = ()) -> None:
+    def __init__(
+        self,
+        space: Space,
+        seed: int,
+        lag: int,
+        done: Iterable[Outcome] = (),
+        *,
+        sampler: Sampler = "tpe",
+        prior: Iterable[Outcome] = (),
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space, self.seed, self.lag = space, seed, lag
+        self.space, self.seed, self.lag, self._kind = space, seed, lag, sampler
         self.outcomes = {outcome.number: outcome for outcome in done}
-        self._study = optuna.create_study(
-            direction="maximize" if space.mode == "max" else "minimize"
-        )
+        self._study, self.prior = _study(space), list(prior)
+        for outcome in self.prior:
+            self._study.add_trial(_ended(space, outcome))
+        self._first = len(self.prior)  # place of trial 0
         self._told = 0
+        self._points = _QuasiRandom(space, seed) if sampler == "qmc" else None
         self.drawn: list[dict[str, Any]] = []
+
+    def known(self, number: int) -> list[Outcome]:
+        """The outcomes that a trial's configuration and its early stopping may depend on."""
+        last = number - self.lag
+        return self.prior + [o for o in self.outcomes.values() if o.number <= last]
 
     def ready(self) -> bool:
         """Whether the outcomes that the next draw uses are known."""
@@ -73,39 +78,99 @@ class Sequence:
         while self._told <= number - self.lag:
             self._tell(self.outcomes[self._told])
             self._told += 1
+        point = self._points.point(number) if self._points else None
         stored = self.outcomes.get(number)
-        if number == 0 or stored is not None:
-            values = self.space.published if stored is None else stored.parameters
-            self._study.add_trial(self._running(values))
+        if stored is not None:
+            values = stored.parameters
+        elif number == 0:
+            values = self.space.published
+        elif point is not None:
+            values = point
         else:
             self._study.sampler = self._sampler(number)
             values = self.space.suggest(self._study.ask())
+            self.drawn.append(dict(values))
+            return dict(values)
+        self._study.add_trial(self._running(values))
         self.drawn.append(dict(values))
         return dict(values)
 
     def _running(self, values: dict[str, Any]) -> optuna.trial.FrozenTrial:
-        distributions = {name: self.space.parameters[name].distribution() for name in values}
         try:
             return optuna.trial.create_trial(
-                state=optuna.trial.TrialState.RUNNING, params=values, distributions=distributions
+                state=optuna.trial.TrialState.RUNNING,
+                params=values,
+                distributions=_distributions(self.space, values),
             )
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise UsageError(
                 f"the search space no longer holds the configurations of this study ({error}); "
-                "use another --name for a changed space"
+                "use another --name for a changed space, with --warm-start to go on from this one"
             ) from None
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        if self._kind == "gp":
+            return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+        if self._kind == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
         return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
 
     def _tell(self, outcome: Outcome) -> None:
-        trial = self._study.trials[outcome.number]
-        for epoch, value in outcome.by_epoch.items():
-            self._study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
+        place, storage = self._first + outcome.number, self._study._storage
+        trial = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, place)
+        if len(self.space.objectives) == 1:  # Optuna has no intermediate values for several
+            for epoch, value in outcome.by_epoch.items():
+                storage.set_trial_intermediate_value(trial, epoch, value)
         # A pruned trial speaks through its values by epoch.
-        told = outcome.value if outcome.state == schemas.COMPLETE else None
-        self._study.tell(outcome.number, told, state=_STATES[outcome.state])
+        told = outcome.values if outcome.state == schemas.COMPLETE else None
+        self._study.tell(place, told, state=_STATES[outcome.state])
+
+
+class _QuasiRandom:
+    """Points of a scrambled Sobol sequence by number, which depend on no outcome.
+
+    They come from a study of their own, in which every trial is drawn in order: Optuna counts the
+    points it has given out, and a study that goes on must not begin to count again.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space, self._points = space, [space.published]
+        self._study = _study(space)
+        self._study.sampler = optuna.samplers.QMCSampler(
+            scramble=True, seed=seed, warn_independent_sampling=False
+        )
+        # The sampler takes its dimensions from the first trial.
+        first = Outcome(0, space.published, schemas.COMPLETE, tuple(0.0 for _ in space.objectives))
+        self._study.add_trial(_ended(space, first))
+
+    def point(self, number: int) -> dict[str, Any]:
+        while len(self._points) <= number:
+            self._points.append(self._space.suggest(self._study.ask()))
+        return self._points[number]
+
+
+def _study(space: Space, **options: Any) -> optuna.Study:
+    up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+    directions = [up if mode == "max" else down for _, mode in space.objectives]
+    return optuna.create_study(directions=directions, **options)
+
+
+def _distributions(space: Space, values: Iterable[str]) -> dict[str, Any]:
+    return {name: space.parameters[name].distribution() for name in values}
+
+
+def _ended(space: Space, outcome: Outcome) -> optuna.trial.FrozenTrial:
+    """An ended trial as Optuna keeps it."""
+    complete = outcome.state == schemas.COMPLETE
+    return optuna.trial.create_trial(
+        state=_STATES[outcome.state],
+        values=outcome.values if complete else None,
+        params=outcome.parameters,
+        distributions=_distributions(space, outcome.parameters),
+        intermediate_values=outcome.by_epoch if len(space.objectives) == 1 else {},
+        user_attrs={"number": outcome.number, "error": outcome.error},
+    )
 
 
 def write_study_db(path: Path, name: str, space: Space, outcomes: Iterable[Outcome]) -> None:
@@ -119,71 +184,9 @@ def write_study_db(path: Path, name: str, space: Space, outcomes: Iterable[Outco
 
 def _fill_study_db(path: Path, name: str, space: Space, outcomes: list[Outcome]) -> None:
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
-    study = optuna.create_study(
-        study_name=name,
-        storage=storage,
-        direction="maximize" if space.mode == "max" else "minimize",
-    )
-    study.set_user_attr("metric", space.metric)
-    for outcome in outcomes:
-        complete = outcome.state == schemas.COMPLETE
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=_STATES[outcome.state],
-                value=outcome.value if complete else None,
-                params=outcome.parameters,
-                distributions={
-                    name: space.parameters[name].distribution() for name in outcome.parameters
-                },
-                intermediate_values=outcome.by_epoch,
-                user_attrs={"number": outcome.number, "error": outcome.error},
-            )
-        )
+    study = _study(space, study_name=name, storage=storage)
+    metrics = [metric for metric, _ in space.objectives]
+    study.set_user_attr("metric", metrics if len(metrics) > 1 else metrics[0])
+    study.add_trials([_ended(space, outcome) for outcome in outcomes])
     storage.remove_session()
     storage.engine.dispose()
-
-
-class StudySearcher(Searcher):
-    """Hands the configurations of a ``Sequence`` to Ray Tune.
-
-    Args:
-        sequence: numbered configurations.
-        total: trials of the study, those done before included.
-        concurrency: trials at once.
-    """
-
-    def __init__(self, sequence: Sequence, total: int, concurrency: int) -> None:
-        super().__init__()
-        self._sequence, self._total, self._concurrency = sequence, total, concurrency
-        self.numbers: dict[str, int] = {}
-
-    def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
-        return True
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        sequence = self._sequence
-        running = sum(n not in sequence.outcomes for n in self.numbers.values())
-        while len(sequence.drawn) < self._total:
-            if running >= self._concurrency or not sequence.ready():
-                return None
-            number = len(sequence.drawn)
-            values = sequence.draw()
-            if number not in sequence.outcomes:
-                self.numbers[trial_id] = number
-                return {"number": number, "parameters": values}
-        return self.FINISHED
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """The recorder puts the outcome into the sequence, before the next ``suggest``."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher for a restore that is never made."""
-        return {}
-
-    def save(self, checkpoint_path: str) -> None:
-        Path(checkpoint_path).write_bytes(pickle.dumps({}))
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a study goes on from its own store."""

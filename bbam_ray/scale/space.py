@@ -13,6 +13,7 @@ from bbam_ray.config import Options
 if TYPE_CHECKING:
     import optuna
 
+Mode = Literal["max", "min"]
 _CHOICE_KINDS = {bool: "bool", int: "int", float: "float", str: "str"}
 
 
@@ -134,18 +135,43 @@ class Space(Options):
     """A checked search space.
 
     Args:
-        metric: ``val_<measure>``, decided on validation data.
-        mode: max or min.
+        metric: ``val_<measure>``, decided on validation data; a list for several objectives, of which
+            others may also be seconds_per_epoch.
+        mode: max or min; a list like that of ``metric``.
         parameters: by name, conditions before what depends on them.
         published: trial 0, a value for every parameter that is active in it.
         fixed: settings that differ from the defaults and are not searched.
     """
 
     metric: str = "val_map"
-    mode: Literal["max", "min"] = "max"
+    mode: Mode = "max"
+    also: tuple[tuple[str, Mode], ...] = Field((), strict=False)
     parameters: dict[str, Parameter]
     published: dict[str, bool | int | float | str]
     fixed: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_objectives(cls, values: Any) -> Any:
+        """Lists of metrics and modes become the first objective and the others."""
+        if not isinstance(values, dict):
+            return values
+        metric, mode = values.get("metric", "val_map"), values.get("mode", "max")
+        if not isinstance(metric, list):
+            return values
+        if not isinstance(mode, list) or len(mode) != len(metric) or not metric:
+            raise ValueError(
+                f"metric names {len(metric)} objectives, so mode must be a list of as many of max and min"
+            )
+        if len(set(map(str, metric))) < len(metric):
+            raise ValueError("metric names an objective twice")
+        rest = tuple(zip(metric[1:], mode[1:], strict=True))
+        return {**values, "metric": metric[0], "mode": mode[0], "also": rest}
+
+    @property
+    def objectives(self) -> tuple[tuple[str, Mode], ...]:
+        """All objectives with their modes, the first one first."""
+        return ((self.metric, self.mode), *self.also)
 
     def active(self, name: str, values: Mapping[str, Any]) -> bool:
         """Whether the conditions of a parameter hold, given the values chosen before it."""

@@ -12,6 +12,8 @@ from bbam_ray.errors import UsageError, nearest
 from bbam_ray.methods import known_settings, run_config
 from bbam_ray.scale.space import Parameter, Space
 
+KEYS = ("metric", "mode", "parameters", "published", "fixed")
+OBJECTIVES = (*(f"val_{name}" for name in METRIC_NAMES), "seconds_per_epoch")
 RESERVED = ("dataset", "method", "data_dir", "seed", "stop_epoch", "labeled_fraction")
 
 
@@ -28,8 +30,8 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
     """
     content = read_yaml_mapping(path)
     for key in content:
-        if key not in Space.model_fields:
-            raise UsageError(f"{path}: unknown key '{key}'; {nearest(key, Space.model_fields)}")
+        if key not in KEYS:
+            raise UsageError(f"{path}: unknown key '{key}'; {nearest(key, KEYS)}")
     known = known_settings(dataset, method)
     for key in ("parameters", "published", "fixed"):
         section = content.get(key, {})
@@ -59,11 +61,12 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
         for name, given in content["parameters"].items()
     }
     space = Space.build({**content, "parameters": _in_order(path, searched)}, str(path))
-    if space.metric not in [f"val_{name}" for name in METRIC_NAMES]:
-        names = [f"val_{name}" for name in METRIC_NAMES]
-        raise UsageError(
-            f"{path}: metric: unknown measure '{space.metric}'; {nearest(space.metric, names)}"
-        )
+    for place, (name, _) in enumerate(space.objectives):
+        known_names = OBJECTIVES if place else OBJECTIVES[:-1]  # quality comes first
+        if name not in known_names:
+            raise UsageError(
+                f"{path}: metric: unknown measure '{name}'; {nearest(name, known_names)}"
+            )
     _check_published(path, space)
     space = _without(space, overrides)
     _check_settings(path, space, {"dataset": dataset, "method": method, **overrides})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,65 +13,26 @@ import ray.train
 import ray.train.torch
 
 from bbam_ray.scale import interruption
+from bbam_ray.scale.shapes import TrainShape
 from bbam_ray.scale.train_worker import TrainJob, train_worker
 
 TrainingFailed = ray.train.TrainingFailedError
 _POLL_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
-class TrainShape:
-    """How a run is spread over a cluster.
+def _scaling(shape: TrainShape) -> Any:
+    number = (shape.min_workers, shape.max_workers) if shape.elastic else shape.max_workers
+    return ray.train.ScalingConfig(
+        num_workers=number,
+        use_gpu=shape.gpus > 0,
+        resources_per_worker=shape.bundle,
+        elastic_resize_monitor_interval_s=10.0,
+    )
 
-    Args:
-        min_workers, max_workers: equal for a fixed number; else Ray Train starts with what there is
-            and grows or shrinks the run between epochs.
-        cpus, gpus: of each worker.
-        timeout_s: seconds after which a worker that does not answer counts as lost.
-        max_failures: how often lost workers are replaced before the run fails; -1 = always.
-    """
 
-    min_workers: int
-    max_workers: int
-    cpus: int
-    gpus: float
-    timeout_s: float
-    max_failures: int
-
-    @property
-    def elastic(self) -> bool:
-        return self.min_workers != self.max_workers
-
-    @property
-    def bundle(self) -> dict[str, float]:
-        """Ray resources of a worker."""
-        return {"CPU": float(self.cpus)} | ({"GPU": self.gpus} if self.gpus else {})
-
-    def scaling(self) -> Any:
-        number = (self.min_workers, self.max_workers) if self.elastic else self.max_workers
-        return ray.train.ScalingConfig(
-            num_workers=number,
-            use_gpu=self.gpus > 0,
-            resources_per_worker=self.bundle,
-            elastic_resize_monitor_interval_s=10.0,
-        )
-
-    def torch(self) -> Any:
-        backend = "nccl" if self.gpus >= 1 else "gloo"
-        return ray.train.torch.TorchConfig(backend=backend, timeout_s=int(self.timeout_s))
-
-    def environment(self) -> dict[str, str]:
-        """Ray Train's own time-outs, so that no frozen worker holds a run up for minutes."""
-        wait = str(self.timeout_s)
-        return {
-            "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-            "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": wait,
-            "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": wait,
-            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
-            "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",
-            "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",
-            "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        }
+def _torch(shape: TrainShape) -> Any:
+    backend = "nccl" if shape.gpus >= 1 else "gloo"
+    return ray.train.torch.TorchConfig(backend=backend, timeout_s=int(shape.timeout_s))
 
 
 class Ledger:
@@ -115,8 +75,8 @@ def train_with_ray(
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"job": job, "ledger": ledger},
-        scaling_config=shape.scaling(),
-        torch_config=shape.torch(),
+        scaling_config=_scaling(shape),
+        torch_config=_torch(shape),
         run_config=ray.train.RunConfig(
             name=checkpoints.name,
             storage_path=str(checkpoints.parent.resolve()),

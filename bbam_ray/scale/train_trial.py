@@ -10,12 +10,13 @@ from ray import tune
 
 from bbam_ray.scale.pulse import Heart
 from bbam_ray.scale.recorder import trial_id
-from bbam_ray.scale.train_run import TrainingFailed, TrainShape, train_with_ray
+from bbam_ray.scale.shapes import TrainShape
+from bbam_ray.scale.train_run import TrainingFailed, train_with_ray
 from bbam_ray.scale.train_worker import TrainJob
 
 
 def train_trial(config: dict[str, Any]) -> None:
-    """Report every epoch to Tune. Config: ``number``, ``parameters``, and ``run``, as for ``Trial``.
+    """Report every epoch to Tune. The config is that of a ``Trial``.
 
     The run's checkpoints lie under the trial's own name, so a trial that Tune starts again goes on.
     """
@@ -28,6 +29,7 @@ def train_trial(config: dict[str, Any]) -> None:
         keep=1,
         every=1,
         cpus=shape.cpus,
+        bar=config["bar"],
     )
 
     def listen(entry: dict[str, Any]) -> None:
@@ -39,6 +41,7 @@ def train_trial(config: dict[str, Any]) -> None:
                     "scalars": record["scalars"],
                     "labels": record["labels"],
                     "finished": entry["finished"],
+                    "stopped_early": entry["stopped_early"],
                 }
             )
         elif entry["kind"] == "failed":

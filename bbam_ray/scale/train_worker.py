@@ -14,6 +14,7 @@ import torch
 
 from bbam_ray import distributed
 from bbam_ray.engine import checkpoint_folder
+from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.engine.session import is_due, run_epochs
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.threads import use_threads
@@ -32,6 +33,7 @@ class TrainJob:
         keep: how many of the last checkpoints are kept, beside that of the best epoch.
         every: epochs between checkpoints.
         cpus: threads of a worker.
+        bar: what a trial of a search must reach to go on.
     """
 
     values: dict[str, Any]
@@ -39,6 +41,7 @@ class TrainJob:
     keep: int
     every: int
     cpus: int
+    bar: Bar | None = None
 
 
 class TrainSession:
@@ -67,14 +70,14 @@ class TrainSession:
 
     def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         for record in records:
-            self._tell("epoch", record=asdict(record), again=True, finished=False)
+            self._tell("epoch", record=asdict(record), again=True, **trainer.progress)
         if distributed.rank() == 0:
             checkpoint_folder.tidy(self._parent, self._job.keep, trainer.best_epoch)
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         # The driver's rows first: a checkpoint may lag behind them, never the other way round.
         record = asdict(records[-1])
-        self._tell("epoch", record=record, again=False, finished=trainer.finished)
+        self._tell("epoch", record=record, again=False, **trainer.progress)
         due = is_due(trainer, self._job.every)
         if ray.train.get_preemption_info() is not None:  # asked of all ranks at once
             due = True
@@ -102,7 +105,7 @@ def train_worker(config: dict[str, Any]) -> None:
     settings = run_config(job.values, "run")
     session = TrainSession(job, config["ledger"])
     try:
-        for _ in run_epochs(Trainer(settings, *prepare_training(settings)), session):
+        for _ in run_epochs(Trainer(settings, *prepare_training(settings), job.bar), session):
             pass
     except (
         NonFiniteError,

@@ -10,12 +10,13 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from bbam_ray.errors import WorkerLostError
-from bbam_ray.scale.gang import Gang, GangShape
+from bbam_ray.scale.gang import Gang
 from bbam_ray.scale.pulse import Heart
+from bbam_ray.scale.shapes import GangShape
 
 
 class Trial(tune.Trainable):
-    """One epoch a step. Config: ``number``, ``parameters``, and ``run`` (what all trials share).
+    """One epoch a step. Config: ``number``, ``parameters``, ``bar`` and ``run`` (what all trials share).
 
     The actor is rank 0 of the trial's gang, and the whole of it when a trial has one worker.
     """
@@ -35,7 +36,7 @@ class Trial(tune.Trainable):
         try:
             self._gang = self._gang or Gang(shape)
             values = {**run["settings"], **config["parameters"]}
-            self._gang.call("build", values, f"trial {config['number']}", shape.cpus)
+            self._gang.call("build", values, f"trial {config['number']}", shape.cpus, config["bar"])
         except (WorkerLostError, RayActorError):
             raise
         except Exception as error:  # reported by the first step, so that the actor lives on

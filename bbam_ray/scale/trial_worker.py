@@ -10,6 +10,7 @@ from typing import Any
 from bbam_ray import distributed
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.confirm import train_and_test
+from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.engine.session import run_epochs
 from bbam_ray.engine.task import PseudoLabelAudit, TrainingData, prepare_training
 from bbam_ray.engine.threads import use_threads
@@ -60,7 +61,9 @@ class TrialWorker:
     def leave(self) -> None:
         distributed.leave()
 
-    def build(self, values: dict[str, Any], source: str, threads: int) -> None:
+    def build(
+        self, values: dict[str, Any], source: str, threads: int, bar: Bar | None = None
+    ) -> None:
         """Make the trainer of a configuration; it stands before its first epoch."""
         use_threads(threads)
         settings = run_config(values, source)
@@ -69,7 +72,7 @@ class TrialWorker:
         key += repr((training.dataset, training.data_dir, settings.data))
         if key != self._data_key:
             self._data, self._data_key = prepare_training(settings), key
-        self._trainer = Trainer(settings, *self._data)
+        self._trainer = Trainer(settings, *self._data, bar)
         self._start(None)
 
     def _start(self, folder: Path | None) -> None:
@@ -83,7 +86,7 @@ class TrialWorker:
             "epoch": self._trainer.epoch,
             "scalars": record.scalars,
             "labels": record.labels,
-            "finished": self._trainer.finished,
+            **self._trainer.progress,
         }
 
     def save(self, folder: Path) -> None:

@@ -3,56 +3,51 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import fmean, stdev
 from typing import Any
 
 from ray import tune
 
-from bbam_ray.results import schemas
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
+from bbam_ray.scale.budget import Budget, Use
 from bbam_ray.scale.cluster import driver_resources
-from bbam_ray.scale.confirm import confirm, parameters_of, stop_epoch
+from bbam_ray.scale.confirm import confirm, stop_epoch
+from bbam_ray.scale.outcomes import Outcome, parameters_of, ranked, stored_outcomes
 from bbam_ray.scale.plan import StudyPlan, StudyResult
 from bbam_ray.scale.pulse import Watch
-from bbam_ray.scale.recorder import Listener, Recorder, outcome_of, trial_id
-from bbam_ray.scale.search import Outcome, Sequence, StudySearcher, write_study_db
-from bbam_ray.scale.space import Space
+from bbam_ray.scale.recorder import Event, Listener, Recorder, trial_id
+from bbam_ray.scale.reuse import Memory
+from bbam_ray.scale.search import Sequence, write_study_db
+from bbam_ray.scale.searcher import StudySearcher
+from bbam_ray.scale.tracking import tracking_callbacks
 from bbam_ray.scale.train_trial import train_trial
 from bbam_ray.scale.trial import Trial
 
 
-def ranked(trials: list[Row], space: Space) -> list[Row]:
-    """Complete trials from the best to the worst; the earlier one wins a tie."""
-    complete = [row for row in trials if row["state"] == schemas.COMPLETE]
-    sign = -1 if space.mode == "max" else 1
-    return sorted(complete, key=lambda row: (sign * row[space.metric], row["number"]))
-
-
-def run_study(plan: StudyPlan, record: StudyRecord, listener: Listener) -> StudyResult:
+def run_study(
+    plan: StudyPlan, record: StudyRecord, listener: Listener, trainable: Any = Trial
+) -> StudyResult:
     """Run or go on with a study inside a connected Ray; the store is complete at every moment.
 
     Args:
         plan: what to do.
         record: of the study's folder, which holds the rows of an earlier run, if any.
         listener: is told of every event.
+        trainable: what Tune runs for a trial of a gang.
 
     Raises:
         KeyboardInterrupt: passed on after everything that was done has been written.
     """
     store = StudyStore(record.folder, plan.space.kinds)
-    history: dict[int, list[Row]] = {}
-    for row in store.history.rows():
-        history.setdefault(row["number"], []).append(row)
-    outcomes = {
-        row["number"]: outcome_of(row, history.get(row["number"], []), plan.space)
-        for row in store.trials.rows()
-    }
+    store.drop_unfinished()
     store.flush()
+    outcomes = stored_outcomes(store, plan.space)
+    reached = False
     try:
-        _search(plan, store, outcomes, listener)
-        best = ranked(store.trials.rows(), plan.space)[: plan.confirm_top]
+        reached = _search(plan, store, outcomes, listener, trainable)
+        best = _to_confirm(plan, store)
         if best and plan.confirm_seeds:
             confirm(plan, store, best, listener)
     except KeyboardInterrupt:
@@ -61,7 +56,13 @@ def run_study(plan: StudyPlan, record: StudyRecord, listener: Listener) -> Study
     except BaseException:
         _close(plan, store, outcomes, record, FAILED)
         raise
-    return _close(plan, store, outcomes, record, COMPLETE)
+    return replace(_close(plan, store, outcomes, record, COMPLETE), out_of_budget=reached)
+
+
+def _to_confirm(plan: StudyPlan, store: StudyStore) -> list[Row]:
+    """The best trials by the first objective; those of the Pareto set come first where there is one."""
+    order = ranked(store.trials.rows(), plan.space)
+    return sorted(order, key=lambda row: row["pareto"] is False)[: plan.confirm_top]
 
 
 def stored_result(plan: StudyPlan, record: StudyRecord) -> StudyResult:
@@ -90,26 +91,51 @@ def _close(
     return stored_result(plan, record)
 
 
+def _used_before(plan: StudyPlan, store: StudyStore) -> Use:
+    """What the rows of earlier runs say was used."""
+    trials = [row for row in store.trials.rows() if not row["answered_by"]]
+    hours = sum(row["gpu_hours"] or 0.0 for row in trials)
+    confirmed = sum(row["gpu_hours"] or 0.0 for row in store.confirm.rows())
+    return Use(hours + confirmed, len(trials), hours)
+
+
 def _search(
-    plan: StudyPlan, store: StudyStore, outcomes: dict[int, Outcome], listener: Listener
-) -> None:
+    plan: StudyPlan,
+    store: StudyStore,
+    outcomes: dict[int, Outcome],
+    listener: Listener,
+    trainable: Any,
+) -> bool:
+    """Run the trials that are left; returns whether the budget ended the search before them."""
     left = plan.num_samples - sum(number < plan.num_samples for number in outcomes)
     if left <= 0:
-        return
-    sequence = Sequence(plan.space, plan.settings["seed"], plan.lag, outcomes.values())
+        return False
+    sequence = Sequence(
+        plan.space,
+        plan.settings["seed"],
+        plan.lag,
+        outcomes.values(),
+        sampler=plan.sampler,
+        prior=plan.prior,
+    )
     sequence.outcomes = outcomes  # the recorder adds to it as trials end
-    searcher = StudySearcher(sequence, plan.num_samples, plan.concurrency)
-    gpus = plan.shape.gpus * plan.shape.workers
+    budget = Budget(plan.limits, plan.gpus, _used_before(plan, store), plan.confirmations)
     watch = Watch(plan.shape.timeout_s)
-    recorder = Recorder(
-        store, plan.space, outcomes, plan.settings, gpus, plan.label_names, listener, watch
+    recorder = Recorder(plan, store, outcomes, Memory(plan, store), budget, listener, watch)
+    searcher = StudySearcher(
+        sequence,
+        plan.num_samples,
+        plan.concurrency,
+        plan.stopping,
+        may_start=budget.may_start,
+        answer=recorder.answer,
     )
     run: Row = {"settings": plan.settings, "shape": asdict(plan.shape), "beats": watch.beats}
     checkpoints = store.folder.absolute() / "checkpoints"
-    trainable: Any = Trial
     if plan.train_shape is not None:
         run |= {"train_shape": asdict(plan.train_shape), "checkpoints": str(checkpoints / "trials")}
         trainable = tune.with_resources(train_trial, driver_resources())
+    listener(Event("search_started", left, {"budget": budget.left}))
     # Tune's own folder is scratch: the study goes on from its store, never from here.
     with tempfile.TemporaryDirectory(prefix="bbam-ray-") as scratch:
         tune.Tuner(
@@ -119,14 +145,17 @@ def _search(
                 search_alg=searcher,
                 num_samples=left,
                 reuse_actors=True,
-                time_budget_s=plan.time_budget,
                 trial_name_creator=lambda trial: trial_id(trial.config["number"]),
                 trial_dirname_creator=lambda trial: trial_id(trial.config["number"]),
             ),
             run_config=tune.RunConfig(
                 name=store.folder.name,
                 storage_path=scratch,
-                callbacks=[recorder],
+                callbacks=[
+                    recorder,
+                    *tracking_callbacks(plan.trackers, store.folder, store.folder.name),
+                ],
+                stop=budget,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=plan.max_failures),
                 # What a trial goes on from when one of its workers is lost.
@@ -135,6 +164,8 @@ def _search(
                 ),
             ),
         ).fit()
+    store.flush()
+    return budget.reached and len(store.trials.groups()) < plan.num_samples
 
 
 def _write_best(plan: StudyPlan, store: StudyStore, best: Row) -> None:

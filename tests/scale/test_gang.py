@@ -145,7 +145,7 @@ from bbam_ray.engine.task import check_task, load_part
 from bbam_ray.methods import run_config
 from bbam_ray.results.study import StudyRecord
 from bbam_ray.scale.cluster import connected
-from bbam_ray.scale.gang import GangShape
+from bbam_ray.scale.shapes import GangShape
 from bbam_ray.scale.plan import StudyPlan
 from bbam_ray.scale.space_file import read_space
 from bbam_ray.scale.tune import run_study

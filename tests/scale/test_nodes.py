@@ -52,7 +52,8 @@ from ray.util.placement_group import placement_group, placement_group_table, rem
 from bbam_ray.errors import UsageError
 from bbam_ray.scale.capacity import wait_for_workers
 from bbam_ray.scale.cluster import connected
-from bbam_ray.scale.train_run import TrainJob, TrainShape, train_with_ray
+from bbam_ray.scale.shapes import TrainShape
+from bbam_ray.scale.train_run import TrainJob, train_with_ray
 
 started = time.monotonic()
 

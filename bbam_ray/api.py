@@ -1,0 +1,105 @@
+"""Use from Python and notebooks: the studies, options and files of the command line.
+
+from bbam_ray import tune_study, train, load_study
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from bbam_ray.cli.train import train as train_command
+from bbam_ray.cli.tune import tune as tune_command
+from bbam_ray.errors import UsageError, nearest
+from bbam_ray.results.loaded import Study, load_study
+from bbam_ray.results.study import default_name
+
+__all__ = ["Study", "load_study", "train", "tune_study"]
+
+_PATHS = ("data_dir", "space", "results", "config")
+_NOT_HERE = ("set_", "json_", "dry_run")  # what only makes sense on a command line
+
+
+def tune_study(
+    dataset: str = "digits",
+    *,
+    method: str = "bbam",
+    settings: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    results: Path | str = "results",
+    **options: Any,
+) -> Study:
+    """Search settings, confirm the best, and return the study; = ``bbam-ray tune``.
+
+    Args:
+        dataset, method: by name.
+        settings: values taken out of the search, as ``--set``.
+        name: of the study; default: method and time.
+        results: folder of all results.
+        options: those of the command with underscores, such as num_samples=24, scheduler="asha",
+            labeled_fraction=0.1, resume=True, quiet=True.
+
+    Raises:
+        UsageError: wrong usage; nothing was started.
+    """
+    name = name or default_name(method)
+    given = {"dataset": dataset, "method": method, "name": name, "results": results, **options}
+    tune_command(**_arguments(tune_command, given, settings))
+    return load_study(Path(results) / dataset / name)
+
+
+def train(
+    dataset: str = "digits",
+    *,
+    method: str = "bbam",
+    settings: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    results: Path | str = "results",
+    **options: Any,
+) -> Study:
+    """Train one configuration and return its run; = ``bbam-ray train``. Arguments as ``tune_study``.
+
+    Raises:
+        UsageError: wrong usage; nothing was started.
+    """
+    name = name or default_name(method)
+    given = {"dataset": dataset, "method": method, "name": name, "results": results, **options}
+    train_command(**_arguments(train_command, given, settings))
+    return load_study(Path(results) / dataset / name)
+
+
+def _arguments(
+    command: Callable[..., int], given: Mapping[str, Any], settings: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Arguments of a command from those of Python: text for its choices, settings as ``--set``."""
+    known = {n: p for n, p in inspect.signature(command).parameters.items() if n not in _NOT_HERE}
+    arguments: dict[str, Any] = {"set_": [_assignment(*item) for item in (settings or {}).items()]}
+    for name, value in given.items():
+        if name not in known:
+            raise UsageError(f"{command.__name__}: unknown option '{name}'; {nearest(name, known)}")
+        default = known[name].default
+        if name in _PATHS and value is not None:
+            value = Path(value)
+        elif name == "workers":
+            value = str(value)
+        elif isinstance(default, StrEnum):
+            choices = [choice.value for choice in type(default)]
+            if value not in choices:
+                raise UsageError(f"{name} = {value!r} is not possible; {nearest(value, choices)}")
+            value = type(default)(value)
+        arguments[name] = value
+    return arguments
+
+
+def _assignment(name: str, value: Any) -> str:
+    """A setting as ``--set`` takes it: key=value with the value in YAML."""
+    if isinstance(value, float) and not math.isfinite(value):
+        text = ".nan" if math.isnan(value) else (".inf" if value > 0 else "-.inf")
+    else:
+        text = json.dumps(value if not isinstance(value, Path) else str(value))
+    return f"{name}={text}"

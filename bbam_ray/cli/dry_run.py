@@ -1,0 +1,111 @@
+"""What ``--dry-run`` shows: the search, its first configurations, and what it will take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from bbam_ray.cli.progress import duration, short
+from bbam_ray.cli.search_rules import pace_settings
+from bbam_ray.results.estimate import measured_pace
+
+if TYPE_CHECKING:
+    from bbam_ray.scale.plan import StudyPlan
+
+# An epoch's rows in the three tables, and the report with its plotting library.
+_BYTES_PER_LABEL_ROW, _REPORT_BYTES = 120, 5_000_000
+
+
+def show_plan(console: Console, plan: StudyPlan, folder: Path) -> None:
+    """The search space, the first configurations and what would run."""
+    from bbam_ray.scale.search import Sequence
+
+    table = Table(title="search space", title_justify="left", box=None, header_style="bold")
+    for column in ("setting", "range", "published"):
+        table.add_column(column)
+    for name, parameter in plan.space.parameters.items():
+        if parameter.choices:
+            span = ", ".join(short(choice) for choice in parameter.choices)
+        else:
+            span = f"{parameter.low:g} to {parameter.high:g}{', log' if parameter.log else ''}"
+        when = ", ".join(f"{other} = {short(value)}" for other, value in parameter.when.items())
+        published = short(plan.space.published[name]) if name in plan.space.published else "-"
+        table.add_row(name, span + (f" (when {when})" if when else ""), published)
+    console.print(table)
+    rules = f"sampler {plan.sampler}, scheduler {plan.stopping.scheduler}"
+    if plan.stopping.scheduler in ("asha", "hyperband"):
+        rungs = ", ".join(map(str, plan.stopping.rungs))
+        rules += f" (decides after epochs {rungs}; one trial in {plan.stopping.reduction} goes on)"
+    elif plan.stopping.scheduler == "median":
+        rules += f" (from epoch {plan.stopping.grace} on)"
+    objectives = ", ".join(f"{name} ({mode})" for name, mode in plan.space.objectives)
+    console.print(f"objective {objectives}; {rules}", markup=False)
+    if plan.prior:
+        console.print(f"the search begins with {len(plan.prior)} trials of another study")
+    sequence = Sequence(
+        plan.space, plan.settings["seed"], plan.lag, sampler=plan.sampler, prior=plan.prior
+    )
+    console.print("first configurations:", style="bold")
+    for number in range(min(3, plan.lag, plan.num_samples)):
+        text = " ".join(f"{name}={short(value)}" for name, value in sequence.draw().items())
+        console.print(f"  trial {number}: {text}", markup=False)
+    shape = plan.shape
+    per_trial = f"{shape.cpus} CPU" + (f", {shape.gpus:g} GPU" if shape.gpus else "")
+    if shape.workers > 1:
+        per_trial = f"{shape.workers} workers, {per_trial}"
+    console.print(
+        f"{plan.num_samples} trials ({per_trial} each), {plan.concurrency} at once; then "
+        f"{plan.confirmations} runs confirm the best {plan.confirm_top}."
+    )
+    console.print(_expected(plan, folder), markup=False)
+    console.print(f"Results would go to {folder}.", markup=False)
+
+
+def _expected(plan: StudyPlan, folder: Path) -> str:
+    """Time, GPU-hours, money and disk, as far as they can be known."""
+    disk = f"about {_disk(plan) / 1e6:.0f} MB of disk"
+    pace = measured_pace(folder.parent, plan.settings["method"], pace_settings(plan))
+    if pace is None:
+        return f"Time: unknown until a study like this has been measured; {disk}."
+    each = plan.stopping.epochs * pace.seconds_per_epoch + pace.overhead
+    runs = plan.num_samples + plan.confirmations
+    hours = runs * each / 3600 * plan.gpus
+    text = f"At most {duration(runs * each / plan.concurrency)}"
+    if plan.gpus:
+        text += f", {hours:.2f} GPU-hours"
+        if (cost := plan.limits.cost_of(hours)) is not None:
+            text += f", cost {cost:.2f}"
+    return (
+        f"{text}: {pace.seconds_per_epoch:.2f} s an epoch in study '{pace.study}', "
+        f"{plan.stopping.epochs} epochs in {runs} runs; {disk}."
+    )
+
+
+def _disk(plan: StudyPlan) -> float:
+    """Bytes: confirmed models, checkpoints of running trials, tables and report."""
+    from bbam_ray.engine.task import load_part
+    from bbam_ray.methods import run_config
+    from bbam_ray.models import build_network
+
+    config = run_config({**plan.settings, **plan.space.published}, "plan")
+    common = config.training
+    network = build_network(
+        common.backbone,
+        load_part(config, "train").input_shape,
+        len(plan.label_names),
+        hidden_dim=common.hidden_dim,
+        feature_dim=common.feature_dim,
+        weights="none",
+    )
+    model: int = 4 * sum(tensor.numel() for tensor in network.state_dict().values())
+    rows = plan.num_samples * plan.stopping.epochs * (len(plan.label_names) + 2)
+    # A checkpoint holds the model, its average and two moments of the optimizer, the old and the new one.
+    return (
+        plan.confirmations * model
+        + plan.concurrency * 2 * 4 * model
+        + rows * _BYTES_PER_LABEL_ROW
+        + _REPORT_BYTES
+    )

@@ -1,0 +1,54 @@
+"""The name of a piece of work: two runs with the same one would give the same figures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import bbam_ray
+from bbam_ray.config import RunConfig
+from bbam_ray.data import DATASETS
+
+# What decides a run's figures. The folders above them only choose what is run, and where.
+_CODE = ("config.py", "distributed.py", "core", "data", "models", "methods", "engine")
+_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pillow")
+
+
+@cache
+def code_state() -> str:
+    """Changes with this package's training code and with the libraries that it computes with."""
+    root, digest = Path(bbam_ray.__file__).parent, hashlib.sha256()
+    for name in _CODE:
+        place = root / name
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    for package in _PACKAGES:
+        digest.update(f"{package} {version(package)}\n".encode())
+    return digest.hexdigest()
+
+
+def run_fingerprint(config: RunConfig, resources: dict[str, Any]) -> str:
+    """Configuration, seed, code and data of a run as 32 hexadecimal digits.
+
+    Args:
+        config: of the run.
+        resources: number of workers and threads, on which rounding depends.
+    """
+    common = config.training
+    settings = {name: value for name, value in config.flat().items() if name != "data_dir"}
+    on_gpu = common.device != "cpu" and torch.cuda.is_available()
+    work = {
+        "settings": settings,
+        "code": code_state(),
+        "data": DATASETS[common.dataset].state(config.data, common.data_dir),
+        "resources": resources,
+        "gpu": torch.cuda.get_device_name() if on_gpu else None,
+    }
+    text = json.dumps(work, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

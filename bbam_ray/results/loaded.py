@@ -1,0 +1,126 @@
+"""A study or a run that was stored, for Python and notebooks: its tables, its best settings, a summary."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bbam_ray.config import read_yaml_mapping
+from bbam_ray.errors import UsageError
+from bbam_ray.results.store import read_table
+from bbam_ray.results.study import StudyRecord
+from bbam_ray.results.summary import confirmed_figures
+
+
+class Study:
+    """What a study's folder holds; the tables are read when they are first asked for.
+
+    Args:
+        folder: ``<results>/<data set>/<study>``.
+
+    Raises:
+        UsageError: there is no study.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "study.json").is_file():
+            raise UsageError(f"{self.folder}: there is no study; give <results>/<data set>/<study>")
+        self.record: dict[str, Any] = StudyRecord.open(self.folder).content
+
+    @property
+    def name(self) -> str:
+        return str(self.record["study"])
+
+    @property
+    def status(self) -> str:
+        """RUNNING, COMPLETE, FAILED or INTERRUPTED, when the study was loaded."""
+        return str(self.record["status"])
+
+    @property
+    def metric(self) -> str:
+        """The (first) objective, a column of ``trials``."""
+        return str(self.record["space"]["metric"])
+
+    def _table(self, name: str) -> pd.DataFrame:
+        path = self.folder / f"{name}.parquet"
+        return read_table(path).to_pandas() if path.exists() else pd.DataFrame()
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row per ended trial, the best first."""
+        table = self._table("trials")
+        if table.empty:
+            return table
+        ascending = self.record["space"]["mode"] == "min"
+        rank = table["state"].map({"COMPLETE": 0, "PRUNED": 1, "FAILED": 2})
+        order = table.assign(_rank=rank).sort_values(
+            ["_rank", self.metric, "number"], ascending=[True, ascending, True]
+        )
+        return order.drop(columns="_rank").reset_index(drop=True)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """A row per trial and epoch."""
+        return self._table("history")
+
+    @cached_property
+    def labels(self) -> pd.DataFrame:
+        """A row per trial, epoch and label."""
+        return self._table("labels")
+
+    @cached_property
+    def confirm(self) -> pd.DataFrame:
+        """A row per confirmed configuration and seed: the only figures of the test part."""
+        return self._table("confirm")
+
+    @cached_property
+    def best(self) -> dict[str, Any]:
+        """Settings of the best configuration, as in ``best.yaml``; for a single run, its own."""
+        path = self.folder / "best.yaml"
+        return read_yaml_mapping(path) if path.exists() else dict(self.record["settings"])
+
+    def summary(self) -> list[str]:
+        """The study in a few lines."""
+        lines = [
+            f"study {self.name}: {self.record['method']} on {self.record['dataset']}, {self.status}, "
+            f"{len(self.trials)} of {self.record['num_samples']} trials"
+        ]
+        if len(self.trials) and self.trials["state"].iloc[0] == "COMPLETE":
+            top = self.trials.iloc[0]
+            lines.append(f"best: trial {top['number']}, {self.metric} {top[self.metric]:.4f}")
+            searched = [n for n in top.index if n.startswith("param_") and pd.notna(top[n])]
+            if searched:
+                values = (f"{n.removeprefix('param_')}={top[n]}" for n in searched)
+                lines.append("  " + " ".join(values))
+        rows = self.confirm.to_dict("records") if len(self.confirm) else []
+        for figure in confirmed_figures(rows):  # type: ignore[arg-type]
+            spread = "" if figure.deviation is None else f" +- {figure.deviation:.4f}"
+            lines.append(
+                f"confirmed: trial {figure.number}, test mAP {figure.mean:.4f}{spread} over "
+                f"{figure.seeds} seed{'s' * (figure.seeds > 1)}"
+            )
+        return [*lines, f"files: {self.folder}"]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.summary())
+
+    def _repr_html_(self) -> str:
+        columns = ["number", "state", self.metric, "best_epoch", "epochs", "duration_s"]
+        table = self.trials
+        shown = table[[c for c in table if c in columns or str(c).startswith("param_")]].head(10)
+        lines = "<br>".join(escape(line) for line in self.summary())
+        return f"<p>{lines}</p>{shown.to_html(index=False, float_format='{:.4g}'.format)}"
+
+
+def load_study(folder: Path | str) -> Study:
+    """Open a study or run, also one that is still running.
+
+    Args:
+        folder: ``<results>/<data set>/<study>``.
+    """
+    return Study(folder)

@@ -1,0 +1,75 @@
+"""How the workers of a run are spread over a cluster; loads no Ray, so that a plan is made at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class GangShape:
+    """How many workers a trial has and what each needs.
+
+    Args:
+        workers: ranks of the process group.
+        cpus: CPUs and threads of each.
+        gpus: of each; less than 1 shares a GPU.
+        timeout_s: seconds after which a worker that does not answer counts as lost.
+    """
+
+    workers: int
+    cpus: int
+    gpus: float
+    timeout_s: float
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """Ray resources, one bundle per worker."""
+        one = {"CPU": float(self.cpus)} | ({"GPU": self.gpus} if self.gpus else {})
+        return [dict(one) for _ in range(self.workers)]
+
+    @property
+    def backend(self) -> str:
+        """NCCL needs a GPU per rank; workers that share one, and CPUs, use gloo."""
+        return "nccl" if self.gpus >= 1 else "gloo"
+
+
+@dataclass(frozen=True)
+class TrainShape:
+    """How a run is spread over a cluster.
+
+    Args:
+        min_workers, max_workers: equal for a fixed number; else Ray Train starts with what there is
+            and grows or shrinks the run between epochs.
+        cpus, gpus: of each worker.
+        timeout_s: seconds after which a worker that does not answer counts as lost.
+        max_failures: how often lost workers are replaced before the run fails; -1 = always.
+    """
+
+    min_workers: int
+    max_workers: int
+    cpus: int
+    gpus: float
+    timeout_s: float
+    max_failures: int
+
+    @property
+    def elastic(self) -> bool:
+        return self.min_workers != self.max_workers
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """Ray resources of a worker."""
+        return {"CPU": float(self.cpus)} | ({"GPU": self.gpus} if self.gpus else {})
+
+    def environment(self) -> dict[str, str]:
+        """Ray Train's own time-outs, so that no frozen worker holds a run up for minutes."""
+        wait = str(self.timeout_s)
+        return {
+            "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+            "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": wait,
+            "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": wait,
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+            "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",
+            "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",
+            "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        }
