@@ -15,6 +15,7 @@ test: $(VENV)/.installed-dev check
 	$(RUN)/python -m pytest
 
 test-slow: $(VENV)/.installed-dev
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,tracking]'
 	$(RUN)/python -m pytest -m slow
 
 check: $(VENV)/.installed-dev

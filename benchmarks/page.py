@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bbam_ray.results.store import write_text
+from bbam_ray.results.study import describe_environment
 
 
 def write_section(page: Path, name: str, text: str) -> None:
@@ -15,3 +17,14 @@ def write_section(page: Path, name: str, text: str) -> None:
     if not marked.search(before):
         raise SystemExit(f"{page}: no markers <!-- {name} --> and <!-- /{name} -->")
     write_text(page, marked.sub(lambda found: found[1] + text + "\n" + found[2], before))
+
+
+def hardware() -> str:
+    """One line that says where and with what something was measured."""
+    facts = describe_environment(None)
+    versions = ", ".join(
+        f"{name} {facts['packages'][name]}" for name in ("torch", "ray", "optuna", "pyarrow")
+    )
+    commit = (facts["git_commit"] or "unknown")[:9]
+    day = datetime.now(UTC).date().isoformat()
+    return f"{facts['cpu_count']} CPUs, no GPU; {versions}; commit {commit}, {day}."

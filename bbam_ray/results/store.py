@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
@@ -68,19 +69,20 @@ def _clean(row: Row, schema: pa.Schema) -> Row:
 class Table:
     """One Parquet table, keyed, rewritten as a whole when it is flushed.
 
-    Rows are kept as Arrow tables, one for each value of the first key column (a trial, say), so that
+    Rows are kept as one Arrow table, and those that came since the last flush as Python rows, so that
     memory and the cost of a flush stay small however many trials have ended.
 
     Args:
         path: the file; its rows are taken over if it exists.
         schema: explicit columns.
-        key: columns that identify a row; a new row with the same key replaces the old one.
+        key: columns that identify a row, the first of which names its group (a trial, say); a new row
+            with the same key replaces the old one.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, key: tuple[str, ...]) -> None:
         self.path, self.schema, self._key = path, schema, key
-        self._groups: dict[Any, pa.Table] = {}
-        self._new: dict[Any, dict[tuple[Any, ...], Row]] = {}  # not in a group's table yet
+        self._stored: pa.Table = schema.empty_table()
+        self._new: dict[Any, dict[tuple[Any, ...], Row]] = {}  # by group
         self._changed = not path.exists()
         if path.exists():
             self.put(read_table(path).to_pylist())
@@ -93,31 +95,45 @@ class Table:
             self._new.setdefault(key[0], {})[key] = _clean(row, self.schema)
             self._changed = True
 
-    def drop(self, group: Any) -> None:
-        """Forget all rows with a value of the first key column."""
-        found = [self._groups.pop(group, None), self._new.pop(group, None)]
-        self._changed |= found != [None, None]
+    def drop(self, groups: Iterable[Any]) -> None:
+        """Forget all rows of some groups."""
+        gone = set(groups) & self.groups()
+        if gone:
+            self._settle()
+            self._stored = self._stored.filter(pc.invert(self._among(gone)))
+            self._changed = True
 
     def groups(self) -> set[Any]:
-        """Values of the first key column that have rows."""
-        return self._groups.keys() | self._new.keys()
+        """Groups that have rows."""
+        return {*pc.unique(self._stored[self._key[0]]).to_pylist(), *self._new}
 
     def rows(self) -> list[Row]:
         """All rows, ordered by key."""
-        return [row for group in sorted(self.groups()) for row in self.rows_of(group)]
+        self._settle()
+        return list(self._stored.to_pylist())
 
     def rows_of(self, group: Any) -> list[Row]:
-        """The rows with a value of the first key column, ordered by key."""
+        """The rows of a group, ordered by key."""
         self._settle()
-        found = self._groups.get(group)
-        return [] if found is None else list(found.to_pylist())
+        return list(self._stored.filter(pc.equal(self._stored[self._key[0]], group)).to_pylist())
+
+    def _among(self, groups: set[Any]) -> pa.ChunkedArray:
+        """Which rows of the Arrow table belong to some groups."""
+        column = self._stored[self._key[0]]
+        return pc.is_in(column, value_set=pa.array(list(groups), column.type))
 
     def _settle(self) -> None:
-        for group, new in self._new.items():
-            old = self._groups[group].to_pylist() if group in self._groups else []
-            merged = {tuple(row[name] for name in self._key): row for row in old} | new
-            ordered = [merged[key] for key in sorted(merged)]
-            self._groups[group] = pa.Table.from_pylist(ordered, schema=self.schema)
+        """Take the new rows into the Arrow table."""
+        if not self._new:
+            return
+        changed = self._among(set(self._new))
+        old = self._stored.filter(changed).to_pylist()
+        merged = {tuple(row[name] for name in self._key): row for row in old}
+        for rows in self._new.values():
+            merged |= rows
+        added = pa.Table.from_pylist(list(merged.values()), schema=self.schema)
+        whole = pa.concat_tables([self._stored.filter(pc.invert(changed)), added])
+        self._stored = whole.sort_by([(name, "ascending") for name in self._key]).combine_chunks()
         self._new = {}
 
     def flush(self) -> None:
@@ -125,8 +141,7 @@ class Table:
         if not self._changed:
             return
         self._settle()
-        parts = [self._groups[group] for group in sorted(self._groups)]
-        table = pa.concat_tables([self.schema.empty_table(), *parts]).combine_chunks()
+        table = self._stored
         write_whole(self.path, lambda path: pq.write_table(table, path, compression="zstd"))
         self._changed = False
 
@@ -154,8 +169,7 @@ class StudyStore:
         """Forget the epochs of trials that have not ended: they are trained again from the start."""
         ended = self.trials.groups()
         for table in (self.history, self.labels):
-            for number in table.groups() - ended:
-                table.drop(number)
+            table.drop(table.groups() - ended)
 
     def flush(self) -> None:
         """Write what changed; trials last, so that a trial in the table has its history."""

@@ -21,6 +21,11 @@ _SETTINGS = {
     # Ctrl-C is ours: Tune's own handler would wait for the running epochs.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
+    # A study goes on from its own store, so Tune's snapshots for a restore would be wasted.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    # Ray imports the trackers to count their users; they shall not call home for that.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 

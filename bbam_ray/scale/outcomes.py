@@ -36,6 +36,11 @@ class Outcome:
     error: str | None = None
 
 
+def trial_id(number: int) -> str:
+    """The name of a trial: the same whenever the study is repeated."""
+    return f"t{number:05d}"
+
+
 def parameters_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """The searched settings in a row of ``trials.parquet``."""
     return {

@@ -16,7 +16,7 @@ from bbam_ray.results.rows import put_epoch
 from bbam_ray.results.store import Row, StudyStore, write_text
 from bbam_ray.scale import interruption
 from bbam_ray.scale.budget import Budget
-from bbam_ray.scale.outcomes import Outcome, mark_pareto, outcome_of, trial_row
+from bbam_ray.scale.outcomes import Outcome, mark_pareto, outcome_of, trial_id, trial_row
 from bbam_ray.scale.plan import StudyPlan
 from bbam_ray.scale.pulse import Watch
 from bbam_ray.scale.reuse import Memory
@@ -128,8 +128,8 @@ class Recorder(Callback):
         row = put_epoch(
             self._store,
             self.identity(number),
-            result["scalars"],
-            result["labels"],
+            result["record"].scalars,
+            result["record"].labels,
             self._plan.label_names,
         )
         self._epochs[number][row["epoch"]] = row
@@ -170,7 +170,7 @@ class Recorder(Callback):
             "duration_s": seconds,
             "gpu_hours": hours,
             "cost": self._plan.limits.cost_of(hours),
-            "fingerprint": self._memory.fingerprint(parameters) if self._plan.reuse else None,
+            "fingerprint": self._memory.fingerprint(parameters),
         }
         self._store.trials.put([row])
         mark_pareto(self._store, self._plan.space)
@@ -188,8 +188,3 @@ class Recorder(Callback):
         self._store.flush()
         self._flushed = time.monotonic()
         self._flush_cost = self._flushed - now
-
-
-def trial_id(number: int) -> str:
-    """The name of a trial: the same whenever the study is repeated."""
-    return f"t{number:05d}"

@@ -8,6 +8,7 @@ would have drawn. Outcomes of the store are put in by number; Optuna's own stora
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -137,9 +138,11 @@ class _QuasiRandom:
     def __init__(self, space: Space, seed: int) -> None:
         self._space, self._points = space, [space.published]
         self._study = _study(space)
-        self._study.sampler = optuna.samplers.QMCSampler(
-            scramble=True, seed=seed, warn_independent_sampling=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.sampler = optuna.samplers.QMCSampler(
+                scramble=True, seed=seed, warn_independent_sampling=False
+            )
         # The sampler takes its dimensions from the first trial.
         first = Outcome(0, space.published, schemas.COMPLETE, tuple(0.0 for _ in space.objectives))
         self._study.add_trial(_ended(space, first))

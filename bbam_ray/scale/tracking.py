@@ -20,7 +20,7 @@ from typing import Any
 from ray.tune import Callback
 
 from bbam_ray.errors import UsageError, nearest
-from bbam_ray.scale.recorder import trial_id
+from bbam_ray.scale.outcomes import trial_id
 
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 
@@ -85,7 +85,7 @@ def tracked_result(result: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of an epoch; what is missing, not finite or text is left out."""
     numbers = {
         name: float(value)
-        for name, value in result["scalars"].items()
+        for name, value in result["record"].scalars.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     }
     return numbers | {"training_iteration": int(result["epoch"])}

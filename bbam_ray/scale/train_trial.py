@@ -8,8 +8,9 @@ from typing import Any
 
 from ray import tune
 
+from bbam_ray.engine.trainer import EpochRecord
+from bbam_ray.scale.outcomes import trial_id
 from bbam_ray.scale.pulse import Heart
-from bbam_ray.scale.recorder import trial_id
 from bbam_ray.scale.shapes import TrainShape
 from bbam_ray.scale.train_run import TrainingFailed, train_with_ray
 from bbam_ray.scale.train_worker import TrainJob
@@ -38,8 +39,7 @@ def train_trial(config: dict[str, Any]) -> None:
             tune.report(
                 {
                     "epoch": record["scalars"]["epoch"],
-                    "scalars": record["scalars"],
-                    "labels": record["labels"],
+                    "record": EpochRecord(**record),
                     "finished": entry["finished"],
                     "stopped_early": entry["stopped_early"],
                 }

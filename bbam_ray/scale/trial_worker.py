@@ -82,12 +82,8 @@ class TrialWorker:
     def run_epoch(self) -> dict[str, Any]:
         """Train an epoch: its record (that of all ranks) and whether the trial is finished."""
         record = next(self._loop)
-        return {
-            "epoch": self._trainer.epoch,
-            "scalars": record.scalars,
-            "labels": record.labels,
-            **self._trainer.progress,
-        }
+        # One object: Tune would keep running statistics of every number that it finds in a result.
+        return {"epoch": self._trainer.epoch, "record": record, **self._trainer.progress}
 
     def save(self, folder: Path) -> None:
         """Write this rank's part of a checkpoint of the last epoch."""

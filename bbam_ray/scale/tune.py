@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from statistics import fmean, stdev
 from typing import Any
@@ -14,10 +17,10 @@ from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
 from bbam_ray.scale.budget import Budget, Use
 from bbam_ray.scale.cluster import driver_resources
 from bbam_ray.scale.confirm import confirm, stop_epoch
-from bbam_ray.scale.outcomes import Outcome, parameters_of, ranked, stored_outcomes
+from bbam_ray.scale.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
 from bbam_ray.scale.plan import StudyPlan, StudyResult
 from bbam_ray.scale.pulse import Watch
-from bbam_ray.scale.recorder import Event, Listener, Recorder, trial_id
+from bbam_ray.scale.recorder import Event, Listener, Recorder
 from bbam_ray.scale.reuse import Memory
 from bbam_ray.scale.search import Sequence, write_study_db
 from bbam_ray.scale.searcher import StudySearcher
@@ -130,14 +133,21 @@ def _search(
         may_start=budget.may_start,
         answer=recorder.answer,
     )
-    run: Row = {"settings": plan.settings, "shape": asdict(plan.shape), "beats": watch.beats}
-    checkpoints = store.folder.absolute() / "checkpoints"
+    checkpoints = store.folder.absolute() / "checkpoints" / "trials"
+    shutil.rmtree(checkpoints, ignore_errors=True)  # of trials that begin again
+    run: Row = {
+        "settings": plan.settings,
+        "shape": asdict(plan.shape),
+        "beats": watch.beats,
+        "checkpoints": str(checkpoints),
+    }
     if plan.train_shape is not None:
-        run |= {"train_shape": asdict(plan.train_shape), "checkpoints": str(checkpoints / "trials")}
+        run["train_shape"] = asdict(plan.train_shape)
         trainable = tune.with_resources(train_trial, driver_resources())
     listener(Event("search_started", left, {"budget": budget.left}))
+    trackers = tracking_callbacks(plan.trackers, store.folder, store.folder.name)
     # Tune's own folder is scratch: the study goes on from its store, never from here.
-    with tempfile.TemporaryDirectory(prefix="bbam-ray-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="bbam-ray-") as scratch, _ended_with(trackers):
         tune.Tuner(
             trainable,
             param_space={"run": run},
@@ -151,21 +161,29 @@ def _search(
             run_config=tune.RunConfig(
                 name=store.folder.name,
                 storage_path=scratch,
-                callbacks=[
-                    recorder,
-                    *tracking_callbacks(plan.trackers, store.folder, store.folder.name),
-                ],
+                callbacks=[recorder, *trackers],
                 stop=budget,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=plan.max_failures),
-                # What a trial goes on from when one of its workers is lost.
+                # Trials keep checkpoints of their own; a function has nothing to switch off.
                 checkpoint_config=tune.CheckpointConfig(
-                    checkpoint_frequency=0 if plan.train_shape else 1, num_to_keep=1
+                    checkpoint_at_end=None if plan.train_shape else False
                 ),
             ),
         ).fit()
     store.flush()
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return budget.reached and len(store.trials.groups()) < plan.num_samples
+
+
+@contextmanager
+def _ended_with(trackers: list[Any]) -> Iterator[None]:
+    """End the trackers' runs however the search ends: after Ctrl-C, Tune does not."""
+    try:
+        yield
+    finally:
+        for tracker in trackers:
+            tracker.on_experiment_end(trials=[])
 
 
 def _write_best(plan: StudyPlan, store: StudyStore, best: Row) -> None:

@@ -91,9 +91,10 @@ def _fitting(
     parameters: dict[str, Any] = {}
     for name, parameter in space.parameters.items():
         if space.active(name, parameters):
-            if not parameter.holds(flat.get(name)):
+            value = values.get(name, flat.get(name))  # as it was given: .inf, say, and not null
+            if not parameter.holds(value):
                 return None
-            parameters[name] = flat[name]
+            parameters[name] = value
     return parameters
 
 

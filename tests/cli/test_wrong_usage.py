@@ -55,6 +55,22 @@ TUNE_MISTAKES = {
     "no GPU here": (["--gpus-per-worker", "1"], ["no GPU"]),
     "warm-up longer than the run": (["--epochs", "2", "--warmup-epochs", "3"], ["warmup_epochs"]),
     "unwritable results": (["--results", "taken"], ["taken", "--results"]),
+    "population-based training": (["--scheduler", "pbt"], ["--scheduler pbt", "asha"]),
+    "grace within the warm-up": (
+        ["--scheduler", "asha", "--grace-epochs", "2"],
+        ["--grace-epochs 2", "warm-up", "at least 6"],
+    ),
+    "grace longer than a trial": (
+        ["--scheduler", "median", "--grace-epochs", "13"],
+        ["--grace-epochs 13", "--scheduler none"],
+    ),
+    "GPU-hours without a GPU": (["--gpu-hours", "5"], ["--gpu-hours 5", "--time-budget"]),
+    "money without a price": (["--max-cost", "9"], ["--max-cost 9", "--price"]),
+    "money without a GPU": (["--max-cost", "9", "--price", "2"], ["--max-cost 9", "no GPU"]),
+    "price of nothing": (["--price", "-1"], ["--price -1", "above 0"]),
+    "no file of prices": (["--price", "prices.yaml"], ["prices.yaml"]),
+    "unknown tracker": (["--tracker", "mlfow"], ["'mlfow'", "did you mean 'mlflow'?"]),
+    "warm start from nowhere": (["--warm-start", "nobody"], ["--warm-start nobody", "folder"]),
     "given twice": (["--set", "epochs=4", "--epochs", "5"], ["--epochs"]),
 }
 

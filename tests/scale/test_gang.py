@@ -146,6 +146,7 @@ from bbam_ray.methods import run_config
 from bbam_ray.results.study import StudyRecord
 from bbam_ray.scale.cluster import connected
 from bbam_ray.scale.shapes import GangShape
+from bbam_ray.scale.early_stopping import Stopping
 from bbam_ray.scale.plan import StudyPlan
 from bbam_ray.scale.space_file import read_space
 from bbam_ray.scale.tune import run_study
@@ -158,7 +159,8 @@ config = run_config({**settings, **space.published}, "test")
 plan = StudyPlan(
     space=space, settings=settings, label_names=load_part(config, "train").label_names,
     num_samples=2, concurrency=1, shape=GangShape(2, 1, 0.0, 60.0), train_shape=None,
-    time_budget=None, confirm_top=1, confirm_seeds=1, max_failures=3, lag=1,
+    confirm_top=1, confirm_seeds=1, max_failures=3, lag=1,
+    stopping=Stopping("none", 4, 3, 6, 3, "val_map", "max"),
 )
 with connected("local", dashboard=False):
     run_study(plan, StudyRecord.create(folder, {"settings": settings}), events.append)

@@ -12,7 +12,10 @@ import pytest
 
 from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
-from bbam_ray.scale.search import Outcome, Sequence, StudySearcher, write_study_db
+from bbam_ray.scale.early_stopping import Stopping
+from bbam_ray.scale.outcomes import Outcome, pareto
+from bbam_ray.scale.search import Sequence, write_study_db
+from bbam_ray.scale.searcher import StudySearcher
 from bbam_ray.scale.space import Space
 from bbam_ray.scale.space_file import read_space
 
@@ -30,7 +33,7 @@ def outcome(number: int, values: dict[str, Any], state: str = COMPLETE) -> Outco
     by_epoch = {1: value / 2, 2: value}
     if state == FAILED:
         return Outcome(number, values, FAILED, None, {}, "RuntimeError: out of memory")
-    return Outcome(number, values, state, value, by_epoch)
+    return Outcome(number, values, state, (value,), by_epoch)
 
 
 def drawn(sequence: Sequence, total: int, state: Callable[[int], str] = lambda n: COMPLETE) -> list:
@@ -80,7 +83,7 @@ def test_the_search_learns_from_outcomes(space: Space) -> None:
     for number in range(20):
         values = bad.draw()
         ended = outcome(number, values)
-        bad.outcomes[number] = Outcome(number, values, COMPLETE, -ended.value, {})
+        bad.outcomes[number] = Outcome(number, values, COMPLETE, (-ended.values[0],), {})
     assert good.drawn[:5] == bad.drawn[:5]
     assert good.drawn[12:] != bad.drawn[12:]
 
@@ -157,7 +160,7 @@ def test_a_failed_trial_without_any_epoch_can_be_the_first(space: Space) -> None
 
 
 def test_stored_configurations_outside_a_changed_space_are_refused(space: Space) -> None:
-    stored = Outcome(0, {**space.published, "margin": 1.9}, COMPLETE, 0.5)
+    stored = Outcome(0, {**space.published, "margin": 1.9}, COMPLETE, (0.5,))
     with pytest.raises(UsageError, match="search space no longer holds"):
         Sequence(space, 0, 1, [stored]).draw()
 
@@ -165,11 +168,14 @@ def test_stored_configurations_outside_a_changed_space_are_refused(space: Space)
 # ------------------------------------------------------------------ what Ray Tune asks
 
 
+NEVER = Stopping("none", 1, 0, 2, 3, "val_map", "max")
+
+
 def test_the_searcher_fills_the_slots_and_ends_with_the_last_trial(space: Space) -> None:
     sequence = Sequence(space, 0, 4)
-    searcher = StudySearcher(sequence, total=3, concurrency=2)
+    searcher = StudySearcher(sequence, 3, 2, NEVER)
     first = searcher.suggest("a")
-    assert first == {"number": 0, "parameters": space.published}
+    assert first == {"number": 0, "parameters": space.published, "bar": None}
     second = searcher.suggest("b")
     assert second["number"] == 1
     assert searcher.suggest("c") is None  # both slots are taken
@@ -182,7 +188,7 @@ def test_the_searcher_fills_the_slots_and_ends_with_the_last_trial(space: Space)
 def test_the_searcher_skips_what_is_done(space: Space) -> None:
     whole = drawn(Sequence(space, 0, 1), 5)
     kept = [outcome(number, whole[number]) for number in (0, 1, 3)]
-    searcher = StudySearcher(Sequence(space, 0, 4, kept), total=5, concurrency=2)
+    searcher = StudySearcher(Sequence(space, 0, 4, kept), 5, 2, NEVER)
     assert [searcher.suggest(name)["number"] for name in "ab"] == [2, 4]
 
 
@@ -207,8 +213,8 @@ def test_optuna_opens_what_was_written(space: Space, tmp_path: Path) -> None:
     ended = {item.number: item for item in outcomes}
     for trial in study.trials:
         assert trial.intermediate_values == ended[trial.number].by_epoch
-    assert study.trials[0].value == ended[0].value
-    assert study.trials[3].value == ended[3].value
+    assert study.trials[0].values == list(ended[0].values)
+    assert study.trials[3].values == list(ended[3].values)
     assert study.best_trial.number in (0, 3)
     storage.engine.dispose()
 
@@ -254,3 +260,115 @@ def test_a_minimised_measure_is_written_as_such(space: Space, tmp_path: Path) ->
     assert study.user_attrs["metric"] == "val_hamming_loss"
     storage.engine.dispose()
     assert drawn(Sequence(low, 0, 1), 3)[0] == space.published
+
+
+# ------------------------------------------------------------------ samplers, prior, objectives
+
+SAMPLERS = ["tpe", "gp", "qmc", "random"]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("stop", [1, 6, 13])
+def test_every_sampler_goes_on_where_it_stopped(sampler: Any, stop: int, space: Space) -> None:
+    whole = drawn(Sequence(space, 3, 4, sampler=sampler), 16)
+    kept = [outcome(number, values) for number, values in enumerate(whole[:stop])]
+    assert drawn(Sequence(space, 3, 4, kept, sampler=sampler), 16) == whole
+    assert whole[0] == space.published
+    assert len({repr(values) for values in whole}) == 16
+    for values in whole:
+        assert all(space.parameters[name].holds(value) for name, value in values.items())
+        assert ("clamp" in values) == values["balance"]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_order_of_ends_is_nothing_to_any_sampler(sampler: Any, space: Space) -> None:
+    orders = [
+        side_by_side(Sequence(space, 0, 4, sampler=sampler), 14, slots=2, rng=random.Random(seed))
+        for seed in range(2)
+    ]
+    assert orders[0] == orders[1] == drawn(Sequence(space, 0, 4, sampler=sampler), 14)
+
+
+@pytest.mark.parametrize(("sampler", "learns"), [("tpe", 1), ("gp", 1), ("qmc", 0), ("random", 0)])
+def test_only_model_based_samplers_look_at_outcomes(
+    sampler: Any, learns: bool, space: Space
+) -> None:
+    good, bad = (Sequence(space, 0, 1, sampler=sampler) for _ in range(2))
+    drawn(good, 18)
+    for number in range(18):
+        values = bad.draw()
+        bad.outcomes[number] = Outcome(
+            number, values, COMPLETE, (-outcome(number, values).values[0],), {}
+        )
+    assert (good.drawn != bad.drawn) == learns
+
+
+def test_sobol_points_fill_a_range_evenly(space: Space) -> None:
+    """Of 16 points of a scrambled Sobol sequence each sixteenth of a range has one; 2 are at its ends."""
+    points = drawn(Sequence(space, 0, 1, sampler="qmc"), 17)[1:]
+    low, high = space.parameters["margin"].low, space.parameters["margin"].high
+    cells = {int(16 * (values["margin"] - low) / (high - low)) for values in points}
+    assert len(cells) == 16
+
+
+def test_outcomes_of_another_study_are_known_from_the_beginning(space: Space) -> None:
+    elsewhere = drawn(Sequence(space, 9, 1), 20)
+    prior = [outcome(n - 20, values) for n, values in enumerate(elsewhere)]
+    alone, helped = (Sequence(space, 0, 4, prior=given) for given in ([], prior))
+    assert drawn(alone, 6)[0] == drawn(helped, 6)[0] == space.published
+    assert alone.drawn[1:] != helped.drawn[1:]
+    assert [o.number for o in helped.known(0)] == list(range(-20, 0))
+    assert {o.number for o in helped.known(6)} == {*range(-20, 0), 0, 1, 2}
+    kept = [outcome(n, values) for n, values in enumerate(helped.drawn[:3])]
+    assert drawn(Sequence(space, 0, 4, kept, prior=prior), 6) == helped.drawn
+
+
+def test_several_objectives(space: Space, tmp_path: Path) -> None:
+    two = space.model_copy(update={"also": (("seconds_per_epoch", "min"),)})
+    sequence = Sequence(two, 0, 1)
+    for number in range(14):
+        values = sequence.draw()
+        (quality,) = outcome(number, values).values
+        sequence.outcomes[number] = Outcome(
+            number, values, COMPLETE, (quality, values["scale"]), {1: quality}
+        )
+    write_study_db(tmp_path / "study.db", "two", two, sequence.outcomes.values())
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
+    study = optuna.load_study(study_name="two", storage=storage)
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert study.user_attrs["metric"] == ["val_map", "seconds_per_epoch"]
+    rows = [
+        {"number": n, "state": COMPLETE, "val_map": o.values[0], "seconds_per_epoch": o.values[1]}
+        for n, o in sequence.outcomes.items()
+    ]
+    assert pareto(rows, two) == {trial.number for trial in study.best_trials}
+    storage.engine.dispose()
+
+
+def test_a_budget_that_is_used_up_ends_the_search_when_the_running_trials_have(
+    space: Space,
+) -> None:
+    sequence, allowed = Sequence(space, 0, 4), [True]
+    searcher = StudySearcher(sequence, 9, 2, NEVER, may_start=lambda running: allowed[0])
+    first = searcher.suggest("a")
+    allowed[0] = False
+    assert searcher.suggest("b") is None
+    sequence.outcomes[0] = outcome(0, first["parameters"])
+    assert searcher.suggest("b") == StudySearcher.FINISHED
+    assert len(sequence.drawn) == 1
+
+
+def test_answers_from_the_store_take_no_slot(space: Space) -> None:
+    def answer(number: int, values: dict[str, Any], bar: Any) -> Outcome | None:
+        return outcome(number, values) if number % 2 else None
+
+    sequence = Sequence(space, 0, 4)
+    searcher = StudySearcher(sequence, 8, 2, NEVER, answer=answer)
+    assert [searcher.suggest(name)["number"] for name in "ab"] == [0, 2]
+    assert searcher.suggest("c") is None
+    assert set(sequence.outcomes) == {1}
+    trained = drawn(Sequence(space, 0, 4), 8)
+    for number in (0, 2):
+        sequence.outcomes[number] = outcome(number, trained[number])
+    assert [searcher.suggest(name)["number"] for name in "cd"] == [4, 6]
+    assert sequence.drawn == trained[:7]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import optuna
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bbam_ray.config import read_yaml_mapping
+from bbam_ray.data import DATASETS
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import METHODS, run_config
 from bbam_ray.scale.space import Parameter, Space
 from bbam_ray.scale.space_file import RESERVED, read_space
+from bbam_ray.scale.space_schema import space_schema
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
@@ -63,6 +68,9 @@ def test_a_shipped_space_is_right_and_its_published_trial_is_a_possible_run(path
     dataset, _, method = path.stem.partition(".")
     method = method or "bbam"
     assert method in METHODS
+    if dataset not in DATASETS:  # spaces for images that are given as another data set
+        assert dataset in ("voc2012", "coco2014")
+        dataset = "awa"
     space = read_space(path, dataset, method, {})
     assert path.read_text().startswith("#")
     config = run_config(
@@ -75,6 +83,86 @@ def test_a_shipped_space_is_right_and_its_published_trial_is_a_possible_run(path
     for _ in range(20):
         values = space.suggest(study.ask())
         run_config({"dataset": dataset, "method": method, **space.fixed, **values}, "draw")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_editors_accept_a_shipped_space(path: Path) -> None:
+    first, *_ = path.read_text().splitlines()
+    assert first == "# yaml-language-server: $schema=space.schema.json"
+    schema = json.loads((FOLDER / "space.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(read_yaml_mapping(path), schema)
+
+
+def test_the_schema_file_is_up_to_date() -> None:
+    """Make it anew with: python -m bbam_ray.scale.space_schema > search_spaces/space.schema.json"""
+    assert json.loads((FOLDER / "space.schema.json").read_text()) == space_schema()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {**GOOD, "parametres": {}},
+        {k: v for k, v in GOOD.items() if k != "published"},
+        {**GOOD, "parameters": {}},
+        {**GOOD, "parameters": {"margn": GOOD["parameters"]["margin"]}},
+        {**GOOD, "parameters": {"margin": {"type": "float", "low": 0.1}}},
+        {**GOOD, "parameters": {"margin": {"type": "flaot", "low": 0.1, "high": 0.5}}},
+        {**GOOD, "parameters": {"margin": {"type": "float", "low": "0.1", "high": 0.5}}},
+        {**GOOD, "parameters": {"balance": {"type": "categorical", "choices": []}}},
+        {**GOOD, "mode": "highest"},
+        {**GOOD, "metric": "val_mapp"},
+        {**GOOD, "metric": "seconds_per_epoch"},
+        {**GOOD, "fixed": {"seed": 3}},
+    ],
+)
+def test_editors_mark_what_the_reader_refuses(content: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, space_schema())
+    with pytest.raises(UsageError):
+        read(yaml.safe_dump(content), tmp_path)
+    jsonschema.validate(GOOD, space_schema())
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "objectives"),
+    [
+        ("[val_map]", "[max]", (("val_map", "max"),)),
+        (
+            "[val_map, seconds_per_epoch]",
+            "[max, min]",
+            (("val_map", "max"), ("seconds_per_epoch", "min")),
+        ),
+    ],
+)
+def test_several_objectives_are_a_list(
+    metric: str, mode: str, objectives: Any, tmp_path: Path
+) -> None:
+    text = yaml.safe_dump(GOOD)
+    space = read(f"metric: {metric}\nmode: {mode}\n{text}", tmp_path)
+    assert space.objectives == objectives
+    assert (space.metric, space.mode) == objectives[0]
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ("metric: [val_map, val_one_error]\nmode: max\n", ["list of as many"]),
+        ("metric: [val_map, val_one_error]\nmode: [max]\n", ["2 objectives"]),
+        ("metric: [val_map, val_map]\nmode: [max, max]\n", ["twice"]),
+        ("metric: [val_map, second_per_epoch]\nmode: [max, min]\n", ["seconds_per_epoch"]),
+        ("metric: [seconds_per_epoch, val_map]\nmode: [min, max]\n", ["seconds_per_epoch"]),
+        ("metric: [val_map, val_one_error]\nmode: [max, least]\n", ["least"]),
+        ("metric: []\nmode: []\n", ["0 objectives"]),
+        ("also: [[val_one_error, min]]\n", ["unknown key 'also'"]),
+    ],
+)
+def test_objectives_that_make_no_sense_are_refused(
+    head: str, words: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as error:
+        read(head + yaml.safe_dump(GOOD), tmp_path)
+    assert all(word in str(error.value) for word in words), error.value
 
 
 def test_a_number_in_scientific_notation_is_a_number(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import pytest
 import ray
 from ray import cloudpickle, tune
 
+from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.errors import UsageError
 from bbam_ray.scale import tracking
 from bbam_ray.scale.cluster import connected
@@ -62,7 +63,7 @@ class Short(tune.Trainable):
         scalars |= {"val_nan": math.nan, "lr": 0.1 * (number + 1)}
         return {
             "epoch": self.done,
-            "scalars": scalars,
+            "record": EpochRecord(scalars, {}),
             "labels": {"vdfd": [1.0]},
             "finished": self.done == 3,
             "done": self.done == 3,
@@ -176,6 +177,7 @@ def events(folder: Path) -> Iterator[Any]:
             at += 16 + length
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @quiet
 class TestStudy:
@@ -276,7 +278,7 @@ def trial(number: int) -> SimpleNamespace:
 
 
 def result(epoch: int) -> dict[str, Any]:
-    return {"epoch": epoch, "scalars": {"epoch": epoch, "loss": 0.5}, "labels": {}}
+    return {"epoch": epoch, "record": EpochRecord({"epoch": epoch, "loss": 0.5}, {})}
 
 
 def drive(tracker: Any, epochs: int = 2) -> None:
@@ -298,7 +300,7 @@ def statuses(database: Path) -> list[tuple[str, str]]:
 
 def test_only_finite_numbers_are_results() -> None:
     scalars = {"a": 1, "b": 2.5, "c": None, "d": math.nan, "e": "main", "f": math.inf, "g": True}
-    assert tracked_result({"epoch": 4, "scalars": scalars, "labels": {}, "finished": True}) == {
+    assert tracked_result({"epoch": 4, "record": EpochRecord(scalars, {}), "finished": True}) == {
         "a": 1.0,
         "b": 2.5,
         "training_iteration": 4,

@@ -1,0 +1,232 @@
+"""Kill small studies at random moments, go on with them, and compare with the undisturbed study.
+
+    python -m benchmarks.kills [--kills 20] [--seed 0] [--write benchmarks/README.md]
+
+Every kill (SIGKILL) hits the driver, the driver's whole process group, or a process that trains. After
+each, what another process reads in between and what the study has at its end are checked. Needs two CPUs
+and about twelve minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from bbam_ray.results.store import read_table
+from benchmarks.page import hardware, write_section
+
+ROOT = Path(__file__).parents[1]
+TRIALS = 6
+FLAGS = ["--num-samples", str(TRIALS), "--confirm-seeds", "1", "--no-dashboard", "--no-reuse"]
+FLAGS += ["--epochs", "8", "--warmup-epochs", "3", "--scheduler", "asha", "--worker-timeout", "20s"]
+for setting in ("scenes=400", "test_scenes=60", "labeled_fraction=0.3", "warmup_passes=5"):
+    FLAGS += ["--set", setting]
+CLOCK = ("study", "started_at", "duration_s", "gpu_hours", "seconds_", "images_per")
+LIMIT_S = 240.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is killed.
+
+    Args:
+        name: in the table.
+        process: how the title of the process begins; empty = the driver.
+        group: kill the driver's whole process group.
+        workers: of a trial.
+    """
+
+    name: str
+    process: str = ""
+    group: bool = False
+    workers: int = 1
+
+
+TARGETS = (
+    Target("driver"),
+    Target("driver's process group", group=True),
+    Target("trial", "ray::Trial"),
+    Target("worker of a gang of 2", "ray::TrialWorker", workers=2),
+)
+
+
+def table(folder: Path, name: str) -> pd.DataFrame:
+    """A table as another process sees it now; empty before there is one."""
+    path = folder / f"{name}.parquet"
+    return read_table(path).to_pandas() if path.exists() else pd.DataFrame()
+
+
+def figures(frame: pd.DataFrame) -> pd.DataFrame:
+    """What does not depend on the clock."""
+    return frame.drop(columns=[n for n in frame if str(n).startswith(CLOCK)])
+
+
+@contextmanager
+def study(results: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A study in the background; nothing of it is left at the end."""
+    command = [sys.executable, str(ROOT / "launch" / "tune.py"), "--results", str(results)]
+    with (results.parent / "output.txt").open("ab") as output:
+        process = subprocess.Popen(
+            [*command, "--name", "s", *FLAGS, *more],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def family(driver: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(driver).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def victims(driver: int, title: str) -> list[int]:
+    """Processes below a driver whose title is one word, followed by anything but a letter."""
+    found = []
+    for child in family(driver):
+        try:
+            words = (child.cmdline() or [""])[0].split(".")[0].split("(")[0].strip()
+            if words == title:
+                found.append(child.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def run_to_end(process: subprocess.Popen[bytes], folder: Path, seen: int) -> int:
+    """Read the store again and again while a study runs: it is whole, and never loses a trial."""
+    deadline = time.monotonic() + LIMIT_S
+    while process.poll() is None:
+        assert time.monotonic() < deadline, f"{folder}: does not end within {LIMIT_S:g} s"
+        now = len(table(folder, "trials"))
+        assert now >= seen, f"{folder}: had {seen} trials, now {now}"
+        table(folder, "history")
+        seen = now
+        time.sleep(0.2)
+    return seen
+
+
+def disturbed(place: int, target: Target, rng: random.Random, parent: Path) -> tuple[Path, str]:
+    """Kill once, go on if need be; returns the study's folder and what was hit, at which moment."""
+    results = parent / f"{place:03d}" / "results"
+    results.mkdir(parents=True)
+    folder, more = results / "digits" / "s", ["--workers", str(target.workers)]
+    with study(results, *more) as process:
+        deadline = time.monotonic() + LIMIT_S
+        while not len(table(folder, "history")):
+            assert process.poll() is None and time.monotonic() < deadline, f"{folder}: no start"
+            time.sleep(0.1)
+        time.sleep(rng.uniform(0, 14))
+        ours, done = family(process.pid), len(table(folder, "trials"))
+        hit = f"{target.name} after {done} trials"
+        if process.poll() is not None:
+            return folder, f"{target.name}: too late, the study had ended"
+        if target.group:
+            os.killpg(process.pid, signal.SIGKILL)
+        elif not target.process:
+            os.kill(process.pid, signal.SIGKILL)
+        else:
+            found = victims(process.pid, target.process)
+            if found:
+                os.kill(rng.choice(found), signal.SIGKILL)
+            else:
+                hit = f"{target.name}: none at that moment"
+        done = run_to_end(process, folder, done)
+        if process.returncode == 0:
+            return folder, hit
+    _, left = psutil.wait_procs(ours, timeout=60)
+    assert not left, f"{folder}: processes outlive the driver: {left}"
+    with study(results, *more, "--resume") as process:
+        run_to_end(process, folder, done)
+        assert process.returncode == 0, f"{folder}: exit code {process.returncode} after --resume"
+    return folder, hit
+
+
+def check(folder: Path, calm: Path, *, exact: bool) -> None:
+    """A study that was disturbed is the one that was not: every trial and epoch once, and its figures."""
+    trials, history, labels = (table(folder, name) for name in ("trials", "history", "labels"))
+    assert trials["number"].tolist() == list(range(TRIALS)), folder
+    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}, folder
+    assert not history.duplicated(["number", "epoch"]).any(), folder
+    assert not labels.duplicated(["number", "epoch", "label"]).any(), folder
+    for row in trials.itertuples():
+        epochs = history.loc[history["number"] == row.number, "epoch"].tolist()
+        assert epochs == list(range(1, len(epochs) + 1)) and len(epochs) == row.epochs, folder
+    assert json.loads((folder / "study.json").read_text())["status"] == "COMPLETE", folder
+    assert len(table(folder, "confirm")) == 1, folder
+    if exact:
+        for name in ("trials", "history", "labels"):
+            pd.testing.assert_frame_equal(figures(table(folder, name)), figures(table(calm, name)))
+    else:
+        gap = (trials["val_map"] - table(calm, "trials")["val_map"]).abs().max()
+        assert gap <= 0.005, f"{folder}: val_map differs by {gap}"
+
+
+def run(kills: int, seed: int) -> list[str]:
+    """Markdown lines: what was hit, how often, and that nothing was lost."""
+    rng, counts = random.Random(seed), Counter[str]()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        calm = {}
+        for workers in sorted({target.workers for target in TARGETS}):
+            results = Path(name) / f"calm{workers}" / "results"
+            results.mkdir(parents=True)
+            calm[workers] = results / "digits" / "s"
+            with study(results, "--workers", str(workers)) as process:
+                run_to_end(process, calm[workers], 0)
+                assert process.returncode == 0, (results.parent / "output.txt").read_text()
+        for place in range(kills):
+            target = TARGETS[place % len(TARGETS)]
+            try:
+                folder, hit = disturbed(place, target, rng, Path(name))
+                check(folder, calm[target.workers], exact=target.workers == 1)
+            except AssertionError:
+                print((Path(name) / f"{place:03d}" / "output.txt").read_text()[-3000:])
+                raise
+            counts[target.name if "after" in hit else "too late or nobody there"] += 1
+            print(f"{place + 1:>3}: {hit}; all trials there", flush=True)
+    lines = ["| hit | kills | trials lost or doubled | other figures than undisturbed |"]
+    lines.append("|---|---|---|---|")
+    lines += [f"| {what} | {count} | 0 | 0 |" for what, count in counts.items()]
+    minutes = (time.monotonic() - began) / 60
+    return [*lines, "", f"Seed {seed}, {minutes:.0f} minutes. {hardware()}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    text = "\n".join(run(arguments.kills, arguments.seed))
+    print(text)
+    if arguments.write:
+        write_section(arguments.write, "kills", text)
+
+
+if __name__ == "__main__":
+    main()

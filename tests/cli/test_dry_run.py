@@ -1,0 +1,104 @@
+"""The plan that --dry-run shows: at once, without Ray, and with what earlier studies took."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bbam_ray.cli.main import app
+from bbam_ray.cli.search_rules import pace_settings
+from bbam_ray.results.estimate import measured_pace
+from bbam_ray.results.store import StudyStore, write_json
+
+SMALL = ["--set", "scenes=60", "--set", "test_scenes=20", "--set", "labeled_fraction=0.5"]
+
+
+def dry(*arguments: str) -> str:
+    ended = CliRunner().invoke(app, ["tune", "--dry-run", *SMALL, *arguments])
+    assert ended.exit_code == 0, ended.output
+    return ended.stdout
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_it_shows_space_rules_first_configurations_and_what_fits(tmp_path: Path) -> None:
+    shown = dry("--num-samples", "9", "--scheduler", "asha", "--max-concurrent", "2")
+    for words in (
+        "0.2 to 0.5",
+        "objective val_map (max); sampler tpe, scheduler asha (decides after epochs 6, 8;",
+        "trial 0: scale=20 margin=0.4",
+        "trial 2:",
+        "9 trials (1 CPU each), 2 at once; then 3 runs confirm the best 1.",
+        "MB of disk",
+        "Time: unknown until a study like this has been measured",
+    ):
+        assert words in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_loads_no_ray(tmp_path: Path) -> None:
+    """Most of the five seconds that a plan may take would go into loading Ray."""
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom bbam_ray.cli.main import app\n"
+        f"ended = CliRunner().invoke(app, ['tune', '--dry-run', *{SMALL!r}])\n"
+        "assert ended.exit_code == 0, ended.output\n"
+        "print([n for n in ('ray', 'torchvision', 'scipy.stats', 'plotly') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def earlier_study(folder: Path, pace: dict[str, Any], seconds: float, answered: bool) -> None:
+    """What a study leaves behind, as far as an estimate looks at it."""
+    folder.mkdir(parents=True)
+    content = {"schema_version": 1, "method": "bbam", "pace": pace}
+    write_json(folder / "study.json", content)
+    store = StudyStore(folder, {})
+    store.trials.put(
+        {
+            "study": folder.name,
+            "trial_id": f"t{number:05d}",
+            "number": number,
+            "state": "COMPLETE",
+            "epochs": 13,
+            "seconds_per_epoch": seconds,
+            "duration_s": 13 * seconds + 1.5,
+            "started_at": datetime.now(UTC),
+            "answered_by": "other/t00000" if answered else None,
+        }
+        for number in range(3)
+    )
+    store.flush()
+
+
+def test_the_time_is_that_of_an_earlier_study_of_the_same_kind(tmp_path: Path) -> None:
+    from bbam_ray.cli import study_setup
+
+    plans = []
+    make = study_setup.make_plan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "bbam_ray.cli.tune.make_plan", lambda *a, **k: plans.append(make(*a, **k)) or plans[-1]
+        )
+        dry("--max-concurrent", "2")
+    pace = json.loads(json.dumps(pace_settings(plans[0])))
+    parent = tmp_path / "results" / "digits"
+    earlier_study(parent / "answered", pace, 9.0, answered=True)
+    earlier_study(parent / "wider", {**pace, "hidden_dim": 999}, 7.0, answered=False)
+    assert measured_pace(parent, "bbam", pace) is None
+    earlier_study(parent / "like", pace, 0.5, answered=False)
+    assert measured_pace(parent, "supervised", pace) is None
+    shown = dry("--max-concurrent", "2")
+    # 8 trials and 3 confirmations of 13 epochs of 0.5 s and 1.5 s beside them, two at once.
+    assert "At most 44s: 0.50 s an epoch in study 'like', 13 epochs in 11 runs" in shown

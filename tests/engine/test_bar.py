@@ -1,0 +1,69 @@
+"""A run with a bar: it ends where it misses it, and up to there it is the run without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bbam_ray.engine import checkpoint_folder
+from bbam_ray.engine.early_stopping import Bar
+from bbam_ray.engine.task import prepare_training
+from bbam_ray.engine.trainer import Trainer
+
+
+@pytest.fixture()
+def barred(tiny_config: Callable[..., Any]) -> Callable[[Bar | None], Trainer]:
+    def make(bar: Bar | None) -> Trainer:
+        config = tiny_config()
+        return Trainer(config, *prepare_training(config), bar)
+
+    return make
+
+
+def test_a_run_ends_after_the_epoch_in_which_it_misses_its_bar(
+    barred: Any, run_to_end: Any, figures: Any, identical: Any
+) -> None:
+    whole = barred(None)
+    records = run_to_end(whole)
+    assert whole.progress == {"finished": True, "stopped_early": False}
+    stopped = barred(Bar("val_map", True, {3: 2.0}))
+    cut = run_to_end(stopped)
+    assert stopped.progress == {"finished": True, "stopped_early": True}
+    assert len(cut) == 3 < len(records) == 4
+    assert all(identical(figures(a), figures(b)) for a, b in zip(cut, records, strict=False))
+    with pytest.raises(RuntimeError, match="has ended after epoch 3"):
+        stopped.run_epoch()
+
+
+def test_a_bar_that_is_reached_changes_nothing(
+    barred: Any, run_to_end: Any, figures: Any, identical: Any
+) -> None:
+    bar = Bar("val_hamming_loss", False, dict.fromkeys((1, 2, 3), 1.0))
+    with_bar, without = barred(bar), barred(None)
+    pairs = zip(run_to_end(with_bar), run_to_end(without), strict=True)
+    assert all(identical(figures(a), figures(b)) for a, b in pairs)
+    assert not with_bar.stopped_early
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_an_interrupted_run_stops_where_the_undisturbed_one_does(
+    stop: int, barred: Any, run_to_end: Any, tmp_path: Path
+) -> None:
+    """The best value so far may lie before the interruption, and so may the end itself."""
+    values = [record.scalars["val_map"] for record in run_to_end(barred(None))]
+    bar = Bar("val_map", True, {3: max(values[:3]) + 1e-6}, best_so_far=True)
+    first = barred(bar)
+    records = [first.run_epoch() for _ in range(stop)]
+    checkpoint_folder.save_part(tmp_path, first, records)
+    again = barred(bar)
+    checkpoint_folder.load(tmp_path, again)
+    run_to_end(again)
+    assert (again.epoch, again.stopped_early) == (3, True)
+    reached = Bar("val_map", True, {3: max(values[:3])}, best_so_far=True)
+    again = barred(reached)
+    checkpoint_folder.load(tmp_path, again) if stop < 3 else None
+    run_to_end(again)
+    assert (again.epoch, again.stopped_early) == (4, False)

@@ -1,0 +1,83 @@
+"""Studies in one process with one Ray, for test_search_rules.py: what each left behind, as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from bbam_ray.cli.search_rules import SamplerName, SchedulerName, SearchRules
+from bbam_ray.cli.study_setup import TrialRunner, make_plan, open_record
+from bbam_ray.results.study import check_folder, source_folder
+from bbam_ray.scale import cluster
+from bbam_ray.scale.tune import run_study
+
+ROOT = Path(__file__).parents[2]
+TINY = {"scenes": 100, "test_scenes": 40, "labeled_fraction": 0.5, "warmup_passes": 1}
+TINY |= {"hidden_dim": 16, "feature_dim": 8, "epochs": 8, "warmup_epochs": 2}
+RULES: dict[str, Any] = {
+    "scheduler": SchedulerName.none,
+    "grace": None,
+    "reduction": 2,
+    "sampler": SamplerName.tpe,
+    "seconds": None,
+    "gpu_hours": None,
+    "cost": None,
+    "price": None,
+    "reuse": False,
+    "trackers": (),
+    "confirm_top": 1,
+    "confirm_seeds": 0,
+    "warm_start": None,
+    "num_samples": 6,
+    "concurrency": 2,
+}
+
+
+def study(name: str, gpus: float = 0.0, space: Path | None = None, **changes: Any) -> None:
+    """Run a study, or go on with it, and print how it ended."""
+    results = Path(sys.argv[1])
+    resume = (results / "digits" / name).exists()
+    folder = check_folder(results, "digits", name, resume=resume)
+    if "warm_start" in changes:
+        changes["warm_start"] = source_folder(changes["warm_start"], folder)
+    rules = SearchRules(**{**RULES, **changes})
+    shape = {"min_workers": 1, "max_workers": 1, "cpus": 1, "gpus": gpus}
+    shape |= {"timeout_s": 60.0, "max_failures": 0}
+    path = space or ROOT / "search_spaces" / "digits.yaml"
+    base = {"dataset": "digits", "method": "bbam", "seed": 0, "device": "cpu", **TINY}
+    plan = make_plan(base, path, shape, rules, runner=TrialRunner.gang, local=False)
+    record, plan = open_record(folder, plan, path, resume=resume)
+    events: list[tuple[str, int]] = []
+    result = run_study(plan, record, lambda event: events.append((event.kind, event.number)))
+    told = {
+        "name": name,
+        "status": result.status,
+        "out_of_budget": result.out_of_budget,
+        "events": events,
+    }
+    print("TOLD" + json.dumps(told), flush=True)
+
+
+def main() -> None:
+    os.environ.update(cluster._SETTINGS)
+    # Two GPUs that nobody looks for: budgets in GPU-hours count what trials hold.
+    ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    study("plain", num_samples=8)
+    study("asha", scheduler=SchedulerName.asha, num_samples=12)
+    study("again", reuse=True, num_samples=8)
+    study("cut", scheduler=SchedulerName.asha, num_samples=12, reuse=True)
+    study("wider", space=Path(sys.argv[2]), warm_start="plain", num_samples=3)
+    study("two", space=Path(sys.argv[3]), num_samples=6)
+    study("poor", gpus=1.0, num_samples=30, cost=float(sys.argv[4]), price="3600", concurrency=1)
+    study("late", num_samples=200, seconds=12.0)
+    study("late", num_samples=8, seconds=None)
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

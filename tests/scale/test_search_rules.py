@@ -1,0 +1,202 @@
+"""Early stopping, reuse, warm start, budgets and several objectives in real studies on one Ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+
+from bbam_ray.results.loaded import Study
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+
+EPOCHS, WARMUP = 8, 2
+RUNGS = [3, 4, 6]
+SECONDS_OF_GPU = 4.0
+WIDER = """
+parameters:
+  scale: {type: float, low: 8, high: 40, log: true}
+  margin: {type: float, low: 0.1, high: 0.6}
+  unlabeled_weight: {type: float, low: 0.2, high: 4, log: true}
+  positive_keep: {type: float, low: 0.6, high: 1.0}
+  negative_keep: {type: categorical, choices: [0.95, 0.998]}
+  negative_ratio: {type: categorical, choices: [5, 20, .inf]}
+  balance: {type: categorical, choices: [true, false]}
+  clamp: {type: categorical, choices: [true, false], when: {balance: true}}
+  learning_rate: {type: float, low: 4e-3, high: 1.6e-2, log: true}
+published: {scale: 20, margin: 0.4, unlabeled_weight: 3, positive_keep: 1.0, negative_keep: 0.998,
+  negative_ratio: 5, balance: true, clamp: false, learning_rate: 8e-3}
+"""
+TWO = """
+metric: [val_map, seconds_per_epoch]
+mode: [max, min]
+parameters: {margin: {type: float, low: 0.1, high: 0.6}, unlabeled_batch: {type: int, low: 16, high: 64}}
+published: {margin: 0.4, unlabeled_batch: 48}
+"""
+CLOCK = ["study", "started_at", "duration_s", "gpu_hours", "seconds_per_epoch", "answered_by"]
+
+
+@pytest.fixture(scope="module")
+def told(
+    tmp_path_factory: pytest.TempPathFactory, program: Callable[..., Any]
+) -> tuple[Path, list[dict[str, Any]]]:
+    """The folder of all studies, and what each told in the order in which they ran."""
+    folder = tmp_path_factory.mktemp("rules")
+    (folder / "wider.yaml").write_text(WIDER)
+    (folder / "two.yaml").write_text(TWO)
+    script = program(
+        *(Path(__file__).with_name("rules_script.py"), str(folder / "results")),
+        *(str(folder / "wider.yaml"), str(folder / "two.yaml"), str(SECONDS_OF_GPU)),
+    )
+    assert script.finish(300) == 0, script.output
+    lines = [json.loads(line[4:]) for _, line in script.lines if line.startswith("TOLD")]
+    return folder / "results" / "digits", lines
+
+
+@pytest.fixture(scope="module")
+def studies(told: tuple[Path, Any]) -> dict[str, Study]:
+    return {path.name: Study(path) for path in told[0].iterdir()}
+
+
+def by_number(study: Study) -> pd.DataFrame:
+    return study.trials.sort_values("number").reset_index(drop=True)
+
+
+def figures(study: Study, numbers: list[int]) -> pd.DataFrame:
+    """Rows of the history, but for what depends on the clock."""
+    rows = study.history[study.history["number"].isin(numbers)]
+    clock = [n for n in rows if n.startswith(("seconds_", "images_per"))]
+    return rows.drop(columns=[*clock, "study"]).reset_index(drop=True)
+
+
+def test_trials_that_are_stopped_early_leave_what_they_had_done(studies: Any) -> None:
+    study = studies["asha"]
+    trials = by_number(study)
+    assert trials["number"].tolist() == list(range(12))  # the next trial starts in the freed slot
+    pruned, complete = (trials[trials["state"] == state] for state in ("PRUNED", "COMPLETE"))
+    assert len(pruned) >= 3
+    assert len(pruned) + len(complete) == 12
+    assert set(pruned["epochs"]) <= set(RUNGS)
+    assert set(complete["epochs"]) == {EPOCHS}
+    assert pruned["error"].isna().all()
+    for row in trials.itertuples():
+        mine = study.history[study.history["number"] == row.number]
+        assert mine["epoch"].tolist() == list(range(1, row.epochs + 1))
+        assert row.val_map == mine["val_map"].max()
+    assert study.best["margin"] == complete.sort_values("val_map").iloc[-1]["param_margin"]
+
+
+def test_a_stopped_trial_was_worse_than_those_before_it_at_its_rung(studies: Any) -> None:
+    study = studies["asha"]
+    trials = by_number(study)
+    value = study.history.set_index(["number", "epoch"])["val_map"]
+    lag = study.record["lag"]
+    for row in trials[trials["state"] == "PRUNED"].itertuples():
+        before = [
+            value[n, row.epochs] for n in range(row.number - lag + 1) if (n, row.epochs) in value
+        ]
+        better = sum(other > value[row.number, row.epochs] for other in before)
+        assert better >= max(1, (len(before) + 1) // 2)
+
+
+def test_optuna_knows_stopped_trials_as_pruned_with_their_values(studies: Any) -> None:
+    study = studies["asha"]
+    storage = optuna.storages.RDBStorage(f"sqlite:///{study.folder / 'study.db'}")
+    loaded = optuna.load_study(study_name="asha", storage=storage)
+    trials = by_number(study)
+    assert [trial.state.name for trial in loaded.trials] == trials["state"].tolist()
+    for trial, row in zip(loaded.trials, trials.itertuples(), strict=True):
+        assert list(trial.intermediate_values) == list(range(1, row.epochs + 1))
+        assert (trial.values is None) == (row.state == "PRUNED")
+    storage.engine.dispose()
+
+
+def test_the_same_study_again_is_answered_from_the_store(studies: Any, told: Any) -> None:
+    plain, again = studies["plain"], studies["again"]
+    sources = by_number(again)["answered_by"].str.split("/")
+    assert sources.str[0].isin(["plain", "asha"]).all()
+    assert sources.str[1].tolist()[:4] == [f"t{n:05d}" for n in range(4)]
+    events = next(entry["events"] for entry in told[1] if entry["name"] == "again")
+    assert "epoch_done" not in {kind for kind, _ in events}
+    assert [n for kind, n in events if kind == "trial_ended"] == list(range(8))
+    left, right = (by_number(s).drop(columns=CLOCK) for s in (plain, again))
+    pd.testing.assert_frame_equal(left, right)
+    pd.testing.assert_frame_equal(*(figures(s, list(range(8))) for s in (plain, again)))
+    assert again.labels.drop(columns="study").equals(plain.labels.drop(columns="study"))
+    assert again.trials["gpu_hours"].sum() == 0
+    assert by_number(again)["fingerprint"].tolist() == by_number(plain)["fingerprint"].tolist()
+
+
+def test_an_answer_ends_where_the_bar_would_have_ended_the_trial(studies: Any) -> None:
+    """The study with ASHA again: what ``plain`` and ``again`` had trained in full is cut, not trained."""
+    asha, cut = by_number(studies["asha"]), by_number(studies["cut"])
+    pd.testing.assert_frame_equal(asha.drop(columns=CLOCK), cut.drop(columns=CLOCK))
+    numbers = list(range(12))
+    pd.testing.assert_frame_equal(
+        figures(studies["asha"], numbers), figures(studies["cut"], numbers)
+    )
+    answered = cut[cut["answered_by"].notna()]
+    assert len(answered) >= 3
+    assert answered["answered_by"].str.match(r"(again|plain|asha)/t\d{5}").all()
+    assert "PRUNED" in set(answered["state"])
+
+
+def test_a_changed_space_begins_with_what_the_old_study_knows(studies: Any) -> None:
+    plain, wider = by_number(studies["plain"]), studies["wider"]
+    prior = wider.record["rules"]["prior"]
+    fits = plain[plain["param_ema_decay"] == 0.99]  # no longer searched: the default is fixed
+    assert 1 <= len(fits) < len(plain)
+    assert [item["number"] for item in prior] == list(range(-len(fits), 0))
+    assert [item["values"][0] for item in prior] == fits["val_map"].tolist()
+    assert [item["parameters"]["margin"] for item in prior] == fits["param_margin"].tolist()
+    assert all("ema_decay" not in item["parameters"] for item in prior)
+    assert by_number(wider)["number"].tolist() == [0, 1, 2]
+
+
+def test_several_objectives_have_a_pareto_set(studies: Any) -> None:
+    trials = by_number(studies["two"])
+    assert trials["pareto"].notna().all()
+    best = trials[trials["pareto"]]
+    for row in best.itertuples():
+        better = (trials["val_map"] >= row.val_map) & (
+            trials["seconds_per_epoch"] <= row.seconds_per_epoch
+        )
+        assert trials[better]["number"].tolist() == [row.number]
+    assert trials.loc[trials["val_map"].idxmax(), "pareto"]
+    assert trials.loc[trials["seconds_per_epoch"].idxmin(), "pareto"]
+
+
+def test_a_budget_ends_the_search_before_it_is_overdrawn(studies: Any, told: Any) -> None:
+    trials = by_number(studies["poor"])
+    assert next(entry for entry in told[1] if entry["name"] == "poor")["out_of_budget"]
+    assert 1 <= len(trials) < 30
+    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}
+    hours = trials["duration_s"] / 3600
+    assert trials["gpu_hours"].to_numpy() == pytest.approx(hours.to_numpy())
+    assert trials["cost"].to_numpy() == pytest.approx(trials["duration_s"].to_numpy())
+    assert trials["cost"].sum() <= SECONDS_OF_GPU + 1  # a stop takes a moment
+    if len(trials) > 1:  # another one would not have fitted
+        assert trials["cost"].sum() + trials["cost"].mean() > 0.9 * SECONDS_OF_GPU
+
+
+def test_time_runs_out_and_the_study_goes_on_later(studies: Any, told: Any) -> None:
+    first, second = (entry for entry in told[1] if entry["name"] == "late")
+    assert first["out_of_budget"]
+    ended = [n for kind, n in first["events"] if kind == "trial_ended"]
+    assert 1 <= len(ended) < 200
+    assert not second["out_of_budget"]
+    trials = by_number(studies["late"])
+    assert trials["number"].tolist() == list(range(max(8, len(ended))))
+    over = trials[trials["error"].notna()]
+    assert set(over["state"]) <= {"PRUNED"}
+    assert set(over["error"]) <= {"the budget was used up"}
+
+
+def test_checkpoints_of_trials_do_not_stay(studies: Any) -> None:
+    for study in studies.values():
+        assert not list(study.folder.rglob("epoch-*"))
