@@ -49,37 +49,46 @@ def tune_study(
     """
     name = name or default_name(method)
     given = {"dataset": dataset, "method": method, "name": name, "results": results, **options}
-    tune_command(**_arguments(tune_command, given, settings))
+    tune_command(**_arguments(tune_command, given, settings or {}))
     return load_study(Path(results) / dataset / name)
 
 
 def train(
-    dataset: str = "digits",
+    dataset: str | None = None,
     *,
-    method: str = "bbam",
+    method: str | None = None,
     settings: Mapping[str, Any] | None = None,
     name: str | None = None,
     results: Path | str = "results",
     **options: Any,
 ) -> Study:
-    """Train one configuration and return its run; = ``bbam-ray train``. Arguments as ``tune_study``.
+    """Train one configuration and return its run; = ``bbam-ray train``.
+
+    Args:
+        dataset, method: by name; default: those of the settings, else digits and bbam.
+        settings: such as ``study.best``; what is given as an argument wins.
+        name, results, options: as in ``tune_study``.
 
     Raises:
         UsageError: wrong usage; nothing was started.
     """
-    name = name or default_name(method)
-    given = {"dataset": dataset, "method": method, "name": name, "results": results, **options}
-    train_command(**_arguments(train_command, given, settings))
-    return load_study(Path(results) / dataset / name)
+    chosen = {"dataset": "digits", "method": "bbam", **(settings or {})}
+    chosen |= {k: v for k, v in (("dataset", dataset), ("method", method)) if v is not None}
+    name = name or default_name(str(chosen["method"]))
+    arguments = _arguments(train_command, {"name": name, "results": results, **options}, chosen)
+    train_command(**arguments)
+    return load_study(Path(results) / str(chosen["dataset"]) / name)
 
 
 def _arguments(
-    command: Callable[..., int], given: Mapping[str, Any], settings: Mapping[str, Any] | None
+    command: Callable[..., int], given: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Arguments of a command from those of Python: text for its choices, settings as ``--set``."""
+    """Arguments of a command; settings become ``--set``, or the flag that a command has for them."""
     known = {n: p for n, p in inspect.signature(command).parameters.items() if n not in _NOT_HERE}
-    arguments: dict[str, Any] = {"set_": [_assignment(*item) for item in (settings or {}).items()]}
-    for name, value in given.items():
+    flags = {n: v for n, v in settings.items() if n in known and v is not None}
+    rest = {n: v for n, v in settings.items() if n not in known}
+    arguments: dict[str, Any] = {"set_": [_assignment(*item) for item in rest.items()]}
+    for name, value in {**flags, **given}.items():
         if name not in known:
             raise UsageError(f"{command.__name__}: unknown option '{name}'; {nearest(name, known)}")
         default = known[name].default
