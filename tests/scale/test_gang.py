@@ -109,6 +109,7 @@ def assert_equal(folder: Path, reference: Path) -> None:
         pd.testing.assert_frame_equal(frames[0], frames[1])
 
 
+@pytest.mark.slow
 def test_two_workers_find_what_one_finds(alone: Path, pair: tuple) -> None:
     folder, _ = pair
     for path in (alone, folder):
@@ -119,6 +120,7 @@ def test_two_workers_find_what_one_finds(alone: Path, pair: tuple) -> None:
         assert mine[name].tolist()[0] == theirs[name].tolist()[0]
 
 
+@pytest.mark.slow
 def test_the_winner_of_two_workers_is_confirmed_by_two(pair: tuple) -> None:
     folder, _ = pair
     confirm = frame(folder, "confirm")
@@ -131,6 +133,7 @@ def test_the_winner_of_two_workers_is_confirmed_by_two(pair: tuple) -> None:
         assert model.stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_gang_stays_from_trial_to_trial(pair: tuple) -> None:
     _, seen = pair
     assert {pattern: len(pids) for pattern, pids in seen.items()} == {PEER: 1, ACTOR: 1}
@@ -243,7 +246,7 @@ def assert_went_on(folder: Path, before: pd.DataFrame) -> None:
 def test_a_gang_that_loses_a_worker_goes_on(
     pattern: str,
     sent: signal.Signals,
-    pair: tuple,
+    alone: Path,
     tmp_path: Path,
     launch: Callable[..., Any],
     second_long: list[str],
@@ -252,7 +255,7 @@ def test_a_gang_that_loses_a_worker_goes_on(
     folder, before = kill_in_mid_trial(launch, tmp_path / "results", flags, pattern, sent)
     assert_each_epoch_once(folder)
     assert_went_on(folder, before)
-    assert_near(folder, pair[0])
+    assert_near(folder, alone)
 
 
 @pytest.mark.slow

@@ -95,6 +95,7 @@ def assert_like(folder: Path, reference: Path) -> None:
     assert checkpoint_folder.defect(last) is None
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_does(
     alone: Path, tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
 ) -> None:
