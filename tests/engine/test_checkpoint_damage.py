@@ -64,10 +64,11 @@ def test_a_flipped_byte_is_a_defect_wherever_it_changes_what_is_loaded(
     caught = 0
     for offset in range(0, len(content), len(content) // 150):
         path.write_bytes(content[:offset] + bytes([content[offset] ^ 0x41]) + content[offset + 1 :])
-        if folders.defect(parent / "epoch-00004") is None:
+        found = folders.defect(parent / "epoch-00004")
+        if found is None:
             assert identical(torch.load(path), expected), offset
         else:
-            refused(parent, name)
+            assert name in found
             caught += 1
     assert caught > 30
 

@@ -68,7 +68,7 @@ def asymmetric(c: float, y: int, s: float, gamma: float, clip: float) -> float:
             lambda c, y: binary(c, y, 5),
         ),
     ],
-    ids=str,
+    ids=["bce", "bce ignores m", "angular", "no margin", "asl", "asl 1", "no focus"],
 )
 def test_the_loss_is_its_formula_summed_over_labels_and_divided_by_the_batch(
     options: dict[str, Any], formula: Callable[[float, int], float]

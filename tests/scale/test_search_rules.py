@@ -91,6 +91,17 @@ def test_trials_that_are_stopped_early_leave_what_they_had_done(studies: Any) ->
     assert study.best["margin"] == complete.sort_values("val_map").iloc[-1]["param_margin"]
 
 
+def test_the_same_seed_gives_the_same_trials_twice(studies: Any) -> None:
+    """Both were trained: as long as nothing is stopped, a study with ASHA is the one without."""
+    plain, asha = (by_number(studies[name]).drop(columns=CLOCK) for name in ("plain", "asha"))
+    same = (asha["state"] == "COMPLETE")[:8].cummin()
+    assert same.sum() >= studies["asha"].record["lag"]
+    pd.testing.assert_frame_equal(asha[:8][same], plain[same])
+    numbers = plain["number"][same].tolist()
+    pd.testing.assert_frame_equal(*(figures(studies[n], numbers) for n in ("plain", "asha")))
+    assert by_number(studies["asha"])["answered_by"].isna().all()
+
+
 def test_a_stopped_trial_was_worse_than_those_before_it_at_its_rung(studies: Any) -> None:
     study = studies["asha"]
     trials = by_number(study)

@@ -177,6 +177,7 @@ def test_best_yaml_trains_the_best_configuration(study: tuple, tmp_path: Path) -
     assert frame(tmp_path / "digits" / "again", "trials")["val_map"].tolist() == [best]
 
 
+@pytest.mark.slow
 def test_the_same_seed_repeats_the_study_and_resume_extends_it(study: tuple) -> None:
     """Two trials, then --resume to four: row by row what one study of four gave."""
     folder, _ = study
