@@ -11,17 +11,19 @@ import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from bbam_ray.cli.train import train as train_command
 from bbam_ray.cli.tune import tune as tune_command
-from bbam_ray.errors import UsageError, nearest
+from bbam_ray.config import read_yaml_mapping
+from bbam_ray.errors import EXIT_INTERRUPTED, UsageError, nearest
 from bbam_ray.results.loaded import Study, load_study
 from bbam_ray.results.study import default_name
 
 __all__ = ["Study", "load_study", "train", "tune_study"]
 
 _PATHS = ("data_dir", "space", "results", "config")
+_TEXTS = ("workers", "time_budget", "worker_timeout", "start_timeout", "price", "warm_start")
 _NOT_HERE = ("set_", "json_", "dry_run")  # what only makes sense on a command line
 
 
@@ -49,7 +51,7 @@ def tune_study(
     """
     name = name or default_name(method)
     given = {"dataset": dataset, "method": method, "name": name, "results": results, **options}
-    tune_command(**_arguments(tune_command, given, settings or {}))
+    _run(tune_command, given, settings or {})
     return load_study(Path(results) / dataset / name)
 
 
@@ -72,12 +74,24 @@ def train(
     Raises:
         UsageError: wrong usage; nothing was started.
     """
-    chosen = {"dataset": "digits", "method": "bbam", **(settings or {})}
+    chosen: dict[str, Any] = {"dataset": "digits", "method": "bbam"}
+    if options.get("config") is not None:
+        chosen |= read_yaml_mapping(Path(options["config"]))
+    chosen |= dict(settings or {})
     chosen |= {k: v for k, v in (("dataset", dataset), ("method", method)) if v is not None}
-    name = name or default_name(str(chosen["method"]))
-    arguments = _arguments(train_command, {"name": name, "results": results, **options}, chosen)
-    train_command(**arguments)
-    return load_study(Path(results) / str(chosen["dataset"]) / name)
+    what = {"dataset": chosen["dataset"], "method": chosen["method"]}
+    name = name or default_name(str(what["method"]))
+    given = {**what, "name": name, "results": results, **options}
+    _run(train_command, given, settings or {})
+    return load_study(Path(results) / str(what["dataset"]) / name)
+
+
+def _run(
+    command: Callable[..., int], given: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Run a command; Ctrl-C goes on to the caller, after what was done has been kept."""
+    if command(**_arguments(command, given, settings)) == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
 
 
 def _arguments(
@@ -85,24 +99,35 @@ def _arguments(
 ) -> dict[str, Any]:
     """Arguments of a command; settings become ``--set``, or the flag that a command has for them."""
     known = {n: p for n, p in inspect.signature(command).parameters.items() if n not in _NOT_HERE}
+    hints = get_type_hints(command, include_extras=True)
     flags = {n: v for n, v in settings.items() if n in known and v is not None}
     rest = {n: v for n, v in settings.items() if n not in known}
     arguments: dict[str, Any] = {"set_": [_assignment(*item) for item in rest.items()]}
     for name, value in {**flags, **given}.items():
         if name not in known:
             raise UsageError(f"{command.__name__}: unknown option '{name}'; {nearest(name, known)}")
-        default = known[name].default
+        default, least = known[name].default, _least(hints[name])
         if name in _PATHS and value is not None:
             value = Path(value)
-        elif name == "workers":
+        elif name in _TEXTS and value is not None:
             value = str(value)
+        elif name == "tracker" and isinstance(value, str):
+            value = [value]
         elif isinstance(default, StrEnum):
             choices = [choice.value for choice in type(default)]
             if value not in choices:
                 raise UsageError(f"{name} = {value!r} is not possible; {nearest(value, choices)}")
             value = type(default)(value)
+        elif least is not None and isinstance(value, (int, float)) and value < least:
+            raise UsageError(f"{name} = {value!r} is not possible; use at least {least:g}")
         arguments[name] = value
     return arguments
+
+
+def _least(hint: Any) -> float | None:
+    """The lowest value of an option, where the command line has one."""
+    found = [getattr(option, "min", None) for option in get_args(hint)[1:]]
+    return next((least for least in found if least is not None), None)
 
 
 def _assignment(name: str, value: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bbam_ray import Study, train, tune_study
 from bbam_ray.api import _arguments
@@ -32,6 +33,11 @@ def test_a_run_is_trained_and_returned(tmp_path: Path) -> None:
     assert run.history["epoch"].tolist() == [1, 2]
     assert run.confirm["test_map"].between(0, 1).all()
     assert run.folder == tmp_path / "digits" / "run"
+    kept = tmp_path / "best.yaml"
+    mine = {name: run.best[name] for name in (*SETTINGS, "labeled_fraction", "warmup_epochs")}
+    kept.write_text(yaml.safe_dump({**mine, "method": "supervised", "epochs": 1}))
+    other = train(config=kept, results=tmp_path, quiet=True)
+    assert other.record["method"] == "supervised"
     again = train(settings={**run.best, "epochs": 1}, results=str(tmp_path), quiet=True)
     assert again.history["epoch"].tolist() == [1]
 
@@ -52,6 +58,10 @@ def test_settings_of_any_kind_arrive_as_they_were_given() -> None:
         ({"dry_run": True}, "unknown option 'dry_run'"),
         ({"scheduler": "ash"}, "scheduler = 'ash' is not possible; did you mean 'asha'?"),
         ({"settings": {"scal": 3}}, "unknown setting 'scal'"),
+        ({"num_samples": 0}, "num_samples = 0 is not possible; use at least 1"),
+        ({"reduction_factor": 1, "scheduler": "asha"}, "reduction_factor = 1 is not possible"),
+        ({"time_budget": -5}, "--time-budget -5"),
+        ({"tracker": "mlfow"}, "tracker 'mlfow'"),
         ({"method": "bban"}, "unknown method 'bban'"),
     ],
 )

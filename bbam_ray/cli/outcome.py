@@ -26,14 +26,14 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
     failed = [row for row in result.trials if row["state"] == FAILED]
     for row in failed:
         console.print(f"trial {row['number']} failed: {row['error']}", style="red", markup=False)
-    if best is None:
-        console.print("no trial was completed", style="bold red")
-        return
     if result.out_of_budget:
         console.print(
             f"the budget is used up after {len(result.trials)} of {plan.num_samples} trials; go on with "
             f"--name {folder.name} --resume and a larger one"
         )
+    if best is None:
+        console.print("no trial was completed", style="bold red")
+        return
     console.print(
         f"\nbest: trial {best['number']} of {len(result.trials)}, {metric} {best[metric]:.4f} "
         f"(validation, epoch {best['best_epoch']})",

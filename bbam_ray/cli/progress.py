@@ -123,7 +123,8 @@ class StudyProgress:
 
     def _trial_ended(self, number: int, values: dict[str, Any]) -> None:
         value = values.get(self._metric)
-        self._work_left -= self._epochs - values["epochs"]
+        # What was not trained, because the trial was stopped or answered from the store.
+        self._work_left -= self._epochs - self._epochs_seen.get(number, 0)
         self._rows[number] |= {
             "state": values["state"].lower(),
             "epochs": values["epochs"],

@@ -41,8 +41,8 @@ class SearchRules:
     """What the options of ``tune`` say of the search itself.
 
     Args:
-        scheduler, grace, reduction: see ``scale.early_stopping.Stopping``; grace None = one epoch after
-            the warm-up.
+        scheduler, grace, reduction: see ``scale.early_stopping.Stopping``; grace None = an eighth of the
+            main phase after the warm-up.
         sampler: see ``scale.search.Sequence``.
         seconds, gpu_hours, cost, price: see ``scale.plan.Limits``; price as it was given.
         reuse, trackers, confirm_top, confirm_seeds: see ``scale.plan.StudyPlan``.
@@ -90,11 +90,12 @@ def stopping_of(rules: SearchRules, space: Space, settings: dict[str, Any]) -> S
         return max(int(run_config(c, "space").training.model_dump()[name]) for c in configs)
 
     warmup = longest("warmup_epochs") if METHODS[settings["method"]].semi_supervised else 0
+    epochs = longest("epochs")
     return Stopping(
         scheduler=rules.scheduler.value,  # type: ignore[arg-type]
-        grace=rules.grace or warmup + 1,
+        grace=rules.grace or warmup + max(1, round((epochs - warmup) / 8)),
         warmup=warmup,
-        epochs=longest("epochs"),
+        epochs=epochs,
         reduction=rules.reduction,
         metric=space.metric,
         mode=space.mode,

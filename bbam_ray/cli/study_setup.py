@@ -83,13 +83,12 @@ def make_plan(
     at_once = rules.concurrency or default_concurrency(
         replace(gang, workers=most), os.cpu_count() or 1, torch.cuda.device_count()
     )
-    at_once = min(at_once, rules.num_samples)
     plan = StudyPlan(
         space=space,
         settings=settings,
         label_names=load_part(config, "train").label_names,
         num_samples=rules.num_samples,
-        concurrency=at_once,
+        concurrency=min(at_once, rules.num_samples),
         shape=gang,
         train_shape=train_shape if runner is TrialRunner.train else None,
         confirm_top=rules.confirm_top,
@@ -138,9 +137,8 @@ def open_record(
         return StudyRecord.create(folder, content), plan
     record = StudyRecord.open(folder)
     kept = record.content.get("rules", {})
-    if not plan.prior:  # a study goes on with what it knew at its beginning
-        plan = replace(plan, prior=restored_outcomes(kept.get("prior", [])))
-        content["rules"] = plan.rules()
+    plan = replace(plan, prior=restored_outcomes(kept.get("prior", [])))
+    content["rules"] = plan.rules()
     for key, way_out in (
         ("settings", "give the same flags as before, or use another --name"),
         (
@@ -148,7 +146,10 @@ def open_record(
             "give the same space file as before, or another --name with "
             f"--warm-start {folder.name} to go on in the changed space",
         ),
-        ("rules", "give the same --sampler, --scheduler and --warm-start as before"),
+        (
+            "rules",
+            "give the same --sampler, --scheduler, --grace-epochs and --reduction-factor as before",
+        ),
     ):
         if standard_values(content[key]) != record.content.get(key):
             raise UsageError(

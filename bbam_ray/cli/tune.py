@@ -54,7 +54,9 @@ def tune(
     ] = SchedulerName.none,
     grace_epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="First epoch to stop after; default: one after the warm-up."),
+        typer.Option(
+            min=1, help="First epoch to stop after; default: an eighth into the main phase."
+        ),
     ] = None,
     reduction_factor: Annotated[
         int, typer.Option(min=2, help="asha, hyperband: one trial in so many passes a rung.")
@@ -148,7 +150,8 @@ def tune(
         trackers=tuple(tracker or ()),
         confirm_top=confirm_top,
         confirm_seeds=confirm_seeds,
-        warm_start=source_folder(warm_start, folder) if warm_start else None,
+        # A study that goes on knows what it knew at its beginning, whatever became of the other one.
+        warm_start=source_folder(warm_start, folder) if warm_start and not resume else None,
         num_samples=num_samples,
         concurrency=max_concurrent,
     )

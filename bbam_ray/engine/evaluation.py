@@ -13,6 +13,8 @@ from bbam_ray.core.metrics import average_precision, measures
 from bbam_ray.core.thresholds import tune_thresholds
 from bbam_ray.data.views import Views
 from bbam_ray.engine.optimisation import Precision
+from bbam_ray.engine.task import TrainingData
+from bbam_ray.methods.method import Snapshot
 from bbam_ray.models import Network
 
 
@@ -50,6 +52,48 @@ def cosines(
     with precision.autocast():
         parts = [model(block)[1].float() for block in blocks]
     return torch.cat(parts) if parts else torch.empty(0, model.head.weight.shape[0], device=device)
+
+
+@torch.no_grad()
+def snapshot(
+    model: Network,
+    averaged: Network,
+    data: TrainingData,
+    rows: tuple[np.ndarray, np.ndarray],
+    views: Views,
+    batch: int,
+    device: torch.device,
+    precision: Precision,
+) -> Snapshot:
+    """One decode and one view of this rank's samples for both models (method, section 4).
+
+    Args:
+        model: gives features of labelled and unlabelled samples; left in evaluation mode.
+        averaged: gives scores of unlabelled samples.
+        rows: this rank's positions in the labelled and in the unlabelled pool.
+    """
+    model.eval()
+    features: tuple[list[Tensor], list[Tensor]] = [], []
+    scores: list[Tensor] = []
+    pools = data.labeled[rows[0]], data.unlabeled[rows[1]]
+    with precision.autocast():
+        for pool, inputs in enumerate(pools):
+            for block in plain_batches(data.inputs, inputs, batch, views, device):
+                features[pool].append(model(block)[0].float())
+                if pool == 1:
+                    scores.append(averaged(block)[1].float())
+    num_labels, width = model.head.weight.shape
+    return Snapshot(
+        _stacked(features[0], width, device),
+        _stacked(features[1], width, device),
+        _stacked(scores, num_labels, device),
+        torch.from_numpy(rows[0]).to(device),
+        torch.from_numpy(rows[1] + len(data.labeled)).to(device),
+    )
+
+
+def _stacked(blocks: list[Tensor], width: int, device: torch.device) -> Tensor:
+    return torch.cat(blocks) if blocks else torch.empty(0, width, device=device)
 
 
 def validation_figures(

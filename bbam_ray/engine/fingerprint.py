@@ -14,6 +14,7 @@ import torch
 import bbam_ray
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS
+from bbam_ray.data.image_cache import files_state
 
 # What decides a run's figures. The folders above them only choose what is run, and where.
 _CODE = ("config.py", "distributed.py", "core", "data", "models", "methods", "engine")
@@ -33,11 +34,19 @@ def code_state() -> str:
     return digest.hexdigest()
 
 
-def run_fingerprint(config: RunConfig, resources: dict[str, Any]) -> str:
+def data_state(config: RunConfig) -> str:
+    """Changes with the data that a run is trained and tested on, and with a file of initial weights."""
+    common, weights = config.training, Path(config.training.weights)
+    state = DATASETS[common.dataset].state(config.data, common.data_dir)
+    return f"{state} {files_state([weights])}" if weights.is_file() else state
+
+
+def run_fingerprint(config: RunConfig, data: str, resources: dict[str, Any]) -> str:
     """Configuration, seed, code and data of a run as 32 hexadecimal digits.
 
     Args:
         config: of the run.
+        data: ``data_state`` of its data.
         resources: number of workers and threads, on which rounding depends.
     """
     common = config.training
@@ -46,7 +55,7 @@ def run_fingerprint(config: RunConfig, resources: dict[str, Any]) -> str:
     work = {
         "settings": settings,
         "code": code_state(),
-        "data": DATASETS[common.dataset].state(config.data, common.data_dir),
+        "data": data,
         "resources": resources,
         "gpu": torch.cuda.get_device_name() if on_gpu else None,
     }

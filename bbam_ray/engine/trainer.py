@@ -16,7 +16,7 @@ from bbam_ray.core.ema import ExponentialAverage
 from bbam_ray.data.shares import even_part, owned_rows
 from bbam_ray.data.views import Views
 from bbam_ray.engine.early_stopping import Bar
-from bbam_ray.engine.evaluation import cosines, plain_batches, validation_figures
+from bbam_ray.engine.evaluation import cosines, snapshot, validation_figures
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
 from bbam_ray.engine.optimisation import Precision, apply_step, one_cycle
 from bbam_ray.engine.task import PseudoLabelAudit, TrainingData
@@ -236,29 +236,16 @@ class Trainer:
 
     # -------------------------------------------------------------- evaluation
 
-    @torch.no_grad()
     def _snapshot(self) -> Snapshot:
-        """One decode and one view of this rank's samples for both models (method, section 4)."""
-        common, data = self.config.training, self.data
-        self.model.eval()
-        features: list[list[Tensor]] = [[], []]
-        averaged: list[Tensor] = []
-        pools = data.labeled[self._labeled_rows], data.unlabeled[self._unlabeled_rows]
-        with self.precision.autocast():
-            for pool, rows in enumerate(pools):
-                for block in plain_batches(
-                    data.inputs, rows, common.evaluation_batch, self.views, self.device
-                ):
-                    features[pool].append(self.model(block)[0].float())
-                    if pool == 1:
-                        averaged.append(self.average.module(block)[1].float())
-        width, num_labels = common.feature_dim, len(data.label_names)
-        return Snapshot(
-            _rows(features[0], width, self.device),
-            _rows(features[1], width, self.device),
-            _rows(averaged, num_labels, self.device),
-            torch.from_numpy(self._labeled_rows).to(self.device),
-            torch.from_numpy(self._unlabeled_rows + len(data.labeled)).to(self.device),
+        return snapshot(
+            self.model,
+            self.average.module,
+            self.data,
+            (self._labeled_rows, self._unlabeled_rows),
+            self.views,
+            self.config.training.evaluation_batch,
+            self.device,
+            self.precision,
         )
 
     def score(self, inputs: np.ndarray, rows: np.ndarray) -> Tensor:
@@ -322,7 +309,3 @@ class Trainer:
             mine = place[torch.from_numpy(rows)]
             parts.append({name: tensor[mine] for name, tensor in whole.items()})
         self.method.load_sample_state(*parts)
-
-
-def _rows(blocks: list[Tensor], width: int, device: torch.device) -> Tensor:
-    return torch.cat(blocks) if blocks else torch.empty(0, width, device=device)

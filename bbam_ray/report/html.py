@@ -58,6 +58,8 @@ def write_report(folder: Path) -> Path:
     best = complete.iloc[0] if len(complete) else None
     parts.append(_answer(record, best, complete, metric, confirm))
     parts.append(_trials(trials, best, metric))
+    if "pareto" in trials and trials.pareto.notna().any():
+        parts.append(_section("Pareto set", _pareto(trials, record["space"])))
     parts.append(_section("Learning curves", _curves(history, metric, best)))
     if best is not None:
         mine = labels[labels.number == best.number]
@@ -166,6 +168,25 @@ def _curves(history: pd.DataFrame, metric: str, best: Any) -> go.Figure:
     if len(warm) and (history.phase == "main").any():
         figure.add_vline(x=float(warm.max()) + 0.5, line_dash="dot", annotation_text="main phase")
     return figure.update_xaxes(title="epoch").update_yaxes(title=metric)
+
+
+def _pareto(trials: pd.DataFrame, space: dict[str, Any]) -> go.Figure:
+    """The first two objectives of all complete trials, and the trials that none of them beats."""
+    names = [space["metric"], space["also"][0][0]]
+    complete = trials[trials.state == COMPLETE]
+    figure = go.Figure()
+    for title, rows in (
+        ("others", complete[~complete.pareto.astype(bool)]),
+        ("Pareto set", complete[complete.pareto.astype(bool)].sort_values(names[1])),
+    ):
+        figure.add_scatter(
+            x=rows[names[1]].tolist(),
+            y=rows[names[0]].tolist(),
+            text=[f"trial {number}" for number in rows.number],
+            mode="markers" if title == "others" else "lines+markers",
+            name=title,
+        )
+    return figure.update_xaxes(title=names[1]).update_yaxes(title=names[0])
 
 
 def _by_label(rows: pd.DataFrame, column: str, title: str) -> go.Figure:

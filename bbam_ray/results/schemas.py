@@ -56,7 +56,11 @@ def trials_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
 
 
 def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
-    """One row per configuration and seed; the only table with figures of the test part."""
+    """One row per configuration and seed; the only table with figures of the test part.
+
+    ``rank`` is the configuration's place among the best ones of the study as it stands, null for one that
+    was confirmed before a better one was found.
+    """
     return _schema(
         [*_TRIAL, ("rank", pa.int32()), ("seed", pa.int64())],
         _parameters(parameter_kinds),

@@ -162,7 +162,7 @@ class StudyStore:
         self.history = Table(folder / "history.parquet", schemas.HISTORY, ("number", "epoch"))
         self.labels = Table(folder / "labels.parquet", schemas.LABELS, ("number", "epoch", "label"))
         self.confirm = Table(
-            folder / "confirm.parquet", schemas.confirm_schema(parameter_kinds), ("rank", "seed")
+            folder / "confirm.parquet", schemas.confirm_schema(parameter_kinds), ("number", "seed")
         )
 
     def drop_unfinished(self) -> None:

@@ -42,12 +42,16 @@ class Confirmed:
 def confirmed_figures(
     rows: Iterable[Mapping[str, Any]], measure: str = "test_map"
 ) -> list[Confirmed]:
-    """Mean and deviation over seeds, a line per configuration, by rank; failed runs are left out."""
+    """Mean and deviation over seeds, a line per configuration, by rank.
+
+    Failed runs are left out, and configurations that are no longer among the best.
+    """
     groups: dict[tuple[int, int], list[float]] = {}
     for row in rows:
         value = row[measure]
-        if value is not None and value == value:
-            groups.setdefault((row["rank"], row["number"]), []).append(value)
+        ranked = row["rank"] is not None and row["rank"] == row["rank"]
+        if ranked and value is not None and value == value:
+            groups.setdefault((int(row["rank"]), row["number"]), []).append(value)
     return [
         Confirmed(rank, number, len(v), fmean(v), stdev(v) if len(v) > 1 else None)
         for (rank, number), v in sorted(groups.items())

@@ -16,7 +16,7 @@ class Use:
 
     Args:
         gpu_hours: of trials and confirmations.
-        trials: that were trained to their end.
+        trials: that were trained in full.
         trial_hours: GPU-hours of these trials.
     """
 
@@ -28,8 +28,8 @@ class Use:
 class Budget(Stopper):
     """Counts what trials use; Tune stops all of them when a limit is passed.
 
-    A trial starts only if the mean of the trials so far still fits, beside those that run and the
-    confirmation, so that what is started can usually end.
+    A trial starts only if the mean of the complete trials so far still fits, beside those that run and
+    the confirmation, so that what is started can usually end. Time is no such budget: it cuts off.
 
     Args:
         limits: of the study.
@@ -51,21 +51,26 @@ class Budget(Stopper):
     def started(self, number: int) -> None:
         self._running.setdefault(number, time.monotonic())
 
-    def ended(self, number: int, seconds: float) -> float:
-        """A trial has ended after so many seconds; returns its GPU-hours."""
+    def ended(self, number: int, seconds: float, *, complete: bool) -> float:
+        """A trial has ended after so many seconds, trained in full or not; returns its GPU-hours."""
         self._running.pop(number, None)
         hours = seconds / 3600 * self._gpus
         self._use.gpu_hours += hours
-        self._use.trial_hours += hours
-        self._use.trials += 1
+        if complete:
+            self._use.trial_hours += hours
+            self._use.trials += 1
         return hours
+
+    @property
+    def unfinished_hours(self) -> float:
+        """GPU-hours of the trials that run, which are lost when the search ends now."""
+        now = time.monotonic()
+        return sum(now - began for began in self._running.values()) / 3600 * self._gpus
 
     @property
     def gpu_hours(self) -> float:
         """Used so far, by running trials too."""
-        now = time.monotonic()
-        running = sum(now - began for began in self._running.values())
-        return self._use.gpu_hours + running / 3600 * self._gpus
+        return self._use.gpu_hours + self.unfinished_hours
 
     @property
     def seconds(self) -> float:

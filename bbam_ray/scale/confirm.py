@@ -24,14 +24,17 @@ from bbam_ray.scale.shapes import GangShape
 
 def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Listener) -> None:
     """Retrain each chosen configuration over seeds; runs that ended well before are not made again."""
-    kept = [row for row in store.confirm.rows() if not row["error"]]
-    done = {(row["rank"], row["seed"], row["trial_id"]) for row in kept}
+    ranks = {row["number"]: rank for rank, row in enumerate(best, start=1)}
+    rows = store.confirm.rows()
+    store.confirm.put(row | {"rank": ranks.get(row["number"])} for row in rows)
+    done = {(row["number"], row["seed"]) for row in rows if not row["error"]}
     waiting = [
-        (rank, seed, row)
-        for rank, row in enumerate(best, start=1)
+        (ranks[row["number"]], seed, row)
+        for row in best
         for seed in confirmation_seeds(plan.settings["seed"], plan.confirm_seeds)
-        if (rank, seed, row["trial_id"]) not in done
+        if (row["number"], seed) not in done
     ]
+    store.flush()
     shape = plan.shape
     task = ray.remote(
         num_cpus=shape.cpus,

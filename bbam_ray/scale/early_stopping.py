@@ -47,6 +47,8 @@ class Stopping:
     def __post_init__(self) -> None:
         if self.scheduler == "none":
             return
+        if self.reduction < 2:
+            raise UsageError(f"--reduction-factor {self.reduction}: use at least 2")
         least = min(self.warmup + 1, self.epochs)
         if not least <= self.grace:
             raise UsageError(

@@ -116,14 +116,21 @@ def mark_pareto(store: StudyStore, space: Space) -> None:
 
 
 def ranked(trials: Iterable[Row], space: Space) -> list[Row]:
-    """Complete trials from the best to the worst by the first objective; the earlier one wins a tie."""
+    """Complete trials from the best to the worst by the first objective; the earlier one wins a tie.
+
+    Where there are several objectives, those of the Pareto set come before all others.
+    """
     complete = [
         row
         for row in trials
         if row["state"] == schemas.COMPLETE and row.get(space.metric) is not None
     ]
     sign = -1 if space.mode == "max" else 1
-    return sorted(complete, key=lambda row: (sign * row[space.metric], row["number"]))
+
+    def place(row: Row) -> tuple[bool, float, int]:
+        return row.get("pareto") is False, sign * row[space.metric], row["number"]
+
+    return sorted(complete, key=place)
 
 
 def pareto(trials: Iterable[Row], space: Space) -> set[int]:

@@ -90,8 +90,9 @@ class StudyPlan:
 
     @property
     def gpus(self) -> float:
-        """GPUs that a trial holds."""
-        return self.shape.gpus * self.shape.workers
+        """GPUs that a trial holds, at most."""
+        workers = self.train_shape.max_workers if self.train_shape else self.shape.workers
+        return self.shape.gpus * workers
 
     def rules(self) -> dict[str, Any]:
         """What decides which trials a study has, beside space and settings: for ``study.json``."""

@@ -20,9 +20,10 @@ from bbam_ray.scale.outcomes import Outcome, mark_pareto, outcome_of, trial_id, 
 from bbam_ray.scale.plan import StudyPlan
 from bbam_ray.scale.pulse import Watch
 from bbam_ray.scale.reuse import Memory
+from bbam_ray.scale.search import write_study_db
 
 _FLUSH_SECONDS = 2.0
-_FLUSH_SHARE = 0.1  # of the time may be spent on writing
+_DATABASE_SECONDS = 30.0  # study.db is for other tools; nothing here reads it
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Recorder(Callback):
         budget: counts what is used.
         listener: is told everything.
         watch: for processes that stand still.
+        again: hands out a trial once more, if it may be tried again.
     """
 
     def __init__(
@@ -74,15 +76,19 @@ class Recorder(Callback):
         budget: Budget,
         listener: Listener,
         watch: Watch,
+        again: Callable[[int], bool],
     ) -> None:
+        self._again = again
         self._plan, self._store, self._outcomes = plan, store, outcomes
         self._memory, self._budget = memory, budget
         self._listener, self._watch = listener, watch
         self._started: dict[int, float] = {}
         self._epochs: dict[int, dict[int, Row]] = {}
         self._done: dict[int, bool] = {}
+        self._stopped_early: set[int] = set()
         self._errors: dict[int, str] = {}
-        self._flushed, self._flush_cost, self._waiting = time.monotonic(), 0.0, False
+        self._flushed = time.monotonic()
+        self._database_due = self._flushed + _DATABASE_SECONDS
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that is never made: the store is what goes on."""
@@ -105,8 +111,6 @@ class Recorder(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         interruption.check()
         self._watch.check()
-        if self._waiting:
-            self._flush()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
@@ -134,6 +138,8 @@ class Recorder(Callback):
         )
         self._epochs[number][row["epoch"]] = row
         self._done[number] = result["finished"] and not result["stopped_early"]
+        if result["stopped_early"]:
+            self._stopped_early.add(number)
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self._flush()
         self._listener(Event("epoch_done", number, row))
@@ -144,15 +150,17 @@ class Recorder(Callback):
         if error:
             self._end(trial, schemas.FAILED, error)
             return
-        complete = self._done.get(number)
-        over = not complete and number in self._epochs and self._budget.over()
-        self._end(
-            trial,
-            schemas.COMPLETE if complete else schemas.PRUNED,
-            "the budget was used up" if over else None,
-        )
+        if self._done.get(number):
+            self._end(trial, schemas.COMPLETE, None)
+        elif number in self._stopped_early:
+            self._end(trial, schemas.PRUNED, None)
+        else:
+            self._end(trial, schemas.FAILED, "it ended before its last epoch")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        number = trial.config["number"]
+        if number not in self._started and self._again(number):
+            return  # its actor died before it began, which Tune does not try again
         cause = trial.get_pickled_error() or trial.get_error() or "its worker process died"
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         self._end(trial, schemas.FAILED, lines[-1] if lines else type(cause).__name__)
@@ -160,13 +168,14 @@ class Recorder(Callback):
     def _end(self, trial: Any, state: str, error: str | None) -> None:
         number, parameters = trial.config["number"], trial.config["parameters"]
         history = list(self._epochs.pop(number, {}).values())
-        seconds = time.time() - self._started[number]
-        hours = self._budget.ended(number, seconds)
+        started = self._started.get(number, time.time())
+        seconds = time.time() - started
+        hours = self._budget.ended(number, seconds, complete=state == schemas.COMPLETE)
         row = trial_row(
             self.identity(number), parameters, state, history, self._plan.space, error
         ) | {
             "seed": self._plan.settings["seed"],
-            "started_at": datetime.fromtimestamp(self._started[number], UTC),
+            "started_at": datetime.fromtimestamp(started, UTC),
             "duration_s": seconds,
             "gpu_hours": hours,
             "cost": self._plan.limits.cost_of(hours),
@@ -174,17 +183,15 @@ class Recorder(Callback):
         }
         self._store.trials.put([row])
         mark_pareto(self._store, self._plan.space)
-        self._flush()
         self._memory.add(row)
         self._outcomes[number] = outcome_of(row, history, self._plan.space)
+        self._flush()
         self._listener(Event("trial_ended", number, row))
 
     def _flush(self) -> None:
-        """Write everything, at once unless trials end faster than files can be written."""
-        now = time.monotonic()
-        self._waiting = now - self._flushed < self._flush_cost / _FLUSH_SHARE
-        if self._waiting:
-            return
         self._store.flush()
         self._flushed = time.monotonic()
-        self._flush_cost = self._flushed - now
+        if self._flushed > self._database_due:
+            write_study_db(self._store.folder, self._plan.space, self._outcomes.values())
+            taken = time.monotonic() - self._flushed
+            self._database_due = time.monotonic() + max(_DATABASE_SECONDS, 10 * taken)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bbam_ray.engine.early_stopping import Bar
-from bbam_ray.engine.fingerprint import run_fingerprint
+from bbam_ray.engine.fingerprint import data_state, run_fingerprint
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config
 from bbam_ray.results import schemas
@@ -35,6 +35,9 @@ class Memory:
     def __init__(self, plan: StudyPlan, store: StudyStore) -> None:
         self._plan, self._store = plan, store
         self._sources: dict[str, Source] = {}
+        self._data: dict[str, str] = {}
+        # Now, not when the first trial ends: code and data may be changed while it trains.
+        self.fingerprint(plan.space.published)
         if plan.reuse:
             for folder in sorted(store.folder.parent.iterdir()):
                 if folder != store.folder and (folder / "trials.parquet").is_file():
@@ -66,7 +69,11 @@ class Memory:
         plan, train = self._plan, self._plan.train_shape
         workers = [train.min_workers, train.max_workers] if train else plan.shape.workers
         config = run_config({**plan.settings, **parameters}, "trial")
-        return run_fingerprint(config, {"workers": workers, "cpus": plan.shape.cpus})
+        options = repr((config.data, config.training.weights))
+        if options not in self._data:  # once: it may look at every file of a data set
+            self._data[options] = data_state(config)
+        resources = {"workers": workers, "cpus": plan.shape.cpus, "gpus": plan.shape.gpus}
+        return run_fingerprint(config, self._data[options], resources)
 
     def answer(self, identity: Row, parameters: dict[str, Any], bar: Bar | None) -> Row | None:
         """Take over the rows of a trial that did the same work; None where there is none.

@@ -176,13 +176,17 @@ def _ended(space: Space, outcome: Outcome) -> optuna.trial.FrozenTrial:
     )
 
 
-def write_study_db(path: Path, name: str, space: Space, outcomes: Iterable[Outcome]) -> None:
-    """Write the finished trials as an Optuna study in SQLite; replaces the file as a whole.
+def write_study_db(folder: Path, space: Space, outcomes: Iterable[Outcome]) -> None:
+    """Write the finished trials to ``study.db``, an Optuna study in SQLite named like the folder.
 
-    Derived from the store, in number order, for Optuna's own tools (dashboard, importances).
+    Derived from the store, in number order, for Optuna's own tools (dashboard, importances); the file is
+    replaced as a whole.
     """
     ordered = sorted(outcomes, key=lambda outcome: outcome.number)
-    write_whole(path, lambda temporary: _fill_study_db(temporary, name, space, ordered))
+    write_whole(
+        folder / "study.db",
+        lambda temporary: _fill_study_db(temporary, folder.name, space, ordered),
+    )
 
 
 def _fill_study_db(path: Path, name: str, space: Space, outcomes: list[Outcome]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from bbam_ray.scale.search import Sequence
 Answer = Callable[[int, dict[str, Any], Bar | None], Outcome | None]
 
 
+def _no_answer(number: int, values: dict[str, Any], bar: Bar | None) -> Outcome | None:
+    return None
+
+
 class StudySearcher(Searcher):
     """Hands numbered configurations to Ray Tune, each with the bar that the trial must reach.
 
@@ -26,8 +31,7 @@ class StudySearcher(Searcher):
         concurrency: trials at once.
         stopping: makes the bars.
         may_start: whether the budget allows one more trial beside those that run.
-        answer: the outcome of a configuration that was trained before, stored as the trial's own; None
-            where it has to be trained.
+        max_failures: how often a trial is handed out once more; -1 = always.
     """
 
     def __init__(
@@ -37,12 +41,21 @@ class StudySearcher(Searcher):
         concurrency: int,
         stopping: Stopping,
         may_start: Callable[[int], bool] = lambda running: True,
-        answer: Answer = lambda number, values, bar: None,
+        max_failures: int = 0,
     ) -> None:
         super().__init__()
+        self._max_failures = max_failures
+        self._answer: Answer = _no_answer
         self._sequence, self._total, self._concurrency = sequence, total, concurrency
-        self._stopping, self._may_start, self._answer = stopping, may_start, answer
+        self._stopping, self._may_start = stopping, may_start
         self._running: set[int] = set()
+        self._given: dict[int, dict[str, Any]] = {}
+        self._waiting: list[int] = []
+        self._tries = Counter[int]()
+
+    def answered_by(self, answer: Answer) -> None:
+        """Ask for the outcome of a configuration before it is trained; None = it has to be."""
+        self._answer = answer
 
     def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
         return True
@@ -50,6 +63,8 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         sequence = self._sequence
         self._running -= sequence.outcomes.keys()
+        if self._waiting:
+            return self._given[self._waiting.pop(0)]
         while len(sequence.drawn) < self._total:
             if len(self._running) >= self._concurrency or not sequence.ready():
                 return None
@@ -64,8 +79,18 @@ class StudySearcher(Searcher):
                 sequence.outcomes[number] = outcome
                 continue
             self._running.add(number)
-            return {"number": number, "parameters": values, "bar": bar}
-        return self.FINISHED
+            self._given[number] = {"number": number, "parameters": values, "bar": bar}
+            return self._given[number]
+        ended = all(number in sequence.outcomes for number in range(self._total))
+        return self.FINISHED if ended else None
+
+    def again(self, number: int) -> bool:
+        """Hand out a trial once more; False if that was done as often as it may be."""
+        self._tries[number] += 1
+        if 0 <= self._max_failures < self._tries[number]:
+            return False
+        self._waiting.append(number)
+        return True
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -48,9 +48,8 @@ class Trial(tune.Trainable):
             kept, _ = checkpoint_folder.resume_point(self._folder)
             if kept is not None:
                 self._gang.restore(kept)
-        except (WorkerLostError, RayActorError):
-            raise
-        except Exception as error:  # reported by the first step, so that the actor lives on
+        except Exception as error:
+            # The first step reports it: there the actor lives on, or Tune tries the trial again.
             self._failure = error
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -59,10 +58,10 @@ class Trial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train an epoch; a failure is a result with ``error``, the loss of a worker an exception."""
-        assert self._gang is not None
         try:
             if self._failure is not None:
                 raise self._failure
+            assert self._gang is not None
             self._save()
             result: dict[str, Any] = self._gang.call("run_epoch")
         except (WorkerLostError, RayActorError):

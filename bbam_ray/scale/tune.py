@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from statistics import fmean, stdev
@@ -12,6 +12,7 @@ from typing import Any
 
 from ray import tune
 
+from bbam_ray.results import schemas
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
 from bbam_ray.scale.budget import Budget, Use
@@ -27,6 +28,8 @@ from bbam_ray.scale.searcher import StudySearcher
 from bbam_ray.scale.tracking import tracking_callbacks
 from bbam_ray.scale.train_trial import train_trial
 from bbam_ray.scale.trial import Trial
+
+_UNFINISHED = "unfinished_gpu_hours"  # in study.json: used by trials that were cut off
 
 
 def run_study(
@@ -49,8 +52,8 @@ def run_study(
     outcomes = stored_outcomes(store, plan.space)
     reached = False
     try:
-        reached = _search(plan, store, outcomes, listener, trainable)
-        best = _to_confirm(plan, store)
+        reached = _search(plan, store, outcomes, record, listener, trainable)
+        best = ranked(store.trials.rows(), plan.space)[: plan.confirm_top]
         if best and plan.confirm_seeds:
             confirm(plan, store, best, listener)
     except KeyboardInterrupt:
@@ -60,12 +63,6 @@ def run_study(
         _close(plan, store, outcomes, record, FAILED)
         raise
     return replace(_close(plan, store, outcomes, record, COMPLETE), out_of_budget=reached)
-
-
-def _to_confirm(plan: StudyPlan, store: StudyStore) -> list[Row]:
-    """The best trials by the first objective; those of the Pareto set come first where there is one."""
-    order = ranked(store.trials.rows(), plan.space)
-    return sorted(order, key=lambda row: row["pareto"] is False)[: plan.confirm_top]
 
 
 def stored_result(plan: StudyPlan, record: StudyRecord) -> StudyResult:
@@ -86,7 +83,7 @@ def _close(
 ) -> StudyResult:
     """Write everything that a reader of the folder needs, however the study ended."""
     store.flush()
-    write_study_db(record.folder / "study.db", record.folder.name, plan.space, outcomes.values())
+    write_study_db(record.folder, plan.space, outcomes.values())
     order = ranked(store.trials.rows(), plan.space)
     if order:
         _write_best(plan, store, order[0])
@@ -94,18 +91,23 @@ def _close(
     return stored_result(plan, record)
 
 
-def _used_before(plan: StudyPlan, store: StudyStore) -> Use:
-    """What the rows of earlier runs say was used."""
-    trials = [row for row in store.trials.rows() if not row["answered_by"]]
-    hours = sum(row["gpu_hours"] or 0.0 for row in trials)
-    confirmed = sum(row["gpu_hours"] or 0.0 for row in store.confirm.rows())
-    return Use(hours + confirmed, len(trials), hours)
+def _used_before(store: StudyStore, record: StudyRecord) -> Use:
+    """What earlier runs have used, by their rows and, for trials that did not end, by the record."""
+
+    def hours(rows: Iterable[Row]) -> float:
+        return sum(row["gpu_hours"] or 0.0 for row in rows)
+
+    trained = [row for row in store.trials.rows() if not row["answered_by"]]
+    complete = [row for row in trained if row["state"] == schemas.COMPLETE]
+    whole = hours(trained) + hours(store.confirm.rows()) + record.content.get(_UNFINISHED, 0.0)
+    return Use(whole, len(complete), hours(complete))
 
 
 def _search(
     plan: StudyPlan,
     store: StudyStore,
     outcomes: dict[int, Outcome],
+    record: StudyRecord,
     listener: Listener,
     trainable: Any,
 ) -> bool:
@@ -122,17 +124,21 @@ def _search(
         prior=plan.prior,
     )
     sequence.outcomes = outcomes  # the recorder adds to it as trials end
-    budget = Budget(plan.limits, plan.gpus, _used_before(plan, store), plan.confirmations)
+    budget = Budget(plan.limits, plan.gpus, _used_before(store, record), plan.confirmations)
     watch = Watch(plan.shape.timeout_s)
-    recorder = Recorder(plan, store, outcomes, Memory(plan, store), budget, listener, watch)
     searcher = StudySearcher(
         sequence,
         plan.num_samples,
         plan.concurrency,
         plan.stopping,
         may_start=budget.may_start,
-        answer=recorder.answer,
+        max_failures=plan.max_failures,
     )
+    memory = Memory(plan, store)
+    recorder = Recorder(
+        plan, store, outcomes, memory, budget, listener, watch, again=searcher.again
+    )
+    searcher.answered_by(recorder.answer)
     checkpoints = store.folder.absolute() / "checkpoints" / "trials"
     shutil.rmtree(checkpoints, ignore_errors=True)  # of trials that begin again
     run: Row = {
@@ -147,13 +153,16 @@ def _search(
     listener(Event("search_started", left, {"budget": budget.left}))
     trackers = tracking_callbacks(plan.trackers, store.folder, store.folder.name)
     # Tune's own folder is scratch: the study goes on from its store, never from here.
-    with tempfile.TemporaryDirectory(prefix="bbam-ray-") as scratch, _ended_with(trackers):
+    with (
+        tempfile.TemporaryDirectory(prefix="bbam-ray-") as scratch,
+        _ended(trackers, store, record, budget),
+    ):
         tune.Tuner(
             trainable,
             param_space={"run": run},
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                num_samples=left,
+                num_samples=-1,  # the searcher says when it is over
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial_id(trial.config["number"]),
                 trial_dirname_creator=lambda trial: trial_id(trial.config["number"]),
@@ -171,18 +180,23 @@ def _search(
                 ),
             ),
         ).fit()
-    store.flush()
     shutil.rmtree(checkpoints, ignore_errors=True)
     return budget.reached and len(store.trials.groups()) < plan.num_samples
 
 
 @contextmanager
-def _ended_with(trackers: list[Any]) -> Iterator[None]:
-    """End the trackers' runs however the search ends: after Ctrl-C, Tune does not."""
+def _ended(
+    trackers: list[Any], store: StudyStore, record: StudyRecord, budget: Budget
+) -> Iterator[None]:
+    """However the search ends: end the trackers' runs, and leave trials that did not end to --resume."""
     try:
         yield
     finally:
-        for tracker in trackers:
+        store.drop_unfinished()
+        store.flush()
+        if lost := budget.unfinished_hours:
+            record.update(**{_UNFINISHED: record.content.get(_UNFINISHED, 0.0) + lost})
+        for tracker in trackers:  # after Ctrl-C, Tune does not
             tracker.on_experiment_end(trials=[])
 
 

@@ -15,7 +15,7 @@ from bbam_ray.scale.space import Space
 
 
 def prior_outcomes(folder: Path, space: Space, settings: dict[str, Any]) -> tuple[Outcome, ...]:
-    """Ended trials of a study as the search of another one may know them.
+    """Ended trials of a study as the search of another one may know them; code and data are not compared.
 
     A trial counts if each setting that the new study does not search has the new study's value in it,
     and each searched one lies in the new range; what the old study did not search has its fixed value.
@@ -45,8 +45,9 @@ def prior_outcomes(folder: Path, space: Space, settings: dict[str, Any]) -> tupl
             continue
         mine = [epoch for epoch in history if epoch["number"] == row["number"]]
         outcome = outcome_of(row, mine, space)
-        outcome.parameters = parameters
-        found.append(outcome)
+        if outcome.values is not None:
+            outcome.parameters = parameters
+            found.append(outcome)
     if not found:
         raise UsageError(
             f"--warm-start {folder}: none of its {len(trials)} trials is one that this study could have; "

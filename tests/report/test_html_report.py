@@ -137,6 +137,23 @@ def test_figures_hold_the_curves_of_trials_and_labels(study: Callable[..., Path]
     assert "Variance bias (VDFD)" in page.text
 
 
+def test_several_objectives_have_a_figure_of_their_pareto_set(study: Callable[..., Path]) -> None:
+    folder = study(states=("COMPLETE", "COMPLETE", "FAILED"))
+    assert "Pareto" not in page_of(folder)[1].text
+    store = StudyStore(folder, {"scale": "float", "balance": "bool"})
+    rows = store.trials.rows()
+    for row, seconds, best in zip(rows, (3.0, 1.0, None), (False, True, False), strict=True):
+        store.trials.put([row | {"seconds_per_epoch": seconds, "pareto": best}])
+    store.flush()
+    space = {"metric": "val_map", "mode": "max", "also": [["seconds_per_epoch", "min"]]}
+    StudyRecord.open(folder).update(space=space)
+    source, page = page_of(folder)
+    assert "Pareto set" in page.text
+    assert source.count("Plotly.newPlot(") == 4
+    front = re.search(r'"name":"Pareto set","text":\["(trial \d)"\],"x":\[([\d.]+)\]', source)
+    assert front and front.groups() == ("trial 1", "1.0")
+
+
 @pytest.mark.parametrize(
     "where",
     ["labels", "error", "study", "dataset", "method", "command", "status"],

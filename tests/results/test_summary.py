@@ -44,3 +44,22 @@ def test_failed_runs_are_left_out() -> None:
 def test_another_measure_can_be_asked_for() -> None:
     (figure,) = confirmed_figures([row(1, 3, 0.5, test_micro_f1=0.25)], "test_micro_f1")
     assert figure.mean == 0.25
+
+
+def test_a_configuration_that_is_no_longer_among_the_best_is_left_out() -> None:
+    rows = [
+        row(1, 5, 0.6),
+        row(None, 3, 0.9),
+        row(float("nan"), 4, 0.8),
+    ]  # null, and null in pandas
+    assert [(f.rank, f.number) for f in confirmed_figures(rows)] == [(1, 5)]
+
+
+def test_the_interval_of_the_mean_is_students() -> None:
+    """Three seeds: t with 2 degrees of freedom has its 97.5 % point at 4.302653."""
+    (figure,) = confirmed_figures([row(1, 0, value) for value in (0.6, 0.7, 0.8)])
+    low, high = figure.interval
+    assert (low + high) / 2 == pytest.approx(0.7)
+    assert (high - low) / 2 == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)
+    (single,) = confirmed_figures([row(1, 0, 0.6)])
+    assert single.interval is None

@@ -204,6 +204,26 @@ def test_a_store_takes_over_what_an_earlier_one_wrote(tmp_path: Path) -> None:
     assert [r["seed"] for r in again.confirm.rows()] == [1, 2]
 
 
+def test_epochs_of_trials_that_have_not_ended_are_forgotten(tmp_path: Path) -> None:
+    study = StudyStore(tmp_path, KINDS)
+    for number in range(3):
+        identity = {"study": "s", "trial_id": f"t{number}", "number": number}
+        study.history.put([identity | {"epoch": epoch} for epoch in (1, 2)])
+        study.labels.put([identity | {"epoch": 1, "label": "a"}])
+        if number != 1:
+            study.trials.put([row(number)])
+    study.flush()
+    again = StudyStore(tmp_path, KINDS)
+    again.drop_unfinished()
+    again.flush()
+    for table in (again.history, again.labels):
+        assert table.groups() == {0, 2}
+        assert table.rows_of(1) == []
+        assert set(read_table(table.path)["number"].to_pylist()) == {0, 2}
+    again.drop_unfinished()  # nothing is left to do
+    assert [len(again.history.rows_of(n)) for n in (0, 1, 2)] == [2, 0, 2]
+
+
 def test_json_with_numbers_that_json_lacks_is_standard_json(tmp_path: Path) -> None:
     content = {"a": math.inf, "b": [-math.inf, {"c": math.nan}], "d": Path("x"), "e": (1, 2.5)}
     write_json(tmp_path / "a.json", content)

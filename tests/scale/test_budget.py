@@ -41,7 +41,7 @@ def test_trials_start_as_long_as_their_mean_fits(clock: list[float]) -> None:
         budget.started(trials)
         clock[0] += HOUR
         assert not budget.over()
-        assert budget.ended(trials, HOUR) == 1.0
+        assert budget.ended(trials, HOUR, complete=True) == 1.0
         trials += 1
     assert trials == 8
     assert budget.reached
@@ -87,3 +87,24 @@ def test_what_is_left_in_words(clock: list[float]) -> None:
     assert budget.left() == "5.0 of 10 min, 3.92 of 5 GPU-hours, 17.83 of 20 (money)"
     clock[0] += 1e6
     assert budget.left() == "0.0 of 10 min, 0.00 of 5 GPU-hours, 0.00 of 20 (money)"
+
+
+def test_what_is_kept_back_is_that_of_trials_in_full(clock: list[float]) -> None:
+    """Trials that were stopped early say nothing of what a confirmation takes."""
+    budget = Budget(Limits(gpu_hours=10.0), 1.0, Use(), 4)
+    for number, (hours, complete) in enumerate([(2.0, True), (0.25, False), (0.25, False)]):
+        budget.started(number)
+        clock[0] += hours * HOUR
+        budget.ended(number, hours * HOUR, complete=complete)
+    assert not budget.may_start(0)  # 2.5 are used, and five runs of 2 would follow
+    budget = Budget(Limits(gpu_hours=12.5), 1.0, Use(2.5, 1, 2.0), 4)
+    assert budget.may_start(0)
+
+
+def test_trials_that_run_when_the_search_ends_are_not_forgotten(clock: list[float]) -> None:
+    budget = Budget(Limits(), 2.0, Use(), 0)
+    budget.started(0)
+    budget.started(1)
+    clock[0] += HOUR / 2
+    budget.ended(0, HOUR / 2, complete=True)
+    assert budget.unfinished_hours == 1.0

@@ -182,7 +182,22 @@ def test_the_searcher_fills_the_slots_and_ends_with_the_last_trial(space: Space)
     sequence.outcomes[1] = outcome(1, second["parameters"])
     assert searcher.suggest("c")["number"] == 2
     sequence.outcomes[0] = outcome(0, first["parameters"])
+    assert searcher.suggest("d") is None  # trial 2 may have to be handed out again
+    sequence.outcomes[2] = outcome(2, sequence.drawn[2])
     assert searcher.suggest("d") == StudySearcher.FINISHED
+
+
+def test_a_trial_that_never_began_is_handed_out_again_so_often_and_no_more(space: Space) -> None:
+    sequence = Sequence(space, 0, 4)
+    searcher = StudySearcher(sequence, 2, 2, NEVER, max_failures=2)
+    first, second = searcher.suggest("a"), searcher.suggest("b")
+    assert searcher.again(0)
+    assert searcher.suggest("c") == first
+    assert searcher.suggest("d") is None
+    assert searcher.again(0) and searcher.again(1)
+    assert [searcher.suggest(name) for name in "ef"] == [first, second]
+    assert not searcher.again(0)
+    assert searcher.again(1)
 
 
 def test_the_searcher_skips_what_is_done(space: Space) -> None:
@@ -199,9 +214,9 @@ def test_optuna_opens_what_was_written(space: Space, tmp_path: Path) -> None:
     configurations = drawn(Sequence(space, 0, 1), 4)
     states = [COMPLETE, FAILED, PRUNED, COMPLETE]
     outcomes = [outcome(n, configurations[n], states[n]) for n in (3, 1, 0, 2)]
-    write_study_db(tmp_path / "study.db", "mine", space, outcomes)
+    write_study_db(tmp_path, space, outcomes)
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
-    study = optuna.load_study(study_name="mine", storage=storage)
+    study = optuna.load_study(study_name=tmp_path.name, storage=storage)
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
     assert [trial.state.name for trial in study.trials] == [
         "COMPLETE",
@@ -224,9 +239,9 @@ def test_the_database_is_replaced_as_a_whole(space: Space, tmp_path: Path) -> No
     configurations = drawn(Sequence(space, 0, 1), 3)
     for count in (1, 3, 2):
         outcomes = [outcome(n, configurations[n]) for n in range(count)]
-        write_study_db(path, "mine", space, outcomes)
+        write_study_db(tmp_path, space, outcomes)
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
-        study = optuna.load_study(study_name="mine", storage=storage)
+        study = optuna.load_study(study_name=tmp_path.name, storage=storage)
         assert len(study.trials) == count
         storage.engine.dispose()
         assert [file.name for file in tmp_path.iterdir()] == ["study.db"]
@@ -236,7 +251,7 @@ def test_a_write_that_breaks_off_leaves_the_old_database(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "study.db"
-    write_study_db(path, "mine", space, [outcome(0, space.published)])
+    write_study_db(tmp_path, space, [outcome(0, space.published)])
     old = path.read_bytes()
 
     def refused(*args: Any, **kwargs: Any) -> None:
@@ -245,17 +260,17 @@ def test_a_write_that_breaks_off_leaves_the_old_database(
     with monkeypatch.context() as patch:
         patch.setattr(optuna.study.Study, "add_trial", refused)
         with pytest.raises(OSError):
-            write_study_db(path, "mine", space, [outcome(0, space.published)])
+            write_study_db(tmp_path, space, [outcome(0, space.published)])
     assert path.read_bytes() == old
-    write_study_db(path, "mine", space, [])  # what was left behind is in nobody's way
+    write_study_db(tmp_path, space, [])  # what was left behind is in nobody's way
     assert path.read_bytes() != old
 
 
 def test_a_minimised_measure_is_written_as_such(space: Space, tmp_path: Path) -> None:
     low = space.model_copy(update={"mode": "min", "metric": "val_hamming_loss"})
-    write_study_db(tmp_path / "study.db", "mine", low, [outcome(0, low.published)])
+    write_study_db(tmp_path, low, [outcome(0, low.published)])
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
-    study = optuna.load_study(study_name="mine", storage=storage)
+    study = optuna.load_study(study_name=tmp_path.name, storage=storage)
     assert study.direction == optuna.study.StudyDirection.MINIMIZE
     assert study.user_attrs["metric"] == "val_hamming_loss"
     storage.engine.dispose()
@@ -332,9 +347,9 @@ def test_several_objectives(space: Space, tmp_path: Path) -> None:
         sequence.outcomes[number] = Outcome(
             number, values, COMPLETE, (quality, values["scale"]), {1: quality}
         )
-    write_study_db(tmp_path / "study.db", "two", two, sequence.outcomes.values())
+    write_study_db(tmp_path, two, sequence.outcomes.values())
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
-    study = optuna.load_study(study_name="two", storage=storage)
+    study = optuna.load_study(study_name=tmp_path.name, storage=storage)
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert study.user_attrs["metric"] == ["val_map", "seconds_per_epoch"]
     rows = [
@@ -363,7 +378,8 @@ def test_answers_from_the_store_take_no_slot(space: Space) -> None:
         return outcome(number, values) if number % 2 else None
 
     sequence = Sequence(space, 0, 4)
-    searcher = StudySearcher(sequence, 8, 2, NEVER, answer=answer)
+    searcher = StudySearcher(sequence, 8, 2, NEVER)
+    searcher.answered_by(answer)
     assert [searcher.suggest(name)["number"] for name in "ab"] == [0, 2]
     assert searcher.suggest("c") is None
     assert set(sequence.outcomes) == {1}
