@@ -71,10 +71,10 @@ def main() -> None:
     study("asha", scheduler=SchedulerName.asha, num_samples=12)
     study("again", reuse=True, num_samples=8)
     study("cut", scheduler=SchedulerName.asha, num_samples=12, reuse=True)
-    study("wider", space=Path(sys.argv[2]), warm_start="plain", num_samples=3)
-    study("two", space=Path(sys.argv[3]), num_samples=6)
+    study("wider", space=Path(sys.argv[2]), warm_start="plain", num_samples=2)
+    study("two", space=Path(sys.argv[3]), num_samples=4)
     study("poor", gpus=1.0, num_samples=30, cost=float(sys.argv[4]), price="3600", concurrency=1)
-    study("late", num_samples=200, seconds=12.0)
+    study("late", num_samples=200, seconds=6.0)
     study("late", num_samples=8, seconds=None)
     ray.shutdown()
 
