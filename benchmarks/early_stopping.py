@@ -1,8 +1,9 @@
 """What early stopping saves and what it costs: a study without and one with it, from their stores.
 
-python launch/tune.py --name full --num-samples 24 --epochs 21 --no-reuse
-python launch/tune.py --name asha --num-samples 24 --epochs 21 --scheduler asha --no-reuse
-python -m benchmarks.early_stopping results/digits/full results/digits/asha --write benchmarks/README.md
+F="--num-samples 24 --epochs 21 --max-concurrent 1 --no-reuse"
+python launch/tune.py --name full $F
+python launch/tune.py --name asha $F --scheduler asha
+python -m benchmarks.early_stopping results/digits/full results/digits/asha [--write FILE]
 """
 
 from __future__ import annotations
