@@ -58,11 +58,17 @@ class TrainingConfig(Options):
         None, strict=False, description="folder of the data set, if it needs one"
     )
     seed: int = Field(0, ge=0, lt=2**31, description="of split, initial weights, order and views")
-    labeled_fraction: float = Field(
+    labeled_fraction: float | None = Field(
         0.05,
         gt=0,
-        lt=1,
-        description="share of the training samples whose labels may be used, (0, 1)",
+        le=1,
+        description="share of the known labels that may be used, (0, 1]; null = all of them where the "
+        "data have unlabelled samples, else 0.05",
+    )
+    split: Literal["published", "stratified"] = Field(
+        "published",
+        description="how labelled samples are chosen: the first of a permutation, or so that every label "
+        "keeps positives among them where it can",
     )
     validation_fraction: float = Field(
         0.2, ge=0, lt=1, description="share of the labelled samples held out for validation, [0, 1)"

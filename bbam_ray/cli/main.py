@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import typer
-from rich.console import Console
 
 from bbam_ray import __version__
+from bbam_ray.cli.data import app as data
+from bbam_ray.cli.exit_codes import with_exit_code
 from bbam_ray.cli.report import report
 from bbam_ray.cli.train import train
 from bbam_ray.cli.tune import tune
-from bbam_ray.errors import EXIT_INTERRUPTED, EXIT_USAGE, UsageError
-
-
-def _with_exit_code(command: Callable[..., int | None]) -> Callable[..., None]:
-    """A command whose result or error ends the process with the documented exit code."""
-
-    @functools.wraps(command)
-    def run(*args: object, **kwargs: object) -> None:
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        try:
-            code = command(*args, **kwargs) or 0
-        except UsageError as error:
-            console.print(f"error: {error}", markup=False)
-            code = EXIT_USAGE
-        except KeyboardInterrupt:
-            console.print("interrupted")
-            code = EXIT_INTERRUPTED
-        raise typer.Exit(code)
-
-    return run
-
 
 app = typer.Typer(
     name="bbam-ray",
@@ -42,7 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (tune, train, report):
-    app.command()(_with_exit_code(command))
+    app.command()(with_exit_code(command))
+app.add_typer(data, name="data")
 
 
 def _show_version(wanted: bool) -> None:

@@ -16,8 +16,12 @@ from bbam_ray.errors import UsageError, nearest
 if TYPE_CHECKING:
     from bbam_ray.config import RunConfig
 
-Dataset = Annotated[str, typer.Option(help="Data set: digits (embedded) or awa.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the data set, where it needs one.")]
+Dataset = Annotated[
+    str, typer.Option(help="digits (embedded), awa, voc2012, coco2014, images (yours) or features.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder (or file) of the data set, where it needs one.")
+]
 MethodName = Annotated[str, typer.Option(help="Learning method: bbam or supervised.")]
 StudyName = Annotated[str | None, typer.Option("--name", help="Name; default: method and time.")]
 Results = Annotated[Path, typer.Option(help="Folder of all results.")]
@@ -154,18 +158,20 @@ def parse_worker_timeout(text: str) -> float:
 def space_file(given: Path | None, dataset: str, method: str) -> Path:
     """The search space of a data set and a method, or the file that was given.
 
-    ``<dataset>.yaml`` holds the space of ``bbam``, ``<dataset>.<method>.yaml`` that of other methods.
+    ``<dataset>.yaml`` holds the space of ``bbam``, ``<dataset>.<method>.yaml`` that of another method,
+    and ``<method>.yaml`` that of a method on data sets without a file of their own.
     """
     if given is not None:
         return given
     package = Path(bbam_ray.__file__).parent
     folders = (package / "search_spaces", package.parent / "search_spaces")
     folder = next((folder for folder in folders if folder.is_dir()), folders[1])
-    name = f"{dataset}.yaml" if method == "bbam" else f"{dataset}.{method}.yaml"
-    if not (folder / name).is_file():
+    own = f"{dataset}.yaml" if method == "bbam" else f"{dataset}.{method}.yaml"
+    found = [folder / name for name in (own, f"{method}.yaml") if (folder / name).is_file()]
+    if not found:
         known = [path.name for path in folder.glob("*.yaml")]
         raise UsageError(
-            f"there is no search space {name} for data set '{dataset}' and method '{method}'; "
-            f"give one with --space FILE ({nearest(name, known)})"
+            f"there is no search space {own} for data set '{dataset}' and method '{method}'; "
+            f"give one with --space FILE ({nearest(own, known)})"
         )
-    return folder / name
+    return found[0]

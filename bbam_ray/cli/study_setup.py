@@ -114,8 +114,11 @@ def open_record(
     """Create ``study.json``, or open that of the study that goes on (or only see whether it may)."""
     import torch
 
+    from bbam_ray.engine.kept_split import keep_split
+    from bbam_ray.methods import run_config
     from bbam_ray.scale.warm_start import restored_outcomes
 
+    config = run_config({**plan.settings, **plan.space.published}, "command line")
     content: dict[str, Any] = {
         "dataset": plan.settings["dataset"],
         "method": plan.settings["method"],
@@ -134,7 +137,9 @@ def open_record(
         ),
     }
     if not resume:
-        return StudyRecord.create(folder, content), plan
+        record = StudyRecord.create(folder, content)
+        keep_split(folder, config)
+        return record, plan
     record = StudyRecord.open(folder)
     kept = record.content.get("rules", {})
     plan = replace(plan, prior=restored_outcomes(kept.get("prior", [])))
@@ -155,6 +160,7 @@ def open_record(
             raise UsageError(
                 f"--resume: the {key} of study '{folder.name}' were different; {way_out}"
             )
+    keep_split(folder, config)
     lag = int(record.content["lag"])
     if not check_only:
         changed = {name: content[name] for name in ("num_samples", "confirm", "limits")}

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from bbam_ray.cli import options as shared
+from bbam_ray.cli.bars import decoding_shown
 from bbam_ray.cli.run_book import CHECKPOINTS, RunBook
 from bbam_ray.config import read_yaml_mapping
 from bbam_ray.errors import NonFiniteError, UsageError
@@ -78,7 +79,8 @@ def train(
     common = settings.training
     study = name or studies.default_name(common.method)
     folder = studies.check_folder(results, common.dataset, study, resume=resume)
-    split = check_task(settings)
+    with decoding_shown(Console(stderr=True, quiet=quiet)):
+        split = check_task(settings)
     shared.check_workers(settings, fewest, most, len(split.labeled))
     with_ray = most > 1 or address != "local"
     if address == "local":
@@ -232,14 +234,19 @@ def _record(
             torch.cuda.get_device_name() if torch.cuda.is_available() else None
         ),
     }
+    from bbam_ray.engine.kept_split import keep_split
+
     if not resume:
-        return studies.StudyRecord.create(folder, content)
+        record = studies.StudyRecord.create(folder, content)
+        keep_split(folder, settings)
+        return record
     record = studies.StudyRecord.open(folder)
     if record.content.get("settings") != content["settings"]:
         raise UsageError(
             f"--resume: the settings of run '{folder.name}' were different; give the same flags and "
             "file as before, or use another --name"
         )
+    keep_split(folder, settings)
     if not check_only:
         record.update(status=studies.RUNNING, ended_at=None)
     return record

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from bbam_ray.cli import options as shared
+from bbam_ray.cli.bars import decoding_shown
 from bbam_ray.cli.dry_run import show_plan
 from bbam_ray.cli.outcome import as_json, show_result
 from bbam_ray.cli.progress import StudyProgress, duration
@@ -155,21 +156,16 @@ def tune(
         num_samples=num_samples,
         concurrency=max_concurrent,
     )
-    plan = make_plan(
-        base,
-        space_path,
-        {
-            "min_workers": fewest,
-            "max_workers": most,
-            "cpus": cpus_per_worker,
-            "gpus": gpus_per_worker,
-            "timeout_s": lost_after,
-            "max_failures": max_failures,
-        },
-        rules,
-        runner=runner,
-        local=address == "local",
-    )
+    shape = {
+        "min_workers": fewest,
+        "max_workers": most,
+        "cpus": cpus_per_worker,
+        "gpus": gpus_per_worker,
+        "timeout_s": lost_after,
+        "max_failures": max_failures,
+    }
+    with decoding_shown(Console(stderr=True, quiet=quiet)):
+        plan = make_plan(base, space_path, shape, rules, runner=runner, local=address == "local")
     if dry_run:
         show_plan(console, plan, folder)
         return 0

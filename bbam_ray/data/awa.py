@@ -8,14 +8,13 @@ attributes of its class; train and test classes are disjoint.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 
-from bbam_ray.config import DatasetOptions
-from bbam_ray.data.dataset import Dataset, Part, Samples, ViewSettings
-from bbam_ray.data.image_cache import cached_images, files_state
+from bbam_ray.data.dataset import Part
+from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable, missing_entries
+from bbam_ray.data.image_sources import ImageFiles
 from bbam_ray.errors import UsageError
 
 TABLES = (
@@ -26,72 +25,48 @@ TABLES = (
     "testclasses.txt",
 )
 DEFAULT_DIR = Path("data/Animals_with_Attributes2")
+CLASSES, ATTRIBUTES = 50, 85  # as published
 
 
-class AwaOptions(DatasetOptions):
-    """Options of the data set ``awa``."""
-
-    image_size: int = Field(224, ge=32, le=1024, description="side of the stored images in pixels")
-
-
-class Awa(Dataset):
-    """Images (N, 3, S, S) uint8 with the binary attributes of their class."""
+class Awa(ImageDataset):
+    """Images with the binary attributes of their class."""
 
     name: ClassVar[str] = "awa"
-    Options = AwaOptions
-    views: ClassVar[ViewSettings] = ViewSettings(
-        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), flip=True
-    )
-    defaults: ClassVar[dict[str, Any]] = {
-        "backbone": "resnet50",
-        "weights": "IMAGENET1K_V2",
-        "labeled_batch": 32,
-        "unlabeled_batch": 96,
-        "evaluation_batch": 128,
-    }
+    published_counts: ClassVar[dict[Part, int]] = {"train": 30_337, "test": 6_985}
 
-    def check(self, options: AwaOptions, data_dir: Path | None) -> None:
+    def label_files(self, options: ImageOptions, data_dir: Path | None) -> list[Path]:
+        return [(data_dir or DEFAULT_DIR) / name for name in TABLES]
+
+    def check(self, options: ImageOptions, data_dir: Path | None) -> None:
         root = data_dir or DEFAULT_DIR
-        wanted = [*TABLES, "JPEGImages"]
-        missing = [name for name in wanted if not (root / name).exists()]
-        if missing:
+        if missing := missing_entries(root, [*TABLES, "JPEGImages"]):
             raise UsageError(
-                f"data set 'awa' is not in {root.resolve()} (missing: {', '.join(missing)}): download "
-                "AwA2-data.zip (13 GB, Animals with Attributes 2, from the data set's page at the "
-                "Institute of Science and Technology Austria, cvml.ista.ac.at/AwA2), unpack it and give "
-                "the folder that holds JPEGImages/ and classes.txt as --data-dir; "
-                "--dataset digits works right away"
+                f"data set 'awa' is not in {root.resolve()} (missing: {', '.join(missing)}): get it with "
+                "`bbam-ray data download awa` (13 GB, from cvml.ista.ac.at/AwA2) and give the folder that "
+                "holds JPEGImages/ and classes.txt as --data-dir; --dataset digits works right away"
             )
-        _attributes(root)
-        for part in ("train", "test"):
-            for animal in _class_list(root, part):
-                if not (root / "JPEGImages" / animal).is_dir():
-                    raise UsageError(
-                        f"{root / 'JPEGImages' / animal}: no such folder, though {part}classes.txt "
-                        "lists this class; unpack the archive again"
-                    )
+        super().check(options, data_dir)
 
-    def state(self, options: AwaOptions, data_dir: Path | None) -> str:
-        root = data_dir or DEFAULT_DIR
-        return files_state(
-            [*(root / name for name in TABLES), *sorted((root / "JPEGImages").glob("*/*.jpg"))]
-        )
-
-    def load(self, options: AwaOptions, data_dir: Path | None, part: Part) -> Samples:
+    def table(self, options: ImageOptions, data_dir: Path | None, part: Part) -> ImageTable:
         root = data_dir or DEFAULT_DIR
         names, matrix = _attributes(root)
         paths: list[Path] = []
         labels: list[np.ndarray] = []
         for animal in _class_list(root, part):
-            images = sorted((root / "JPEGImages" / animal).glob("*.jpg"))
+            folder = root / "JPEGImages" / animal
+            if not folder.is_dir():
+                raise UsageError(
+                    f"{folder}: no such folder, though {part}classes.txt lists this class; unpack the "
+                    "archive again"
+                )
+            images = sorted(folder.glob("*.jpg"))
             paths += images
             labels += [matrix[animal]] * len(images)
         if not paths:
             raise UsageError(
                 f"{root / 'JPEGImages'}: no .jpg file for any class of {part}classes.txt"
             )
-        stored = cached_images(self.name, paths, options.image_size)
-        return Samples(stored, np.stack(labels), names)
+        return ImageTable(ImageFiles(paths, root), np.stack(labels), names)
 
 
 def _class_list(root: Path, part: str) -> list[str]:
@@ -116,7 +91,13 @@ def _attributes(root: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     if any(value not in ("0", "1") for row in rows for value in row):
         raise UsageError(f"{table}: contains something else than 0 and 1")
     matrix = np.array(rows, dtype=np.uint8)
-    unknown = [c for part in ("train", "test") for c in _class_list(root, part) if c not in classes]
+    lists = {part: _class_list(root, part) for part in ("train", "test")}
+    unknown = [animal for names_ in lists.values() for animal in names_ if animal not in classes]
     if unknown:
         raise UsageError(f"{root}: class '{unknown[0]}' is not in classes.txt")
+    if both := sorted(set(lists["train"]) & set(lists["test"])):
+        raise UsageError(
+            f"{root}: class '{both[0]}' is in trainclasses.txt and in testclasses.txt; the published "
+            "split has disjoint classes, so restore the files"
+        )
     return tuple(names), dict(zip(classes, matrix, strict=True))

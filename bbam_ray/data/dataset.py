@@ -1,11 +1,9 @@
-"""What a data set is to the rest of the project, and where generated files are kept."""
+"""What a data set is to the rest of the project."""
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,9 +11,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from bbam_ray.config import DatasetOptions
-from bbam_ray.errors import UsageError
+from bbam_ray.data.stored_rows import StoredRows
 
 Part = Literal["train", "test"]
+Inputs = np.ndarray | StoredRows
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,8 @@ class ViewSettings:
     """How stored samples become network inputs.
 
     Args:
-        mean, std: per channel, for inputs scaled to [0, 1].
-        flip: whether a mirrored sample keeps its labels.
+        mean, std: per channel of images scaled to [0, 1], or per feature; a single one serves all.
+        flip: whether a mirrored image keeps its labels.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -37,14 +36,21 @@ class Samples:
     """One part of a data set.
 
     Args:
-        inputs: (N, C, H, W) uint8 images or (N, F) float32 features; may be memory-mapped.
+        inputs: (N, C, H, W) uint8 images or (N, F) float32 features; may stay on disk.
         labels: (N, K) uint8 in {0, 1}.
         label_names: K names.
+        views: how inputs become network inputs; those of the training part serve every part.
+        known: (N,) bool, False where nobody has labelled the sample: its row of ``labels`` is zero and
+            says nothing. None = all are known. Test samples always are.
+        names: N names (files), where samples have one.
     """
 
-    inputs: np.ndarray
+    inputs: Inputs
     labels: np.ndarray
     label_names: tuple[str, ...]
+    views: ViewSettings = ViewSettings()
+    known: np.ndarray | None = None
+    names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels) or self.labels.shape[1] != len(self.label_names):
@@ -80,30 +86,3 @@ class Dataset(ABC):
     @abstractmethod
     def load(self, options: Any, data_dir: Path | None, part: Part) -> Samples:
         """Read one part; the data set has passed ``check``."""
-
-
-def cache_dir() -> Path:
-    """Folder of generated and decoded data: BBAM_RAY_CACHE, else the user's cache folder."""
-    chosen = os.environ.get("BBAM_RAY_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "bbam_ray"
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Write a file under a temporary name; it appears under its own name complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}; set BBAM_RAY_CACHE to a folder with space"
-        ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -18,7 +18,8 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from bbam_ray.config import DatasetOptions
-from bbam_ray.data.dataset import Dataset, Part, Samples, ViewSettings, cache_dir, whole_file
+from bbam_ray.data.cache import cache_dir, whole_file
+from bbam_ray.data.dataset import Dataset, Part, Samples, ViewSettings
 
 SIDE = 24
 DIGITS_PER_SCENE = (0.25, 0.35, 0.25, 0.15)  # probability of 1, 2, 3 and 4 digits
@@ -77,7 +78,7 @@ class Digits(Dataset):
                 np.savez(handle, images=images, labels=labels)
         with np.load(path) as stored:
             images, labels = stored["images"], stored["labels"]
-        return Samples(images, labels, tuple(str(digit) for digit in range(10)))
+        return Samples(images, labels, tuple(str(digit) for digit in range(10)), self.views)
 
 
 def _recipe() -> str:

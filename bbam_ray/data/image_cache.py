@@ -1,55 +1,126 @@
-"""Decoded images of one size in one memory-mapped uint8 file that all processes share."""
+"""Decoded images of one size in one file that all processes of a node share."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from bbam_ray.data.dataset import cache_dir, whole_file
-from bbam_ray.errors import UsageError
+from bbam_ray.data.cache import cache_dir, check_space, only_one, opened, remove_torn, whole_file
+from bbam_ray.data.image_sources import ImageSource
+from bbam_ray.data.stored_rows import StoredRows, write_rows
+
+MAX_PIXELS = 100_000_000  # more in one image is a mistake or an attack
+_WAITING = 64  # images that may be decoded ahead of the one that is written
+_DECODING = 2  # raise it when the code below gives other pixels for the same file
+
+Listener = Callable[[str, int, int], None]  # data set, images done, images in all
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
-def read_image(path: Path, side: int) -> np.ndarray:
-    """One image as (3, side, side) uint8, resized without keeping its aspect ratio."""
+class UnreadableImageError(Exception):
+    """The bytes are no whole image of a sensible size; the message says why."""
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Within it, ``listener`` hears of the images that are decoded."""
+    token = _listener.set(listener)
     try:
-        with Image.open(path) as image:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def read_image(source: Path | BinaryIO, side: int) -> np.ndarray:
+    """One image as (3, side, side) uint8, upright, resized without keeping its aspect ratio.
+
+    Raises:
+        UnreadableImageError: not an image, truncated, or larger than ``MAX_PIXELS``.
+    """
+    try:
+        with Image.open(source) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadableImageError(f"{image.width} x {image.height} pixels are too many")
             image.draft("RGB", (side, side))
-            resized = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path}: not a readable image ({error}); replace or remove it") from None
+            upright = ImageOps.exif_transpose(image)
+            resized = upright.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # damaged files make decoders fail in every way there is
+        reason = "empty" if _is_empty(source) else str(error).split("<_io")[0] or repr(error)
+        raise UnreadableImageError(reason.strip()) from None
     return np.asarray(resized).transpose(2, 0, 1)
 
 
-def files_state(paths: Iterable[Path]) -> str:
-    """Hexadecimal digest of paths, sizes and times: it changes when a file does."""
-    digest = hashlib.sha256()
-    for path in paths:
-        status = path.stat()
-        digest.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+def _is_empty(source: Path | BinaryIO) -> bool:
+    if isinstance(source, Path):
+        return source.is_file() and source.stat().st_size == 0
+    return source.seek(0, 2) == 0
 
 
-def cached_images(name: str, paths: Sequence[Path], side: int) -> np.ndarray:
-    """Memory-mapped (N, 3, side, side) uint8 images, decoded at the first call only.
+def cache_file(name: str, source: ImageSource, side: int) -> Path:
+    """Where the decoded images of a source are kept: a changed image makes another name."""
+    key = hashlib.sha256(f"{_DECODING}\n{source.state()}".encode()).hexdigest()[:20]
+    return cache_dir() / name / f"{key}-{side}px.rows"
 
-    The file is named after the paths, sizes and times of the images, so a changed folder makes a new
-    one. Two processes that build it at once do the work twice and agree on the result.
+
+def cached_images(name: str, source: ImageSource, side: int) -> StoredRows:
+    """The readable images of a source as (N, 3, side, side) uint8, decoded at the first call only.
+
+    Of several processes that need them at once one decodes and the others wait. Unreadable images
+    have no row; ``remarks["unreadable"]`` lists their positions in the source and what is wrong.
     """
-    target = cache_dir() / name / f"{files_state(paths)[:20]}-{side}px.npy"
-    if not target.exists():
+    target = cache_file(name, source, side)
+    if (found := opened(target)) is not None:
+        return found
+    with only_one(target.parent):
+        if (found := opened(target)) is not None:  # another process was first
+            return found
+        remove_torn(target)
+        check_space(
+            target.parent, len(source) * 3 * side * side, "use a smaller --set image_size=N"
+        )
+        remarks: dict[str, Any] = {"unreadable": []}
         with whole_file(target) as temporary:
-            store = np.lib.format.open_memmap(
-                temporary, mode="w+", dtype=np.uint8, shape=(len(paths), 3, side, side)
-            )
-            with ThreadPoolExecutor() as pool:
-                decoded = pool.map(lambda path: read_image(path, side), paths)
-                for row, image in enumerate(decoded):
-                    store[row] = image
-            store.flush()
-    images: np.ndarray = np.load(target, mmap_mode="r")
-    return images
+            rows = _decoded(name, source, side, remarks["unreadable"])
+            write_rows(temporary, rows, (3, side, side), np.uint8, remarks)
+    return StoredRows(target)
+
+
+def _decoded(
+    name: str, source: ImageSource, side: int, unreadable: list[tuple[int, str]]
+) -> Iterator[np.ndarray]:
+    """Images in order, decoded by as many threads as there are processors."""
+    listener = _listener.get() or (lambda *_: None)
+
+    def finish(number: int, image: Future[np.ndarray]) -> Iterator[np.ndarray]:
+        try:
+            yield image.result()
+        except UnreadableImageError as error:
+            unreadable.append((number, str(error)))
+        listener(name, number + 1, len(source))
+
+    # Pillow warns of images that are large; ours is the limit here.
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        begun: deque[tuple[int, Future[np.ndarray]]] = deque()
+        try:
+            for number, encoded in enumerate(source):
+                begun.append((number, pool.submit(read_image, encoded, side)))
+                if len(begun) > _WAITING:
+                    yield from finish(*begun.popleft())
+            while begun:
+                yield from finish(*begun.popleft())
+        finally:
+            for _, image in begun:
+                image.cancel()

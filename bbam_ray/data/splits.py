@@ -8,6 +8,8 @@ import numpy as np
 
 from bbam_ray.errors import UsageError
 
+DEFAULT_FRACTION = 0.05  # of labels that may be used, where all are known
+
 
 @dataclass(frozen=True)
 class Split:
@@ -19,27 +21,44 @@ class Split:
 
 
 def make_split(
-    labels: np.ndarray, labeled_fraction: float, validation_fraction: float, seed: int
+    labels: np.ndarray,
+    labeled_fraction: float | None,
+    validation_fraction: float,
+    seed: int,
+    *,
+    known: np.ndarray | None = None,
+    stratified: bool = False,
 ) -> Split:
     """Draw the split of one seed.
 
-    The labelled pool is the first fraction of a seeded permutation (the published protocol);
-    validation samples are taken out of that pool, so that they cost labels like any other.
+    The labelled pool is the first fraction of a seeded permutation (the published protocol), or a
+    stratified one; validation samples are taken out of that pool, so that they cost labels like any
+    other. The pool does not depend on labels outside it, unless it is stratified.
 
     Args:
         labels: (N, K) 0/1.
-        labeled_fraction: share of N whose labels may be used, in (0, 1).
+        labeled_fraction: share of the known labels that may be used, in (0, 1]. None: all of them where
+            some samples have none, else 0.05.
         validation_fraction: share of the pool held out, in [0, 1); at least one sample unless 0.
         seed: of permutation and stratification.
+        known: (N,) bool, which samples are labelled at all; None = all of them.
+        stratified: let every label keep positives in the pool where it can.
 
     Raises:
         UsageError: if the pool is empty or has no positive label to learn from.
     """
-    count = len(labels)
     rng = np.random.default_rng([seed, 101])
-    order = rng.permutation(count)
+    order = rng.permutation(len(labels))
+    candidates = order if known is None else order[known[order]]
+    count = len(candidates)
+    if labeled_fraction is None:
+        labeled_fraction = 1.0 if count < len(order) else DEFAULT_FRACTION
     size = int(np.floor(labeled_fraction * count))
-    pool, unlabeled = order[:size], order[size:]
+    if stratified and size < count:
+        pool = candidates[stratified_subset(labels[candidates], size, rng)]
+    else:
+        pool = candidates[:size]
+    unlabeled = np.setdiff1d(order, pool)
     held_out = 0
     if validation_fraction > 0 and size > 1:
         held_out = min(max(1, round(validation_fraction * size)), size - 1)
@@ -47,16 +66,16 @@ def make_split(
     labeled = pool[~validation]
     if labels[labeled].sum() == 0:
         raise UsageError(
-            f"labeled_fraction = {labeled_fraction}: the {len(labeled)} labelled of {count} training "
-            "samples have no positive label at all; raise --labeled-fraction"
+            f"labeled_fraction = {labeled_fraction:g}: the {len(labeled)} labelled of {len(order)} "
+            "training samples have no positive label at all; raise --labeled-fraction"
         )
     if validation_fraction > 0 and labels[pool[validation]].sum() == 0:
         raise UsageError(
-            f"labeled_fraction = {labeled_fraction}, validation_fraction = {validation_fraction}: the "
+            f"labeled_fraction = {labeled_fraction:g}, validation_fraction = {validation_fraction}: the "
             f"{held_out} validation samples have no positive label; raise "
             "--labeled-fraction, or --set validation_fraction=..."
         )
-    return Split(np.sort(labeled), np.sort(pool[validation]), np.sort(unlabeled))
+    return Split(np.sort(labeled), np.sort(pool[validation]), unlabeled)
 
 
 def stratified_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -83,22 +102,26 @@ def stratified_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -
     wanted_out = totals - wanted_in
     outside = totals.copy()  # positives that are not inside
 
+    taken = 0
+
     def take(row: int) -> None:
+        nonlocal taken
+        taken += 1
         inside[row] = True
         np.subtract(outside, present[row], out=outside)
 
     def spares(row: int) -> bool:
         return bool(np.all(outside[present[row]] > 1))
 
-    while undecided.any() and inside.sum() < size:
+    while taken < size and undecided.any():
         left = present[undecided].sum(axis=0)
         label = int(np.argmin(np.where(left > 0, left, len(labels) + 1)))
         for row in rng.permutation(np.flatnonzero(undecided & present[:, label])):
             undecided[row] = False
             more = wanted_in[label] - wanted_out[label]
             # Between equal wishes the emptier side gets the row.
-            wish = more > 0 or (more == 0 and size - inside.sum() > (~inside).sum() - size)
-            if wish and inside.sum() < size and spares(row):
+            wish = more > 0 or (more == 0 and size - taken > len(labels) - taken - size)
+            if wish and taken < size and spares(row):
                 take(row)
                 wanted_in -= present[row]
             else:
@@ -108,6 +131,6 @@ def stratified_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -
     order = np.concatenate([order[~present[order].any(axis=1)], order[present[order].any(axis=1)]])
     for careful in (True, False):
         for row in order:
-            if inside.sum() < size and not inside[row] and (spares(row) or not careful):
+            if taken < size and not inside[row] and (spares(row) or not careful):
                 take(row)
     return inside

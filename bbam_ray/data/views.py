@@ -24,11 +24,12 @@ class Views:
 
     def __init__(self, settings: ViewSettings, magnitude: float, cutout: float) -> None:
         self.settings, self.magnitude, self.cutout = settings, magnitude, cutout
+        self._scales: dict[torch.device, Tensor] = {}  # mean and std on each device that was met
 
     def plain(self, inputs: Tensor) -> Tensor:
         """The sample as it is, normalised: for evaluation and for the refresh."""
         if inputs.ndim == 2:
-            return inputs.float()
+            return self._normalize(inputs.float())
         return self._normalize(inputs.float() / 255)
 
     def weak(self, inputs: Tensor, chance: Tensor) -> Tensor:
@@ -46,17 +47,20 @@ class Views:
         Feature vectors get scaled noise and dropout instead. Shapes as in ``weak``.
         """
         if inputs.ndim == 2:
-            return self._strong_features(inputs.float(), chance)
+            return self._strong_features(self._normalize(inputs.float()), chance)
         images = self._flip(inputs, chance[:, 0]).float() / 255
         images = self._affine(images, chance[:, 1:7])
         images = self._colour(images, chance[:, 7:9])
         return self._erase(self._normalize(images), chance[:, 9:11])
 
-    def _normalize(self, images: Tensor) -> Tensor:
-        shape = (1, -1, 1, 1)
-        mean = torch.tensor(self.settings.mean, device=images.device).view(shape)
-        std = torch.tensor(self.settings.std, device=images.device).view(shape)
-        return (images - mean) / std
+    def _normalize(self, inputs: Tensor) -> Tensor:
+        """Centre and scale each channel of images or each feature."""
+        if inputs.device not in self._scales:
+            pair = (self.settings.mean, self.settings.std)
+            self._scales[inputs.device] = torch.tensor(pair, device=inputs.device)
+        mean, std = self._scales[inputs.device].view(2, 1, -1, *[1] * (inputs.ndim - 2))
+        scaled: Tensor = (inputs - mean) / std
+        return scaled
 
     def _flip(self, inputs: Tensor, chance: Tensor) -> Tensor:
         if not self.settings.flip or inputs.ndim == 2:

@@ -11,6 +11,7 @@ from torch import Tensor
 from bbam_ray import distributed
 from bbam_ray.core.metrics import average_precision, measures
 from bbam_ray.core.thresholds import tune_thresholds
+from bbam_ray.data import Inputs
 from bbam_ray.data.views import Views
 from bbam_ray.engine.optimisation import Precision
 from bbam_ray.engine.task import TrainingData
@@ -18,13 +19,13 @@ from bbam_ray.methods.method import Snapshot
 from bbam_ray.models import Network
 
 
-def fetch(inputs: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
-    """Rows of a (memory-mapped) array as a tensor on the device."""
+def fetch(inputs: Inputs, rows: np.ndarray, device: torch.device) -> Tensor:
+    """Rows of an array, which may be on disk, as a tensor on the device."""
     return torch.from_numpy(np.ascontiguousarray(inputs[rows])).to(device, non_blocking=True)
 
 
 def plain_batches(
-    inputs: np.ndarray, rows: np.ndarray, batch: int, views: Views, device: torch.device
+    inputs: Inputs, rows: np.ndarray, batch: int, views: Views, device: torch.device
 ) -> Iterator[Tensor]:
     """The samples of some rows in order, as they are, ready for a network."""
     for start in range(0, len(rows), batch):
@@ -39,7 +40,7 @@ def channels_last(inputs: Tensor) -> Tensor:
 @torch.no_grad()
 def cosines(
     model: Network,
-    inputs: np.ndarray,
+    inputs: Inputs,
     rows: np.ndarray,
     batch: int,
     views: Views,

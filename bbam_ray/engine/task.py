@@ -11,8 +11,10 @@ from torch import Tensor
 
 from bbam_ray import distributed
 from bbam_ray.config import RunConfig
-from bbam_ray.data import DATASETS, Samples, ViewSettings
+from bbam_ray.data import DATASETS, Inputs, Samples, ViewSettings
 from bbam_ray.data.splits import Split, make_split
+from bbam_ray.errors import UsageError
+from bbam_ray.methods import METHODS
 from bbam_ray.models import check_backbone
 
 
@@ -21,7 +23,7 @@ class TrainingData:
     """Everything that training can reach; no label of an unlabelled or test sample is in it.
 
     Args:
-        inputs: (N, ...) all training inputs; may be memory-mapped.
+        inputs: (N, ...) all training inputs; may stay on disk.
         labeled, validation, unlabeled: row numbers into ``inputs``.
         labels: (N_l, K) int8 of the labelled rows.
         validation_labels: (N_v, K) int8.
@@ -29,7 +31,7 @@ class TrainingData:
         views: how inputs become network inputs.
     """
 
-    inputs: np.ndarray
+    inputs: Inputs
     labeled: np.ndarray
     labels: Tensor
     validation: np.ndarray
@@ -50,10 +52,14 @@ class PseudoLabelAudit:
 
     Args:
         truth: (N_u, K) 0/1, in the order of the unlabelled rows.
+        known: (N_u,) bool, False where there is no truth: such samples are not judged.
     """
 
-    def __init__(self, truth: np.ndarray) -> None:
+    def __init__(self, truth: np.ndarray, known: np.ndarray | None = None) -> None:
         self._truth = torch.from_numpy(np.ascontiguousarray(truth)).bool()
+        self._known = torch.ones(len(truth), dtype=torch.bool)
+        if known is not None:
+            self._known = torch.from_numpy(np.ascontiguousarray(known))
 
     def __call__(self, labels: Tensor, confident: Tensor, rows: np.ndarray) -> dict[str, Any]:
         """Precision over all entries and per label (K,), and recall, of confident pseudo-positives.
@@ -62,8 +68,9 @@ class PseudoLabelAudit:
             labels, confident: (N, K) of this rank's unlabelled samples.
             rows: (N,) their positions among all unlabelled samples.
         """
-        claimed = (confident & (labels == 1)).cpu()
-        truth = self._truth[torch.from_numpy(rows)]
+        places = torch.from_numpy(rows)
+        claimed = (confident & (labels == 1)).cpu() & self._known[places].unsqueeze(1)
+        truth = self._truth[places]
         counts = torch.stack([(claimed & truth).sum(0), claimed.sum(0), truth.sum(0)]).double()
         (counts,) = distributed.all_reduce_sum(counts.to(labels.device))
         right, made, wanted = counts.cpu()
@@ -89,17 +96,36 @@ def check_task(config: RunConfig) -> Split:
     """
     samples, common = load_part(config, "train"), config.training
     check_backbone(common.backbone, common.weights, samples.input_shape)
+    split = split_of(samples, config)
+    if not len(split.unlabeled) and METHODS[common.method].semi_supervised:
+        raise UsageError(
+            f"method '{common.method}' needs unlabelled samples and all {len(samples.labels)} are "
+            "labelled; lower --labeled-fraction, add unlabelled samples, or use --method supervised"
+        )
+    return split
+
+
+def split_of(samples: Samples, config: RunConfig) -> Split:
+    """The division of a training part by the run's seed: the same for all trials and methods."""
+    common = config.training
     return make_split(
-        samples.labels, common.labeled_fraction, common.validation_fraction, common.seed
+        samples.labels,
+        common.labeled_fraction,
+        common.validation_fraction,
+        common.seed,
+        known=samples.known,
+        stratified=common.split == "stratified",
     )
 
 
-def prepare_training(config: RunConfig) -> tuple[TrainingData, PseudoLabelAudit]:
-    """Load the training part and divide it by the run's seed."""
-    samples, common = load_part(config, "train"), config.training
-    split = make_split(
-        samples.labels, common.labeled_fraction, common.validation_fraction, common.seed
-    )
+def prepare_training(config: RunConfig) -> tuple[TrainingData, PseudoLabelAudit | None]:
+    """Load the training part and divide it by the run's seed.
+
+    Returns:
+        What training may see, and the judge of its pseudo-labels where there is any truth to judge by.
+    """
+    samples = load_part(config, "train")
+    split = split_of(samples, config)
 
     def labels(rows: np.ndarray) -> Tensor:
         return torch.from_numpy(samples.labels[rows].astype(np.int8))
@@ -112,6 +138,9 @@ def prepare_training(config: RunConfig) -> tuple[TrainingData, PseudoLabelAudit]
         validation_labels=labels(split.validation),
         unlabeled=split.unlabeled,
         label_names=samples.label_names,
-        views=DATASETS[common.dataset].views,
+        views=samples.views,
     )
-    return data, PseudoLabelAudit(samples.labels[split.unlabeled])
+    known = None if samples.known is None else samples.known[split.unlabeled]
+    if known is not None and not known.any():
+        return data, None
+    return data, PseudoLabelAudit(samples.labels[split.unlabeled], known)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.core.ema import ExponentialAverage
+from bbam_ray.data import Inputs
 from bbam_ray.data.shares import even_part, owned_rows
 from bbam_ray.data.views import Views
 from bbam_ray.engine.early_stopping import Bar
@@ -248,7 +249,7 @@ class Trainer:
             self.precision,
         )
 
-    def score(self, inputs: np.ndarray, rows: np.ndarray) -> Tensor:
+    def score(self, inputs: Inputs, rows: np.ndarray) -> Tensor:
         """Logits (N, K) of the averaged model for some rows of an array of inputs."""
         batch = self.config.training.evaluation_batch
         cosine = cosines(

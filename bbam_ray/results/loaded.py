@@ -79,6 +79,11 @@ class Study:
         return self._table("confirm")
 
     @cached_property
+    def split(self) -> pd.DataFrame:
+        """A row per training sample: labeled, validation or unlabeled in the runs of the search."""
+        return self._table("split")
+
+    @cached_property
     def best(self) -> dict[str, Any]:
         """Settings of the best configuration, as in ``best.yaml``; for a single run, its own."""
         path = self.folder / "best.yaml"

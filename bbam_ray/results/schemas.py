@@ -71,6 +71,9 @@ def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
     )
 
 
+#: one row per training sample: labeled, validation or unlabeled
+SPLIT = _schema([("index", pa.int64()), ("name", pa.string()), ("part", pa.string())])
+
 HISTORY = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("phase", pa.string())],
     [(name, pa.float64()) for name in ("loss", "loss_labeled", "loss_unlabeled")],

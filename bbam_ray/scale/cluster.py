@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import ray
 
+from bbam_ray.errors import UsageError
 from bbam_ray.scale import interruption
 
 # Read when Ray or Tune starts; a user's own settings win.
@@ -73,7 +74,14 @@ def _connected(
             **common,
         )
     else:
-        context = ray.init(address=address, **common)
+        try:
+            context = ray.init(address=address, **common)
+        except ConnectionError as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(
+                f"--address {address}: no Ray cluster answers ({reason}); start one, or use "
+                "--address local"
+            ) from None
     interruption.listen()  # Ray has taken SIGTERM
     try:
         interruption.check()

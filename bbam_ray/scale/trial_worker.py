@@ -44,7 +44,7 @@ class TrialSession:
 class TrialWorker:
     """Trains one trial after another; loads the data once, unless a search changes them."""
 
-    _data: tuple[TrainingData, PseudoLabelAudit]
+    _data: tuple[TrainingData, PseudoLabelAudit | None]
     _data_key: str | None = None
     _trainer: Trainer
     _session: TrialSession
@@ -69,7 +69,7 @@ class TrialWorker:
         settings = run_config(values, source)
         training = settings.training
         key = repr((training.seed, training.labeled_fraction, training.validation_fraction))
-        key += repr((training.dataset, training.data_dir, settings.data))
+        key += repr((training.split, training.dataset, training.data_dir, settings.data))
         if key != self._data_key:
             self._data, self._data_key = prepare_training(settings), key
         self._trainer = Trainer(settings, *self._data, bar)

@@ -11,6 +11,7 @@ from bbam_ray.data.batches import ViewChance
 from bbam_ray.data.digits import compose_scenes
 from bbam_ray.data.views import CHANCE_WIDTH, Views
 
+VECTORS = ViewSettings()
 COLOUR = ViewSettings(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5), flip=True)
 
 
@@ -105,7 +106,7 @@ def test_a_view_does_not_depend_on_the_other_samples_of_its_batch(view: str, kin
     """Else the result of a run would change with the batch size or the number of workers."""
     g = torch.Generator().manual_seed(1)
     inputs = images() if kind == "images" else torch.randn(8, 10, generator=g)
-    make = getattr(Views(COLOUR, 0.7, 0.4), view)
+    make = getattr(Views(COLOUR if kind == "images" else VECTORS, 0.7, 0.4), view)
     whole, numbers = make(inputs, chance()), chance()
     halves = torch.cat([make(inputs[:3], numbers[:3]), make(inputs[3:], numbers[3:])])
     torch.testing.assert_close(halves, whole, rtol=1e-6, atol=1e-6)
@@ -115,16 +116,16 @@ def test_a_view_does_not_depend_on_the_other_samples_of_its_batch(view: str, kin
 
 def test_feature_vectors_pass_plain_and_weak_unchanged() -> None:
     inputs = torch.randn(8, 10, generator=torch.Generator().manual_seed(2))
-    views = Views(COLOUR, 1.0, 0.5)
+    views = Views(VECTORS, 1.0, 0.5)
     assert torch.equal(views.plain(inputs), inputs)
     assert torch.equal(views.weak(inputs, chance()), inputs)
-    assert torch.equal(Views(COLOUR, 0.0, 0.5).strong(inputs, chance()), inputs)
+    assert torch.equal(Views(VECTORS, 0.0, 0.5).strong(inputs, chance()), inputs)
 
 
 def test_strong_drops_and_disturbs_features() -> None:
     inputs = torch.randn(200, 50, generator=torch.Generator().manual_seed(3)) + 4
     before = inputs.clone()
-    strong = Views(COLOUR, 1.0, 0.0).strong(inputs, chance(200))
+    strong = Views(VECTORS, 1.0, 0.0).strong(inputs, chance(200))
     assert torch.equal(inputs, before)
     dropped = strong == 0
     assert abs(float(dropped.float().mean()) - 0.3) < 0.03
@@ -132,3 +133,12 @@ def test_strong_drops_and_disturbs_features() -> None:
     assert float(by_row.std()) < 0.15 and float(by_column.std()) < 0.1  # no row or column favoured
     noise = (strong - inputs)[~dropped]
     assert 0.1 < float(noise.std()) < 1.0 and abs(float(noise.mean())) < 0.05
+
+
+def test_features_are_centred_and_scaled_each_by_its_own() -> None:
+    settings = ViewSettings(mean=(1.0, -2.0), std=(2.0, 0.5))
+    views, inputs = Views(settings, 0.0, 0.0), torch.tensor([[3.0, -2.0], [1.0, -1.5]])
+    expected = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert torch.equal(views.plain(inputs), expected)
+    assert torch.equal(views.weak(inputs, chance(2)), expected)
+    assert torch.equal(views.strong(inputs, chance(2)), expected)

@@ -1,0 +1,47 @@
+"""Progress bars for what takes long before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+@contextmanager
+def decoding_shown(console: Console) -> Iterator[None]:
+    """A progress bar while images are decoded; nothing where the cache has them already."""
+    from bbam_ray.data.image_cache import listening
+
+    with bar(console, MofNCompleteColumn()) as advance:
+
+        def listen(name: str, done: int, total: int) -> None:
+            advance(f"decoding images of {name}", done, total)
+
+        with listening(listen):
+            yield
+
+
+@contextmanager
+def bar(console: Console, *columns: Any) -> Iterator[Callable[[str, int, int], None]]:
+    """A function that shows (what, done, total): a bar on a terminal, a line for each job elsewhere."""
+    tasks: dict[str, Any] = {}
+    layout = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
+    with Progress(*layout, console=console, disable=not console.is_terminal) as progress:
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+                if not console.is_terminal:
+                    console.print(f"{what} ...", markup=False)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield advance

@@ -1,0 +1,30 @@
+"""How a command ends: its result, or an error in one sentence, as an exit code."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import typer
+from rich.console import Console
+
+from bbam_ray.errors import EXIT_INTERRUPTED, EXIT_USAGE, UsageError
+
+
+def with_exit_code(command: Callable[..., int | None]) -> Callable[..., None]:
+    """A command whose result or error ends the process with the documented exit code."""
+
+    @functools.wraps(command)
+    def run(*args: object, **kwargs: object) -> None:
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        try:
+            code = command(*args, **kwargs) or 0
+        except UsageError as error:
+            console.print(f"error: {error}", markup=False)
+            code = EXIT_USAGE
+        except KeyboardInterrupt:
+            console.print("interrupted")
+            code = EXIT_INTERRUPTED
+        raise typer.Exit(code)
+
+    return run

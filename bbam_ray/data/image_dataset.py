@@ -1,0 +1,123 @@
+"""What all data sets of images share: a table of images and labels, decoded once into a common store."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bbam_ray.config import DatasetOptions
+from bbam_ray.data.dataset import Dataset, Part, Samples, ViewSettings
+from bbam_ray.data.image_cache import cached_images
+from bbam_ray.data.image_sources import ImageFiles, ImageSource, files_state
+from bbam_ray.data.stored_rows import StoredRows
+from bbam_ray.errors import UsageError
+
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
+_SHOWN = 5  # names in an error message
+
+
+class ImageOptions(DatasetOptions):
+    """Options that every data set of images has."""
+
+    image_size: int = Field(224, ge=32, le=1024, description="side of the stored images in pixels")
+    unreadable: Literal["error", "skip"] = Field(
+        "error", description="what to do about images that cannot be read: stop, or leave them out"
+    )
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """The images of one part, not yet decoded.
+
+    Args:
+        images: N encoded images.
+        labels: (N, K) uint8.
+        label_names: K names.
+        known: (N,) bool, False where nobody has labelled the image; None = all are labelled.
+    """
+
+    images: ImageSource
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    known: np.ndarray | None = None
+
+
+class ImageDataset(Dataset):
+    """Images (N, 3, S, S) uint8, normalised as ImageNet is."""
+
+    Options: ClassVar[type[DatasetOptions]] = ImageOptions
+    views: ClassVar[ViewSettings] = ViewSettings(
+        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), flip=True
+    )
+    defaults: ClassVar[dict[str, Any]] = {
+        "backbone": "resnet50",
+        "weights": "IMAGENET1K_V2",
+        "labeled_batch": 32,
+        "unlabeled_batch": 96,
+        "evaluation_batch": 128,
+    }
+    #: images of each part as published; a difference is reported, not refused
+    published_counts: ClassVar[dict[Part, int]] = {}
+
+    @abstractmethod
+    def table(self, options: Any, data_dir: Path | None, part: Part) -> ImageTable:
+        """Images and labels of one part."""
+
+    @abstractmethod
+    def label_files(self, options: Any, data_dir: Path | None) -> list[Path]:
+        """Files that say which images there are and what they show."""
+
+    def views_for(self, options: Any) -> ViewSettings:
+        """How these images become network inputs."""
+        return self.views
+
+    def check(self, options: Any, data_dir: Path | None) -> None:
+        for part in ("train", "test"):
+            source = self.table(options, data_dir, part).images
+            if isinstance(source, ImageFiles):
+                absent = [path for path in source.paths if not path.is_file()]
+                if absent:
+                    raise UsageError(
+                        f"data set '{self.name}': {len(absent)} of {len(source)} images of the {part} "
+                        f"part are missing, the first is {absent[0]}; complete the folder"
+                    )
+
+    def state(self, options: Any, data_dir: Path | None) -> str:
+        images = [self.table(options, data_dir, part).images.state() for part in ("train", "test")]
+        return " ".join([files_state(self.label_files(options, data_dir)), *images])
+
+    def load(self, options: Any, data_dir: Path | None, part: Part) -> Samples:
+        table = self.table(options, data_dir, part)
+        stored = cached_images(self.name, table.images, options.image_size)
+        kept = self._readable(stored, table.images, options)
+        return Samples(
+            stored,
+            table.labels[kept],
+            table.label_names,
+            self.views_for(options),
+            None if table.known is None else table.known[kept],
+            [table.images.names[row] for row in kept],
+        )
+
+    def _readable(self, stored: StoredRows, images: ImageSource, options: Any) -> np.ndarray:
+        """Positions of the images that have a row in the store."""
+        unreadable: list[tuple[int, str]] = stored.remarks["unreadable"]
+        if unreadable and options.unreadable == "error":
+            shown = [f"{images.names[row]} ({reason})" for row, reason in unreadable[:_SHOWN]]
+            more = f" and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
+            raise UsageError(
+                f"data set '{self.name}': {len(unreadable)} of {len(images)} images cannot be read: "
+                f"{', '.join(shown)}{more}; replace them, or leave them out with "
+                "--set unreadable=skip"
+            )
+        return np.setdiff1d(np.arange(len(images)), [row for row, _ in unreadable])
+
+
+def missing_entries(root: Path, wanted: list[str]) -> list[str]:
+    """Which of some files or folders are not in a folder."""
+    return [name for name in wanted if not (root / name).exists()]

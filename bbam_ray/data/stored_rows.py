@@ -1,0 +1,172 @@
+"""An array on disk whose rows all processes of a node share, written once and checked when opened.
+
+The file holds the rows one after the other, then a description in JSON (shape, type, checksums, remarks),
+its length and a mark. Rows are read by position, not mapped into memory: the operating system keeps one
+copy of them for all processes, and none grows by what it has read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_MARK = b"BBAMROWS"
+_TAIL = len(_MARK) + 8  # the description's length in 8 bytes, and the mark
+_BLOCK_BYTES = 1 << 22  # a checksum for about so many bytes
+
+
+class DamagedRowsError(Exception):
+    """The file is not what was written; the message says where it differs."""
+
+
+class StoredRows:
+    """The rows of a file that ``write_rows`` made; indexed like an array by its first axis.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DamagedRowsError: not such a file, cut short, or its first or last rows have changed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb", buffering=0)
+        size = os.fstat(self._file.fileno()).st_size
+        tail = self._read(max(0, size - _TAIL), min(size, _TAIL))
+        length = int.from_bytes(tail[:8], "little")
+        if tail[8:] != _MARK or length + _TAIL > size:
+            raise DamagedRowsError(f"{path}: cut short or not a file of stored rows")
+        described = json.loads(self._read(size - _TAIL - length, length))
+        self.shape: tuple[int, ...] = tuple(described["shape"])
+        self.dtype = np.dtype(described["dtype"])
+        self.remarks: dict[str, Any] = described["remarks"]
+        self._checksums: list[int] = described["checksums"]
+        self._row_bytes: int = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        if self._row_bytes * len(self) + length + _TAIL != size:
+            raise DamagedRowsError(f"{path}: {size} bytes do not fit the shape {self.shape}")
+        for block in {0, len(self._checksums) - 1} if self._checksums else ():
+            self._check(block)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return self._row_bytes * len(self)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Rows by number, slice or array of numbers: a new array."""
+        if isinstance(rows, (int, np.integer)):
+            one: np.ndarray = self[np.array([rows])][0]
+            return one
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
+        rows = np.where(rows < 0, rows + len(self), rows).astype(np.int64)
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        if not found.size:
+            return found
+        flat = found.data.cast("B")
+        # Neighbouring rows come in one call.
+        starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1)
+        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+            part = flat[start * self._row_bytes : end * self._row_bytes]
+            self._read_into(int(rows[start]) * self._row_bytes, part)
+        return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole: np.ndarray = self[:]
+        return whole if dtype is None else whole.astype(dtype)
+
+    def verify(self) -> None:
+        """Read every row and compare the checksums."""
+        for block in range(len(self._checksums)):
+            self._check(block)
+
+    def _check(self, block: int) -> None:
+        rows = _rows_of_block(self._row_bytes)
+        first, last = block * rows, min((block + 1) * rows, len(self))
+        content = self._read(first * self._row_bytes, (last - first) * self._row_bytes)
+        if zlib.crc32(content) != self._checksums[block]:
+            raise DamagedRowsError(f"{self.path}: rows {first} to {last - 1} have changed")
+
+    def _read(self, start: int, length: int) -> bytes:
+        content = bytearray(length)
+        self._read_into(start, memoryview(content))
+        return bytes(content)
+
+    def _read_into(self, start: int, target: memoryview) -> None:
+        done = 0
+        while done < len(target):
+            count = os.preadv(self._file.fileno(), [target[done:]], start + done)
+            if not count:
+                raise DamagedRowsError(f"{self.path}: has become shorter")
+            done += count
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+
+def _rows_of_block(row_bytes: int) -> int:
+    return max(1, _BLOCK_BYTES // max(1, row_bytes))
+
+
+def write_rows(
+    path: Path,
+    rows: Iterable[np.ndarray],
+    row_shape: tuple[int, ...],
+    dtype: Any,
+    remarks: dict[str, Any],
+) -> None:
+    """Write rows in order as they come.
+
+    Args:
+        path: of the new file.
+        rows: each of ``row_shape``.
+        row_shape, dtype: of one row.
+        remarks: kept with the rows, plain JSON values; may be filled while rows come.
+    """
+    kind = np.dtype(dtype)
+    row_bytes = int(np.prod(row_shape, dtype=np.int64)) * kind.itemsize
+    per_block = _rows_of_block(row_bytes)
+    checksums: list[int] = []
+    count = checksum = 0
+    with path.open("wb") as file:
+        for row in rows:
+            content = np.ascontiguousarray(row, kind)
+            if content.shape != row_shape:
+                raise ValueError(f"row {count} has the shape {content.shape}, not {row_shape}")
+            file.write(content.data)
+            checksum = zlib.crc32(content.data, checksum)
+            count += 1
+            if count % per_block == 0:
+                checksums.append(checksum)
+                checksum = 0
+        if count % per_block:
+            checksums.append(checksum)
+        described = json.dumps(
+            {
+                "shape": [count, *row_shape],
+                "dtype": kind.str,
+                "checksums": checksums,
+                "remarks": remarks,
+            }
+        ).encode()
+        file.write(described + len(described).to_bytes(8, "little") + _MARK)

@@ -1,0 +1,147 @@
+"""Tables that users bring: CSV, TSV, JSON lines and Parquet, read strictly, each entry with its place."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bbam_ray.errors import UsageError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length.
+
+    Args:
+        path: where they come from.
+        columns: name to values; text in CSV and TSV, where a blank is "", else any value or None.
+        lines: the line, or in Parquet the row, of each entry, counted from 1.
+        label_names: names of labels that are given by number, where the file has them.
+    """
+
+    path: Path
+    columns: dict[str, list[Any]]
+    lines: list[int]
+    label_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def where(self, row: int) -> str:
+        """The place of an entry, for a message."""
+        return (
+            f"{self.path} {'row' if self.path.suffix == '.parquet' else 'line'} {self.lines[row]}"
+        )
+
+
+def read_table(path: Path, without: tuple[str, ...] = ()) -> Table:
+    """Read a table.
+
+    Args:
+        path: ending in .csv, .tsv, .jsonl or .parquet.
+        without: columns of a Parquet file that are not read.
+
+    Raises:
+        UsageError: unreadable, another form, an unequal row, a column without or with a double name.
+    """
+    read = {".csv": _separated, ".tsv": _separated, ".jsonl": _json_lines}
+    try:
+        if path.suffix == ".parquet":
+            table = _parquet(path, without)
+        else:
+            with path.open(encoding="utf-8-sig", newline="") as handle:
+                table = read[path.suffix](path, handle)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not UTF-8 text; save it in UTF-8") from None
+    if not len(table):
+        raise UsageError(f"{path}: has no rows; give at least one, or remove the file")
+    return table
+
+
+def _separated(path: Path, handle: Any) -> Table:
+    reader = csv.reader(handle, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        for number, name in enumerate(header, start=1):
+            if not name or header.index(name) + 1 != number:
+                problem = f"is named '{name}' like an earlier one" if name else "has no name"
+                raise UsageError(f"{path} line 1: column {number} {problem}; name each column once")
+        rows, lines = [], []
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise UsageError(
+                    f"{path} line {reader.line_num}: {len(row)} values for {len(header)} columns; "
+                    "put values that contain a separator in quotes"
+                )
+            rows.append([value.strip() for value in row])
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise UsageError(f"{path} line {reader.line_num}: not a table ({error})") from None
+    return Table(path, {name: [row[k] for row in rows] for k, name in enumerate(header)}, lines)
+
+
+def _json_lines(path: Path, handle: Any) -> Table:
+    entries, lines = [], []
+    for number, line in enumerate(handle, start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{path} line {number}: not JSON ({error})") from None
+        if not isinstance(entry, dict):
+            raise UsageError(f"{path} line {number}: expected an object such as {{...}}")
+        entries.append(entry)
+        lines.append(number)
+    names = list(dict.fromkeys(name for entry in entries for name in entry))
+    return Table(path, {name: [entry.get(name) for entry in entries] for name in names}, lines)
+
+
+def _parquet(path: Path, without: tuple[str, ...]) -> Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            names = [name for name in schema.names if name not in without]
+            read = file.read(columns=names)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UsageError(f"{path}: not a Parquet file that can be read ({error})") from None
+    columns = {name: read.column(name).to_pylist() for name in names}
+    count = read.num_rows
+    return Table(path, columns, list(range(1, count + 1)), _class_names(schema))
+
+
+def _class_names(schema: pa.Schema) -> tuple[str, ...]:
+    """Names of numbered labels, which Hugging Face's writer keeps in the file's metadata."""
+    try:
+        info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except ValueError:
+        return ()
+    for names in _found(info, "names"):
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    return ()
+
+
+def _found(value: Any, key: str) -> Iterator[Any]:
+    """Values under a key, at any depth."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == key:
+                yield inner
+            yield from _found(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _found(inner, key)

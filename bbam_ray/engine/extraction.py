@@ -1,0 +1,141 @@
+"""Features out of images: a torchvision network without its last layer, applied once to every image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+
+from bbam_ray.config import RunConfig
+from bbam_ray.data import Samples
+from bbam_ray.data.views import Views
+from bbam_ray.engine.evaluation import plain_batches
+from bbam_ray.engine.task import load_part
+from bbam_ray.errors import UsageError, nearest
+
+
+def feature_network(name: str, weights: str) -> nn.Module:
+    """Any torchvision classification network whose last linear layer is replaced by nothing.
+
+    Args:
+        name: as torchvision has it, for example "resnet50", "convnext_tiny" or "vit_b_16".
+        weights: "DEFAULT" or another name of torchvision's weights, a file with a state dict, or "none".
+
+    Raises:
+        UsageError: unknown network or weights, weights that cannot be had, no linear layer at the end.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UsageError(f"unknown backbone '{name}'; {nearest(name, known)}")
+    file = Path(weights).expanduser()
+    try:
+        if file.is_file():
+            network: nn.Module = models.get_model(name, weights=None)
+            network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        else:
+            network = models.get_model(name, weights=None if weights == "none" else weights)
+    except Exception as error:  # torchvision and pickle fail in every way there is
+        raise UsageError(
+            f"weights = '{weights}' of {name}: not to be had ({error}); give DEFAULT, none, or a file "
+            "with a state dict"
+        ) from None
+    linear = [path for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise UsageError(f"backbone '{name}' does not end with a linear layer; use another one")
+    parent, _, last = linear[-1].rpartition(".")
+    setattr(network.get_submodule(parent), last, nn.Identity())
+    return network.eval()
+
+
+def extract_features(
+    config: RunConfig,
+    network: nn.Module,
+    output: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> int:
+    """Write the features of all images of a data set as a Parquet file for ``--dataset features``.
+
+    Columns: ``file_name``, ``split`` (train, test, unlabeled), ``labels`` (null where nobody has labelled
+    the image) and ``features`` (F float32). The file appears whole or not at all.
+
+    Args:
+        config: its data set, folder, evaluation batch and device are used.
+        network: images (B, 3, S, S), normalised as the data set's are, to features (B, F).
+        output: must not exist.
+        progress: hears of images done and in all.
+
+    Returns:
+        F.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if config.training.device != "auto":
+        device = torch.device(config.training.device)
+    network.to(device)
+    parts = {part: load_part(config, part) for part in ("train", "test")}
+    total = sum(len(samples.labels) for samples in parts.values())
+    temporary, done, width = output.with_name(f".{output.name}.part"), 0, 0
+    writer: pq.ParquetWriter | None = None
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        for part, samples in parts.items():
+            start = 0
+            for block in _features(network, samples, config.training.evaluation_batch, device):
+                width = block.shape[1]
+                schema = _schema(width)
+                writer = writer or pq.ParquetWriter(temporary, schema, compression="zstd")
+                writer.write_batch(_batch(samples, part, start, block, schema))
+                start += len(block)
+                done += len(block)
+                progress(done, total)
+        if writer is not None:
+            writer.close()
+            temporary.replace(output)
+    finally:
+        if writer is not None:
+            writer.close()
+        temporary.unlink(missing_ok=True)
+    return width
+
+
+@torch.no_grad()
+def _features(
+    network: nn.Module, samples: Samples, batch: int, device: torch.device
+) -> Iterator[Tensor]:
+    rows = torch.arange(len(samples.labels)).numpy()
+    views = Views(samples.views, 0.0, 0.0)
+    for inputs in plain_batches(samples.inputs, rows, batch, views, device):
+        yield network(inputs).float().flatten(1).cpu()
+
+
+def _schema(width: int) -> pa.Schema:
+    return pa.schema(
+        [
+            ("file_name", pa.string()),
+            ("split", pa.string()),
+            ("labels", pa.list_(pa.string())),
+            ("features", pa.list_(pa.float32(), width)),
+        ]
+    )
+
+
+def _batch(
+    samples: Samples, part: str, start: int, block: Tensor, schema: pa.Schema
+) -> pa.RecordBatch:
+    rows = range(start, start + len(block))
+    known = [samples.known is None or bool(samples.known[row]) for row in rows]
+    names = [samples.names[row] if samples.names else f"{part} {row + 1}" for row in rows]
+    labels = [
+        [samples.label_names[k] for k in samples.labels[row].nonzero()[0]] if labelled else None
+        for row, labelled in zip(rows, known, strict=True)
+    ]
+    splits = [part if labelled else "unlabeled" for labelled in known]
+    features = pa.FixedSizeListArray.from_arrays(
+        pa.array(block.reshape(-1).numpy()), block.shape[1]
+    )
+    return pa.RecordBatch.from_arrays([names, splits, labels, features], schema=schema)

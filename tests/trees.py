@@ -1,0 +1,188 @@
+"""Small data sets in the layouts of the real ones, for tests of reading and of whole studies.
+
+Every image of a label is drawn with a mark of its own in a place of its own, so that a mix-up of rows or
+labels is seen, and a network could learn it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from bbam_ray.data.voc import LABELS as VOC_LABELS
+
+REAL_AWA = Path(__file__).parents[2] / "shared" / "data" / "awa"
+# What makes a run on such a tree take a second.
+SMALL: dict[str, dict[str, Any]] = {
+    "digits": {"scenes": 60, "test_scenes": 30},
+    **{name: {"image_size": 32} for name in ("awa", "voc2012", "coco2014", "images")},
+    "features": {},
+}
+
+
+def marked_image(
+    labels: np.ndarray, size: tuple[int, int] = (48, 40), number: int = 0
+) -> Image.Image:
+    """An image in which square k of a 10 x 10 grid is white where label k is present.
+
+    The last squares show ``number``, so that no two images need be equal.
+    """
+    grid = np.full((10, 10), 60, dtype=np.uint8)
+    grid.reshape(-1)[-10:][[number >> bit & 1 == 1 for bit in range(10)]] = 200
+    grid.reshape(-1)[: len(labels)][np.asarray(labels, dtype=bool)] = 255
+    return Image.fromarray(grid).convert("RGB").resize(size, Image.Resampling.NEAREST)
+
+
+def first_marks(inputs: np.ndarray) -> np.ndarray:
+    """The first ten labels that (N, 3, 32, 32) stored images show: (N, 10) bool."""
+    columns = (3.2 * np.arange(10) + 1.6).astype(int)
+    shown: np.ndarray = inputs[:, 0, 1, columns] > 150
+    return shown
+
+
+def random_labels(rows: int, labels: int, seed: int = 0) -> np.ndarray:
+    """(rows, labels) 0/1 with at least one positive in each row and two in each column."""
+    drawn = (np.random.default_rng(seed).random((rows, labels)) < 0.3).astype(np.uint8)
+    drawn[np.arange(rows), np.arange(rows) % labels] = 1
+    return drawn
+
+
+def awa(root: Path, per_class: int = 6) -> Path:
+    """Four classes in the published layout; with the real attributes where they are at hand."""
+    if REAL_AWA.is_dir():
+        texts = {path.name: path.read_text() for path in REAL_AWA.glob("*.txt")}
+    else:
+        rows = random_labels(50, 85)
+        texts = {
+            "classes.txt": "".join(f"{k + 1:6d}\tclass{k}\n" for k in range(50)),
+            "predicates.txt": "".join(f"{k + 1:6d}\tattribute{k}\n" for k in range(85)),
+            "predicate-matrix-binary.txt": "".join(" ".join(map(str, row)) + "\n" for row in rows),
+        }
+    classes = [line.split()[1] for line in texts["classes.txt"].splitlines()]
+    matrix = np.array([line.split() for line in texts["predicate-matrix-binary.txt"].splitlines()])
+    texts["trainclasses.txt"] = "".join(f"{name}\n" for name in classes[:8])
+    texts["testclasses.txt"] = "".join(f"{name}\n" for name in classes[8:11])
+    for name, text in texts.items():
+        _write(root / name, text)
+    for row, name in enumerate(classes[:11]):
+        for number in range(per_class):
+            path = root / "JPEGImages" / name / f"{name}_{10001 + number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            marked_image(matrix[row] == "1", (60 + number, 50), 10 * row + number).save(path)
+    return root
+
+
+def voc2012(root: Path, train: int = 40, val: int = 22) -> Path:
+    """The layout of VOCdevkit; one label of each image in ten is shown in difficult objects only."""
+    root = root / "VOCdevkit" / "VOC2012"
+    (root / "JPEGImages").mkdir(parents=True)
+    for part, count in (("train", train), ("val", val)):
+        names = [f"2008_{1 + row + 1000 * (part == 'val'):06d}" for row in range(count)]
+        labels = random_labels(count, 20, seed=count)
+        marks = labels.astype(int) * 2 - 1
+        marks[::10, 7] = 0
+        _write(root / "ImageSets" / "Main" / f"{part}.txt", "\n".join(names) + "\n")
+        for column, label in enumerate(VOC_LABELS):
+            lines = [f"{name} {marks[row, column]:2d}\n" for row, name in enumerate(names)]
+            _write(root / "ImageSets" / "Main" / f"{label}_{part}.txt", "".join(lines))
+        for row, name in enumerate(names):
+            marked_image(marks[row] == 1, (50 + row % 3, 40), row + 512 * (part == "val")).save(
+                root / "JPEGImages" / f"{name}.jpg"
+            )
+    return root
+
+
+def coco2014(root: Path, train: int = 40, val: int = 22) -> Path:
+    """The layout of COCO 2014 with 80 categories whose numbers have gaps; two images show nothing."""
+    categories = [{"id": k + 1 + (k > 10), "name": f"category {k}"} for k in range(80)]
+    for part, count in (("train2014", train), ("val2014", val)):
+        labels = random_labels(count, 80, seed=count)
+        labels[[3, 5]] = 0
+        images, annotations = [], []
+        (root / part).mkdir(parents=True)
+        for row in range(count):
+            name = f"COCO_{part}_{row + 1:012d}.jpg"
+            marked_image(labels[row], number=row + 512 * (part == "val2014")).save(
+                root / part / name
+            )
+            images.append({"id": row + 1, "file_name": name, "width": 48, "height": 40})
+            for column in np.flatnonzero(labels[row]):
+                for _ in range(1 + column % 2):  # several objects of one category
+                    number = categories[column]["id"]
+                    annotations.append({"image_id": row + 1, "category_id": number, "iscrowd": 0})
+        content = {"images": images[::-1], "annotations": annotations, "categories": categories}
+        _write(root / "annotations" / f"instances_{part}.json", json.dumps(content))
+    return root
+
+
+def images(root: Path, count: int = 50, unlabeled: int = 12) -> Path:
+    """``labels.csv`` beside ``images/``, a column ``split``, and a folder of unlabelled images."""
+    labels = random_labels(count, 5, seed=3)
+    lines = ["file_name,split,cat,dog,bird,fish,frog\n"]
+    (root / "images").mkdir(parents=True)
+    (root / "unlabeled").mkdir()
+    for row in range(count):
+        marked_image(labels[row], number=row).save(root / "images" / f"{row:03d}.png")
+        cells = ",".join(map(str, labels[row]))
+        lines.append(f"{row:03d}.png,{'test' if row % 3 == 2 else 'train'},{cells}\n")
+    for row, more in enumerate(random_labels(unlabeled, 5, seed=4)):
+        marked_image(more, number=512 + row).save(root / "unlabeled" / f"u{row:03d}.png")
+    _write(root / "labels.csv", "".join(lines))
+    return root
+
+
+def parquet_images(path: Path, count: int = 50) -> Path:
+    """One Parquet file as Hugging Face writes it: image bytes and lists of label names."""
+    labels = random_labels(count, 5, seed=3)
+    names = np.array(["cat", "dog", "bird", "fish", "frog"])
+    rows = []
+    for row in range(count):
+        buffer = io.BytesIO()
+        marked_image(labels[row]).save(buffer, "PNG")
+        rows.append({"bytes": buffer.getvalue(), "path": f"{row}.png"})
+    chosen = [names[row.astype(bool)].tolist() for row in labels]
+    split = ["test" if row % 3 == 2 else "train" for row in range(count)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"image": rows, "labels": chosen, "split": split}), path)
+    return path
+
+
+def features(root: Path, count: int = 60) -> Path:
+    """An ``.npz`` file whose features carry the labels and noise."""
+    labels = random_labels(count, 4, seed=5)
+    rng = np.random.default_rng(6)
+    vectors = np.repeat(labels, 3, axis=1) + 0.3 * rng.standard_normal((count, 12))
+    root.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        root / "vectors.npz",
+        features=vectors[:40] * 50 + 7,
+        labels=labels[:40],
+        test_features=vectors[40:] * 50 + 7,
+        test_labels=labels[40:],
+        label_names=np.array(["a", "b", "c", "d"]),
+    )
+    return root / "vectors.npz"
+
+
+#: data set to the function that makes a small one in a folder, and returns its --data-dir
+TREES: dict[str, Callable[[Path], Path | None]] = {
+    "digits": lambda root: None,
+    "awa": awa,
+    "voc2012": voc2012,
+    "coco2014": coco2014,
+    "images": images,
+    "features": features,
+}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
