@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ class TestMethod:
             samples = load(config, part)
             labels, hidden = samples.labels.copy(), true_data.unlabeled
             labels[hidden] = 1 - labels[np.random.default_rng(1).permutation(hidden)]
-            return Samples(samples.inputs, labels, samples.label_names)
+            return replace(samples, labels=labels)
 
         monkeypatch.setattr(task, "load_part", permuted)
         false_data, false_audit = prepare_training(config)
