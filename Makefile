@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(RUN)/python launch/tune.py
 
 test: $(VENV)/.installed-dev check
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest -n 2 --dist loadgroup
 
 test-slow: $(VENV)/.installed-dev
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,tracking]'

@@ -32,6 +32,19 @@ TINY: dict[str, Any] = {
 }
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With two test processes: whatever starts Ray in one of them, from the beginning, the rest by module.
+
+    Ray mostly waits for its processes; meanwhile the other core computes.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache_and_threads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Generated data go to a folder of this session, never to the user's cache.
