@@ -178,29 +178,46 @@ def disturbed(
     return folder, hit
 
 
-def check(folder: Path, calm: Path, *, exact: bool) -> None:
-    """A study that was disturbed is the one that was not: every trial and epoch once, and its figures."""
+def lost_or_doubled(folder: Path) -> int:
+    """Trials that are absent, or there twice, or whose epochs are not each there once."""
     trials, history, labels = (table(folder, name) for name in ("trials", "history", "labels"))
-    assert trials["number"].tolist() == list(range(TRIALS)), folder
-    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}, folder
-    assert not history.duplicated(["number", "epoch"]).any(), folder
-    assert not labels.duplicated(["number", "epoch", "label"]).any(), folder
+    double = history.duplicated(["number", "epoch"]).sum()
+    double += labels.duplicated(["number", "epoch", "label"]).sum()
+    wrong = len(set(range(TRIALS)) - set(trials["number"])) + int(
+        trials["number"].duplicated().sum()
+    )
     for row in trials.itertuples():
-        epochs = history.loc[history["number"] == row.number, "epoch"].tolist()
-        assert epochs == list(range(1, len(epochs) + 1)) and len(epochs) == row.epochs, folder
+        epochs = sorted(history.loc[history["number"] == row.number, "epoch"])
+        wrong += epochs != list(range(1, int(row.epochs) + 1))
+    return max(wrong, int(double))
+
+
+def other_figures(folder: Path, calm: Path, *, exact: bool) -> int:
+    """Trials whose rows are not those of the undisturbed study: bit for bit, or within 0.005 mAP."""
+    if not exact:
+        both = [table(place, "trials").set_index("number")["val_map"] for place in (folder, calm)]
+        return int(((both[0] - both[1]).abs() > 0.005).sum())
+    different: set[int] = set()
+    for name in ("trials", "history", "labels"):
+        ours, theirs = (figures(table(place, name)) for place in (folder, calm))
+        for number in theirs["number"].unique():
+            rows = [f[f["number"] == number].reset_index(drop=True) for f in (ours, theirs)]
+            if not rows[0].equals(rows[1]):
+                different.add(int(number))
+    return len(different)
+
+
+def check(folder: Path) -> None:
+    """A study that was disturbed has ended as one does that was not."""
+    assert set(table(folder, "trials")["state"]) <= {"COMPLETE", "PRUNED"}, folder
     assert json.loads((folder / "study.json").read_text())["status"] == "COMPLETE", folder
     assert len(table(folder, "confirm")) == 1, folder
-    if exact:
-        for name in ("trials", "history", "labels"):
-            pd.testing.assert_frame_equal(figures(table(folder, name)), figures(table(calm, name)))
-    else:
-        gap = (trials["val_map"] - table(calm, "trials")["val_map"]).abs().max()
-        assert gap <= 0.005, f"{folder}: val_map differs by {gap}"
 
 
 def run(kills: int, seed: int) -> list[str]:
-    """Markdown lines: what was hit, how often, and that nothing was lost."""
+    """Markdown lines: what was hit, how often, and what came of it."""
     rng, counts = random.Random(seed), Counter[str]()
+    lost, other = Counter[str](), Counter[str]()
     began, left = time.monotonic(), list[psutil.Process]()
     with tempfile.TemporaryDirectory() as name:
         calm = {}
@@ -215,17 +232,23 @@ def run(kills: int, seed: int) -> list[str]:
             target = TARGETS[place % len(TARGETS)]
             try:
                 folder, hit = disturbed(place, target, rng, Path(name), left)
-                check(folder, calm[target.workers], exact=target.workers == 1)
+                check(folder)
             except AssertionError:
                 print((Path(name) / f"{place:03d}" / "output.txt").read_text()[-3000:])
                 raise
-            counts[target.name if "after" in hit else "too late or nobody there"] += 1
-            print(f"{place + 1:>3}: {hit}; all trials there", flush=True)
+            what = target.name if "after" in hit else "too late or nobody there"
+            counts[what] += 1
+            wrong = lost_or_doubled(folder)
+            strange = other_figures(folder, calm[target.workers], exact=target.workers == 1)
+            lost[what] += wrong
+            other[what] += strange
+            print(f"{place + 1:>3}: {hit}; {wrong} lost or doubled, {strange} other", flush=True)
     _, alive = psutil.wait_procs(left, timeout=180)
     assert not alive, f"processes that nobody ended: {alive}"
     lines = ["| hit | kills | trials lost or doubled | other figures than undisturbed |"]
     lines.append("|---|---|---|---|")
-    lines += [f"| {what} | {count} | 0 | 0 |" for what, count in counts.items()]
+    for what, count in counts.items():
+        lines.append(f"| {what} | {count} | {lost[what]} | {other[what]} |")
     minutes = (time.monotonic() - began) / 60
     return [*lines, "", f"Seed {seed}, {minutes:.0f} minutes. {hardware()}"]
 
