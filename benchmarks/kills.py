@@ -186,9 +186,9 @@ def lost_or_doubled(folder: Path) -> int:
     wrong = len(set(range(TRIALS)) - set(trials["number"])) + int(
         trials["number"].duplicated().sum()
     )
-    for row in trials.itertuples():
-        epochs = sorted(history.loc[history["number"] == row.number, "epoch"])
-        wrong += epochs != list(range(1, int(row.epochs) + 1))
+    for number, count in zip(trials["number"].tolist(), trials["epochs"].tolist(), strict=True):
+        epochs = sorted(history.loc[history["number"] == number, "epoch"])
+        wrong += epochs != list(range(1, count + 1))
     return max(wrong, int(double))
 
 

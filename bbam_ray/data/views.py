@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from bbam_ray.data.dataset import ViewSettings
 
+_PIECE = 1 << 19  # numbers that are worked on at once on a CPU
 CHANCE_WIDTH = 12  # uniform numbers that a view consumes per sample
 
 
@@ -30,7 +32,7 @@ class Views:
         """The sample as it is, normalised: for evaluation and for the refresh."""
         if inputs.ndim == 2:
             return self._normalize(inputs.float())
-        return self._normalize(inputs.float() / 255)
+        return _in_pieces(lambda images: self._normalize(images.float().div_(255)), inputs)
 
     def weak(self, inputs: Tensor, chance: Tensor) -> Tensor:
         """Mirrored with probability 1/2 where the data set allows it.
@@ -39,7 +41,13 @@ class Views:
             inputs: (B, C, H, W) uint8 or (B, F) float32.
             chance: (B, CHANCE_WIDTH) in [0, 1).
         """
-        return self.plain(self._flip(inputs, chance[:, 0]))
+        if inputs.ndim == 2:
+            return self.plain(inputs)
+
+        def make(images: Tensor, numbers: Tensor) -> Tensor:
+            return self._normalize(self._flip(images, numbers[:, 0]).float().div_(255))
+
+        return _in_pieces(make, inputs, chance)
 
     def strong(self, inputs: Tensor, chance: Tensor) -> Tensor:
         """Mirrored, turned, slanted, scaled, shifted, recoloured and partly erased.
@@ -48,10 +56,14 @@ class Views:
         """
         if inputs.ndim == 2:
             return self._strong_features(self._normalize(inputs.float()), chance)
-        images = self._flip(inputs, chance[:, 0]).float() / 255
-        images = self._affine(images, chance[:, 1:7])
-        images = self._colour(images, chance[:, 7:9])
-        return self._erase(self._normalize(images), chance[:, 9:11])
+
+        def make(images: Tensor, numbers: Tensor) -> Tensor:
+            images = self._flip(images, numbers[:, 0]).float().div_(255)
+            images = self._affine(images, numbers[:, 1:7])
+            images = self._colour(images, numbers[:, 7:9])
+            return self._erase(self._normalize(images), numbers[:, 9:11])
+
+        return _in_pieces(make, inputs, chance)
 
     def _normalize(self, inputs: Tensor) -> Tensor:
         """Centre and scale each channel of images or each feature."""
@@ -59,11 +71,11 @@ class Views:
             pair = (self.settings.mean, self.settings.std)
             self._scales[inputs.device] = torch.tensor(pair, device=inputs.device)
         mean, std = self._scales[inputs.device].view(2, 1, -1, *[1] * (inputs.ndim - 2))
-        scaled: Tensor = (inputs - mean) / std
+        scaled: Tensor = (inputs - mean).div_(std)
         return scaled
 
     def _flip(self, inputs: Tensor, chance: Tensor) -> Tensor:
-        if not self.settings.flip or inputs.ndim == 2:
+        if not self.settings.flip:
             return inputs
         return torch.where((chance < 0.5).view(-1, 1, 1, 1), inputs.flip(-1), inputs)
 
@@ -88,11 +100,12 @@ class Views:
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     def _colour(self, images: Tensor, chance: Tensor) -> Tensor:
-        """Brightness +-0.3 and contrast 0.6-1.7 at magnitude 1."""
+        """Brightness +-0.3 and contrast 0.6-1.7 at magnitude 1; changes the images in place."""
         centred = ((2 * chance - 1) * self.magnitude).view(-1, 2, 1, 1)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         contrast = 1.7 ** centred[:, 1:2]
-        return ((images - mean) * contrast + mean + 0.3 * centred[:, 0:1]).clamp(0, 1)
+        images.sub_(mean).mul_(contrast).add_(mean).add_(0.3 * centred[:, 0:1])
+        return images.clamp_(0, 1)
 
     def _erase(self, images: Tensor, chance: Tensor) -> Tensor:
         """Cutout: a square of side ``cutout`` x image side, centred anywhere, set to the mean."""
@@ -105,7 +118,7 @@ class Views:
         in_rows = (rows - chance[:, 0:1] * height).abs() < half_height
         in_columns = (columns - chance[:, 1:2] * width).abs() < half_width
         erased = in_rows.unsqueeze(2) & in_columns.unsqueeze(1)
-        return images.masked_fill(erased.unsqueeze(1), 0.0)
+        return images.masked_fill_(erased.unsqueeze(1), 0.0)
 
     def _strong_features(self, inputs: Tensor, chance: Tensor) -> Tensor:
         # A handful of numbers per sample seeds a cheap hash per column: noise and dropout that do
@@ -117,3 +130,19 @@ class Views:
         noise = (uniform * 7919).frac() * 2 - 1
         spread = inputs.std(dim=1, keepdim=True, unbiased=False)
         return (inputs + 0.5 * self.magnitude * spread * noise).masked_fill(dropped, 0.0)
+
+
+def _in_pieces(make: Callable[..., Tensor], inputs: Tensor, *chance: Tensor) -> Tensor:
+    """The same as ``make(inputs, *chance)`` for what treats samples alone.
+
+    On a CPU a few large images at a time: what is in between stays in the processor's cache instead of
+    being fetched from fresh memory (twice as fast at 224 x 224).
+    """
+    size = max(1, _PIECE // max(1, inputs[0].numel())) if len(inputs) else 1
+    if inputs.device.type != "cpu" or size >= len(inputs):
+        return make(inputs, *chance)
+    made = torch.empty(inputs.shape)
+    for start in range(0, len(inputs), size):
+        piece = slice(start, start + size)
+        made[piece] = make(inputs[piece], *(numbers[piece] for numbers in chance))
+    return made

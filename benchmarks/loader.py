@@ -1,0 +1,159 @@
+"""How fast images arrive: from the cache, and decoded again for every use as a plain loader does.
+
+    python -m benchmarks.loader [--images 5000] [--write benchmarks/README.md]
+
+Plain: a torch DataLoader with a worker process per CPU that opens each JPEG with PIL and makes two views
+of it with torchvision's transforms. Ours: rows of the cache in shuffled batches, and the one view that is
+used, in batches. Both deliver normalised float32 batches at 224 x 224. Rounds of both alternate; medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from bbam_ray.data.image_cache import cached_images
+from bbam_ray.data.image_dataset import ImageDataset
+from bbam_ray.data.image_sources import ImageFiles
+from bbam_ray.data.stored_rows import StoredRows
+from bbam_ray.data.views import CHANCE_WIDTH, Views
+from bbam_ray.engine.evaluation import fetch
+from benchmarks.page import hardware, write_section
+
+SIDE, BATCH, ROUNDS = 224, 128, 5
+SETTINGS = ImageDataset.views
+CPU = torch.device("cpu")
+
+
+def make_images(folder: Path, count: int) -> list[Path]:
+    """Photograph-like JPEGs of about 256 x 256: smooth shapes and a little noise."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        small = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        size = (int(rng.integers(230, 290)), int(rng.integers(230, 290)))
+        pixels = np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
+        noisy = pixels.astype(np.int16) + rng.integers(-12, 13, pixels.shape, dtype=np.int16)
+        path = folder / f"{number:05d}.jpg"
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        paths.append(path)
+    return paths
+
+
+class PlainImages(Dataset[tuple[Tensor, Tensor]]):
+    """Two views of an image, decoded whenever it is asked for."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._paths = paths
+        end = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+        end += [v2.Normalize(list(SETTINGS.mean), list(SETTINGS.std))]
+        resized = [v2.Resize((SIDE, SIDE)), v2.RandomHorizontalFlip()]
+        self._weak = v2.Compose([*resized, *end])
+        self._strong = v2.Compose([*resized, v2.RandAugment(), *end, v2.RandomErasing(p=1.0)])
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        with Image.open(self._paths[row]) as image:
+            decoded = image.convert("RGB")
+        return self._weak(decoded), self._strong(decoded)
+
+
+def plain_epoch(paths: list[Path]) -> Iterator[Tensor]:
+    loader = DataLoader(
+        PlainImages(paths), batch_size=BATCH, shuffle=True, num_workers=os.cpu_count() or 1
+    )
+    for weak, _ in loader:
+        yield weak
+
+
+def cached_epoch(rows: StoredRows, kind: str) -> Iterator[Tensor]:
+    views = Views(SETTINGS, 0.5, 0.5)
+    generator = torch.Generator().manual_seed(0)
+    for chosen in np.array_split(
+        np.random.default_rng(0).permutation(len(rows)), -(-len(rows) // BATCH)
+    ):
+        inputs = fetch(rows, chosen, CPU)
+        if kind == "bytes":
+            yield inputs
+        elif kind == "plain":
+            yield views.plain(inputs)
+        else:
+            chance = torch.rand(len(chosen), CHANCE_WIDTH, generator=generator)
+            yield getattr(views, kind)(inputs, chance)
+
+
+def rate(epoch: Callable[[], Iterator[Tensor]], count: int) -> float:
+    """Images a second that one epoch delivers."""
+    began = time.perf_counter()
+    delivered = sum(len(batch) for batch in epoch())
+    assert delivered == count
+    return count / (time.perf_counter() - began)
+
+
+def run(count: int) -> list[str]:
+    """Markdown lines: images a second in each way, and how many times those of the plain way."""
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["BBAM_RAY_CACHE"] = str(Path(name) / "cache")
+        paths = make_images(Path(name), count)
+        source = ImageFiles(paths, Path(name))
+        began = time.perf_counter()
+        rows = cached_images("benchmark", source, SIDE)
+        built = time.perf_counter() - began
+        began = time.perf_counter()
+        rows = cached_images("benchmark", source, SIDE)
+        again = time.perf_counter() - began
+        ways: dict[str, Callable[[], Iterator[Tensor]]] = {
+            "decoded each time, two views (plain)": lambda: plain_epoch(paths),
+            "cache, bytes on the way to the device": lambda: cached_epoch(rows, "bytes"),
+            "cache, plain view (refresh, evaluation)": lambda: cached_epoch(rows, "plain"),
+            "cache, weak view": lambda: cached_epoch(rows, "weak"),
+            "cache, strong view": lambda: cached_epoch(rows, "strong"),
+        }
+        rates: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(ROUNDS):
+            for way, epoch in ways.items():
+                rates[way].append(rate(epoch, count))
+    plain = next(iter(rates))
+    lines = ["| way | images / s | times plain |", "|---|---|---|"]
+    for way, measured in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(measured, rates[plain], strict=True))
+        lines.append(f"| {way} | {statistics.median(measured):.0f} | {ratio:.1f} |")
+    return [
+        *lines,
+        "",
+        f"{count} JPEGs, {ROUNDS} alternating rounds; the cache ({rows.nbytes / 1e6:.0f} MB) took "
+        f"{built:.0f} s to build, a second trial opened it in {again:.2f} s. {hardware()}",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    multiprocessing.set_start_method("forkserver")
+    text = "\n".join(run(arguments.images))
+    print(text)
+    if arguments.write:
+        write_section(arguments.write, "loader", text)
+
+
+if __name__ == "__main__":
+    main()
