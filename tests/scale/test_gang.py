@@ -209,6 +209,7 @@ def kill_in_mid_trial(
     folder = results / "digits" / "hurt"
     study.until(lambda: any(n == 1 and e >= 2 for n, e in trained(folder)), timeout=200)
     time.sleep(0.3)  # not at the border of an epoch, where the rows were just written
+    study.until(lambda: study.processes(pattern))  # a loaded machine may be about to start it
     (pid,) = study.processes(pattern)
     before = frame(folder, "history")
     assert len(before) < TRIALS * EPOCHS
