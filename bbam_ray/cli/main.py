@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from bbam_ray import __version__
+from bbam_ray.cli.compare import compare
 from bbam_ray.cli.data import app as data
 from bbam_ray.cli.exit_codes import with_exit_code
 from bbam_ray.cli.report import report
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, train, report):
+for command in (tune, train, compare, report):
     app.command()(with_exit_code(command))
 app.add_typer(data, name="data")
 

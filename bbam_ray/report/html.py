@@ -11,26 +11,11 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from bbam_ray.errors import UsageError
+from bbam_ray.report.page import page
 from bbam_ray.results.schemas import COMPLETE
 from bbam_ray.results.store import read_table, write_text
 from bbam_ray.results.study import StudyRecord
 from bbam_ray.results.summary import confirmed_figures
-
-_STYLE = """
-:root { color-scheme: light dark; --text: #1c2430; --ground: #fff; --line: #d5dae2; --soft: #f4f6f9; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e4e8ee; --ground: #14181f; --line: #353c48; --soft: #1d232c; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--ground);
-  max-width: 64rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; font-size: .85rem; } .wide { overflow-x: auto; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line);
-  text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-tr.best { font-weight: 600; background: var(--soft); }
-pre { background: var(--soft); padding: .8rem; overflow-x: auto; }
-.answer { font-size: 1.1rem; }
-"""
 
 
 def write_report(folder: Path) -> Path:
@@ -70,14 +55,9 @@ def write_report(folder: Path) -> Path:
             _section("Validation AP per label, best trial", _by_label(mine, "val_ap", "AP"))
         )
     parts.append(_environment(record))
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(record['study'])}</title><style>{_STYLE}</style>"
-        f"<script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>\n"
-    )
+    whole = page(record["study"], "".join(parts), f"<script>{get_plotlyjs()}</script>")
     path = folder / "report.html"
-    write_text(path, page)
+    write_text(path, whole)
     return path
 
 

@@ -71,6 +71,22 @@ def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
     )
 
 
+#: one row per compared method, label fraction and seed; ``place`` is the method's place in the order that
+#: was asked for, ``settings`` are JSON
+COMPARE = _schema(
+    [
+        ("place", pa.int32()),
+        ("entry", pa.string()),
+        ("method", pa.string()),
+        ("study", pa.string()),
+    ],
+    [("labeled_fraction", pa.float64()), ("seed", pa.int64()), ("trial", pa.int32())],
+    [("n_labeled", pa.int64()), ("n_test", pa.int64())],
+    _measures("test"),
+    [("val_map", pa.float64()), ("seconds_per_epoch", pa.float64()), ("vdfd_mean", pa.float64())],
+    [("settings", pa.string()), ("error", pa.string())],
+)
+
 #: one row per training sample: labeled, validation or unlabeled
 SPLIT = _schema([("index", pa.int64()), ("name", pa.string()), ("part", pa.string())])
 

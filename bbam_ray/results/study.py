@@ -30,8 +30,15 @@ def default_name(method: str) -> str:
     return f"{method}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
-def check_folder(results: Path, dataset: str, name: str, *, resume: bool) -> Path:
+def check_folder(
+    results: Path, dataset: str, name: str, *, resume: bool, goes_on: bool = False
+) -> Path:
     """The folder of a study, checked but not created.
+
+    Args:
+        results, dataset, name: the folder is ``<results>/<dataset>/<name>``.
+        resume: it must be a study that there is.
+        goes_on: it may be there.
 
     Raises:
         UsageError: a name that is no file name, an existing study without ``resume``, no study to
@@ -44,7 +51,7 @@ def check_folder(results: Path, dataset: str, name: str, *, resume: bool) -> Pat
     folder = results / dataset / name
     if resume and not (folder / "study.json").is_file():
         raise UsageError(f"--resume: there is no study in {folder}; check --name and --results")
-    if not resume and folder.exists():
+    if not resume and not goes_on and folder.exists():
         raise UsageError(
             f"study '{name}' exists already in {folder}; choose another --name, or add --resume to go on"
         )
