@@ -45,6 +45,7 @@ def arguments(results: Path, name: str, flags: list[str], *more: str) -> list[st
     space.write_text(SPACE)
     return [
         *("--results", str(results), "--name", name, "--space", str(space), "--no-dashboard"),
+        "--no-reuse",
         *("--num-samples", str(TRIALS), "--max-concurrent", "1", *flags, *more),
     ]
 

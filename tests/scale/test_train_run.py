@@ -207,7 +207,7 @@ def test_a_killed_driver_leaves_a_run_that_another_number_of_workers_finishes(
     results = tmp_path / "results"
     folder = run_folder(results)
     run = launch(*arguments(results, second_long, "--workers", "2"))
-    printed_and_kept(run, folder, 3)
+    printed_and_kept(run, folder, 2)  # workers notice after an epoch or two
     run.processes()
     os.killpg(run.pid, signal.SIGKILL)
     assert run.finish() == -signal.SIGKILL
