@@ -61,8 +61,8 @@ class TrainingConfig(Options):
     labeled_fraction: float | None = Field(
         0.05,
         gt=0,
-        le=1,
-        description="share of the known labels that may be used, (0, 1]; null = all of them where the "
+        lt=1,
+        description="share of the known labels that may be used, (0, 1); null = all of them where the "
         "data have unlabelled samples, else 0.05",
     )
     split: Literal["published", "stratified"] = Field(

@@ -179,7 +179,7 @@ def _fractions(text: str) -> list[float]:
         found = [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
         found = []
-    if not found or any(not 0 < fraction <= 1 for fraction in found):
+    if not found or any(not 0 < fraction < 1 for fraction in found):
         raise UsageError(f"--labeled-fractions {text}: expected shares such as 0.05,0.1,0.2")
     return sorted(set(found))
 

@@ -37,7 +37,7 @@ def make_split(
 
     Args:
         labels: (N, K) 0/1.
-        labeled_fraction: share of the known labels that may be used, in (0, 1]. None: all of them where
+        labeled_fraction: share of the known labels that may be used, in (0, 1). None: all of them where
             some samples have none, else 0.05.
         validation_fraction: share of the pool held out, in [0, 1); at least one sample unless 0.
         seed: of permutation and stratification.

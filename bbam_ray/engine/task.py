@@ -13,8 +13,6 @@ from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Inputs, Samples, ViewSettings
 from bbam_ray.data.splits import Split, make_split
-from bbam_ray.errors import UsageError
-from bbam_ray.methods import METHODS
 from bbam_ray.models import check_backbone
 
 
@@ -96,13 +94,7 @@ def check_task(config: RunConfig) -> Split:
     """
     samples, common = load_part(config, "train"), config.training
     check_backbone(common.backbone, common.weights, samples.input_shape)
-    split = split_of(samples, config)
-    if not len(split.unlabeled) and METHODS[common.method].semi_supervised:
-        raise UsageError(
-            f"method '{common.method}' needs unlabelled samples and all {len(samples.labels)} are "
-            "labelled; lower --labeled-fraction, add unlabelled samples, or use --method supervised"
-        )
-    return split
+    return split_of(samples, config)
 
 
 def split_of(samples: Samples, config: RunConfig) -> Split:

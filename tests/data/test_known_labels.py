@@ -15,9 +15,8 @@ from trees import random_labels
 
 from bbam_ray.config import RunConfig
 from bbam_ray.data.splits import make_split
-from bbam_ray.engine.task import check_task, prepare_training
+from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
-from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config
 
 
@@ -135,13 +134,3 @@ def test_pseudo_labels_are_judged_where_there_is_truth_alone(
     judged = audit(claims, claims.bool(), np.arange(60))
     truth = labels[data.unlabeled[data.unlabeled < 40]]
     assert judged["precision"] == pytest.approx(truth.mean()) and judged["recall"] == 1
-
-
-def test_a_run_without_unlabelled_samples_is_refused(
-    tmp_path: Path, samples: tuple[np.ndarray, np.ndarray]
-) -> None:
-    config = npz_run(tmp_path / "x.npz", *samples, labeled_fraction=1.0)
-    with pytest.raises(UsageError, match="needs unlabelled samples and all 80 are labelled"):
-        check_task(config)
-    supervised = made(tmp_path / "x.npz", labeled_fraction=1.0, method="supervised")
-    assert len(check_task(supervised).unlabeled) == 0

@@ -17,7 +17,13 @@ from bbam_ray.data import DATASETS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
-NAMES = [name for name in DATASETS if name != "digits"]  # which has tests of its own
+QUICK = ("awa", "images")
+# digits has tests of its own
+NAMES = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name in DATASETS
+    if name != "digits"
+]
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +66,15 @@ def tune(cluster: str, folder: Path, name: str) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module")
 def ended(
-    cluster: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, cluster: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, subprocess.CompletedProcess[str]]]:
+    """A study of each data set that this test run looks at."""
     folder = tmp_path_factory.mktemp("data")
+    here = [item for item in request.session.items if item.fspath == request.fspath]
+    names = list(dict.fromkeys(item.callspec.params["name"] for item in here))  # type: ignore[attr-defined]
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda name: tune(cluster, folder, name), NAMES))
-    return folder / "results", dict(zip(NAMES, results, strict=True))
+        results = list(pool.map(lambda name: tune(cluster, folder, name), names))
+    return folder / "results", dict(zip(names, results, strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
