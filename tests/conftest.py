@@ -32,18 +32,19 @@ TINY: dict[str, Any] = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With two test processes: whatever starts Ray in one of them, from the beginning, the rest by module.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """With two test processes: whatever starts Ray in one of them, the rest by module.
 
     Ray mostly waits for its processes; meanwhile the other core computes.
     """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
+    if item.config.pluginmanager.hasplugin("xdist"):
         group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that start Ray come first: they take longest."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
