@@ -6,13 +6,20 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-with-ray test-without-ray test-slow check clean
 
 demo: $(VENV)/.installed
 	$(RUN)/python launch/tune.py
 
 test: $(VENV)/.installed-dev check
-	$(RUN)/python -m pytest -n 2 --dist loadgroup
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-with-ray test-without-ray
+
+# Ray mostly waits for its processes; meanwhile the other core computes.
+test-with-ray:
+	$(RUN)/python -m pytest -m 'ray and not slow'
+
+test-without-ray:
+	$(RUN)/python -m pytest -m 'not ray and not slow'
 
 test-slow: $(VENV)/.installed-dev
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,tracking]'

@@ -32,21 +32,6 @@ TINY: dict[str, Any] = {
 }
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """With two test processes: whatever starts Ray in one of them, the rest by module.
-
-    Ray mostly waits for its processes; meanwhile the other core computes.
-    """
-    if item.config.pluginmanager.hasplugin("xdist"):
-        group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that start Ray come first: they take longest."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache_and_threads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Generated data go to a folder of this session, never to the user's cache.
