@@ -33,7 +33,7 @@ from bbam_ray.data.views import CHANCE_WIDTH, Views
 from bbam_ray.engine.evaluation import fetch
 from benchmarks.page import hardware, write_section
 
-SIDE, BATCH, ROUNDS = 224, 128, 5
+SIDE, BATCH, ROUNDS = 224, 128, 3
 SETTINGS = ImageDataset.views
 CPU = torch.device("cpu")
 

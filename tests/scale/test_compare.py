@@ -37,6 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, program: Callable[..., Any]) 
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 class TestComparison:
     def test_every_run_has_a_row_and_all_share_seeds_and_samples(self, made: tuple) -> None:
         rows = read_table(made[0] / "compare.parquet").to_pylist()

@@ -239,7 +239,7 @@ def assert_went_on(folder: Path, before: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("pattern", "sent"),
     [
-        pytest.param(PEER, signal.SIGKILL, id="peer killed"),
+        pytest.param(PEER, signal.SIGKILL, id="peer killed", marks=pytest.mark.slow),
         pytest.param(ACTOR, signal.SIGKILL, id="actor killed", marks=pytest.mark.slow),
         pytest.param(PEER, signal.SIGSTOP, id="peer frozen", marks=pytest.mark.slow),
         pytest.param(ACTOR, signal.SIGSTOP, id="actor frozen", marks=pytest.mark.slow),

@@ -230,6 +230,7 @@ def test_a_failing_trial_is_recorded_and_the_others_go_on(tmp_path: Path) -> Non
     assert printed["best"]["val_map"] == complete["val_map"].max()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_resume_finishes_it(tmp_path: Path) -> None:
     results = tmp_path / "results"
     arguments = ("--name", "stopped", "--num-samples", "9", "--confirm-seeds", "0")
