@@ -118,6 +118,7 @@ def test_two_workers_train_as_one_does(
     assert len(kept) <= 3  # the last two and that of the best epoch
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_no_epoch_is_lost(
     alone: Path, tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
 ) -> None:
