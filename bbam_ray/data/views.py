@@ -54,6 +54,8 @@ class Views:
 
         Feature vectors get scaled noise and dropout instead. Shapes as in ``weak``.
         """
+        if not len(inputs):  # a rank without a share of the step; resampling refuses no image
+            return self.plain(inputs)
         if inputs.ndim == 2:
             return self._strong_features(self._normalize(inputs.float()), chance)
 

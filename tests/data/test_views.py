@@ -142,3 +142,12 @@ def test_features_are_centred_and_scaled_each_by_its_own() -> None:
     assert torch.equal(views.plain(inputs), expected)
     assert torch.equal(views.weak(inputs, chance(2)), expected)
     assert torch.equal(views.strong(inputs, chance(2)), expected)
+
+
+@pytest.mark.parametrize("view", ["weak", "strong"])
+@pytest.mark.parametrize("shape", [(3, 24, 24), (10,)])
+def test_a_rank_without_a_share_of_a_step_gets_no_view(view: str, shape: tuple[int, ...]) -> None:
+    settings = COLOUR if len(shape) == 3 else VECTORS
+    nothing = torch.zeros(0, *shape, dtype=torch.uint8 if len(shape) == 3 else torch.float32)
+    made = getattr(Views(settings, 0.7, 0.4), view)(nothing, chance(0))
+    assert made.shape == (0, *shape) and made.dtype == torch.float32
