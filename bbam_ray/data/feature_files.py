@@ -10,7 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.data.label_tables import LabelOptions, Labels, read_labels, with_test_part
+from bbam_ray.data.image_sources import files_state
+from bbam_ray.data.label_tables import (
+    NAMES_FILE,
+    LabelOptions,
+    Labels,
+    read_labels,
+    with_test_part,
+)
 from bbam_ray.data.mulan import is_mulan, mulan_files, read_mulan
 from bbam_ray.data.tables import read_table
 from bbam_ray.errors import UsageError, nearest
@@ -66,6 +73,12 @@ def feature_files(data_dir: Path | None) -> list[Path]:
             "or folder with the features"
         )
     return files
+
+
+def features_state(files: list[Path]) -> str:
+    """A text that changes when any of the files does, or the label names beside them."""
+    names = files[0].parent / NAMES_FILE
+    return files_state([*files, names] if names.is_file() else files)
 
 
 def read_features(files: list[Path], options: LabelOptions) -> Vectors:
@@ -156,7 +169,8 @@ def _from_npz(path: Path) -> Vectors:
 
 
 def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
-    of_folder = len(files) > 1 or files[0].name.startswith(PARTS)
+    # The name of a single file says nothing: its rows may belong to several parts.
+    of_folder = len(files) > 1
     tables = []
     blocks = []
     for path in files:
@@ -168,12 +182,8 @@ def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
                 f"{path}: {blocks[-1].shape[1]} features a row, where {files[0].name} has "
                 f"{blocks[0].shape[1]}; make both in the same way"
             )
-    labels = read_labels(
-        tables,
-        options,
-        ignored=NAME_COLUMNS,
-        names_file=files[0].parent / "labels.txt",
-    )
+    names_file = files[0].parent / NAMES_FILE
+    labels = read_labels(tables, options, ignored=NAME_COLUMNS, names_file=names_file)
     column = next((name for name in NAME_COLUMNS if name in tables[0][0].columns), None)
     names = None
     if column and all(column in table.columns for table, _ in tables):

@@ -20,8 +20,12 @@ from pydantic import Field
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache import cache_dir, only_one, opened, remove_torn, whole_file
 from bbam_ray.data.dataset import Dataset, Part, Samples, ViewSettings
-from bbam_ray.data.feature_files import Vectors, feature_files, read_features
-from bbam_ray.data.image_sources import files_state
+from bbam_ray.data.feature_files import (
+    Vectors,
+    feature_files,
+    features_state,
+    read_features,
+)
 from bbam_ray.data.label_tables import LabelOptions
 from bbam_ray.data.stored_rows import StoredRows, write_rows
 
@@ -57,11 +61,11 @@ class Features(Dataset):
         feature_files(data_dir)
 
     def state(self, options: FeaturesOptions, data_dir: Path | None) -> str:
-        return files_state(feature_files(data_dir))
+        return features_state(feature_files(data_dir))
 
     def load(self, options: FeaturesOptions, data_dir: Path | None, part: Part) -> Samples:
         files = feature_files(data_dir)
-        key = f"{options.model_dump_json(exclude={'standardize'})} {files_state(files)}"
+        key = f"{options.model_dump_json(exclude={'standardize'})} {features_state(files)}"
         stem = hashlib.sha256(key.encode()).hexdigest()[:20]
         folder = cache_dir() / self.name
         targets = {name: folder / f"{stem}-{name}.rows" for name in ("train", "test")}

@@ -26,6 +26,7 @@ from bbam_ray.data.dataset import Part, ViewSettings
 from bbam_ray.data.image_dataset import IMAGE_SUFFIXES, ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles, ImageSource, ParquetImages
 from bbam_ray.data.label_tables import (
+    NAMES_FILE,
     LabelOptions,
     Labels,
     read_labels,
@@ -35,7 +36,7 @@ from bbam_ray.data.label_tables import (
 from bbam_ray.data.tables import Table, read_table
 from bbam_ray.errors import UsageError
 
-NAMES_FILE, UNLABELED = "labels.txt", "unlabeled"
+UNLABELED = "unlabeled"
 _FILE_COLUMNS = ("file_name", "filename", "file", "image", "path")
 _IMAGE_COLUMN = "image"
 
@@ -66,8 +67,8 @@ class Images(ImageDataset):
 
     def label_files(self, options: ImagesOptions, data_dir: Path | None) -> list[Path]:
         root = _root(data_dir)
-        names = [root / NAMES_FILE] if (root / NAMES_FILE).is_file() else []
-        return [path for path, _, _ in _layout(root).tables] + names
+        tables, names = [path for path, _, _ in _layout(root).tables], _names_file(root)
+        return [*tables, names] if names.is_file() else tables
 
     def table(self, options: ImagesOptions, data_dir: Path | None, part: Part) -> ImageTable:
         root = _root(data_dir)
@@ -75,8 +76,7 @@ class Images(ImageDataset):
         read = _read(layout)
         # Before the labels: a file of another kind is told by what it lacks.
         paths = [] if layout.in_parquet else _paths(read, layout)
-        folder = root.parent if root.is_file() else root
-        given = read_labels(read, options, ignored=_FILE_COLUMNS, names_file=folder / NAMES_FILE)
+        given = read_labels(read, options, ignored=_FILE_COLUMNS, names_file=_names_file(root))
         labels = with_test_part(given, options.test_fraction)
         rows = np.flatnonzero(labels.test == (part == "test"))
         if layout.in_parquet:
@@ -115,6 +115,10 @@ def _root(data_dir: Path | None) -> Path:
     if data_dir.is_file() and data_dir.suffix != ".parquet":
         raise UsageError(f"--data-dir {data_dir}: give the folder that holds this file")
     return data_dir
+
+
+def _names_file(root: Path) -> Path:
+    return (root.parent if root.is_file() else root) / NAMES_FILE
 
 
 def _layout(root: Path) -> _Layout:

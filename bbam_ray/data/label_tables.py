@@ -21,6 +21,7 @@ from bbam_ray.data.tables import Table
 from bbam_ray.errors import UsageError, nearest
 
 LABELS, SPLIT = "labels", "split"
+NAMES_FILE = "labels.txt"  # beside the data: the labels that may occur, one a line
 _SEPARATORS = "|;,"
 _TRUE, _FALSE = {"1", "1.0", "true"}, {"0", "0.0", "false"}
 

@@ -167,6 +167,23 @@ def test_columns_that_make_no_sense_are_named(
     refused(tmp_path / "some.parquet", rf"some\.parquet.*{message}", test_fraction=0.5)
 
 
+@pytest.mark.parametrize("name", ["train.parquet", "test-features.parquet", "unlabeled.parquet"])
+def test_the_name_of_a_single_file_moves_no_row_to_another_part(name: str, tmp_path: Path) -> None:
+    path = parquet(tmp_path).rename(tmp_path / name)
+    train, test = load(path), load(path, "test")
+    np.testing.assert_array_equal(train.inputs[:], VECTORS[:20])
+    np.testing.assert_array_equal(test.inputs[:], VECTORS[20:])
+
+
+def test_changed_label_names_are_read_anew(tmp_path: Path) -> None:
+    path = parquet(tmp_path)
+    before = Features().state(FeaturesOptions(), path)
+    assert load(path).label_names == ("a", "b", "c")
+    (tmp_path / "labels.txt").write_text("c\nb\na\nd\n")
+    assert load(path).label_names == ("c", "b", "a", "d")
+    assert Features().state(FeaturesOptions(), path) != before
+
+
 def test_files_of_different_widths_are_refused(tmp_path: Path) -> None:
     parquet_folder(tmp_path)
     table = pa.table({"features": [[1.0, 2.0]], "a": [1], "b": [0], "c": [0]})

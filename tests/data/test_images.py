@@ -300,6 +300,16 @@ def test_a_parquet_file_without_images_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "b.parquet", "not a Parquet file")
 
 
+@pytest.mark.parametrize("layout", [wide_csv, image_bytes])
+def test_label_names_beside_the_data_are_part_of_its_state(layout: Any, tmp_path: Path) -> None:
+    root = layout(tmp_path / "own")
+    before = Images().state(options(), root)
+    names = (root.parent if root.is_file() else root) / "labels.txt"
+    names.write_text("\n".join([*NAMES, "more"]))
+    assert Images().state(options(), root) != before
+    assert load(root).label_names == (*NAMES, "more")
+
+
 def test_a_link_to_a_large_disk_is_no_way_out_of_the_folder(tmp_path: Path) -> None:
     root = wide_csv(tmp_path / "own")
     shutil.move(root / "images", tmp_path / "elsewhere")
