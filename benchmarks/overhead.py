@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from bbam_ray.cli.search_rules import SamplerName, SchedulerName, SearchRules
+from bbam_ray.cli.search_rules import SearchRules
 from bbam_ray.cli.study_setup import TrialRunner, make_plan, open_record
 from bbam_ray.core.metric_names import METRIC_NAMES
 from bbam_ray.engine.trainer import EpochRecord
@@ -63,21 +63,7 @@ class IdleTrial(Trial):
 def make(trials: int, workers: int, concurrency: int, settings: dict[str, Any]) -> StudyPlan:
     """The plan of a search with the space of digits."""
     rules = SearchRules(
-        scheduler=SchedulerName.none,
-        grace=None,
-        reduction=3,
-        sampler=SamplerName.tpe,
-        seconds=None,
-        gpu_hours=None,
-        cost=None,
-        price=None,
-        reuse=False,
-        trackers=(),
-        confirm_top=0,
-        confirm_seeds=0,
-        warm_start=None,
-        num_samples=trials,
-        concurrency=concurrency,
+        reuse=False, confirm_top=0, confirm_seeds=0, num_samples=trials, concurrency=concurrency
     )
     shape = {"min_workers": workers, "max_workers": workers, "cpus": 1, "gpus": 0.0}
     shape |= {"timeout_s": 60.0, "max_failures": 0}

@@ -18,7 +18,7 @@ from rich.text import Text
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
 from bbam_ray.cli.progress import duration
-from bbam_ray.cli.search_rules import SamplerName, SchedulerName, SearchRules
+from bbam_ray.cli.search_rules import SearchRules
 from bbam_ray.config import parse_assignments
 from bbam_ray.errors import (
     EXIT_DONE,
@@ -104,23 +104,7 @@ def compare(
     given = {"dataset": dataset, "seed": seed, **shared.given_settings(set_, named)}
     folder = check_folder(results, dataset, name, resume=False, goes_on=resume)
     entries = _entries(dataset, methods, labeled_fractions, folder)
-    rules = SearchRules(
-        scheduler=SchedulerName.none,
-        grace=None,
-        reduction=3,
-        sampler=SamplerName.tpe,
-        seconds=None,
-        gpu_hours=None,
-        cost=None,
-        price=None,
-        reuse=True,
-        trackers=(),
-        confirm_top=1,
-        confirm_seeds=seeds,
-        warm_start=None,
-        num_samples=tune_samples,
-        concurrency=max_concurrent,
-    )
+    rules = SearchRules(confirm_seeds=seeds, num_samples=tune_samples, concurrency=max_concurrent)
     shape = {"min_workers": 1, "max_workers": 1, "cpus": cpus_per_worker, "gpus": gpus_per_worker}
     shape |= {"timeout_s": 120.0, "max_failures": 3}
     with decoding_shown(Console(stderr=True, quiet=quiet)):

@@ -51,21 +51,21 @@ class SearchRules:
         concurrency: trials at once; None = as many as fit.
     """
 
-    scheduler: SchedulerName
-    grace: int | None
-    reduction: int
-    sampler: SamplerName
-    seconds: float | None
-    gpu_hours: float | None
-    cost: float | None
-    price: str | None
-    reuse: bool
-    trackers: tuple[str, ...]
-    confirm_top: int
-    confirm_seeds: int
-    warm_start: Path | None
-    num_samples: int
-    concurrency: int | None
+    scheduler: SchedulerName = SchedulerName.none
+    grace: int | None = None
+    reduction: int = 3
+    sampler: SamplerName = SamplerName.tpe
+    seconds: float | None = None
+    gpu_hours: float | None = None
+    cost: float | None = None
+    price: str | None = None
+    reuse: bool = True
+    trackers: tuple[str, ...] = ()
+    confirm_top: int = 1
+    confirm_seeds: int = 3
+    warm_start: Path | None = None
+    num_samples: int = 8
+    concurrency: int | None = None
 
 
 def stopping_of(rules: SearchRules, space: Space, settings: dict[str, Any]) -> Stopping:

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from bbam_ray.data.dataset import Part
-from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable, missing_entries
+from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles
 from bbam_ray.errors import UsageError
 
@@ -25,7 +25,6 @@ TABLES = (
     "testclasses.txt",
 )
 DEFAULT_DIR = Path("data/Animals_with_Attributes2")
-CLASSES, ATTRIBUTES = 50, 85  # as published
 
 
 class Awa(ImageDataset):
@@ -39,12 +38,12 @@ class Awa(ImageDataset):
 
     def check(self, options: ImageOptions, data_dir: Path | None) -> None:
         root = data_dir or DEFAULT_DIR
-        if missing := missing_entries(root, [*TABLES, "JPEGImages"]):
-            raise UsageError(
-                f"data set 'awa' is not in {root.resolve()} (missing: {', '.join(missing)}): get it with "
-                "`bbam-ray data download awa` (13 GB, from cvml.ista.ac.at/AwA2) and give the folder that "
-                "holds JPEGImages/ and classes.txt as --data-dir; --dataset digits works right away"
-            )
+        self.require(
+            root,
+            [*TABLES, "JPEGImages"],
+            size="13 GB, from cvml.ista.ac.at/AwA2",
+            folder="the folder that holds JPEGImages/ and classes.txt",
+        )
         super().check(options, data_dir)
 
     def table(self, options: ImageOptions, data_dir: Path | None, part: Part) -> ImageTable:

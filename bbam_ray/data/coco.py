@@ -17,7 +17,7 @@ from pydantic import Field
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache import cache_dir, whole_file
 from bbam_ray.data.dataset import Part
-from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable, missing_entries
+from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles, files_state
 from bbam_ray.errors import UsageError
 
@@ -52,12 +52,12 @@ class Coco2014(ImageDataset):
     def check(self, options: CocoOptions, data_dir: Path | None) -> None:
         root = data_dir or DEFAULT_DIR
         files = [f"annotations/{path.name}" for path in self.label_files(options, data_dir)]
-        if missing := missing_entries(root, [*_FOLDERS.values(), *files]):
-            raise UsageError(
-                f"data set 'coco2014' is not in {root.resolve()} (missing: {', '.join(missing)}): get it "
-                "with `bbam-ray data download coco2014` (20 GB) and give the folder that holds "
-                "train2014/, val2014/ and annotations/ as --data-dir; --dataset digits works right away"
-            )
+        self.require(
+            root,
+            [*_FOLDERS.values(), *files],
+            size="20 GB",
+            folder="the folder that holds train2014/, val2014/ and annotations/",
+        )
         super().check(options, data_dir)
 
     def table(self, options: CocoOptions, data_dir: Path | None, part: Part) -> ImageTable:

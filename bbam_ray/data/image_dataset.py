@@ -76,6 +76,21 @@ class ImageDataset(Dataset):
         """How these images become network inputs."""
         return self.views
 
+    def require(self, root: Path, wanted: list[str], *, size: str, folder: str) -> None:
+        """Refuse a folder in which a published data set is not whole, and say how to get it.
+
+        Args:
+            root: the folder; ``wanted`` files and folders must be in it.
+            size: of the download.
+            folder: what to give as --data-dir.
+        """
+        if missing := [name for name in wanted if not (root / name).exists()]:
+            raise UsageError(
+                f"data set '{self.name}' is not in {root.resolve()} (missing: {', '.join(missing)}): get "
+                f"it with `bbam-ray data download {self.name}` ({size}) and give {folder} as --data-dir; "
+                "--dataset digits works right away"
+            )
+
     def check(self, options: Any, data_dir: Path | None) -> None:
         for part in ("train", "test"):
             source = self.table(options, data_dir, part).images
@@ -116,8 +131,3 @@ class ImageDataset(Dataset):
                 "--set unreadable=skip"
             )
         return np.setdiff1d(np.arange(len(images)), [row for row, _ in unreadable])
-
-
-def missing_entries(root: Path, wanted: list[str]) -> list[str]:
-    """Which of some files or folders are not in a folder."""
-    return [name for name in wanted if not (root / name).exists()]

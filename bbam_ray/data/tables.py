@@ -14,8 +14,6 @@ import pyarrow.parquet as pq
 
 from bbam_ray.errors import UsageError
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-
 
 @dataclass(frozen=True)
 class Table:

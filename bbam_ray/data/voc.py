@@ -16,7 +16,7 @@ from pydantic import Field
 
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.dataset import Part
-from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable, missing_entries
+from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles
 from bbam_ray.errors import UsageError
 
@@ -63,12 +63,7 @@ class Voc2012(ImageDataset):
     def check(self, options: VocOptions, data_dir: Path | None) -> None:
         root = _root(data_dir)
         wanted = ["JPEGImages", "ImageSets/Main/train.txt", "ImageSets/Main/val.txt"]
-        if missing := missing_entries(root, wanted):
-            raise UsageError(
-                f"data set 'voc2012' is not in {root.resolve()} (missing: {', '.join(missing)}): get it "
-                "with `bbam-ray data download voc2012` (2 GB) and give the folder VOCdevkit/VOC2012 as "
-                "--data-dir; --dataset digits works right away"
-            )
+        self.require(root, wanted, size="2 GB", folder="the folder VOCdevkit/VOC2012")
         super().check(options, data_dir)
 
     def table(self, options: VocOptions, data_dir: Path | None, part: Part) -> ImageTable:

@@ -13,7 +13,7 @@ from bbam_ray.config import RunConfig
 from bbam_ray.engine.task import load_part, split_of
 from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import SPLIT
-from bbam_ray.results.store import write_whole
+from bbam_ray.results.store import read_table, write_whole
 
 SPLIT_FILE = "split.parquet"
 
@@ -38,7 +38,7 @@ def keep_split(folder: Path, config: RunConfig) -> None:
     if not path.exists():
         write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
         return
-    before = pq.read_table(path)
+    before = read_table(path)
     if not before.equals(table):
         raise UsageError(
             f"{path}: {len(table)} training samples are not divided as the {len(before)} were when study "
