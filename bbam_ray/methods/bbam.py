@@ -67,7 +67,6 @@ class Bbam(Method):
     name: ClassVar[str] = "bbam"
     Options = BbamOptions
     semi_supervised: ClassVar[bool] = True
-    refreshes: ClassVar[bool] = True
     options: BbamOptions
 
     def __init__(self, options: BbamOptions, setting: Setting) -> None:
