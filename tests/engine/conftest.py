@@ -30,6 +30,8 @@ SUPERVISED = {
     "method": "supervised",
     "epochs": 2,
 }
+# Labelled batches of two: often one rank owns both, and the other has none in that step.
+SPARSE = {**SETTINGS, "scenes": 120, "epochs": 4, "labeled_batch": 2, "unlabeled_batch": 6}
 Group = Callable[[Path, int, Path], list[Any]]
 
 
@@ -57,11 +59,13 @@ def one(rank_worker: ModuleType, rank_settings: dict[str, Any]) -> dict[str, Any
     return {
         "run": rank_worker.train(rank_worker.make_trainer(rank_settings)),
         "supervised": rank_worker.train(rank_worker.make_trainer(SUPERVISED)),
+        "sparse": rank_worker.train(rank_worker.make_trainer(SPARSE)),
     }
 
 
 def _start(group: Group, world_size: int, folder: Path, checkpoints: Path, **job: Any) -> list[Any]:
-    content = {"settings": SETTINGS, "supervised": SUPERVISED, "checkpoints": str(checkpoints)}
+    content = {"settings": SETTINGS, "supervised": SUPERVISED, "sparse": SPARSE}
+    content["checkpoints"] = str(checkpoints)
     (folder / "settings.json").write_text(json.dumps(content | job), encoding="utf-8")
     return group(Path(__file__).with_name("rank_worker.py"), world_size, folder)
 

@@ -68,6 +68,10 @@ def work(rank: int, world_size: int, folder: Path) -> dict[str, Any]:
     }
     if job["write"]:
         results["supervised"] = train(make_trainer(job["supervised"]))
+        trainer = make_trainer(job["sparse"])
+        results["sparse"] = train(trainer)
+        steps = trainer._steps(trainer.epoch, main_phase=True)
+        results["labelled in each step"] = [len(step.labeled.rows) for step in steps]
     dist.barrier()
     for epoch in job["resume"]:
         source = checkpoints / checkpoint_folder.folder_name(epoch)

@@ -128,3 +128,16 @@ def test_a_supervised_run_is_that_of_one_process(two: list[Any], one: dict[str, 
             assert got["scalars"]["val_map"] == pytest.approx(
                 alone["scalars"]["val_map"], abs=0.005
             )
+
+
+def test_a_rank_without_a_share_of_a_step_changes_nothing(
+    two: list[Any], one: dict[str, Any]
+) -> None:
+    shares = [found["labelled in each step"] for found in two]
+    assert all(0 in share for share in shares)  # it does happen, to each
+    assert all(sum(step) == 2 for step in zip(*shares, strict=True))
+    for epoch, expected in one["sparse"]["states"].items():
+        for found in two:
+            state = found["sparse"]["states"][epoch]
+            assert distance(state["weights"], expected["weights"]) < AGREEMENT
+            assert distance(state["average"], expected["average"]) < AGREEMENT
