@@ -79,7 +79,12 @@ class Views:
     def _flip(self, inputs: Tensor, chance: Tensor) -> Tensor:
         if not self.settings.flip:
             return inputs
-        return torch.where((chance < 0.5).view(-1, 1, 1, 1), inputs.flip(-1), inputs)
+        chosen = chance < 0.5
+        if inputs.device.type != "cpu":  # to name the chosen ones would make the host wait
+            return torch.where(chosen.view(-1, 1, 1, 1), inputs.flip(-1), inputs)
+        flipped = inputs.clone()
+        flipped[chosen] = inputs[chosen].flip(-1)
+        return flipped
 
     def _affine(self, images: Tensor, chance: Tensor) -> Tensor:
         """One resampling for +-30 degrees, shear +-0.3, scale 0.8-1.25 and shift +-15 % at magnitude 1."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bbam_ray import distributed
 from bbam_ray.config import RunConfig
@@ -68,7 +68,7 @@ class Trainer:
         self.labels = data.labels.to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(common.seed)
-            model: nn.Module = build_network(
+            model = build_network(
                 common.backbone,
                 data.input_shape,
                 len(data.label_names),
@@ -76,11 +76,14 @@ class Trainer:
                 feature_dim=common.feature_dim,
                 weights=common.weights,
             )
+            model.auxiliary = METHODS[common.method].auxiliary(
+                config.method, common.feature_dim, len(data.label_names)
+            )
         model.to(self.device).to(memory_format=torch.channels_last)
         distributed.copy_from_rank_zero(model)
         if common.synchronized_batch_norm:
-            model = synchronized(model, self.device)
-        self.model = cast(Network, model)
+            model = cast(Network, synchronized(model, self.device))
+        self.model = model
         self._labeled_rows = owned_rows(
             len(data.labeled), distributed.rank(), distributed.world_size()
         )
@@ -146,7 +149,9 @@ class Trainer:
         steps = self._steps(self.epoch, main_phase=main_phase)
         if main_phase:
             self._unlabeled_rows = steps.unlabeled_rows
-            self.method.refresh(self._snapshot())
+            if self.method.refreshes:
+                self.method.refresh(self._snapshot())
+            self.method.start_epoch(len(self._unlabeled_rows))
         refreshed = time.perf_counter()
         losses = self._train(steps, main_phase=main_phase)
         trained = time.perf_counter()

@@ -9,10 +9,17 @@ from bbam_ray.config import RunConfig, TrainingConfig
 from bbam_ray.data import DATASETS
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.methods.bbam import Bbam
+from bbam_ray.methods.cap import Cap
+from bbam_ray.methods.drml import Drml
+from bbam_ray.methods.flatmatch import Flatmatch
 from bbam_ray.methods.method import Method
+from bbam_ray.methods.mime import Mime
+from bbam_ray.methods.softmatch import Softmatch
 from bbam_ray.methods.supervised import Supervised
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Bbam, Supervised)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (Bbam, Supervised, Cap, Softmatch, Flatmatch, Mime, Drml)
+}
 
 __all__ = ["METHODS", "Method", "known_settings", "run_config"]
 

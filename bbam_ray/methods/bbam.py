@@ -5,37 +5,25 @@ Paper: "Semi-supervised Multi-label Learning with Balanced Binary Angular Margin
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from bbam_ray.config import MethodOptions
 from bbam_ray.core.losses import bbam_logits, bbam_loss
 from bbam_ray.core.negatives import sample_negatives
 from bbam_ray.core.prototypes import label_prototypes
 from bbam_ray.core.pseudo_labels import assign_pseudo_labels
 from bbam_ray.core.statistics import AngleStatistics, angle_moments
 from bbam_ray.methods.method import Method, Minibatch, Setting, Snapshot, StepLoss, masked_mean
+from bbam_ray.methods.shared_options import PseudoLabelOptions, ScaleOptions, unlabeled_weight
 
 
-class BbamOptions(MethodOptions):
+class BbamOptions(ScaleOptions, PseudoLabelOptions):
     """Options of the method ``bbam``; the defaults are the published settings (VOC)."""
 
-    scale: float = Field(20.0, gt=0, le=100, description="s: steepness of the logits")
     margin: float = Field(0.4, ge=0, le=2, description="m: taken from the cosine of positives")
-    unlabeled_weight: float | None = Field(
-        None,
-        ge=0,
-        description="lambda_u; null = unlabelled / labelled batch, the published weighting",
-    )
-    positive_keep: float = Field(
-        1.0, ge=0, le=1, description="share of the pseudo-positives that is confident"
-    )
-    negative_keep: float = Field(
-        0.998, ge=0, le=1, description="share of the pseudo-negatives that is confident"
-    )
     negative_ratio: float | None = Field(
         5.0, ge=0, description="eta: negatives kept per positive, hardest first; null = all"
     )
@@ -52,14 +40,6 @@ class BbamOptions(MethodOptions):
             return {**values, "negative_ratio": None}
         return values
 
-    @model_validator(mode="after")
-    def _counts_are_disjoint(self) -> Self:
-        if self.positive_keep == 0 and self.negative_keep == 0:
-            raise ValueError(
-                "positive_keep = 0 and negative_keep = 0 leave nothing to learn from; raise one"
-            )
-        return self
-
 
 class Bbam(Method):
     """State: angle statistics, prototypes, pseudo-labels and the entries that take part in the loss."""
@@ -67,6 +47,7 @@ class Bbam(Method):
     name: ClassVar[str] = "bbam"
     Options = BbamOptions
     semi_supervised: ClassVar[bool] = True
+    refreshes: ClassVar[bool] = True
     options: BbamOptions
 
     def __init__(self, options: BbamOptions, setting: Setting) -> None:
@@ -81,10 +62,8 @@ class Bbam(Method):
 
     @property
     def unlabeled_weight(self) -> float:
-        """lambda_u; the published sum over all entries equals B_u / B_l up to a constant factor."""
-        if self.options.unlabeled_weight is not None:
-            return self.options.unlabeled_weight
-        return self.setting.unlabeled_batch / self.setting.labeled_batch
+        """lambda_u."""
+        return unlabeled_weight(self.options, self.setting)
 
     def _map_statistics(self) -> AngleStatistics:
         """Statistics of the map that is applied: those measured, or none when it is switched off."""

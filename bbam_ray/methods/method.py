@@ -89,11 +89,24 @@ class Method(ABC):
 
     name: ClassVar[str]
     Options: ClassVar[type[MethodOptions]]
-    #: whether there is a main phase with unlabelled samples, preceded by a refresh in every epoch
+    #: whether there is a main phase with unlabelled samples
     semi_supervised: ClassVar[bool]
+    #: whether every epoch of the main phase begins with a ``refresh``
+    refreshes: ClassVar[bool] = False
 
     def __init__(self, options: Any, setting: Setting) -> None:
         self.options, self.setting = options, setting
+
+    @staticmethod
+    def auxiliary(options: Any, feature_dim: int, num_labels: int) -> nn.Module | None:
+        """A further network that is trained, averaged and kept as ``model.auxiliary``; None for none.
+
+        Args:
+            options: of the method.
+            feature_dim: D, width of the features that ``model`` gives.
+            num_labels: K.
+        """
+        return None
 
     @abstractmethod
     def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
@@ -107,7 +120,14 @@ class Method(ABC):
 
     def refresh(self, snapshot: Snapshot) -> None:
         """Renew what the next epoch learns from."""
-        raise TypeError(f"method '{self.name}' does not use unlabelled samples")
+        raise TypeError(f"method '{self.name}' has no refresh")
+
+    def start_epoch(self, unlabeled: int) -> None:  # noqa: B027 - most methods need nothing here
+        """An epoch of the main phase begins, after its refresh if there is one.
+
+        Args:
+            unlabeled: N_u, samples of this rank in it; each comes up in one step.
+        """
 
     @abstractmethod
     def logits(self, cosine: Tensor) -> Tensor:

@@ -7,22 +7,19 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from bbam_ray.config import MethodOptions
 from bbam_ray.core.losses import asymmetric_loss, bbam_logits, bbam_loss, binary_loss
 from bbam_ray.core.statistics import AngleStatistics
 from bbam_ray.methods.method import Method, Minibatch, Setting, StepLoss, masked_mean
+from bbam_ray.methods.shared_options import AsymmetricLossOptions, ScaleOptions
 
 
-class SupervisedOptions(MethodOptions):
+class SupervisedOptions(ScaleOptions, AsymmetricLossOptions):
     """Options of the method ``supervised``."""
 
     loss: Literal["bce", "asl", "angular"] = Field(
         "angular", description="bce, asl (asymmetric) or angular (margin on the cosine)"
     )
-    scale: float = Field(20.0, gt=0, le=100, description="s: steepness of the logits")
     margin: float = Field(0.4, ge=0, le=2, description="m of the angular loss; others ignore it")
-    gamma_negative: float = Field(4.0, ge=0, le=10, description="focusing of the asymmetric loss")
-    clip: float = Field(0.05, ge=0, lt=1, description="probability shift of the asymmetric loss")
 
 
 class Supervised(Method):

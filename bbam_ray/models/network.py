@@ -42,6 +42,8 @@ class Network(nn.Module):
             nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, feature_dim)
         )
         self.head = CosineHead(feature_dim, num_labels)
+        #: what a learning method trains beside it; not part of ``forward``
+        self.auxiliary: nn.Module | None = None
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, D), not normalised, and cosines (B, K)."""

@@ -116,7 +116,7 @@ def test_only_the_strong_view_is_asked_for() -> None:
 def test_it_has_no_use_for_unlabelled_samples_and_says_so() -> None:
     supervised = method()
     nothing = torch.zeros(0, 3)
-    with pytest.raises(TypeError, match="'supervised' does not use unlabelled samples"):
+    with pytest.raises(TypeError, match="'supervised' has no refresh"):
         supervised.refresh(Snapshot(nothing, nothing, nothing))
     minibatch = Minibatch(torch.arange(4), 4, {"strong": cosines()}.__getitem__)
     with pytest.raises(TypeError, match="supervised"):

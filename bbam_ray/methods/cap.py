@@ -1,0 +1,85 @@
+"""CAP: class-distribution-aware pseudo-labels and the asymmetric loss.
+
+Paper: "Class-Distribution-Aware Pseudo-Labeling for Semi-Supervised Multi-Label Learning", NeurIPS 2023.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bbam_ray.core.losses import asymmetric_loss
+from bbam_ray.core.pseudo_labels import assign_pseudo_labels
+from bbam_ray.methods.method import Minibatch, Setting, Snapshot, StepLoss, masked_mean
+from bbam_ray.methods.scaled_cosine import ScaledCosineMethod, forward_together
+from bbam_ray.methods.shared_options import AsymmetricLossOptions, PseudoLabelOptions, ScaleOptions
+
+
+class CapOptions(ScaleOptions, PseudoLabelOptions, AsymmetricLossOptions):
+    """Options of the method ``cap``; the defaults are the published settings.
+
+    The official code holds the share of confident negatives at 0.998 where it is asked for all of them.
+    """
+
+
+class Cap(ScaledCosineMethod):
+    """State: pseudo-labels of this rank's unlabelled samples, renewed by every refresh."""
+
+    name: ClassVar[str] = "cap"
+    Options = CapOptions
+    refreshes: ClassVar[bool] = True
+    options: CapOptions
+
+    def __init__(self, options: CapOptions, setting: Setting) -> None:
+        super().__init__(options, setting)
+        self.pseudo = torch.zeros(
+            0, setting.num_labels, dtype=torch.int8, device=setting.labels.device
+        )
+        self.confident = self.pseudo.bool()
+
+    def _loss(self, cosine: Tensor, labels: Tensor) -> Tensor:
+        o = self.options
+        return asymmetric_loss(
+            self.logits(cosine), labels, gamma_negative=o.gamma_negative, clip=o.clip
+        )
+
+    def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
+        """Warm-up: asymmetric loss on the strong view."""
+        _, (cosine,) = forward_together(model, (labeled, "strong"))
+        return StepLoss(masked_mean(self._loss(cosine, labels), None, labeled.total))
+
+    def semi_supervised_loss(
+        self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
+    ) -> StepLoss:
+        """Asymmetric loss on labelled entries and on confident unlabelled ones, strong views."""
+        _, (known, others) = forward_together(model, (labeled, "strong"), (unlabeled, "strong"))
+        on_unlabeled = self._loss(others, self.pseudo[unlabeled.rows])
+        return StepLoss(
+            masked_mean(self._loss(known, labels), None, labeled.total),
+            self.unlabeled_weight
+            * masked_mean(on_unlabeled, self.confident[unlabeled.rows], unlabeled.total),
+        )
+
+    @torch.no_grad()
+    def refresh(self, snapshot: Snapshot) -> None:
+        """Pseudo-labels from the averaged model's scores (method, section 5)."""
+        self.pseudo, self.confident = assign_pseudo_labels(
+            self.logits(snapshot.unlabeled_cosine),
+            self.setting.positive_frequency,
+            positive_keep=self.options.positive_keep,
+            negative_keep=self.options.negative_keep,
+            index=snapshot.unlabeled_index,
+        )
+
+    def pseudo_labels(self) -> tuple[Tensor, Tensor] | None:
+        return (self.pseudo, self.confident) if len(self.pseudo) else None
+
+    def sample_state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return {}, {"pseudo": self.pseudo, "confident": self.confident}
+
+    def load_sample_state(self, labeled: dict[str, Tensor], unlabeled: dict[str, Tensor]) -> None:
+        device = self.setting.labels.device
+        self.pseudo = unlabeled["pseudo"].to(device)
+        self.confident = unlabeled["confident"].to(device)

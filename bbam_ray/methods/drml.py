@@ -1,0 +1,130 @@
+"""DRML: two classifiers that contest the features, and a network that relates the labels to each other.
+
+Paper: "Dual Relation Semi-Supervised Multi-Label Learning", AAAI 2020; in the form of method section 11.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from bbam_ray.core.losses import binary_loss
+from bbam_ray.methods.method import Minibatch, StepLoss, masked_mean
+from bbam_ray.methods.scaled_cosine import (
+    ScaledCosineOptions,
+    StepLabelsMethod,
+    auxiliary_of,
+    forward_together,
+)
+from bbam_ray.models.network import CosineHead, Network
+
+
+class DrmlOptions(ScaledCosineOptions):
+    """Options of the method ``drml``; chosen on validation data of digits, since none is known to us."""
+
+    unlabeled_weight: float | None = Field(
+        0.3,
+        ge=0,
+        description="lambda_u: weight of the unlabelled samples; null = unlabelled / labelled batch",
+    )
+    discrepancy_weight: float = Field(
+        1.0, ge=0, le=100, description="of the contest between classifiers and features"
+    )
+    agreement: float = Field(
+        0.1, ge=0, le=1, description="mean |p1 - p2| below which an unlabelled sample joins"
+    )
+    relation_dim: int = Field(128, ge=1, description="width of the relation network's hidden layer")
+
+
+class DualRelation(nn.Module):
+    """The second classifier, and the relation network from K x K products of predictions to K labels."""
+
+    def __init__(self, feature_dim: int, num_labels: int, relation_dim: int) -> None:
+        super().__init__()
+        self.second = CosineHead(feature_dim, num_labels)
+        self.relation = nn.Sequential(
+            nn.Linear(num_labels**2, relation_dim), nn.GELU(), nn.Linear(relation_dim, num_labels)
+        )
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """(B, K) probabilities of both classifiers to (B, K) logits of the related labels."""
+        products = first.unsqueeze(2) * second.unsqueeze(1)
+        logits: Tensor = self.relation(products.flatten(1))
+        return logits.float()
+
+
+def reversed_gradient(features: Tensor) -> Tensor:
+    """The features as they are, with the opposite gradient.
+
+    What is maximised over the classifiers that read them is thereby minimised over what made them.
+    """
+    return 2 * features.detach() - features
+
+
+class Drml(StepLabelsMethod):
+    """No state but the network's: ``model.head`` is the first classifier, and the one that scores.
+
+    Labelled samples teach both classifiers and the relation network, end to end. On unlabelled ones
+    the classifiers grow apart and the features bring them together: |p1 - p2|, summed over labels as
+    every loss is, is maximised over the classifiers and minimised over backbone and projector.
+
+    Where the text leaves room: the contest is one step, by a reversed gradient, instead of three
+    alternating ones, and is held on the weak view, as is the agreement that lets a sample join. Joined
+    samples teach both classifiers on the strong view with the relation network's label of the weak
+    one, soft and without gradient. The loss of the contest is negative: minus the discrepancy.
+    """
+
+    name: ClassVar[str] = "drml"
+    Options = DrmlOptions
+    options: DrmlOptions
+
+    @staticmethod
+    def auxiliary(options: Any, feature_dim: int, num_labels: int) -> nn.Module:
+        return DualRelation(feature_dim, num_labels, options.relation_dim)
+
+    def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
+        """Warm-up: cross-entropy of both classifiers and of the relation network, strong view."""
+        (features,), (cosine,) = forward_together(model, (labeled, "strong"))
+        return StepLoss(self._on_labeled(model, features, cosine, labeled, labels))
+
+    def semi_supervised_loss(
+        self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
+    ) -> StepLoss:
+        """The labelled loss, the samples that join, and the contest."""
+        features, cosines = forward_together(
+            model, (labeled, "strong"), (unlabeled, "weak"), (unlabeled, "strong")
+        )
+        o, auxiliary = self.options, cast(DualRelation, auxiliary_of(model))
+        contested = reversed_gradient(features[1])
+        first = torch.sigmoid(self.logits(cast(Network, model).head(contested)))
+        second = torch.sigmoid(self.logits(auxiliary.second(contested)))
+        discrepancy = (first - second).abs()
+        with torch.no_grad():
+            soft = torch.sigmoid(auxiliary(first, second))
+            joins = discrepancy.mean(1, keepdim=True) < o.agreement
+            self.record(unlabeled, soft >= 0.5, joins)
+        joined = self._classified(auxiliary, features[2], cosines[2], soft)
+        return StepLoss(
+            self._on_labeled(model, features[0], cosines[0], labeled, labels),
+            self.unlabeled_weight * masked_mean(joined, joins, unlabeled.total)
+            - o.discrepancy_weight * masked_mean(discrepancy, None, unlabeled.total),
+        )
+
+    def _classified(
+        self, auxiliary: DualRelation, features: Tensor, cosine: Tensor, labels: Tensor
+    ) -> Tensor:
+        """Cross-entropy (B, K) of both classifiers together; labels in [0, 1]."""
+        second = self.logits(auxiliary.second(features))
+        return binary_loss(self.logits(cosine), labels) + binary_loss(second, labels)
+
+    def _on_labeled(
+        self, model: nn.Module, features: Tensor, cosine: Tensor, labeled: Minibatch, labels: Tensor
+    ) -> Tensor:
+        auxiliary = cast(DualRelation, auxiliary_of(model))
+        first, second = self.logits(cosine), self.logits(auxiliary.second(features))
+        related = auxiliary(torch.sigmoid(first), torch.sigmoid(second))
+        losses = (binary_loss(logits, labels) for logits in (first, second, related))
+        return masked_mean(sum(losses, torch.zeros_like(first)), None, labeled.total)

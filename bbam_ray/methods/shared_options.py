@@ -1,0 +1,69 @@
+"""Options that several methods have, told once."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from bbam_ray.config import MethodOptions
+from bbam_ray.methods.method import Setting
+
+
+class ScaleOptions(MethodOptions):
+    """Options of every method: logits are scaled cosines."""
+
+    scale: float = Field(20.0, gt=0, le=100, description="s: steepness of the logits")
+
+
+class UnlabeledWeightOptions(MethodOptions):
+    """Options of every method that learns from unlabelled samples."""
+
+    unlabeled_weight: float | None = Field(
+        1.0,
+        ge=0,
+        description="lambda_u: weight of the unlabelled samples; null = unlabelled / labelled batch",
+    )
+
+
+class PseudoLabelOptions(MethodOptions):
+    """Options of methods with class-distribution-aware pseudo-labels (method, section 5).
+
+    Their official codes sum the losses of all entries, which is a weight of B_u / B_l.
+    """
+
+    unlabeled_weight: float | None = Field(
+        None,
+        ge=0,
+        description="lambda_u; null = unlabelled / labelled batch, the published weighting",
+    )
+    positive_keep: float = Field(
+        1.0, ge=0, le=1, description="share of the pseudo-positives that is confident"
+    )
+    negative_keep: float = Field(
+        0.998, ge=0, le=1, description="share of the pseudo-negatives that is confident"
+    )
+
+    @model_validator(mode="after")
+    def _something_is_confident(self) -> Self:
+        if self.positive_keep == 0 and self.negative_keep == 0:
+            raise ValueError(
+                "positive_keep = 0 and negative_keep = 0 leave nothing to learn from; raise one"
+            )
+        return self
+
+
+class AsymmetricLossOptions(MethodOptions):
+    """Options of the asymmetric loss."""
+
+    gamma_negative: float = Field(4.0, ge=0, le=10, description="focusing of the asymmetric loss")
+    clip: float = Field(0.05, ge=0, lt=1, description="probability shift of the asymmetric loss")
+
+
+def unlabeled_weight(
+    options: UnlabeledWeightOptions | PseudoLabelOptions, setting: Setting
+) -> float:
+    """lambda_u; a sum over the entries of both batches equals B_u / B_l up to a constant factor."""
+    if options.unlabeled_weight is not None:
+        return options.unlabeled_weight
+    return setting.unlabeled_batch / setting.labeled_batch

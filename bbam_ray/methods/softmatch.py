@@ -1,0 +1,120 @@
+"""SoftMatch, one binary problem per label: every pseudo-label takes part, doubtful ones with less weight.
+
+Paper: "SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-supervised Learning", ICLR 2023; in
+the multi-label form of method section 11.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from bbam_ray.core.losses import binary_loss
+from bbam_ray.methods.method import Minibatch, Setting, StepLoss, masked_mean
+from bbam_ray.methods.scaled_cosine import StepLabelsMethod, forward_together
+from bbam_ray.methods.step_statistics import StepAverage, StepStatisticsOptions, batch_means
+
+
+class SoftmatchOptions(StepStatisticsOptions):
+    """Options of the method ``softmatch``; the defaults are the published settings."""
+
+    n_sigma: float = Field(
+        2.0, gt=0, le=10, description="how sharply the weight falls below the mean confidence"
+    )
+
+
+def aligned_probability(logits: Tensor, target: Tensor, found: Tensor) -> Tensor:
+    """Distribution alignment p~ = p (t / q) / (p (t / q) + (1 - p) (1 - t) / (1 - q)).
+
+    Computed as sigmoid(z + logit t - logit q), which is the same and finite for every z.
+
+    Args:
+        logits: (B, K), p = sigmoid(z).
+        target: (K,) in [0, 1], t: positive frequency among the labelled samples. p~ is 0 for a label that
+            none of them has, and 1 for one that all have.
+        found: (K,) in [0, 1], q: mean of p over unlabelled samples.
+
+    Returns:
+        (B, K) in the dtype of the logits.
+    """
+    shift = torch.logit(target.double()) - torch.logit(found.double(), eps=1e-6)
+    return torch.sigmoid(logits.double() + shift).to(logits.dtype)
+
+
+def truncated_gaussian(confidence: Tensor, mean: Tensor, variance: Tensor, width: float) -> Tensor:
+    """Weight exp(-min(c - mu, 0)^2 n^2 / (2 var)) in [0, 1]; 1 from the mean upwards.
+
+    Args:
+        confidence: (B, K).
+        mean, variance: (K,); a variance of 0 leaves weight to what reaches the mean.
+        width: n > 0; the weight falls like a Gaussian with deviation sqrt(var) / n.
+    """
+    below = (confidence - mean).clamp_max(0)
+    return torch.exp(-below.square() * width**2 / (2 * variance.clamp_min(1e-12)))
+
+
+class Softmatch(StepLabelsMethod):
+    """State: mean probability, and mean and variance of the confidence, per label.
+
+    Where the text leaves room: the label is that of p, the confidence max(p~, 1 - p~) that of the
+    aligned p~, as published, so alignment changes weights and no label. Both come from the weak view, by
+    the trained model in training mode, in the pass that also sees the strong views. Statistics take a
+    step's samples in before they weigh them; the variance is the unbiased one. Averages have a
+    warm-up (``StepAverage``), since 0.999 is made for runs of a million steps.
+    """
+
+    name: ClassVar[str] = "softmatch"
+    Options = SoftmatchOptions
+    options: SoftmatchOptions
+
+    def __init__(self, options: SoftmatchOptions, setting: Setting) -> None:
+        super().__init__(options, setting)
+        momentum, device = options.step_momentum, setting.labels.device
+        self.probability = StepAverage((setting.num_labels,), momentum, device)
+        self.confidence = StepAverage((2, setting.num_labels), momentum, device)
+
+    def semi_supervised_loss(
+        self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
+    ) -> StepLoss:
+        """Cross-entropy on labelled entries, and weighted on all unlabelled ones, strong views."""
+        _, (known, weak, strong) = forward_together(
+            model, (labeled, "strong"), (unlabeled, "weak"), (unlabeled, "strong")
+        )
+        pseudo, weight = self.weigh(self.logits(weak), unlabeled.total)
+        self.record(unlabeled, pseudo, weight >= 0.5)
+        on_unlabeled = weight * binary_loss(self.logits(strong), pseudo)
+        return StepLoss(
+            masked_mean(binary_loss(self.logits(known), labels), None, labeled.total),
+            self.unlabeled_weight * masked_mean(on_unlabeled, None, unlabeled.total),
+        )
+
+    @torch.no_grad()
+    def weigh(self, logits: Tensor, total: int) -> tuple[Tensor, Tensor]:
+        """Renew the statistics with a step's samples, then give their labels and weights, each (B, K).
+
+        Args:
+            logits: (B, K) of the weak view of this rank's share, which may be empty.
+            total: samples of the step over all ranks.
+        """
+        (now,) = batch_means(total, torch.sigmoid(logits))
+        found = self.probability.update(now)
+        aligned = aligned_probability(logits, self.setting.positive_frequency, found)
+        confidence = torch.maximum(aligned, 1 - aligned).double()
+        mean, square = batch_means(total, confidence, confidence.square())
+        variance = (square - mean.square()).clamp_min(0) * (total / max(total - 1, 1))
+        mean, variance = self.confidence.update(torch.stack([mean, variance]))
+        weight = truncated_gaussian(confidence, mean, variance, self.options.n_sigma)
+        return logits >= 0, weight.to(logits.dtype)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "probability": self.probability.state_dict(),
+            "confidence": self.confidence.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.probability.load_state_dict(state["probability"])
+        self.confidence.load_state_dict(state["confidence"])

@@ -1,0 +1,52 @@
+"""Stand-ins for a network and for the samples of a step, shared by the tests of the single methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bbam_ray.methods.method import Minibatch, Setting
+
+
+class FixedCosines(nn.Module):
+    """Its inputs are the cosines, and the features, that it gives."""
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return inputs, inputs
+
+
+@pytest.fixture
+def fixed_cosines() -> FixedCosines:
+    return FixedCosines()
+
+
+@pytest.fixture(scope="session")
+def samples() -> Callable[..., Minibatch]:
+    """Makes a minibatch from its views; asking for one that is not given is an error."""
+
+    def make(total: int | None = None, rows: list[int] | None = None, **views: Tensor) -> Minibatch:
+        count = len(next(iter(views.values())))
+        places = torch.arange(count) if rows is None else torch.tensor(rows, dtype=torch.int64)
+        return Minibatch(places, count if total is None else total, views.__getitem__)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def setting() -> Callable[..., Setting]:
+    """Makes what a method knows of its task from labels; a step has 4 and 12 samples."""
+    return lambda labels: Setting(labels.shape[1], labels, labels.double().mean(0), 4, 12)
+
+
+@pytest.fixture(scope="session")
+def random_cosines() -> Callable[..., Tensor]:
+    """Draws (count, labels) cosines in +-0.95 that want a gradient."""
+
+    def draw(seed: int, count: int, labels: int = 3, span: float = 0.95) -> Tensor:
+        uniform = torch.rand(count, labels, generator=torch.Generator().manual_seed(seed))
+        return ((2 * uniform - 1) * span).requires_grad_()
+
+    return draw
