@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
 # So small that a rank has no labelled, or no unlabelled, sample in some steps.
 SMALL = {"labeled_batch": 3, "unlabeled_batch": 3}
 OWN = {
-    # Balancing divides by standard deviations of a few angles: with batches of 3 rounding grows to the tolerance.
+    # Balancing divides by the deviations of a few angles: batches of 3 bring rounding to the tolerance.
     "bbam": {"labeled_batch": 8, "unlabeled_batch": 8},
     "drml": {"agreement": 0.25},  # about half of the samples agree by then
 }
