@@ -1,6 +1,6 @@
 """Use from Python and notebooks: the studies, options and files of the command line.
 
-from bbam_ray import tune_study, train, load_study
+from bbam_ray import tune_study, train, load_study, load_model
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any, get_args, get_type_hints
 from bbam_ray.cli.train import train as train_command
 from bbam_ray.cli.tune import tune as tune_command
 from bbam_ray.config import read_yaml_mapping
+from bbam_ray.engine.model import Model, load_model
 from bbam_ray.errors import EXIT_INTERRUPTED, UsageError, nearest
 from bbam_ray.results.loaded import Study, load_study
 from bbam_ray.results.study import default_name
 
-__all__ = ["Study", "load_study", "train", "tune_study"]
+__all__ = ["Model", "Study", "load_model", "load_study", "train", "tune_study"]
 
 _PATHS = ("data_dir", "space", "results", "config")
 _TEXTS = ("workers", "time_budget", "worker_timeout", "start_timeout", "price", "warm_start")

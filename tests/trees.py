@@ -186,3 +186,10 @@ TREES: dict[str, Callable[[Path], Path | None]] = {
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+
+
+def png(image: np.ndarray) -> bytes:
+    """A grey image (H, W) as a file's content."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()

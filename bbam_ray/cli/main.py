@@ -8,6 +8,8 @@ from bbam_ray import __version__
 from bbam_ray.cli.compare import compare
 from bbam_ray.cli.data import app as data
 from bbam_ray.cli.exit_codes import with_exit_code
+from bbam_ray.cli.export import export
+from bbam_ray.cli.predict import predict
 from bbam_ray.cli.report import report
 from bbam_ray.cli.train import train
 from bbam_ray.cli.tune import tune
@@ -19,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, train, compare, report):
+for command in (tune, train, compare, report, predict, export):
     app.command()(with_exit_code(command))
 app.add_typer(data, name="data")
 

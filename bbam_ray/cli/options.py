@@ -22,7 +22,10 @@ Dataset = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder (or file) of the data set, where it needs one.")
 ]
-MethodName = Annotated[str, typer.Option(help="Learning method: bbam or supervised.")]
+MethodName = Annotated[
+    str,
+    typer.Option(help="bbam, cap, softmatch, flatmatch, mime, drml or supervised."),
+]
 StudyName = Annotated[str | None, typer.Option("--name", help="Name; default: method and time.")]
 Results = Annotated[Path, typer.Option(help="Folder of all results.")]
 Seed = Annotated[int, typer.Option(help="Of split, search, initial weights, order and views.")]

@@ -41,8 +41,11 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def read_image(source: Path | BinaryIO, side: int) -> np.ndarray:
-    """One image as (3, side, side) uint8, upright, resized without keeping its aspect ratio.
+def read_image(source: Path | BinaryIO, side: int, channels: int = 3) -> np.ndarray:
+    """One image as (channels, side, side) uint8, upright, resized without keeping its aspect ratio.
+
+    Args:
+        channels: 3 for colour, 1 for grey.
 
     Raises:
         UnreadableImageError: not an image, truncated, or larger than ``MAX_PIXELS``.
@@ -53,13 +56,14 @@ def read_image(source: Path | BinaryIO, side: int) -> np.ndarray:
                 raise UnreadableImageError(f"{image.width} x {image.height} pixels are too many")
             image.draft("RGB", (side, side))
             upright = ImageOps.exif_transpose(image)
-            resized = upright.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+            coloured = upright.convert("RGB" if channels == 3 else "L")
+            resized = coloured.resize((side, side), Image.Resampling.BILINEAR)
     except UnreadableImageError:
         raise
     except Exception as error:  # damaged files make decoders fail in every way there is
         reason = "empty" if _is_empty(source) else str(error).split("<_io")[0] or repr(error)
         raise UnreadableImageError(reason.strip()) from None
-    return np.asarray(resized).transpose(2, 0, 1)
+    return np.asarray(resized).reshape(side, side, channels).transpose(2, 0, 1)
 
 
 def _is_empty(source: Path | BinaryIO) -> bool:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from bbam_ray.config import RunConfig
+from bbam_ray.data import ViewSettings
 from bbam_ray.engine.trainer import Trainer
+from bbam_ray.errors import UsageError
+from bbam_ray.methods import run_config
 
 WEIGHTS, CONFIG, LABELS, THRESHOLDS = (
     "model.safetensors",
@@ -17,6 +25,27 @@ WEIGHTS, CONFIG, LABELS, THRESHOLDS = (
     "labels.json",
     "thresholds.json",
 )
+FORMAT = 1  # raised when a reader of today would misunderstand the files of tomorrow
+_NETWORK, _METHOD = "network.", "method."
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """Everything about a stored model but its weights.
+
+    Args:
+        config: of the run that made it.
+        input_shape: of one sample.
+        views: how a sample becomes a network input.
+        label_names: K names.
+        thresholds: (K,) on logits.
+    """
+
+    config: RunConfig
+    input_shape: tuple[int, ...]
+    views: ViewSettings
+    label_names: tuple[str, ...]
+    thresholds: tuple[float, ...]
 
 
 def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
@@ -28,13 +57,20 @@ def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
         folder: made, or replaced.
         thresholds: (K,) on logits.
     """
+    views = trainer.data.views
     contents = {
-        CONFIG: trainer.config.flat() | {"input_shape": list(trainer.data.input_shape)},
+        CONFIG: {
+            "format": FORMAT,
+            **trainer.config.flat(),
+            "input_shape": list(trainer.data.input_shape),
+            "input_mean": list(views.mean),
+            "input_std": list(views.std),
+        },
         LABELS: list(trainer.data.label_names),
         THRESHOLDS: thresholds,
     }
-    tensors = {f"network.{k}": v for k, v in trainer.average.module.state_dict().items()}
-    tensors |= {f"method.{k}": v for k, v in trainer.method.scoring_state().items()}
+    tensors = {f"{_NETWORK}{k}": v for k, v in trainer.average.module.state_dict().items()}
+    tensors |= {f"{_METHOD}{k}": v for k, v in trainer.method.scoring_state().items()}
 
     def write(new: Path) -> None:
         new.mkdir(parents=True)
@@ -60,18 +96,77 @@ def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_weights(folder: Path, trainer: Trainer) -> None:
-    """Put saved weights and scoring state into a trainer of the same configuration."""
-    tensors = load_file(folder / WEIGHTS)
+def read_description(folder: Path) -> ModelDescription:
+    """Read and check everything but the weights.
 
-    def part(prefix: str) -> dict[str, object]:
+    Raises:
+        UsageError: a file is missing, damaged, from a newer version, or does not fit the others.
+    """
+    values = _json(folder / CONFIG, dict)
+    version = values.pop("format", 1)
+    if version != FORMAT:
+        raise UsageError(
+            f"{folder / CONFIG}: format {version} is from a newer version of bbam-ray, and this one reads "
+            f"{FORMAT}; update it"
+        )
+    names, thresholds = _json(folder / LABELS, list), _json(folder / THRESHOLDS, list)
+    if len(thresholds) != len(names):
+        raise UsageError(
+            f"{folder}: {len(thresholds)} thresholds for {len(names)} labels; these files are not of one "
+            "model"
+        )
+    try:
+        shape = tuple(int(side) for side in values.pop("input_shape"))
+        views = ViewSettings(tuple(values.pop("input_mean")), tuple(values.pop("input_std")))
+    except KeyError as missing:
+        raise UsageError(
+            f"{folder / CONFIG}: no entry {missing}, which older versions did not write; train it again"
+        ) from None
+    config = run_config(values, str(folder / CONFIG))
+    return ModelDescription(config, shape, views, tuple(names), tuple(thresholds))
+
+
+def _json(path: Path, kind: type) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; a model's folder has one") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); copy the model again") from None
+    if not isinstance(content, kind):
+        raise UsageError(
+            f"{path}: expected a JSON {'object' if kind is dict else 'list'}; copy the model again"
+        )
+    return content
+
+
+def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """State of the network, and what the method needs for scoring.
+
+    Raises:
+        UsageError: no weights, or damaged ones.
+    """
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(
+            f"{folder / WEIGHTS}: cannot be read ({error}); copy the model again"
+        ) from None
+
+    def part(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-    trainer.average.module.load_state_dict(part("network."))
-    trainer.method.load_scoring_state(part("method."))  # type: ignore[arg-type]
+    return part(_NETWORK), part(_METHOD)
+
+
+def load_weights(folder: Path, trainer: Trainer) -> None:
+    """Put saved weights and scoring state into a trainer of the same configuration."""
+    network, method = read_weights(folder)
+    trainer.average.module.load_state_dict(network)
+    trainer.method.load_scoring_state(method)
 
 
 def read_thresholds(folder: Path) -> list[float]:
     """Thresholds (K,) on logits that were kept with a model."""
-    thresholds: list[float] = json.loads((folder / THRESHOLDS).read_text(encoding="utf-8"))
+    thresholds: list[float] = _json(folder / THRESHOLDS, list)
     return thresholds

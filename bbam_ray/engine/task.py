@@ -60,7 +60,7 @@ class PseudoLabelAudit:
             self._known = torch.from_numpy(np.ascontiguousarray(known))
 
     def __call__(self, labels: Tensor, confident: Tensor, rows: np.ndarray) -> dict[str, Any]:
-        """Precision over all entries and per label (K,), and recall, of confident pseudo-positives.
+        """Precision and recall, over all entries and per label (K,), of confident pseudo-positives.
 
         Args:
             labels, confident: (N, K) of this rank's unlabelled samples.
@@ -76,6 +76,7 @@ class PseudoLabelAudit:
             "precision": float(right.sum() / made.sum()) if made.sum() else None,
             "recall": float(right.sum() / wanted.sum()) if wanted.sum() else None,
             "precision_by_label": torch.where(made > 0, right / made, torch.nan),
+            "recall_by_label": torch.where(wanted > 0, right / wanted, torch.nan),
         }
 
 

@@ -170,6 +170,7 @@ class Trainer:
             scalars["pseudo_precision"] = judged["precision"]
             scalars["pseudo_recall"] = judged["recall"]
             by_label["pseudo_precision"] = judged["precision_by_label"].tolist()
+            by_label["pseudo_recall"] = judged["recall_by_label"].tolist()
         if count := len(self.data.validation):
             part = even_part(count, distributed.rank(), distributed.world_size())
             figures, figures_by_label = validation_figures(

@@ -11,6 +11,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from bbam_ray import distributed
+from bbam_ray.core.angle_histogram import angle_histogram
 from bbam_ray.core.losses import bbam_logits, bbam_loss
 from bbam_ray.core.negatives import sample_negatives
 from bbam_ray.core.prototypes import label_prototypes
@@ -55,6 +57,9 @@ class Bbam(Method):
         device = setting.labels.device
         self.statistics = AngleStatistics.empty(setting.num_labels, device)
         self.prototypes = torch.empty(setting.num_labels, 0, device=device)
+        self._spread: Tensor | None = (
+            None  # of the angles in the last refresh, for the records only
+        )
         # Of this rank's samples; filled by the first refresh.
         self.pseudo = torch.zeros(0, setting.num_labels, dtype=torch.int8, device=device)
         self.confident = self.unlabeled_selected = self.pseudo.bool()
@@ -113,6 +118,7 @@ class Bbam(Method):
         self.prototypes = label_prototypes(features, labels, valid)
         moments = angle_moments(features, labels, valid, self.prototypes)
         self.statistics = self.statistics.update(moments, o.statistics_momentum)
+        self._spread = angle_histogram(features, labels, valid, self.prototypes)
         ratio = float("inf") if o.negative_ratio is None else o.negative_ratio
         index = None
         if snapshot.labeled_index is not None and snapshot.unlabeled_index is not None:
@@ -135,7 +141,7 @@ class Bbam(Method):
         means, variances = self.statistics.means, self.statistics.variances
         counts = self.statistics.counts
         assert counts is not None
-        return {
+        records = {
             "prior": self.setting.positive_frequency,
             "n_negative": counts[0],
             "n_positive": counts[1],
@@ -145,6 +151,12 @@ class Bbam(Method):
             "variance_positive": variances[1],
             "vdfd": (variances[0] - variances[1]).abs(),
         }
+        if self._spread is not None:
+            kept = (self.labeled_selected & (self.setting.labels == 0)).sum(0)
+            kept = kept + (self.unlabeled_selected & (self.pseudo == 0)).sum(0)
+            (records["n_negative_kept"],) = distributed.all_reduce_sum(kept)
+            records["angles_negative"], records["angles_positive"] = self._spread
+        return records
 
     def scoring_state(self) -> dict[str, Tensor]:
         return self.statistics.state_dict()

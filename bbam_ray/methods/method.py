@@ -138,7 +138,7 @@ class Method(ABC):
         return None
 
     def label_records(self) -> dict[str, Tensor]:
-        """Figures per label, each (K,), for the results."""
+        """Figures per label, each (K,) or (K, bins), for the results; all ranks call."""
         return {}
 
     def scoring_state(self) -> dict[str, Tensor]:

@@ -109,6 +109,8 @@ HISTORY = _schema(
     ],
 )
 
+_COUNTS = pa.list_(pa.float64())
+#: one row per trial, epoch and label; ``angles_*`` are counts in equal bins over [0, pi]
 LABELS = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("label", pa.string())],
     [
@@ -117,14 +119,17 @@ LABELS = _schema(
             "prior",
             "n_positive",
             "n_negative",
+            "n_negative_kept",
             "mean_positive",
             "mean_negative",
             "variance_positive",
             "variance_negative",
             "vdfd",
             "pseudo_precision",
+            "pseudo_recall",
             "val_ap",
             "threshold",
         )
     ],
+    [("angles_positive", _COUNTS), ("angles_negative", _COUNTS)],
 )

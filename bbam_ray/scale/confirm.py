@@ -44,7 +44,8 @@ def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Liste
     )(_confirm_one)
     groups = [placement_group(shape.bundles) for _ in range(min(len(waiting), plan.concurrency))]
     try:
-        _run_all(plan, store, waiting, task, groups, listener)
+        with Watch(plan.shape.timeout_s) as watch:
+            _run_all(plan, store, waiting, task, groups, watch, listener)
     finally:
         for group in groups:
             remove_placement_group(group)
@@ -56,10 +57,11 @@ def _run_all(
     waiting: list[tuple[int, int, Row]],
     task: Any,
     free: list[Any],
+    watch: Watch,
     listener: Listener,
 ) -> None:
     """Keep every placement group busy until all runs are done."""
-    free, watch = list(free), Watch(plan.shape.timeout_s)
+    free = list(free)
     running: dict[ray.ObjectRef[Any], tuple[int, Row, Any]] = {}
     place = 0
     while place < len(waiting) or running:

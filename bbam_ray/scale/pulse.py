@@ -41,7 +41,7 @@ class Beats:
 
 
 class Watch:
-    """The driver's side: made once a study, and asked again and again.
+    """The driver's side: made once a study, asked again and again, and closed at the end of ``with``.
 
     Args:
         limit_s: silence after which a process counts as frozen.
@@ -50,6 +50,12 @@ class Watch:
     def __init__(self, limit_s: float) -> None:
         self.beats = ray.remote(num_cpus=0)(Beats).remote()
         self._limit_s, self._asked = limit_s, time.monotonic()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ray.kill(self.beats)  # left alone it would live, one for each study, as long as Ray does
 
     def check(self) -> None:
         """Kill the processes that have gone silent; cheap when called often."""

@@ -154,6 +154,7 @@ def _search(
     trackers = tracking_callbacks(plan.trackers, store.folder, store.folder.name)
     # Tune's own folder is scratch: the study goes on from its store, never from here.
     with (
+        watch,
         tempfile.TemporaryDirectory(prefix="bbam-ray-") as scratch,
         _ended(trackers, store, record, budget),
     ):

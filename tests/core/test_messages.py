@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bbam_ray import distributed
+from bbam_ray.core.angle_histogram import ANGLE_BINS
 
 Ranks = tuple[dict[str, Any], list[Any]]
 
@@ -112,11 +113,13 @@ def test_one_process_sends_nothing_and_changes_nothing() -> None:
 def test_a_refresh_sends_the_same_bytes_whatever_the_number_of_samples(
     tied: bool, ranks: Ranks
 ) -> None:
-    """Row counts, two selections, prototypes, moments, counts of positives, one more selection."""
+    """Row counts, two selections, prototypes, moments, histograms, counts of positives, one more
+    selection."""
     size, num_labels, width = len(ranks[1]), 4, 6
     selections = 3 * num_labels * (2048 + 2048 + 1024) * 8
     assert selections == 3 * 40_960 * num_labels
     expected = 8 * size + selections + 8 * num_labels * (width + 1) + 48 * num_labels
+    expected += 2 * ANGLE_BINS * 8 * num_labels
     expected += 8 * num_labels
     if tied:  # who takes which of the ties is another selection, by positions in the union
         expected += selections + 3 * 8 * size

@@ -42,7 +42,10 @@ def test_the_folder_says_how_to_build_and_read_the_model(
     save_model(tmp_path, trainer, THRESHOLDS)
     assert {path.name for path in tmp_path.iterdir()} == FILES
     content = json.loads((tmp_path / "config.json").read_text())
+    assert content.pop("format") == 1
     assert content.pop("input_shape") == [1, 24, 24]
+    assert content.pop("input_mean") == list(trainer.data.views.mean)
+    assert content.pop("input_std") == list(trainer.data.views.std)
     assert run_config(content, "config.json").flat() == trainer.config.flat()
     assert content["scale"] == 11
     assert json.loads((tmp_path / "labels.json").read_text()) == [str(k) for k in range(10)]

@@ -41,6 +41,9 @@ def test_figures_agree_with_counting(seed: int) -> None:
     assert judged["precision"] == pytest.approx(precision)
     assert judged["recall"] == pytest.approx(recall)
     assert judged["precision_by_label"].tolist() == pytest.approx(by_label, nan_ok=True)
+    claimed = (labels[rows] == 1) & confident[rows] & (truth[rows] == 1)
+    shares = claimed.sum(0) / truth[rows].sum(0)
+    assert judged["recall_by_label"].tolist() == pytest.approx(shares.tolist(), nan_ok=True)
 
 
 def test_where_there_is_nothing_to_count_the_figure_is_missing() -> None:

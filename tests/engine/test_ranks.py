@@ -97,7 +97,7 @@ def test_records_are_those_of_one_process(group: list[Any], one: dict[str, Any])
             assert got["loss_unlabeled"] == pytest.approx(wanted["loss_unlabeled"], rel=1e-3)
             for name in ("pseudo_precision", "pseudo_recall"):
                 assert got[name] == pytest.approx(wanted[name], abs=1e-3)
-            for name in ("prior", "n_positive", "n_negative"):
+            for name in ("prior", "n_positive", "n_negative", "n_negative_kept"):
                 assert record["labels"][name] == alone["labels"][name]
 
 

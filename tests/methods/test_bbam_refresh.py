@@ -151,7 +151,7 @@ def test_an_infinite_ratio_and_null_both_keep_every_candidate(nothing: float | N
 
 
 def test_label_records_show_the_statistics_behind_the_next_epoch() -> None:
-    bbam = method()
+    bbam = method(negative_ratio=0.5)
     bbam.refresh(snapshot(1))
     records: dict[str, Tensor] = bbam.label_records()
     variances = bbam.statistics.variances
@@ -161,3 +161,12 @@ def test_label_records_show_the_statistics_behind_the_next_epoch() -> None:
     valid = torch.cat([torch.ones(N_L, K, dtype=torch.bool), bbam.confident])
     assert torch.equal(records["n_positive"].long(), (valid & (labels == 1)).sum(0))
     assert torch.equal(records["n_negative"].long(), (valid & (labels == 0)).sum(0))
+    assert torch.equal(records["angles_positive"].sum(1), records["n_positive"].double())
+    assert torch.equal(records["angles_negative"].sum(1), records["n_negative"].double())
+    kept = torch.cat([bbam.labeled_selected, bbam.unlabeled_selected]) & (labels == 0)
+    assert torch.equal(records["n_negative_kept"], kept.sum(0))
+    assert (records["n_negative_kept"] < records["n_negative"]).any()
+
+
+def test_there_are_no_records_of_angles_before_there_are_angles() -> None:
+    assert "angles_positive" not in method().label_records()

@@ -22,7 +22,8 @@ PROMISED = {
     "history": "study trial_id number epoch phase loss lr seconds_refresh seconds_train "
     "seconds_evaluate images_per_second pseudo_precision pseudo_recall vdfd_mean",
     "labels": "study trial_id number epoch label prior n_positive n_negative mean_positive "
-    "mean_negative variance_positive variance_negative vdfd pseudo_precision val_ap",
+    "mean_negative variance_positive variance_negative vdfd pseudo_precision pseudo_recall val_ap "
+    "n_negative_kept angles_positive angles_negative",
 }
 
 

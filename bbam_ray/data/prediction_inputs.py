@@ -1,0 +1,270 @@
+"""Samples that a trained model is to score: a folder of images, a Parquet file or an ``.npz`` file.
+
+They come in pieces that any process can read on its own, so that no file needs to fit into memory. What
+cannot be read is told with its sample and never stops the others.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bbam_ray.data.image_cache import UnreadableImageError, read_image
+from bbam_ray.data.image_dataset import IMAGE_SUFFIXES
+from bbam_ray.errors import UsageError
+
+_FILES, _ROWS = 512, 8192  # samples of a piece
+_NAME_COLUMNS = ("file_name", "filename", "name", "path")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that are scored together.
+
+    Args:
+        names: B names, unique where those who made the file took care.
+        inputs: (B, C, H, W) uint8 or (B, F) float32; rows with a problem hold zeros.
+        problems: B texts, None where all is well.
+    """
+
+    names: list[str]
+    inputs: np.ndarray
+    problems: list[str | None]
+
+
+@dataclass(frozen=True)
+class Piece(ABC):
+    """Consecutive samples of a source.
+
+    Args:
+        source: file or folder.
+        shape: of one sample, as the model takes it.
+        count: samples.
+    """
+
+    source: Path
+    shape: tuple[int, ...]
+    count: int
+
+    @abstractmethod
+    def batches(self, size: int) -> Iterator[Batch]:
+        """The samples in order, ``size`` at a time but for the last batch."""
+
+    def _batch(self, names: list[str], values: Sequence[Any]) -> Batch:
+        """Samples that are still encoded, or lists of features."""
+        inputs = np.zeros(
+            (len(names), *self.shape), np.uint8 if len(self.shape) > 1 else np.float32
+        )
+        problems: list[str | None] = [None] * len(names)
+        for row, value in enumerate(values):
+            if len(self.shape) > 1:
+                channels, side, _ = self.shape
+                try:
+                    inputs[row] = read_image(value, side, channels)
+                except UnreadableImageError as error:
+                    problems[row] = str(error)
+            elif value is None or len(value) != self.shape[0]:
+                found = "missing" if value is None else f"{len(value)} features"
+                problems[row] = f"{found}; the model takes {self.shape[0]} features"
+            else:
+                inputs[row] = [np.nan if number is None else number for number in value]
+        return Batch(names, inputs, _finite(inputs, problems))
+
+
+def _finite(inputs: np.ndarray, problems: list[str | None]) -> list[str | None]:
+    """Also names rows with features that are not numbers, and puts zeros there."""
+    if inputs.dtype == np.uint8:
+        return problems
+    for row in np.flatnonzero(~np.isfinite(inputs).all(axis=1)):
+        column = int(np.flatnonzero(~np.isfinite(inputs[row]))[0])
+        problems[row] = f"feature {column + 1} is {inputs[row, column]}"
+        inputs[row] = 0
+    return problems
+
+
+@dataclass(frozen=True)
+class FilesPiece(Piece):
+    """Images in files below a folder."""
+
+    names: tuple[str, ...] = ()
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        for start in range(0, len(self.names), size):
+            names = list(self.names[start : start + size])
+            yield self._batch(names, [self.source / name for name in names])
+
+
+@dataclass(frozen=True)
+class ParquetPiece(Piece):
+    """A row group: encoded images or lists of features."""
+
+    group: int = 0
+    first_row: int = 0
+    column: str = ""
+    name_column: str | None = None
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        columns = [self.column, *([self.name_column] if self.name_column else [])]
+        row = self.first_row
+        with pq.ParquetFile(self.source, pre_buffer=False, buffer_size=1 << 20) as file:
+            for block in file.iter_batches(size, row_groups=[self.group], columns=columns):
+                names = [f"row {row + place + 1}" for place in range(len(block))]
+                if self.name_column:
+                    given = block.column(self.name_column).to_pylist()
+                    names = [
+                        str(n) if n is not None else d for n, d in zip(given, names, strict=True)
+                    ]
+                values = block.column(self.column).to_pylist()
+                yield self._batch(names, values if len(self.shape) == 1 else _opened(values))
+                row += len(block)
+
+
+def _opened(values: list[Any]) -> list[BinaryIO]:
+    """Encoded images; Hugging Face keeps them beside their path."""
+    contents = (v.get("bytes") if isinstance(v, dict) else v for v in values)
+    return [io.BytesIO(content or b"") for content in contents]
+
+
+@dataclass(frozen=True)
+class NpzPiece(Piece):
+    """Rows of one array of an ``.npz`` file, which is read like a stream."""
+
+    array: str = ""
+    start: int = 0
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        with zipfile.ZipFile(self.source) as archive, archive.open(f"{self.array}.npy") as stream:
+            shape, dtype = _header(stream)
+            row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+            stream.seek(self.start * row_bytes, io.SEEK_CUR)
+            for start in range(0, self.count, size):
+                rows = min(size, self.count - start)
+                block = np.frombuffer(stream.read(rows * row_bytes), dtype).reshape(
+                    rows, *shape[1:]
+                )
+                images = len(self.shape) > 1
+                inputs = np.array(block, np.uint8 if images else np.float32)
+                first = self.start + start + 1
+                names = [f"row {first + place}" for place in range(rows)]
+                yield Batch(names, inputs, _finite(inputs, [None] * rows))
+
+
+def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array in numpy's own format, whose rows follow in the stream."""
+    version = np.lib.format.read_magic(stream)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, fortran_order, dtype = read(stream)
+    if fortran_order and len(shape) > 1:
+        raise ValueError("stored column by column; save np.ascontiguousarray of it")
+    if dtype.hasobject:
+        raise ValueError("holds Python objects; save plain numbers")
+    return shape, dtype
+
+
+def find_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> list[Piece]:
+    """Divide the samples of a source for a model.
+
+    Args:
+        source: folder, ``.parquet`` or ``.npz`` file.
+        shape: of one sample.
+        labels: of the model; an ``.npz`` file that names its labels must name these.
+
+    Raises:
+        UsageError: nothing there, another kind of file, or samples of another shape.
+    """
+    images = len(shape) > 1
+    if source.is_dir():
+        if not images:
+            raise UsageError(
+                f"--input {source}: the model takes feature vectors; give a .parquet or .npz file"
+            )
+        found = (p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        names = sorted(path.relative_to(source).as_posix() for path in found)
+        if not names:
+            raise UsageError(f"--input {source}: no image in this folder")
+        parts = [tuple(names[start : start + _FILES]) for start in range(0, len(names), _FILES)]
+        return [FilesPiece(source, shape, len(part), part) for part in parts]
+    if not source.is_file():
+        raise UsageError(f"--input {source}: no such file or folder")
+    if source.suffix == ".parquet":
+        return _parquet_pieces(source, shape)
+    if source.suffix == ".npz":
+        return _npz_pieces(source, shape, labels)
+    raise UsageError(f"--input {source}: expected a folder of images, a .parquet or an .npz file")
+
+
+def _parquet_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
+    try:
+        with pq.ParquetFile(source) as file:
+            schema = file.schema_arrow
+            groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"--input {source}: not a whole Parquet file ({error})") from None
+    column = "image" if len(shape) > 1 else "features"
+    if column not in schema.names:
+        raise UsageError(
+            f"--input {source}: no column '{column}', which this model takes; has "
+            f"{', '.join(schema.names)}"
+        )
+    kind = schema.field(column).type
+    if pa.types.is_fixed_size_list(kind) and kind.list_size != shape[0]:
+        raise UsageError(
+            f"--input {source}: {kind.list_size} features a row; the model takes {shape[0]}"
+        )
+    name = next((name for name in _NAME_COLUMNS if name in schema.names), None)
+    starts = np.cumsum([0, *groups])
+    return [
+        ParquetPiece(source, shape, count, group, int(starts[group]), column, name)
+        for group, count in enumerate(groups)
+        if count
+    ]
+
+
+def _npz_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> list[Piece]:
+    array = "images" if len(shape) > 1 else "features"
+    try:
+        with zipfile.ZipFile(source) as archive:
+            arrays = [name.removesuffix(".npy") for name in archive.namelist()]
+            if array not in arrays:
+                raise UsageError(
+                    f"--input {source}: no array '{array}', which this model takes; has "
+                    f"{', '.join(arrays) or 'nothing'}"
+                )
+            with archive.open(f"{array}.npy") as stream:
+                found, dtype = _header(stream)
+        named = None
+        if "label_names" in arrays:
+            with np.load(source) as stored:
+                named = stored["label_names"].astype(str).tolist()
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f"--input {source}: cannot be read ({error})") from None
+    if named is not None and named != list(labels):
+        other = next((n for n in named if n not in labels), "another order")
+        raise UsageError(
+            f"--input {source}: its label_names are not those of the model ({other}); use the model that "
+            "was trained for them"
+        )
+    fits = dtype == np.uint8 if len(shape) > 1 else dtype.kind in "fiub"
+    if tuple(found[1:]) != shape or not fits:
+        sides = ", ".join(str(side) for side in shape)
+        raise UsageError(
+            f"--input {source}: {array} is {dtype} {tuple(found)}; the model takes "
+            f"{'uint8' if len(shape) > 1 else 'numbers'} in (N, {sides})"
+        )
+    return [
+        NpzPiece(source, shape, min(_ROWS, found[0] - start), array, start)
+        for start in range(0, found[0], _ROWS)
+    ]

@@ -1,0 +1,146 @@
+"""Handing a model over: a folder that stands alone, and the same model for other runtimes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bbam_ray.engine.model import Model
+from bbam_ray.engine.model_folder import CONFIG, LABELS, THRESHOLDS, WEIGHTS
+from bbam_ray.engine.task import load_part
+from bbam_ray.errors import UsageError
+
+ONNX, PROGRAM = "model.onnx", "model.pt2"
+#: largest difference of a logit from the original's that passes, by file
+TOLERANCE = {WEIGHTS: 1e-5, ONNX: 1e-4, PROGRAM: 1e-4}
+CONTENT = {
+    WEIGHTS: "weights, and what the method needs for scoring",
+    CONFIG: "architecture, settings and normalisation",
+    LABELS: "names of the labels, in the order of the scores",
+    THRESHOLDS: "a threshold for each label, on logits",
+    ONNX: "ONNX: `inputs` (batch, ...) float32, pixels 0 to 255 or features, to `logits` (batch, labels)",
+    PROGRAM: "the same for `torch.export.load`",
+}
+_CHECKED = 64  # real samples that every file is tried with
+
+
+class ExportError(RuntimeError):
+    """An exported model gives other scores than the original."""
+
+
+def needs(file: str) -> None:
+    """Raise a UsageError unless the packages for a file are there."""
+    if file != ONNX:
+        return
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            raise UsageError(
+                f"--format onnx needs the package {name}; pip install 'bbam-ray[onnx]'"
+            ) from None
+
+
+def real_inputs(model: Model) -> np.ndarray:
+    """Some training samples of the model's data set, without their labels.
+
+    Raises:
+        UsageError: the data are not where they were.
+    """
+    try:
+        inputs = load_part(model.description.config, "train").inputs
+    except UsageError as error:
+        raise UsageError(f"{error}; or give samples to check the export with --input") from None
+    if inputs.shape[1:] != model.input_shape:
+        raise UsageError(
+            f"{model.folder}: the data set has samples of shape {inputs.shape[1:]} now, the model takes "
+            f"{model.input_shape}; give samples to check the export with --input"
+        )
+    return np.asarray(inputs[np.arange(min(_CHECKED, len(inputs)))])
+
+
+def export_model(
+    model: Model, output: Path, formats: list[str], samples: np.ndarray
+) -> dict[str, float]:
+    """Fill a new folder with the model, in files of its own and of other runtimes, each tried out.
+
+    Args:
+        model: the original.
+        output: an empty folder.
+        formats: further files, of ``ONNX`` and ``PROGRAM``.
+        samples: (N, ...) real inputs.
+
+    Returns:
+        The largest difference of a logit from the original's, by file.
+
+    Raises:
+        ExportError: one is larger than ``TOLERANCE``.
+    """
+    for name in (WEIGHTS, LABELS, THRESHOLDS):
+        shutil.copyfile(model.folder / name, output / name)
+    config = json.loads((model.folder / CONFIG).read_text(encoding="utf-8"))
+    config["data_dir"] = None  # of another machine
+    (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    expected = model.logits(samples)
+    makers = {ONNX: _onnx, PROGRAM: _program}
+    found = {WEIGHTS: Model(output, "cpu").logits(samples)}
+    inputs = torch.from_numpy(samples[: min(len(samples), _CHECKED)]).float()
+    for name in formats:
+        plain = Model(output, "cpu")
+        plain.module.to(memory_format=torch.contiguous_format)  # what the formats can hold
+        found[name] = makers[name](plain, output / name, inputs)
+    differences = {name: float(np.abs(f - expected).max()) for name, f in found.items()}
+    for name, difference in differences.items():
+        if not difference <= TOLERANCE[name]:
+            raise ExportError(
+                f"{name}: a logit differs from the original's by {difference:.2g}, more than "
+                f"{TOLERANCE[name]:g}"
+            )
+    return differences
+
+
+def _exported(model: Model, inputs: Tensor) -> torch.export.ExportedProgram:
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    with torch.no_grad():
+        return torch.export.export(model.module, (inputs,), dynamic_shapes=shapes)
+
+
+def _program(model: Model, path: Path, inputs: Tensor) -> np.ndarray:
+    torch.export.save(_exported(model, inputs), path)
+    with torch.no_grad():
+        return _by_sizes(lambda x: torch.export.load(path).module()(x).numpy(), inputs)
+
+
+def _onnx(model: Model, path: Path, inputs: Tensor) -> np.ndarray:
+    import onnxruntime
+
+    with warnings.catch_warnings():
+        # torch's exporter uses parts of torch and of onnxscript that warn about themselves.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model.module,
+            (inputs,),
+            path,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=["inputs"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return _by_sizes(lambda x: session.run(None, {"inputs": x.numpy()})[0], inputs)
+
+
+def _by_sizes(score: Callable[[Tensor], np.ndarray], inputs: Tensor) -> np.ndarray:
+    """Scores of the samples in batches of one and of the rest: the size of a batch shall not matter."""
+    parts = [score(inputs[:1])] + ([score(inputs[1:])] if len(inputs) > 1 else [])
+    return np.concatenate(parts)

@@ -1,0 +1,121 @@
+"""Predictions as tables, and the file that they go to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from bbam_ray.data.prediction_inputs import Piece
+from bbam_ray.engine.model import Model, probabilities
+from bbam_ray.errors import UsageError
+
+_GROUP = 8192  # rows that are written together
+SEPARATOR = "|"  # between labels in CSV
+
+
+def prediction_schema(label_names: Sequence[str]) -> pa.Schema:
+    """Columns: the sample's name, what is wrong with it, its decided labels, a score for each label."""
+    scores = [(f"score_{name}", pa.float64()) for name in label_names]
+    return pa.schema(
+        [("name", pa.string()), ("error", pa.string()), ("labels", pa.list_(pa.string())), *scores]
+    )
+
+
+def predictions(model: Model, piece: Piece, *, logits: bool = False) -> Iterator[pa.Table]:
+    """Score the samples of a piece, a batch at a time; what cannot be read has an error and no scores.
+
+    Args:
+        logits: scores are logits z instead of their sigmoid.
+    """
+    schema, names = prediction_schema(model.label_names), np.array(model.label_names, dtype=object)
+    for batch in piece.batches(model.description.config.training.evaluation_batch):
+        found = model.logits(batch.inputs)
+        decided = found > model.thresholds
+        bad = np.array([problem is not None for problem in batch.problems])
+        labels = [
+            None if wrong else names[row].tolist() for row, wrong in zip(decided, bad, strict=True)
+        ]
+        scores = found.astype(np.float64) if logits else probabilities(found)
+        columns = [pa.array(scores[:, k], mask=bad) for k in range(len(names))]
+        first = [
+            pa.array(values, kind)
+            for values, kind in zip(
+                (batch.names, batch.problems, labels), schema.types[:3], strict=True
+            )
+        ]
+        yield pa.Table.from_arrays([*first, *columns], schema=schema)
+
+
+class PredictionFile:
+    """A Parquet or CSV file that is written piece by piece; equal rows make equal bytes.
+
+    Rows are put together in groups of a fixed size, so it does not matter in which portions they come.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.rows = self.unreadable = 0
+        self._waiting: list[pa.Table] = []
+        self._schema, self._as_csv = schema, path.suffix == ".csv"
+        if self._as_csv:
+            flat = schema.set(2, pa.field("labels", pa.string()))
+            self._writer: Any = csv.CSVWriter(path, flat)
+        else:
+            self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+
+    def write(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self.rows += len(table)
+        self.unreadable += len(table) - table.column("error").null_count
+        if sum(map(len, self._waiting)) >= _GROUP:
+            whole = pa.concat_tables(self._waiting)
+            while len(whole) >= _GROUP:
+                self._put(whole.slice(0, _GROUP))
+                whole = whole.slice(_GROUP)
+            self._waiting = [whole]
+
+    def _put(self, table: pa.Table) -> None:
+        table = table.combine_chunks()
+        if self._as_csv:
+            lists = table.column("labels").to_pylist()
+            joined = [None if names is None else SEPARATOR.join(names) for names in lists]
+            table = table.set_column(2, "labels", pa.array(joined, pa.string()))
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if sum(map(len, self._waiting)):
+            self._put(pa.concat_tables(self._waiting))
+        self._writer.close()
+
+
+def check_output(path: Path, label_names: Sequence[str]) -> None:
+    """Raise a UsageError unless predictions can be written to a new file of this name."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise UsageError(f"--output {path}: expected a name that ends with .parquet or .csv")
+    if path.exists():
+        raise UsageError(f"--output {path}: exists already; give another name or remove it")
+    if path.suffix == ".csv" and (bad := next((n for n in label_names if SEPARATOR in n), None)):
+        raise UsageError(
+            f"--output {path}: label '{bad}' holds '{SEPARATOR}', which divides labels in CSV; use "
+            ".parquet"
+        )
+
+
+@contextmanager
+def prediction_file(path: Path, schema: pa.Schema) -> Iterator[PredictionFile]:
+    """A file that appears under its name when all of it has been written, or not at all."""
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = PredictionFile(temporary, schema)
+    try:
+        yield file
+        file.close()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
