@@ -23,7 +23,7 @@ from bbam_ray.data.dataset import Dataset, Part, Samples, ViewSettings
 
 SIDE = 24
 DIGITS_PER_SCENE = (0.25, 0.35, 0.25, 0.15)  # probability of 1, 2, 3 and 4 digits
-LABEL_WEIGHTS = tuple(0.9**k for k in range(10))  # 0 is the most frequent label, 9 the rarest
+LABEL_DECAY = 0.9
 _TEST_SOURCES = 0.4
 _DRAWING = 1  # raise it when the code below draws otherwise from the same numbers
 # Ranges of a digit's turn (radians), slant, size (of the side), shift and brightness, and the noise.
@@ -37,6 +37,12 @@ class DigitsOptions(DatasetOptions):
     scenes: int = Field(2400, ge=20, le=1_000_000, description="number of training scenes")
     test_scenes: int = Field(2000, ge=20, le=1_000_000, description="number of test scenes")
     scene_seed: int = Field(0, ge=0, description="of the scenes themselves; splits follow `seed`")
+    label_decay: float = Field(
+        LABEL_DECAY,
+        ge=0.5,
+        le=1,
+        description="how often each digit is drawn, as a share of the one before; 1 = all alike",
+    )
 
 
 class Digits(Dataset):
@@ -66,14 +72,14 @@ class Digits(Dataset):
         """Nothing can be missing."""
 
     def state(self, options: DigitsOptions, data_dir: Path | None) -> str:
-        return _recipe()
+        return _recipe(options.label_decay)
 
     def load(self, options: DigitsOptions, data_dir: Path | None, part: Part) -> Samples:
         count = options.scenes if part == "train" else options.test_scenes
-        stem = f"{part}-seed{options.scene_seed}-size{count}-{_recipe()}"
+        stem = f"{part}-seed{options.scene_seed}-size{count}-{_recipe(options.label_decay)}"
         path = cache_dir() / "digits" / f"{stem}.npz"
         if not path.exists():
-            images, labels = compose_scenes(count, options.scene_seed, part)
+            images, labels = compose_scenes(count, options.scene_seed, part, options.label_decay)
             with whole_file(path) as temporary, temporary.open("wb") as handle:
                 np.savez(handle, images=images, labels=labels)
         with np.load(path) as stored:
@@ -81,14 +87,21 @@ class Digits(Dataset):
         return Samples(images, labels, tuple(str(digit) for digit in range(10)), self.views)
 
 
-def _recipe() -> str:
+def _weights(label_decay: float) -> tuple[float, ...]:
+    """How often each digit is drawn: 0 is the most frequent label, 9 the rarest."""
+    return tuple(label_decay**k for k in range(10))
+
+
+def _recipe(label_decay: float) -> str:
     """A digest of the numbers that scenes are made of: a file of another recipe is never read."""
     placement = (TURN, SLANT, SIZE, JITTER, BRIGHTNESS, NOISE)
-    numbers = (_DRAWING, SIDE, DIGITS_PER_SCENE, LABEL_WEIGHTS, _TEST_SOURCES, placement)
+    numbers = (_DRAWING, SIDE, DIGITS_PER_SCENE, _weights(label_decay), _TEST_SOURCES, placement)
     return hashlib.sha256(repr(numbers).encode()).hexdigest()[:10]
 
 
-def compose_scenes(count: int, seed: int, part: Part) -> tuple[np.ndarray, np.ndarray]:
+def compose_scenes(
+    count: int, seed: int, part: Part, label_decay: float = LABEL_DECAY
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw scenes: images (count, 1, 24, 24) uint8 and labels (count, 10) uint8."""
     # Loaded only where scenes are made: it takes seconds, and workers find them in the cache.
     from sklearn.datasets import load_digits
@@ -104,7 +117,7 @@ def compose_scenes(count: int, seed: int, part: Part) -> tuple[np.ndarray, np.nd
 
     numbers = rng.choice(np.arange(1, 5), size=count, p=DIGITS_PER_SCENE)
     # Efraimidis-Spirakis keys: the four highest are a weighted draw without replacement.
-    keys = rng.random((count, 10)) ** (1 / np.asarray(LABEL_WEIGHTS))
+    keys = rng.random((count, 10)) ** (1 / np.asarray(_weights(label_decay)))
     chosen = np.argsort(-keys, axis=1)[:, :4]
     shown = np.arange(4) < numbers[:, None]
     labels = np.zeros((count, 10), dtype=np.uint8)

@@ -94,9 +94,9 @@ def test_the_scenes_are_made_once_and_kept_whole(
 ) -> None:
     calls: list[tuple[int, int, str]] = []
 
-    def counted(count: int, seed: int, part: Part) -> tuple[np.ndarray, np.ndarray]:
+    def counted(count: int, seed: int, part: Part, decay: float) -> tuple[np.ndarray, np.ndarray]:
         calls.append((count, seed, part))
-        return compose_scenes(count, seed, part)
+        return compose_scenes(count, seed, part, decay)
 
     monkeypatch.setattr(digits, "compose_scenes", counted)
     first, second = (Digits().load(OPTIONS, None, "train") for _ in range(2))
@@ -112,10 +112,23 @@ def test_the_scenes_are_made_once_and_kept_whole(
     assert len(files) == 3 and all(path.suffix == ".npz" for path in files)
 
 
+@pytest.mark.parametrize("decay", [0.5, 1.0])
+def test_the_frequencies_of_labels_follow_the_option(decay: float) -> None:
+    """More scenes than this have other files: those of two decays never meet."""
+    samples = Digits().load(DigitsOptions(scenes=3000, label_decay=decay), None, "train")
+    share = samples.labels.mean(0)
+    if decay == 1:
+        assert share.max() / share.min() < 1.25
+    else:
+        assert (np.diff(share) < 0).all() and share[0] / share[9] > 20
+    usual = Digits().load(DigitsOptions(scenes=3000), None, "train")
+    assert 1.5 < usual.labels.mean(0)[0] / usual.labels.mean(0)[9] < 4
+    assert Digits().state(DigitsOptions(label_decay=decay), None) != Digits().state(OPTIONS, None)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("LABEL_WEIGHTS", tuple(0.5**k for k in range(10))),
         ("DIGITS_PER_SCENE", (0.1, 0.2, 0.3, 0.4)),
         ("NOISE", 0.1),
         ("_TEST_SOURCES", 0.2),

@@ -1,0 +1,127 @@
+"""The tables of comparison.md, from the stores that ``bbam-ray compare`` has made.
+
+    python -m benchmarks.comparison RESULTS/features/emotions ... [--write benchmarks/comparison.md]
+
+For each comparison: its table. Then, over all of them, what single parts of bbam are worth: differences
+in test mAP paired over seeds, with the variance bias (VDFD) of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from bbam_ray.report.comparison import markdown
+from bbam_ray.results.comparison import compared, paired_p_value
+from bbam_ray.results.store import read_table
+from benchmarks.page import write_section
+
+Rows = list[dict[str, Any]]
+#: a part of bbam to the pair of entries that differ in nothing else
+PARTS = {
+    "balance of variances: on - off": ("bbam", "bbam:balance=false"),
+    "hardest negatives only: 5 per positive - all": ("bbam", "bbam:negative_ratio=.inf"),
+    "bbam - cap": ("bbam", "cap"),
+    "bbam - supervised (same loss, labelled samples only)": ("bbam", "supervised"),
+}
+SEMI_SUPERVISED = ("bbam", "cap", "softmatch", "flatmatch", "mime", "drml")
+
+
+def read(folder: Path) -> Rows:
+    """Rows of a comparison, in the order of its entries."""
+    rows: Rows = read_table(folder / "compare.parquet").to_pylist()
+    return sorted((row for row in rows if not row["error"]), key=lambda row: row["place"])
+
+
+def command(folder: Path) -> str:
+    """The command that made a comparison, as its first study has it on record."""
+    study = next(folder.parent.glob(f"{folder.name}.*/study.json"))
+    return str(json.loads(study.read_text(encoding="utf-8"))["command"])
+
+
+def by_seed(rows: Rows, entry: str, fraction: float) -> dict[int, dict[str, Any]]:
+    return {
+        row["seed"]: row
+        for row in rows
+        if row["entry"] == entry and row["labeled_fraction"] == fraction
+    }
+
+
+def difference(first: Mapping[int, Any], second: Mapping[int, Any]) -> str | None:
+    """Points of test mAP, mean and standard error over common seeds, and what the paired t-test says."""
+    seeds = sorted(first.keys() & second.keys())
+    if len(seeds) < 2:
+        return None
+    pairs = [(first[seed]["test_map"], second[seed]["test_map"]) for seed in seeds]
+    changes = [100 * (a - b) for a, b in pairs]
+    p_value = paired_p_value(pairs)
+    text = f"{fmean(changes):+.1f} ± {stdev(changes) / sqrt(len(changes)):.1f}"
+    return f"**{text}**" if p_value is not None and p_value < 0.05 else text
+
+
+def _vdfd(rows: Mapping[int, Any]) -> str:
+    found = [row["vdfd_mean"] for row in rows.values() if row["vdfd_mean"] is not None]
+    return f"{fmean(found):.3f}" if found else ""
+
+
+def parts(comparisons: Mapping[str, Rows]) -> str:
+    """What single parts are worth, a row for each comparison and label fraction."""
+    lines = [
+        "| data | labelled | " + " | ".join(PARTS) + " | VDFD with, without balance |",
+        "|---" * (len(PARTS) + 3) + "|",
+    ]
+    for name, rows in comparisons.items():
+        for fraction in sorted({row["labeled_fraction"] for row in rows}):
+            cells = [
+                difference(by_seed(rows, a, fraction), by_seed(rows, b, fraction)) or ""
+                for a, b in PARTS.values()
+            ]
+            bias = [_vdfd(by_seed(rows, e, fraction)) for e in PARTS[next(iter(PARTS))]]
+            lines.append(f"| {name} | {fraction:.0%} | {' | '.join(cells)} | {', '.join(bias)} |")
+    return "\n".join(
+        [*lines, "", "Points of test mAP ± standard error over seeds; bold: p < 0.05."]
+    )
+
+
+def over_start(rows: Rows) -> Iterator[str]:
+    """How each semi-supervised method compares with the best that labelled samples alone give."""
+    yield "| labelled | method | minus supervised (angular) | minus supervised (BCE) |"
+    yield "|---|---|---|---|"
+    for fraction in sorted({row["labeled_fraction"] for row in rows}):
+        for method in SEMI_SUPERVISED:
+            mine = by_seed(rows, method, fraction)
+            cells = [
+                difference(mine, by_seed(rows, start, fraction)) or ""
+                for start in ("supervised", "supervised:loss=bce")
+            ]
+            yield f"| {fraction:.0%} | {method} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    comparisons = {folder.name: read(folder) for folder in arguments.folders}
+    sections = {
+        folder.name: f"```\n{command(folder)}\n```\n\n{markdown(compared(comparisons[folder.name]))}"
+        for folder in arguments.folders
+    }
+    sections["parts"] = parts(comparisons)
+    for name, rows in comparisons.items():
+        sections[f"{name}-start"] = "\n".join(over_start(rows))
+    for name, text in sections.items():
+        print(f"\n## {name}\n\n{text}")
+        if arguments.write and f"<!-- {name} -->" in arguments.write.read_text(encoding="utf-8"):
+            write_section(arguments.write, name, text)
+
+
+if __name__ == "__main__":
+    main()
