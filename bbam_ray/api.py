@@ -11,17 +11,19 @@ import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from bbam_ray.cli.train import train as train_command
 from bbam_ray.cli.tune import tune as tune_command
 from bbam_ray.config import read_yaml_mapping
-from bbam_ray.engine.model import Model, load_model
 from bbam_ray.errors import EXIT_INTERRUPTED, UsageError, nearest
 from bbam_ray.results.loaded import Study, load_study
 from bbam_ray.results.study import default_name
 
-__all__ = ["Model", "Study", "load_model", "load_study", "train", "tune_study"]
+if TYPE_CHECKING:
+    from bbam_ray.engine.model import Model
+
+__all__ = ["Study", "load_model", "load_study", "train", "tune_study"]
 
 _PATHS = ("data_dir", "space", "results", "config")
 _TEXTS = ("workers", "time_budget", "worker_timeout", "start_timeout", "price", "warm_start")
@@ -85,6 +87,22 @@ def train(
     given = {**what, "name": name, "results": results, **options}
     _run(train_command, given, settings or {})
     return load_study(Path(results) / str(what["dataset"]) / name)
+
+
+def load_model(folder: Path | str, device: str = "auto") -> Model:
+    """Open a trained model for use: ``predict_proba``, ``predict``, ``logits``, ``label_names``.
+
+    Args:
+        folder: of an exported or confirmed model, of a run, or of a study (its best configuration,
+            first seed).
+        device: "auto" takes a GPU where there is one.
+
+    Raises:
+        UsageError: no model there, or files that are damaged or not of one model.
+    """
+    from bbam_ray.engine.model import load_model as load  # torch takes its time
+
+    return load(folder, device)
 
 
 def _run(

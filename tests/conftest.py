@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pyarrow import fs
 
 from bbam_ray.config import RunConfig
 from bbam_ray.engine.task import prepare_training
@@ -129,3 +132,32 @@ def gloo_group() -> Callable[[Path, int, Path], list[Any]]:
         return [torch.load(folder / f"rank-{rank}.pt") for rank in range(world_size)]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that speaks S3's protocol, named in the environment, with an empty bucket ``results``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    bucket = "s3://results?allow_bucket_creation=true"
+                    fs.FileSystem.from_uri(bucket)[0].create_dir("results")
+                    break
+                except OSError:
+                    assert server.poll() is None and time.monotonic() < deadline
+                    time.sleep(0.2)
+            yield server
+        finally:
+            server.kill()
+            server.wait()

@@ -11,6 +11,7 @@ from rich.console import Console
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
 from bbam_ray.cli.run_book import CHECKPOINTS, RunBook
+from bbam_ray.cli.storage import with_storage
 from bbam_ray.config import read_yaml_mapping
 from bbam_ray.errors import NonFiniteError, UsageError
 from bbam_ray.results import study as studies
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from bbam_ray.engine.trainer import EpochRecord
 
 
+@with_storage
 def train(
     dataset: Annotated[str | None, typer.Option(help="Data set; default digits.")] = None,
     data_dir: shared.DataDir = None,

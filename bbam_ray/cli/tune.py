@@ -18,6 +18,7 @@ from bbam_ray.cli.dry_run import show_plan
 from bbam_ray.cli.outcome import as_json, show_result
 from bbam_ray.cli.progress import StudyProgress, duration
 from bbam_ray.cli.search_rules import SamplerName, SchedulerName, SearchRules
+from bbam_ray.cli.storage import with_storage
 from bbam_ray.cli.study_setup import (
     TrialRunner,
     choose_runner,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from bbam_ray.scale.plan import StudyPlan, StudyResult
 
 
+@with_storage
 def tune(
     dataset: shared.Dataset = "digits",
     data_dir: shared.DataDir = None,

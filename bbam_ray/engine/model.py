@@ -18,6 +18,7 @@ from bbam_ray.errors import UsageError
 from bbam_ray.methods import METHODS
 from bbam_ray.methods.method import Method, Setting
 from bbam_ray.models import Network, build_network
+from bbam_ray.results.remote import local_copy
 
 
 class ScoringModule(nn.Module):
@@ -157,6 +158,7 @@ def find_model(folder: Path) -> Path:
     Raises:
         UsageError: there is none.
     """
+    folder = local_copy(folder)
     for candidate in (folder, folder / "model", folder / "checkpoints" / "model"):
         if (candidate / WEIGHTS).is_file():
             return candidate

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bbam_ray.config import read_yaml_mapping
 from bbam_ray.errors import UsageError
+from bbam_ray.results.remote import local_copy
 from bbam_ray.results.store import read_table
 from bbam_ray.results.study import StudyRecord
 from bbam_ray.results.summary import confirmed_figures
@@ -126,6 +127,6 @@ def load_study(folder: Path | str) -> Study:
     """Open a study or run, also one that is still running.
 
     Args:
-        folder: ``<results>/<data set>/<study>``.
+        folder: ``<results>/<data set>/<study>``, also on object storage (s3:// and so on).
     """
-    return Study(folder)
+    return Study(local_copy(folder))

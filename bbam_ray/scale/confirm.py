@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -10,6 +12,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from bbam_ray.engine.confirm import confirmation_config
+from bbam_ray.engine.model_folder import replace_folder
 from bbam_ray.errors import WorkerLostError
 from bbam_ray.methods import run_config
 from bbam_ray.results.store import Row, StudyStore
@@ -20,6 +23,7 @@ from bbam_ray.scale.plan import StudyPlan
 from bbam_ray.scale.pulse import BEAT_SECONDS, Heart, Watch
 from bbam_ray.scale.recorder import Event, Listener
 from bbam_ray.scale.shapes import GangShape
+from bbam_ray.scale.trial_worker import Files
 
 
 def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Listener) -> None:
@@ -62,7 +66,7 @@ def _run_all(
 ) -> None:
     """Keep every placement group busy until all runs are done."""
     free = list(free)
-    running: dict[ray.ObjectRef[Any], tuple[int, Row, Any]] = {}
+    running: dict[ray.ObjectRef[Any], tuple[int, Row, Any, Path]] = {}
     place = 0
     while place < len(waiting) or running:
         while place < len(waiting) and free:
@@ -76,9 +80,9 @@ def _run_all(
             group = free.pop()
             strategy = PlacementGroupSchedulingStrategy(group, 0, True)
             reference = task.options(scheduling_strategy=strategy).remote(
-                plan.settings, trial, seed, thresholds, plan.shape, str(folder), watch.beats
+                plan.settings, trial, seed, thresholds, plan.shape, watch.beats
             )
-            running[reference] = (place, row, group)
+            running[reference] = (place, row, group, folder)
             place += 1
         ready, _ = ray.wait(list(running), num_returns=1, timeout=BEAT_SECONDS)
         interruption.check()
@@ -86,10 +90,13 @@ def _run_all(
         if not ready:
             continue
         (finished,) = ready
-        number, row, group = running.pop(finished)
+        number, row, group, folder = running.pop(finished)
         free.append(group)
         try:
-            row |= ray.get(finished)
+            figures, files = ray.get(finished)
+            row |= figures
+            if files:
+                replace_folder(folder, partial(_write_files, files))
         except ray.exceptions.RayError as error:  # lost its workers again and again
             row |= {"error": f"{type(error).__name__}: its workers were lost", "duration_s": 0.0}
         row["gpu_hours"] = row["duration_s"] / 3600 * plan.gpus
@@ -104,16 +111,21 @@ def confirmation_seeds(seed: int, count: int) -> list[int]:
     return [seed + 1 + place for place in range(count)]
 
 
+def _write_files(files: Files, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
 def _confirm_one(
     settings: dict[str, Any],
     trial: Row,
     seed: int,
     thresholds: list[float],
     shape: GangShape,
-    model_folder: str,
     beats: Any,
-) -> Row:
-    """Runs in a Ray worker, rank 0 of its gang; a failure is a row with ``error``."""
+) -> tuple[Row, Files]:
+    """Runs in a Ray worker, rank 0 of its gang; a failure is a row with ``error``, and no model."""
     row: Row = {"started_at": datetime.now(UTC)}
     gang, heart = None, Heart(beats)
     try:
@@ -121,12 +133,13 @@ def _confirm_one(
         config = confirmation_config(
             settings, parameters_of(trial), seed, stop_epoch(settings, trial)
         )
-        return row | gang.call("confirm", config.flat(), thresholds, model_folder, shape.cpus)
+        figures, files = gang.call("confirm", config.flat(), thresholds, shape.cpus)
+        return row | figures, files
     except (WorkerLostError, ray.exceptions.RayActorError):
         raise  # the whole run is tried again
     except Exception as error:
         elapsed = (datetime.now(UTC) - row["started_at"]).total_seconds()
-        return row | {"error": f"{type(error).__name__}: {error}", "duration_s": elapsed}
+        return row | {"error": f"{type(error).__name__}: {error}", "duration_s": elapsed}, {}
     finally:
         heart.stop()
         if gang is not None:

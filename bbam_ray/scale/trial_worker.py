@@ -108,9 +108,16 @@ class TrialWorker:
         self,
         values: dict[str, Any],
         thresholds: list[float],
-        model_folder: str,
         threads: int,
-    ) -> dict[str, Any]:
-        """Train a configuration to its end and measure it on the test part."""
+    ) -> tuple[dict[str, Any], Files]:
+        """Train a configuration to its end and measure it on the test part.
+
+        Returns:
+            Its figures, and the files of the trained model: the driver may be on another node.
+        """
         use_threads(threads)
-        return train_and_test(run_config(values, "confirmation"), thresholds, Path(model_folder))
+        with tempfile.TemporaryDirectory(prefix="bbam-ray-") as name:
+            folder = Path(name) / "model"
+            figures = train_and_test(run_config(values, "confirmation"), thresholds, folder)
+            there = folder.iterdir() if folder.is_dir() else ()
+            return figures, {path.name: path.read_bytes() for path in there}

@@ -1,0 +1,71 @@
+"""Commands whose results, studies or models are on object storage work on copies that are kept in step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bbam_ray.errors import EXIT_FAILED
+
+
+def with_storage(command: Callable[..., int]) -> Callable[..., int]:
+    """A command that writes a study into ``results``, which may be a URI.
+
+    The copy on this disk is brought up to date before, and uploaded while the command runs.
+    """
+
+    @functools.wraps(command)
+    def run(**given: Any) -> int:
+        from bbam_ray.results.remote import address_of
+        from bbam_ray.results.storage import Storage, StorageError
+
+        uri = address_of(given.get("results", ""))
+        if uri is None:
+            return command(**given)
+        storage = Storage(uri)
+        for name in (given.get("name"), given.get("warm_start")):
+            if name:
+                storage.fetch(str(name))
+        given["results"] = storage.local
+        if given.get("dry_run"):
+            return command(**given)
+        storage.check_writable()
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print(f"results go to {uri}, by way of {storage.local}", style="dim", markup=False)
+        try:
+            with storage:
+                return command(**given)
+        except StorageError as error:
+            console.print(f"error: {error}", markup=False)
+            return EXIT_FAILED
+
+    return run
+
+
+def with_studies(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """A command that reads ``studies`` and may leave files in them; any of them may be a URI."""
+
+    @functools.wraps(command)
+    def run(**given: Any) -> int | None:
+        from bbam_ray.results.remote import address_of, local_copy
+        from bbam_ray.results.storage import Storage
+
+        folders: list[Path] = []
+        with ExitStack() as stack:
+            entered = set()
+            for place in given["studies"]:
+                folders.append(local_copy(place))
+                uri = address_of(place)
+                base = None if uri is None else uri.rsplit("/", 2)[0]
+                if base and base not in entered:
+                    entered.add(base)
+                    storage = stack.enter_context(Storage(base, reads=True))
+                    storage.fetch(folders[-1].name)
+            return command(**{**given, "studies": folders})
+
+    return run

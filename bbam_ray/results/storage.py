@@ -1,0 +1,247 @@
+"""Results on object storage (s3://, gs://, ...): studies are worked on in a copy on this machine's disk.
+
+A thread uploads what changes, each file whole or not at all, the table of trials last. A storage that
+does not answer for a while holds nothing up: its turn comes again, and the copy keeps all of it meanwhile.
+Every copy has a name of its own that is written beside what it uploads: so a copy whose study was gone on
+with elsewhere is seen to be old, and two machines that run one study are noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from pyarrow import fs
+
+from bbam_ray.errors import UsageError
+
+STATE = ".storage.json"  # whose copy a study's folder is, and what has been uploaded of it
+_LAST = ("history.parquet", "confirm.parquet", "trials.parquet", "study.json")
+_SECONDS = 1.0  # between looks at the copy
+_PATIENCE_S = 600.0  # how long the end waits for a storage that does not answer
+_ONLY_HERE = (
+    Path("checkpoints") / "trials"
+)  # of trials that have not ended: too much, for too short a time
+
+
+class StorageError(RuntimeError):
+    """Something could not be stored; what is done is in the copy that the message names."""
+
+
+def copies_dir() -> Path:
+    """Where the copies of this machine are."""
+    base = os.environ.get("BBAM_RAY_CACHE") or "~/.cache/bbam_ray"
+    return Path(base).expanduser() / "results"
+
+
+class Storage:
+    """A results folder on object storage and its copy on this disk; as a context it uploads until the end.
+
+    Args:
+        uri: of the results folder, whose studies are ``<uri>/<data set>/<study>``.
+        reads: only files that are changed here are uploaded, and the studies stay somebody else's.
+
+    Raises:
+        UsageError: an unknown scheme, or no access.
+    """
+
+    def __init__(self, uri: str, *, reads: bool = False) -> None:
+        self.uri, self._reads = uri, reads
+        try:
+            self._files, self._base = fs.FileSystem.from_uri(uri)
+            self._files.get_file_info(self._base)
+        except (OSError, ValueError, ImportError) as error:
+            raise UsageError(f"{uri}: cannot be reached ({_short(error)})") from None
+        self.local = copies_dir() / hashlib.sha256(uri.encode()).hexdigest()[:16]
+        self.local.mkdir(parents=True, exist_ok=True)
+        self._there = set(self._studies())
+        self._mine: set[Path] = set()
+        self._problem: str | None = None
+        self._conflict: StorageError | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    # ------------------------------------------------------------------ from the storage
+
+    def fetch(self, name: str) -> None:
+        """Bring the copies of a study up to date, and of those that begin with its name and a dot."""
+        for parent in self._folders(self._base):
+            for folder in self._folders(parent):
+                last = folder.rsplit("/", 1)[-1]
+                if last == name or last.startswith(f"{name}."):
+                    self._fetch(self.local / folder[len(self._base) + 1 :])
+        for copy in self._studies():
+            if copy.name == name and copy not in self._mine and (copy / STATE).is_file():
+                if _state(copy)["files"]:
+                    raise UsageError(
+                        f"study '{name}' is no longer in {self.uri}, but its copy is in {copy}; remove "
+                        "that, or use another --name"
+                    )
+                self._mine.add(copy)  # its first upload has never come to an end
+
+    def _fetch(self, copy: Path) -> None:
+        owner = self._owner(copy)
+        self._mine.add(copy)
+        if (copy / STATE).is_file() and _state(copy)["owner"] == owner:
+            return  # nobody has worked on it elsewhere: the copy is as new or newer
+        new = copy.with_name(f".{copy.name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        fs.copy_files(
+            self._remote(copy),
+            str(new),
+            source_filesystem=self._files,
+            destination_filesystem=fs.LocalFileSystem(),
+        )
+        state = {"owner": uuid.uuid4().hex, "after": owner, "files": _stamps(new)}
+        (new / STATE).write_text(json.dumps(state), encoding="utf-8")
+        shutil.rmtree(copy, ignore_errors=True)
+        new.rename(copy)
+
+    def _folders(self, parent: str) -> list[str]:
+        selector = fs.FileSelector(parent, allow_not_found=True)
+        infos = self._files.get_file_info(selector)
+        return [info.path for info in infos if info.type == fs.FileType.Directory]
+
+    def _owner(self, copy: Path) -> str | None:
+        """Whose copy was uploaded last; None where nothing was."""
+        path = f"{self._remote(copy)}/{STATE}"
+        if self._files.get_file_info(path).type != fs.FileType.File:
+            return None
+        with self._files.open_input_stream(path) as stream:
+            return str(json.loads(stream.read())["owner"])
+
+    # -------------------------------------------------------------------- to the storage
+
+    def __enter__(self) -> Storage:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        deadline = time.monotonic() + _PATIENCE_S
+        while self._conflict is None:
+            try:
+                self._push_all()
+                return
+            except OSError as error:
+                self._problem = _short(error)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_SECONDS)
+        if kind is None:
+            raise self._conflict or StorageError(
+                f"{self.uri} does not answer ({self._problem}); what is done is kept in {self.local}, and "
+                "--resume stores it"
+            )
+
+    def check_writable(self) -> None:
+        """Raise a UsageError unless files can be made there."""
+        probe = f"{self._base}/.probe-{uuid.uuid4().hex}"
+        try:
+            self._write(probe, b"")
+            self._files.delete_file(probe)
+        except OSError as error:
+            raise UsageError(f"--results {self.uri}: cannot be written ({_short(error)})") from None
+
+    def _run(self) -> None:
+        while not self._ended.wait(_SECONDS):
+            try:
+                self._push_all()
+            except OSError as error:
+                self._problem = _short(error)
+            except StorageError as error:
+                self._conflict = error
+                return
+
+    def _push_all(self) -> None:
+        for copy in self._studies():
+            if copy in self._mine or copy not in self._there:
+                self._push(copy)
+
+    def _push(self, copy: Path) -> None:
+        """Upload what has changed since the last time, and remove what is gone."""
+        if (copy / STATE).is_file():
+            state = _state(copy)
+        else:
+            state = {"owner": uuid.uuid4().hex, "after": None, "files": {}}
+        now, before = _stamps(copy), state["files"]
+        changed = sorted(
+            (name for name in now if now[name] != before.get(name)),
+            key=lambda name: (_LAST.index(name) if name in _LAST else -1, name),
+        )
+        gone = [name for name in before if name not in now]
+        if not changed and not gone and before:
+            return
+        if not self._reads:
+            owner = self._owner(copy)
+            if owner not in (state["owner"], state["after"]):
+                raise StorageError(
+                    f"study '{copy.name}' in {self.uri} is being run elsewhere as well; what was done "
+                    f"here is in {copy}"
+                )
+            if owner != state["owner"]:
+                mark = json.dumps({"owner": state["owner"]}).encode()
+                self._write(f"{self._remote(copy)}/{STATE}", mark)
+            state["after"] = state["owner"]  # from now on it may be nobody else's
+        for name in changed:
+            with suppress(FileNotFoundError):  # replaced or removed meanwhile: its turn comes again
+                with (copy / name).open("rb") as source:
+                    self._write(f"{self._remote(copy)}/{name}", source)
+                before[name] = now[name]
+        for name in gone:
+            with suppress(FileNotFoundError):
+                self._files.delete_file(f"{self._remote(copy)}/{name}")
+            del before[name]
+        temporary = copy / f"{STATE}.new"
+        temporary.write_text(json.dumps(state), encoding="utf-8")
+        temporary.replace(copy / STATE)
+
+    def _write(self, path: str, content: BinaryIO | bytes) -> None:
+        source = io.BytesIO(content) if isinstance(content, bytes) else content
+        with self._files.open_output_stream(path) as stream:
+            shutil.copyfileobj(source, stream, 1 << 20)
+
+    def _remote(self, copy: Path) -> str:
+        return f"{self._base}/{copy.relative_to(self.local).as_posix()}"
+
+    def _studies(self) -> Iterator[Path]:
+        """Folders of studies in the copy."""
+        return (p for p in self.local.glob("*/*") if p.is_dir() and not p.name.startswith("."))
+
+
+def _state(copy: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((copy / STATE).read_text(encoding="utf-8"))
+    return found
+
+
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    """Size and time of every finished file; those whose name begins with a dot are not finished."""
+    found = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if any(part.startswith(".") for part in name.parts) or name.is_relative_to(_ONLY_HERE):
+            continue
+        with suppress(FileNotFoundError):
+            if path.is_file():
+                status = path.stat()
+                found[name.as_posix()] = [status.st_size, status.st_mtime_ns]
+    return found
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
