@@ -6,6 +6,7 @@ rank's shard* of the rows and combines sums. Reductions run over the default pro
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from bbam_ray.errors import WorkerLostError
 
 _GRADIENT_MESSAGE = 32 << 20  # bytes of gradients that travel in one message
+_spent = 0.0  # seconds that this process has spent in messages
 
 
 def join(address: str, rank: int, world_size: int, *, backend: str, timeout_s: float) -> None:
@@ -47,11 +49,23 @@ def leave() -> None:
 @contextmanager
 def _all_ranks() -> Iterator[None]:
     """Around every message: it fails only when another rank is gone or does not answer in time."""
+    global _spent
+    started = time.perf_counter()
     try:
         yield
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
         raise WorkerLostError(f"another worker of this run is lost ({reason})") from error
+    finally:
+        _spent += time.perf_counter() - started
+
+
+def seconds_spent() -> float:
+    """Seconds that this process has spent sending and waiting for others, since it began.
+
+    With NCCL the host does not wait, and what a GPU waits is not in it.
+    """
+    return _spent
 
 
 def is_active() -> bool:

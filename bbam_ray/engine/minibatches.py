@@ -6,6 +6,7 @@ the random numbers of the views. The number of ranks decides only who handles wh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -66,6 +67,9 @@ class EpochSteps:
         main_phase: bool,
     ) -> None:
         self._data, self._views, self._labels = data, views, labels
+        self.seconds_input = (
+            0.0  # that reading samples and computing their views took the host so far
+        )
         self._seed, self._epoch = common.seed, epoch
         rank, world_size = distributed.rank(), distributed.world_size()
         order = stream(common.seed, epoch, _LABELED_ORDER)
@@ -133,8 +137,11 @@ class EpochSteps:
         inputs_of = pool[rows[part]]
 
         def view(kind: str) -> Tensor:
+            started = time.perf_counter()
             inputs = fetch(self._data.inputs, inputs_of, device)
             make = {"weak": self._views.weak, "strong": self._views.strong}[kind]
-            return channels_last(make(inputs, numbers.to(device)))
+            made = channels_last(make(inputs, numbers.to(device)))
+            self.seconds_input += time.perf_counter() - started
+            return made
 
         return Minibatch(torch.from_numpy(local).to(device), len(rows), view)

@@ -80,6 +80,30 @@ class PseudoLabelAudit:
         }
 
 
+def pseudo_label_shares(labels: Tensor, confident: Tensor) -> dict[str, float | None]:
+    """How many pseudo-labels there are, whatever the truth: they can run dry, or flood everything.
+
+    Args:
+        labels, confident: (N, K) of this rank's unlabelled samples.
+
+    Returns:
+        Confident positives a sample, and the share of entries that are confident, over all ranks.
+    """
+    counts = torch.stack(
+        [
+            (confident & (labels == 1)).sum(),
+            confident.sum(),
+            torch.tensor(len(labels)).to(labels.device),
+        ]
+    )
+    (counts,) = distributed.all_reduce_sum(counts.double())
+    positives, sure, samples = counts.tolist()
+    if not samples:
+        return {"pseudo_positives": None, "pseudo_confident": None}
+    entries = samples * labels.shape[1]
+    return {"pseudo_positives": positives / samples, "pseudo_confident": sure / entries}
+
+
 def load_part(config: RunConfig, part: Any) -> Samples:
     """Samples of one part of the run's data set, after checking that the data are there."""
     dataset, data_dir = DATASETS[config.training.dataset], config.training.data_dir

@@ -20,7 +20,7 @@ from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.engine.evaluation import cosines, snapshot, validation_figures
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
 from bbam_ray.engine.optimisation import Precision, apply_step, one_cycle
-from bbam_ray.engine.task import PseudoLabelAudit, TrainingData
+from bbam_ray.engine.task import PseudoLabelAudit, TrainingData, pseudo_label_shares
 from bbam_ray.methods import METHODS
 from bbam_ray.methods.method import Setting, Snapshot
 from bbam_ray.models import Network, build_network
@@ -145,7 +145,9 @@ class Trainer:
         main_phase = self.epoch >= self._warmup_epochs
         self.epoch += 1
         seed_epoch(common.seed, self.epoch - 1)
-        started = time.perf_counter()
+        started, communicated = time.perf_counter(), distributed.seconds_spent()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         steps = self._steps(self.epoch, main_phase=main_phase)
         if main_phase:
             self._unlabeled_rows = steps.unlabeled_rows
@@ -164,13 +166,16 @@ class Trainer:
         by_label = {k: v.double().tolist() for k, v in self.method.label_records().items()}
         if vdfd := by_label.get("vdfd"):
             scalars["vdfd_mean"] = float(np.nanmean(vdfd)) if np.isfinite(vdfd).any() else None
-        if main_phase and self._audit and (pseudo := self.method.pseudo_labels()):
+        communicated = distributed.seconds_spent() - communicated
+        if main_phase and (pseudo := self.method.pseudo_labels()):
             labels, confident = (tensor.clone() for tensor in pseudo)
-            judged = self._audit(labels, confident, self._unlabeled_rows)
-            scalars["pseudo_precision"] = judged["precision"]
-            scalars["pseudo_recall"] = judged["recall"]
-            by_label["pseudo_precision"] = judged["precision_by_label"].tolist()
-            by_label["pseudo_recall"] = judged["recall_by_label"].tolist()
+            scalars |= pseudo_label_shares(labels, confident)
+            if self._audit:
+                judged = self._audit(labels, confident, self._unlabeled_rows)
+                scalars["pseudo_precision"] = judged["precision"]
+                scalars["pseudo_recall"] = judged["recall"]
+                by_label["pseudo_precision"] = judged["precision_by_label"].tolist()
+                by_label["pseudo_recall"] = judged["recall_by_label"].tolist()
         if count := len(self.data.validation):
             part = even_part(count, distributed.rank(), distributed.world_size())
             figures, figures_by_label = validation_figures(
@@ -192,8 +197,12 @@ class Trainer:
             "seconds_refresh": refreshed - started,
             "seconds_train": trained - refreshed,
             "seconds_evaluate": time.perf_counter() - trained,
+            "seconds_input": steps.seconds_input,
+            "seconds_communicate": communicated,
             "images_per_second": steps.samples / (trained - refreshed),
         }
+        if self.device.type == "cuda":
+            scalars["gpu_memory"] = torch.cuda.max_memory_allocated(self.device)
         return EpochRecord(scalars, by_label)
 
     # ------------------------------------------------------------------ epochs

@@ -90,6 +90,8 @@ COMPARE = _schema(
 #: one row per training sample: labeled, validation or unlabeled
 SPLIT = _schema([("index", pa.int64()), ("name", pa.string()), ("part", pa.string())])
 
+#: one row per trial and epoch; of seconds_refresh and seconds_train, seconds_input went to reading samples
+#: and views, and seconds_communicate to other workers; gpu_memory is the peak in bytes
 HISTORY = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("phase", pa.string())],
     [(name, pa.float64()) for name in ("loss", "loss_labeled", "loss_unlabeled")],
@@ -101,7 +103,12 @@ HISTORY = _schema(
             "seconds_refresh",
             "seconds_train",
             "seconds_evaluate",
+            "seconds_input",
+            "seconds_communicate",
             "images_per_second",
+            "gpu_memory",
+            "pseudo_positives",
+            "pseudo_confident",
             "pseudo_precision",
             "pseudo_recall",
             "vdfd_mean",

@@ -18,6 +18,7 @@ from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
 from bbam_ray.scale.budget import Budget, Use
 from bbam_ray.scale.cluster import driver_resources
 from bbam_ray.scale.confirm import confirm, stop_epoch
+from bbam_ray.scale.metrics import StudyMetrics
 from bbam_ray.scale.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
 from bbam_ray.scale.plan import StudyPlan, StudyResult
 from bbam_ray.scale.pulse import Watch
@@ -50,6 +51,7 @@ def run_study(
     store.drop_unfinished()
     store.flush()
     outcomes = stored_outcomes(store, plan.space)
+    listener = StudyMetrics(plan, record.folder.name, store.trials.rows(), listener)
     reached = False
     try:
         reached = _search(plan, store, outcomes, record, listener, trainable)
