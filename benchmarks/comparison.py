@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from math import sqrt
 from pathlib import Path
@@ -39,9 +40,13 @@ def read(folder: Path) -> Rows:
 
 
 def command(folder: Path) -> str:
-    """The command that made a comparison, as its first study has it on record."""
+    """The command that made a comparison, as its first study has it on record, without --results."""
     study = next(folder.parent.glob(f"{folder.name}.*/study.json"))
-    return str(json.loads(study.read_text(encoding="utf-8"))["command"])
+    words = shlex.split(json.loads(study.read_text(encoding="utf-8"))["command"])
+    if "--results" in words:
+        place = words.index("--results")
+        del words[place : place + 2]
+    return shlex.join(words)
 
 
 def by_seed(rows: Rows, entry: str, fraction: float) -> dict[int, dict[str, Any]]:

@@ -14,6 +14,7 @@ from bbam_ray.cli.report import report
 from bbam_ray.cli.storage import with_studies
 from bbam_ray.cli.train import train
 from bbam_ray.cli.tune import tune
+from bbam_ray.cli.watch import watch
 
 app = typer.Typer(
     name="bbam-ray",
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, train, compare, with_studies(report), predict, export):
+for command in (tune, train, compare, with_studies(report), watch, predict, export):
     app.command()(with_exit_code(command))
 app.add_typer(data, name="data")
 

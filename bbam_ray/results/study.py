@@ -159,7 +159,10 @@ class StudyRecord:
         if not isinstance(version, int):
             raise UsageError(f"{path}: not a study of bbam-ray (no schema_version)")
         if version > SCHEMA_VERSION:
-            raise UsageError(f"{path}: written by a newer version of bbam-ray; update it")
+            raise UsageError(
+                f"{path}: schema version {version} is newer than this program's {SCHEMA_VERSION}; "
+                "update bbam-ray"
+            )
         return cls(folder, content)
 
     def update(self, **values: Any) -> None:

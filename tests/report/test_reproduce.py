@@ -1,0 +1,83 @@
+"""The commands that a report gives: complete, quoted, and of programs that there are."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bbam_ray.report.material import Material
+from bbam_ray.report.reproduce import commands
+from bbam_ray.results.study import StudyRecord
+
+
+def given(folder: Path, command: str) -> list[str]:
+    StudyRecord.open(folder).update(command=command)
+    return commands(Material(folder))
+
+
+@pytest.fixture()
+def folder(write_study: Callable[..., Path], tmp_path: Path) -> Path:
+    return write_study(tmp_path / "with space", trials=3, labels=1)
+
+
+def test_a_search_is_repeated_under_another_name_and_its_best_is_trained(folder: Path) -> None:
+    search, best = given(
+        folder, "python launch/tune.py --name 'with space' --resume --set 'labels=a b'"
+    )
+    assert shlex.split(search) == [
+        *("python", "launch/tune.py", "--name", "with space", "--set", "labels=a b"),
+        *("--name", "with space-again", "--no-reuse"),
+    ]
+    assert shlex.split(best) == [
+        *("python", "launch/train.py", "--config", str(folder / "best.yaml"), "--test"),
+    ]
+
+
+def test_the_installed_program_is_called_by_its_name(folder: Path) -> None:
+    search, best = given(folder, "/opt/env/bin/bbam-ray tune --name one")
+    assert search.startswith("bbam-ray tune --name one --name ")
+    assert best.startswith("bbam-ray train --config ")
+
+
+def test_a_run_is_repeated_as_it_was(folder: Path) -> None:
+    (folder / "best.yaml").unlink()
+    assert given(folder, "python launch/train.py --epochs 5") == [
+        "python launch/train.py --epochs 5 --name 'with space-again'"
+    ]
+
+
+@pytest.mark.parametrize(
+    "command", ["python launch/compare.py --methods bbam", "jupyter kernel", "it's not closed", ""]
+)
+def test_what_is_not_known_is_given_as_it_was_recorded(command: str, folder: Path) -> None:
+    assert given(folder, command) == [command]
+
+
+@pytest.mark.ray
+def test_both_commands_of_a_real_study_are_accepted(real_study: Path) -> None:
+    """The search is planned and the best configuration is trained, in the folder where it all began."""
+    import os
+    import subprocess
+    import sys
+
+    root = Path(__file__).parents[2]
+    above = real_study.parents[2]
+    search, best = commands(Material(real_study))
+    for line in (f"{search} --dry-run", best):
+        words = shlex.split(line)
+        assert words[0] == "python"
+        words[:2] = [sys.executable, str(root / "launch" / Path(words[1]).name)]
+        ended = subprocess.run(
+            words,
+            cwd=above,
+            env={**os.environ, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+    assert "test_map" in ended.stdout
