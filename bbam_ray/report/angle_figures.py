@@ -84,6 +84,7 @@ def angle_histograms(material: Material) -> Picture | None:
             fill="tozeroy",
         )
     figure.update_annotations(font={"size": 12})
+    figure.update_layout(legend={"y": 1.08})  # above the title of the upper picture
     figure.update_xaxes(title="degrees", row=2, col=1)
     figure.update_xaxes(showticklabels=True)
     figure.update_yaxes(title="%", rangemode="tozero")

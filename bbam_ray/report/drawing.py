@@ -84,7 +84,13 @@ def styled(picture: Picture) -> go.Figure:
         font={"color": "#1c2430", "family": "system-ui, sans-serif", "size": 12},
         margin={"l": 55, "r": 15, "t": 25, "b": 45},
         height=picture.height,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": picture.figure.layout.legend.y or 1.02,
+            "yanchor": "bottom",
+            "traceorder": "normal",
+        },
         hovermode="closest",
     )
     axis = {"gridcolor": "#dde2e9", "zeroline": False, "automargin": True}
