@@ -60,6 +60,11 @@ def _all_ranks() -> Iterator[None]:
         _spent += time.perf_counter() - started
 
 
+def nccl_available() -> bool:
+    """Whether this torch could use NCCL between GPUs."""
+    return dist.is_available() and dist.is_nccl_available()
+
+
 def seconds_spent() -> float:
     """Seconds that this process has spent sending and waiting for others, since it began.
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from pyarrow import fs
@@ -20,6 +21,10 @@ from bbam_ray.config import RunConfig
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config
+
+# A slow moment of the machine is no failure; tests of speed count work.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 TINY: dict[str, Any] = {
     "dataset": "digits",

@@ -7,6 +7,7 @@ import typer
 from bbam_ray import __version__
 from bbam_ray.cli.compare import compare
 from bbam_ray.cli.data import app as data
+from bbam_ray.cli.doctor import doctor
 from bbam_ray.cli.exit_codes import with_exit_code
 from bbam_ray.cli.export import export
 from bbam_ray.cli.predict import predict
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, train, compare, with_studies(report), watch, predict, export):
+for command in (tune, train, compare, with_studies(report), watch, predict, export, doctor):
     app.command()(with_exit_code(command))
 app.add_typer(data, name="data")
 

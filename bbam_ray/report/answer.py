@@ -47,6 +47,8 @@ def _status(material: Material) -> str:
     """How far the study is; stressed while there may be more to come."""
     record, states = material.record, material.trials.state.value_counts()
     asked = record.get("num_samples")
+    if material.is_run:
+        return f'<p class="note">Status: {escape(str(record["status"]))}.</p>'
     ended = f"{len(material.trials)}{f' of {asked}' if asked else ''} trials have ended"
     counts = [f"{states.get(s, 0)} {text}" for s, text in _STATES.items() if states.get(s, 0)]
     shown = "note" if record["status"] == COMPLETE else "warn"

@@ -145,7 +145,7 @@ def importance_group(material: Material) -> Group | None:
             marker={"color": BEST},
             error_x={
                 "type": "data",
-                "array": [item.deviation for item in found],
+                "array": [min(1 - item.mean, item.deviation) for item in found],
                 "arrayminus": [min(item.mean, item.deviation) for item in found],
                 "color": "#8f99a6",
             },

@@ -88,6 +88,7 @@ def _over_epochs(
             x=epochs,
             y=by_label.mean(axis=1).tolist(),
             name=f"mean of {len(names)} labels",
+            mode="lines",
             line={"width": 3.5, "color": "#6b7684"},
         )
         last = by_label.iloc[-1].dropna().sort_values(ascending=low, kind="stable")

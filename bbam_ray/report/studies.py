@@ -105,7 +105,7 @@ def _winner(material: Material) -> Confirmed | None:
 
 def _table(materials: Sequence[Material]) -> str:
     heads = ["study", "method", "labelled", "status", "trials", "metric", "best validation"]
-    heads += ["published", "test mAP [95 %]", "seeds", "hours", "GPU-hours"]
+    heads += ["published", "test mAP [95 %]", "seeds", "minutes", "GPU-hours"]
     rows = []
     for name, material in zip(_names(materials), materials, strict=True):
         record, metric, best = material.record, material.metric, material.best
@@ -129,12 +129,12 @@ def _table(materials: Sequence[Material]) -> str:
                 "" if first is None else number_text(float(first[metric])),
                 "not confirmed" if winner is None else interval_text(winner),
                 "" if winner is None else str(winner.seeds),
-                f"{seconds / 3600:.2f}",
-                f"{gpu:.2f}",
+                f"{seconds / 60:.1f}",
+                f"{gpu:.2f}" if gpu else "",
             ]
         )
     note = (
-        '<p class="note">Trials: complete ones of those that have ended. Hours: of trials, added up. Test '
+        '<p class="note">Trials: complete ones of those that have ended. Minutes: of all trials. Test '
         "mAP: mean over seeds [95 % interval of the mean].</p>"
     )
     return table_html(heads, rows, "Studies") + note

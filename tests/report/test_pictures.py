@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bbam_ray.report.drawing import BEST, PUBLISHED
-from bbam_ray.report.html import groups
+from bbam_ray.report.html import groups, write_report
 from bbam_ray.report.material import Material
 from bbam_ray.report.method_figures import method_group
 from bbam_ray.report.search_figures import (
@@ -18,6 +18,8 @@ from bbam_ray.report.search_figures import (
     spent,
     time_by_phase,
 )
+from bbam_ray.results.store import StudyStore
+from bbam_ray.results.study import StudyRecord
 
 
 def pictures(material: Material) -> dict[str, object]:
@@ -124,3 +126,30 @@ def test_without_a_balance_of_its_own_a_method_has_no_angle_pictures(
     found = pictures(Material(folder))
     assert "val-ap" in found
     assert not {"vdfd", "angles", "pseudo-precision", "thresholds", "negatives-kept"} & set(found)
+
+
+def test_a_running_study_is_reported_as_far_as_it_is(
+    write_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The running trial has epochs and no row yet; nothing was confirmed."""
+    folder = write_study(tmp_path / "running", trials=3, labels=2, failed=0, pruned=0, confirmed=())
+    store = StudyStore(
+        folder,
+        {
+            **dict.fromkeys(("scale", "margin", "negative_ratio"), "float"),
+            **dict.fromkeys(("balance", "clamp"), "bool"),
+        },
+    )
+    store.history.put([{"study": "running", "trial_id": "t9", "number": 9, "epoch": 1}])
+    store.flush()
+    (folder / "confirm.parquet").unlink()
+    StudyRecord.open(folder).update(status="RUNNING", num_samples=20, ended_at=None)
+    text = write_report(folder).read_text(encoding="utf-8")
+    assert '<p class="warn">Status: RUNNING. 3 of 20 trials have ended: 3 complete.</p>' in text
+    assert "ended not yet" in text and "Confirmed" not in text
+    curves = learning_curves(Material(folder))
+    assert curves is not None and "trial 9" in [c.name for c in curves.figure.data]
+
+    for table in ("history", "labels"):
+        (folder / f"{table}.parquet").unlink()
+    assert "Learning curves" not in write_report(folder).read_text(encoding="utf-8")

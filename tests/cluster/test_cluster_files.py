@@ -1,0 +1,250 @@
+"""The files in ``launch/cluster``: what Ray itself takes, nothing open to the world, no secret."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+FOLDER = Path(__file__).parents[2] / "launch" / "cluster"
+LAUNCHER = ["aws.yaml", "gcp.yaml", "azure.yaml", "on-premise.yaml"]
+KUBERAY = ["kuberay-cluster.yaml", "kuberay-job.yaml"]
+FILES = sorted(path for path in FOLDER.iterdir() if path.suffix in (".yaml", ".sh"))
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", LAUNCHER)
+def test_ray_takes_it(name: str) -> None:
+    """Ray's schema and what its provider fills in, without asking the cloud."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config(load(name))
+    validate_config(config)
+    types = config["available_node_types"]
+    head = config["head_node_type"]
+    assert all(kind.get("min_workers", 0) == 0 for kind in types.values())
+    if name != "on-premise.yaml":
+        assert types[head]["resources"] == {"CPU": 0, "GPU": 0, "trial_slot": 1000}
+        worker = next(kind for key, kind in types.items() if key != head)
+        assert worker["max_workers"] <= config["max_workers"] == 8
+        assert re.search("spot", json.dumps(worker["node_config"]), re.IGNORECASE)
+    assert 1 <= config["idle_timeout_minutes"] <= 30
+
+
+def test_a_mistake_would_be_found() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    with pytest.raises(Exception, match="idle_timeout"):
+        validate_config(prepare_config(load("aws.yaml") | {"idle_timeout": 3}))
+
+
+@pytest.mark.parametrize("name", LAUNCHER)
+def test_every_node_starts_ray_with_a_token_and_the_head_on_loopback(name: str) -> None:
+    config = load(name)
+    starts = [
+        [line for line in config[key] if "ray start" in line]
+        for key in ("head_start_ray_commands", "worker_start_ray_commands")
+    ]
+    for (line,) in starts:
+        assert "RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=" in line
+    (head,), _ = starts
+    for flag in (
+        *("--num-cpus=0", "--num-gpus=0", """--resources='{"trial_slot": 1000}'"""),
+        *("--dashboard-host=127.0.0.1", "--autoscaling-config=~/ray_bootstrap_config.yaml"),
+    ):
+        assert flag in head
+    assert list(config["file_mounts"].values()) == [".", "~/.ray/auth_token"]
+    assert ".git" in config["rsync_exclude"] and any(
+        "pip" in c or "make" in c for c in config["setup_commands"]
+    )
+
+
+# Of KubeRay's schema, the parts that are used here; whatever else is written is a mistake.
+_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+_CONTAINER = {
+    "type": "object",
+    "required": ["name", "image", "resources"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string"},
+        "image": {"type": "string"},
+        "env": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "valueFrom"],
+                "additionalProperties": False,
+                "properties": {"name": {"type": "string"}, "valueFrom": {"type": "object"}},
+            },
+        },
+        "resources": {
+            "type": "object",
+            "required": ["requests", "limits"],
+            "additionalProperties": False,
+            "properties": {"requests": _TEXTS, "limits": _TEXTS},
+        },
+        "volumeMounts": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "mountPath"],
+                "additionalProperties": False,
+                "properties": {"name": {"type": "string"}, "mountPath": {"type": "string"}},
+            },
+        },
+    },
+}
+_TEMPLATE = {
+    "type": "object",
+    "required": ["spec"],
+    "additionalProperties": False,
+    "properties": {
+        "spec": {
+            "type": "object",
+            "required": ["containers"],
+            "additionalProperties": False,
+            "properties": {
+                "containers": {"type": "array", "minItems": 1, "items": _CONTAINER},
+                "volumes": {"type": "array"},
+                "nodeSelector": _TEXTS,
+                "tolerations": {"type": "array"},
+            },
+        }
+    },
+}
+_CLUSTER = {
+    "type": "object",
+    "required": ["rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"],
+    "additionalProperties": False,
+    "properties": {
+        "rayVersion": {"const": "2.60.0"},
+        "authOptions": {"const": {"mode": "token"}},
+        "enableInTreeAutoscaling": {"const": True},
+        "autoscalerOptions": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "idleTimeoutSeconds": {"type": "integer", "minimum": 60},
+                "upscalingMode": {"enum": ["Default", "Aggressive", "Conservative"]},
+            },
+        },
+        "headGroupSpec": {
+            "type": "object",
+            "required": ["serviceType", "rayStartParams", "template"],
+            "additionalProperties": False,
+            "properties": {
+                "serviceType": {"const": "ClusterIP"},
+                "rayStartParams": _TEXTS,
+                "template": _TEMPLATE,
+            },
+        },
+        "workerGroupSpecs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["groupName", "rayStartParams", "template"],
+                "additionalProperties": False,
+                "properties": {
+                    "groupName": {"type": "string"},
+                    "replicas": {"const": 0},
+                    "minReplicas": {"const": 0},
+                    "maxReplicas": {"type": "integer", "minimum": 1},
+                    "rayStartParams": _TEXTS,
+                    "template": _TEMPLATE,
+                },
+            },
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_kuberay_files_have_the_shape_that_the_operator_takes(name: str) -> None:
+    found, *policies = yaml.safe_load_all((FOLDER / name).read_text(encoding="utf-8"))
+    assert found["apiVersion"] == "ray.io/v1"
+    job = found["kind"] == "RayJob"
+    spec = found["spec"].pop("rayClusterSpec") if job else found["spec"]
+    jsonschema.validate(spec, _CLUSTER)
+    if job:
+        known = {
+            "entrypoint",
+            "shutdownAfterJobFinishes",
+            "ttlSecondsAfterFinished",
+            "backoffLimit",
+        }
+        assert set(found["spec"]) == known and found["spec"]["shutdownAfterJobFinishes"] is True
+        # Its dashboard listens within the cluster: only its own pods and the operator are let in.
+        (policy,) = policies
+        assert policy["kind"] == "NetworkPolicy" and policy["spec"]["policyTypes"] == ["Ingress"]
+        (rule,) = policy["spec"]["ingress"]
+        assert all(source.get("podSelector", {}).get("matchLabels") for source in rule["from"])
+    else:
+        assert spec["headGroupSpec"]["rayStartParams"]["dashboard-host"] == "127.0.0.1"
+    start = spec["headGroupSpec"]["rayStartParams"]
+    assert (start["num-cpus"], start["num-gpus"]) == ("0", "0")
+    assert json.loads(json.loads(start["resources"])) == {"trial_slot": 1000}
+
+
+def exposures(text: str) -> list[str]:
+    """What in a file opens a port to strangers, or is a secret."""
+    code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("# "))
+    patterns = {
+        "open to the world": r"0\.0\.0\.0|::/0|\[::\]",
+        "a public service": r"\b(LoadBalancer|NodePort|hostPort|hostNetwork|Ingress\b(?!\]))\b",
+        "a public dashboard": r"dashboard-host[=: ]+(?!127\.0\.0\.1|\$\(POD_IP\))\S",
+        "an AWS key": r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
+        "a private key": r"BEGIN [A-Z ]*PRIVATE KEY",
+        "a password or token": r"(?i)(password|secret|token|_key)\s*[=:]\s*['\"]?[A-Za-z0-9+/]{8,}",
+        "no authentication": r"RAY_AUTH_MODE\s*[=:]\s*(?!token)\S",
+    }
+    return [what for what, pattern in patterns.items() if re.search(pattern, code)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_nothing_is_open_and_nothing_secret_is_written(path: Path) -> None:
+    assert exposures(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("planted", "what"),
+    [
+        ("IpRanges: [{CidrIp: 0.0.0.0/0}]", "open to the world"),
+        ("serviceType: LoadBalancer", "a public service"),
+        ("ports: [{containerPort: 1, hostPort: 1}]", "a public service"),
+        ("--dashboard-host=0.0.0.0", "a public dashboard"),
+        ("dashboard-host: 10.0.0.1", "a public dashboard"),
+        ("key: AKIAABCDEFGHIJKLMNOP", "an AWS key"),
+        ("-----BEGIN RSA PRIVATE KEY-----", "a private key"),
+        ("password: hunter2hunter2", "a password or token"),
+        ("export RAY_AUTH_MODE=disabled", "no authentication"),
+    ],
+)
+def test_the_search_for_exposures_finds_them(planted: str, what: str) -> None:
+    assert what in exposures(f"a: 1\n{planted}\n")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_file_opens_with_cost_commands_and_what_to_change(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    top = "\n".join(line for line in lines[:30] if line.startswith("#"))
+    assert "Cost" in top and "Change:" in top
+    assert all(
+        re.search(rf"^#   .*\b{word}\b", top, re.MULTILINE) for word in ("up", "submit", "down")
+    )
+
+
+def test_the_slurm_script_is_a_script() -> None:
+    path = FOLDER / "slurm.sh"
+    subprocess.run(["bash", "-n", path], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", path], check=True)

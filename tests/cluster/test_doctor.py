@@ -1,0 +1,87 @@
+"""``doctor``: what it makes of the facts, and what it says of a real Ray."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bbam_ray.scale.doctor import Finding, facts, judged
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture()
+def node() -> dict[str, Any]:
+    """A node as it should be."""
+    good = {"sees_probe": True, "skew_s": 0.0, "temporary_gb": 50.0, "shared_memory_gb": 8.0}
+    return facts() | good | {"files": 65536, "gpus": ["A10G"], "nccl": True, "cuda": "12.8"}
+
+
+def levels(found: list[Finding]) -> dict[str, str]:
+    return {finding.check.removeprefix("n: "): finding.level for finding in found}
+
+
+def test_a_good_node_has_no_warning(node: dict[str, Any]) -> None:
+    found = judged("n", facts(), node)
+    assert set(levels(found).values()) == {"ok"} and len(found) >= 6
+    assert any("A10G, CUDA 12.8, NCCL" in finding.text for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "level", "words"),
+    [
+        ({"python": "3.10.0"}, "versions", "blocker", "python 3.10.0 (driver 3."),
+        ({"nccl": False}, "GPUs", "blocker", "no NCCL"),
+        ({"sees_probe": False}, "results folder", "warning", "all share"),
+        ({"skew_s": 3.5}, "clock", "warning", "3.5 s; start a time service"),
+        ({"temporary_gb": 1.0}, "disk of /tmp", "warning", "1 GB free; 10 are better"),
+        ({"shared_memory_gb": 0.06}, "shared memory", "warning", "0 GB in /dev/shm"),
+        ({"files": 1024}, "open files", "warning", "1024 allowed"),
+    ],
+)
+def test_what_is_wrong_with_a_node_is_said(
+    change: dict[str, Any], check: str, level: str, words: str, node: dict[str, Any]
+) -> None:
+    found = judged("n", facts(), node | change)
+    assert levels(found)[check] == level
+    assert [name for name, other in levels(found).items() if other != "ok"] == [check]
+    assert any(words in finding.text for finding in found)
+
+
+def test_a_missing_package_and_a_silent_node_are_blockers(node: dict[str, Any]) -> None:
+    node["packages"] = {**node["packages"], "torchvision": None}
+    (finding, *_) = judged("n", facts(), node)
+    assert finding.level == "blocker" and "torchvision missing" in finding.text
+    (silent,) = judged("n", facts(), "GetTimeoutError")
+    assert silent.level == "blocker" and "GetTimeoutError" in silent.text
+
+
+def doctor(*arguments: object) -> tuple[int, list[dict[str, str]], str]:
+    command = [sys.executable, "launch/doctor.py", "--json", *map(str, arguments)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return ended.returncode, json.loads(ended.stdout or "[]"), ended.stderr
+
+
+@pytest.mark.ray
+def test_this_machine_is_examined(tmp_path: Path) -> None:
+    code, found, said = doctor("--results", tmp_path / "results")
+    by_check = {f["check"].split(": ")[-1]: f for f in found}
+    assert code == 0, (found, said)
+    assert by_check["versions"]["level"] == by_check["token"]["level"] == "ok"
+    assert by_check["dashboard"]["level"] == "ok" and "on loopback" in by_check["dashboard"]["text"]
+    assert by_check["clock"]["level"] == "ok"
+    assert "results folder" in by_check and list((tmp_path / "results").iterdir()) == []
+
+
+@pytest.mark.ray
+def test_a_results_folder_that_cannot_be_written_is_a_blocker(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code, found, _ = doctor("--results", tmp_path / "file" / "results")
+    (blocker,) = [f for f in found if f["level"] == "blocker"]
+    assert code == 2 and blocker["check"] == "results folder"
+    assert "choose another --results" in blocker["text"]
