@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,9 +28,10 @@ print(json.dumps(sum(n["Alive"] and n["Resources"].get("CPU", 0) > 0 for n in ra
 @pytest.fixture()
 def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A head with the fake autoscaler, in a session of its own, ended by its process group."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = 6379  # the fake provider knows no other
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            pytest.skip("port 6379 is taken by another cluster")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_FAKE_CLUSTER", "1")
     # What a head of ours does on a real cluster; the provider gives its nodes the rest.
@@ -37,6 +39,7 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     command += ["--num-cpus=0", '--resources={"trial_slot": 1000}', "--block"]
     command += [f"--autoscaling-config={Path(__file__).with_name('autoscaling.yaml')}"]
     command += ["--dashboard-host=127.0.0.1", f"--temp-dir={_short_folder(tmp_path)}"]
+    folder = _short_folder(tmp_path)
     process = subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -50,10 +53,9 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield address
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(30)
-        finally:
-            _end_what_is_left(f":{port}")
+        _end_what_is_left(str(folder))
+        process.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _short_folder(tmp_path: Path) -> Path:
@@ -62,7 +64,7 @@ def _short_folder(tmp_path: Path) -> Path:
 
 
 def _end_what_is_left(mark: str) -> None:
-    """Fake nodes start sessions of their own; they name the head's address."""
+    """Fake nodes are processes of sessions of their own, which name the head's folder."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             text = (folder / "cmdline").read_bytes().decode(errors="replace")
@@ -84,7 +86,8 @@ def _workers() -> int | None:
 def test_nodes_come_for_a_study_and_go_after_it(head: str, tmp_path: Path) -> None:
     assert _workers() == 0
     command = ["launch/tune.py", "--address", "auto", "--results", str(tmp_path / "results")]
-    command += ["--name", "far", "--num-samples", "4", "--max-concurrent", "2"]
+    # Two workers a trial and one CPU a node: it takes both nodes that there may be.
+    command += ["--name", "far", "--num-samples", "3", "--max-concurrent", "1", "--workers", "2"]
     command += ["--epochs", "3", "--warmup-epochs", "1", "--confirm-seeds", "1"]
     for setting in ("scenes=100", "test_scenes=40", "warmup_passes=1", "labeled_fraction=0.4"):
         command += ["--set", setting]
@@ -95,16 +98,18 @@ def test_nodes_come_for_a_study_and_go_after_it(head: str, tmp_path: Path) -> No
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    seen = 0
-    while study.poll() is None:
+    seen, deadline = 0, time.monotonic() + 150
+    while study.poll() is None and time.monotonic() < deadline:
         seen = max(seen, _workers() or 0)
         time.sleep(1)
+    study.kill()  # nothing to one that has ended
+    study.wait(10)
     assert study.stdout is not None
     assert study.returncode == 0, study.stdout.read()
     study.stdout.close()
     assert seen == 2
     found = load_study(tmp_path / "results" / "digits" / "far")
-    assert found.status == "COMPLETE" and len(found.trials) == 4 and len(found.confirm) == 1
+    assert found.status == "COMPLETE" and len(found.trials) == 3 and len(found.confirm) == 1
     deadline = time.monotonic() + 120
     while _workers() != 0:
         assert time.monotonic() < deadline, "nodes stay"
