@@ -49,7 +49,9 @@ def wait_for_workers(workers: int, bundle: dict[str, float], wait_s: float) -> N
         raise UsageError(
             f"{asked}; {exists} and {could}; lower --workers or --cpus-per-worker or use a larger cluster"
         )
-    group = placement_group([dict(bundle) for _ in range(workers)])
+    group = placement_group(
+        [dict(bundle) for _ in range(workers)], name="bbam-ray asks for workers"
+    )
     try:
         if not group.wait(wait_s):
             raise UsageError(

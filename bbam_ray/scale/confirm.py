@@ -46,7 +46,11 @@ def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Liste
         max_retries=2,
         retry_exceptions=[WorkerLostError, ray.exceptions.RayActorError],
     )(_confirm_one)
-    groups = [placement_group(shape.bundles) for _ in range(min(len(waiting), plan.concurrency))]
+    study = store.folder.name
+    groups = [
+        placement_group(shape.bundles, name=f"confirmation of {study}, slot {slot}")
+        for slot in range(min(len(waiting), plan.concurrency))
+    ]
     try:
         with Watch(plan.shape.timeout_s) as watch:
             _run_all(plan, store, waiting, task, groups, watch, listener)
@@ -79,7 +83,8 @@ def _run_all(
             listener(Event("confirm_started", place, row))
             group = free.pop()
             strategy = PlacementGroupSchedulingStrategy(group, 0, True)
-            reference = task.options(scheduling_strategy=strategy).remote(
+            name = f"{store.folder.name}: confirm trial {trial['number']}, seed {seed}"
+            reference = task.options(scheduling_strategy=strategy, name=name).remote(
                 plan.settings, trial, seed, thresholds, plan.shape, watch.beats
             )
             running[reference] = (place, row, group, folder)
@@ -129,7 +134,7 @@ def _confirm_one(
     row: Row = {"started_at": datetime.now(UTC)}
     gang, heart = None, Heart(beats)
     try:
-        gang = Gang(shape)
+        gang = Gang(shape, f"confirmation of {trial['study']}, seed {seed}")
         config = confirmation_config(
             settings, parameters_of(trial), seed, stop_epoch(settings, trial)
         )

@@ -23,9 +23,10 @@ class Gang:
 
     Args:
         shape: the current placement group has its bundles.
+        name: of what it works for, for Ray's dashboard.
     """
 
-    def __init__(self, shape: GangShape) -> None:
+    def __init__(self, shape: GangShape, name: str) -> None:
         self.worker = TrialWorker()
         self._peers: list[Any] = []
         if shape.workers == 1:
@@ -35,7 +36,7 @@ class Gang:
         self._peers = [
             actor.options(
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, bundle)
-            ).remote()
+            ).remote(f"{name}, rank {bundle}")
             for bundle in range(1, shape.workers)
         ]
         address = f"{ray.util.get_node_ip_address()}:{_free_port()}"

@@ -25,6 +25,9 @@ class Beats:
     def __init__(self) -> None:
         self._last: dict[tuple[str, int], float] = {}
 
+    def __repr__(self) -> str:
+        return "watch over a study's processes"
+
     def beat(self, node: str, pid: int) -> None:
         self._last[node, pid] = time.monotonic()
 

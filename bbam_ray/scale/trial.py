@@ -35,6 +35,10 @@ class Trial(tune.Trainable):
         """The bundles of the gang; this actor takes the first."""
         return tune.PlacementGroupFactory(GangShape(**config["run"]["shape"]).bundles)
 
+    def __repr__(self) -> str:
+        """What Ray's dashboard calls the actor, which stays from trial to trial."""
+        return f"trials of {self.config['run']['study']}, rank 0"
+
     def setup(self, config: dict[str, Any]) -> None:
         self._failure: Exception | None = None
         self._unsaved = 0  # the epoch whose checkpoint is still to be written
@@ -42,7 +46,7 @@ class Trial(tune.Trainable):
         self._folder = Path(run["checkpoints"]) / trial_id(config["number"])
         self._heart = self._heart or Heart(run["beats"])
         try:
-            self._gang = self._gang or Gang(shape)
+            self._gang = self._gang or Gang(shape, f"trials of {run['study']}")
             values = {**run["settings"], **config["parameters"]}
             self._gang.call("build", values, f"trial {config['number']}", shape.cpus, config["bar"])
             kept, _ = checkpoint_folder.resume_point(self._folder)

@@ -50,6 +50,13 @@ class TrialWorker:
     _session: TrialSession
     _loop: Iterator[EpochRecord]
 
+    def __init__(self, name: str = "trial worker") -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard calls the actor."""
+        return self._name
+
     def join(self, address: str, rank: int, size: int, backend: str, timeout_s: float) -> None:
         """Become a rank of a gang; all its workers join at the same time."""
         if backend == "nccl":

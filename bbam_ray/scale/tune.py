@@ -144,6 +144,7 @@ def _search(
     checkpoints = store.folder.absolute() / "checkpoints" / "trials"
     shutil.rmtree(checkpoints, ignore_errors=True)  # of trials that begin again
     run: Row = {
+        "study": store.folder.name,
         "settings": plan.settings,
         "shape": asdict(plan.shape),
         "beats": watch.beats,
