@@ -34,6 +34,9 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             pytest.skip("port 6379 is taken by another cluster")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_FAKE_CLUSTER", "1")
+    monkeypatch.setenv("AUTOSCALER_UPDATE_INTERVAL_S", "1")
+    # The provider knows its head by this name.
+    monkeypatch.setenv("RAY_OVERRIDE_NODE_ID_FOR_TESTING", f"{'f' * 51}00000")
     # What a head of ours does on a real cluster; the provider gives its nodes the rest.
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}"]
     command += ["--num-cpus=0", '--resources={"trial_slot": 1000}', "--block"]

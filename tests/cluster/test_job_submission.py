@@ -33,6 +33,7 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     token.write_text("t" * 40)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    monkeypatch.setenv("PATH", f"{RAY.parent}:{os.environ['PATH']}")  # the job's ``python``
     folder, dashboard = Path("/tmp") / f"bbam-job-{os.getpid()}", _free_port()
     command = [str(RAY), "start", "--head", f"--port={_free_port()}", "--num-cpus=1", "--block"]
     command += ['--resources={"trial_slot": 1000}', f"--temp-dir={folder}"]
@@ -73,12 +74,10 @@ def test_a_submitted_study_ends_without_anybody_listening(head: str, tmp_path: P
     study += ["--confirm-seeds", "1", "--max-concurrent", "1"]
     for setting in ("scenes=100", "test_scenes=40", "warmup_passes=1", "labeled_fraction=0.4"):
         study += ["--set", setting]
-    environment = {**os.environ, "PATH": f"{RAY.parent}:{os.environ['PATH']}"}
     sent = subprocess.run(
         [RAY, "job", "submit", "--no-wait", "--working-dir", str(copy), "--", *study],
         capture_output=True,
         text=True,
-        env=environment,
     )
     assert sent.returncode == 0, sent.stdout + sent.stderr
     shutil.rmtree(copy)  # the laptop is gone

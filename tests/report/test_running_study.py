@@ -86,10 +86,16 @@ def test_rays_dashboard_wants_its_token_and_names_our_actors(
     ray = Path(sys.executable).with_name("ray")
     told = subprocess.run([ray, "get-auth-token"], capture_output=True, text=True, check=True)
     token = told.stdout.strip().splitlines()[-1]
-    tab.driver.get(address)
-    tab.driver.add_cookie({"name": "ray-authentication-token", "value": token})
+    tab.driver.set_window_size(1280, 900)
+    tab.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     tab.driver.get(f"{address}/#/actors")
-    text = text_with(tab, "trials of shown, rank 0")
+    text_with(tab, "Authentication Token Required")
+    tab.driver.find_element("css selector", "[role=dialog] input").send_keys(token)
+    tab.driver.find_element("xpath", "//*[@role='dialog']//button[contains(., 'ubmit')]").click()
+    deadline = time.monotonic() + 30
+    while "Token Required" in (text := text_with(tab, "trials of shown, rank 0")):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
     assert "trials of shown, rank 1" in text
     keep_picture(tab, "dashboard")
 
