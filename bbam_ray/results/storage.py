@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -198,11 +198,19 @@ class Storage:
                 mark = json.dumps({"owner": state["owner"]}).encode()
                 self._write(f"{self._remote(copy)}/{STATE}", mark)
             state["after"] = state["owner"]  # from now on it may be nobody else's
-        for name in changed:
-            with suppress(FileNotFoundError):  # replaced or removed meanwhile: its turn comes again
-                with (copy / name).open("rb") as source:
+        with ExitStack() as stack:
+            # The last ones are opened first, as they are now: a trial that ends meanwhile must not arrive
+            # without its history, which was uploaded before.
+            opened: dict[str, BinaryIO] = {}
+            for name in reversed([name for name in changed if name in _LAST]):
+                with suppress(FileNotFoundError):
+                    opened[name] = stack.enter_context((copy / name).open("rb"))
+            for name in changed:
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    source = opened.get(name) or stack.enter_context((copy / name).open("rb"))
                     self._write(f"{self._remote(copy)}/{name}", source)
-                before[name] = now[name]
+                    source.close()
+                    before[name] = now[name]
         for name in gone:
             with suppress(FileNotFoundError):
                 self._files.delete_file(f"{self._remote(copy)}/{name}")

@@ -130,6 +130,30 @@ def test_only_what_changed_is_uploaded(
         assert sent == ["trials.parquet"]
 
 
+def test_a_trial_never_arrives_without_its_history(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next trial ends while the first one's files are on their way."""
+    real = Storage._write
+
+    def slowly(self: Storage, path: str, content: object) -> None:
+        real(self, path, content)
+        if path.endswith("history.parquet"):
+            for name in ("history", "trials"):
+                new = storage.local / "digits" / "mine" / f".{name}"
+                new.write_text("2nd")
+                new.replace(new.with_name(f"{name}.parquet"))
+
+    with machine("a", tmp_path):
+        storage = Storage(uri)
+        write(storage, history_pq="1", trials_pq="1")
+        monkeypatch.setattr(Storage, "_write", slowly)
+        storage._push_all()
+        assert stored(uri)["digits/mine/trials.parquet"] == b"1"
+        storage._push_all()
+        assert stored(uri)["digits/mine/trials.parquet"] == b"2nd"
+
+
 def test_another_machine_goes_on_and_the_first_one_notices(uri: str, tmp_path: Path) -> None:
     with machine("a", tmp_path), Storage(uri) as storage:
         write(storage, study_json="a", trials_pq="1")
