@@ -27,6 +27,10 @@ class WorkerLostError(RuntimeError):
     """Another worker of the run died or stopped answering; the run can go on from a checkpoint."""
 
 
+class StorageError(RuntimeError):
+    """Results could not be stored where they belong; the message names the copy that has them."""
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """A hint that names the closest known name, else all of them (for error messages)."""
     names = sorted(known)

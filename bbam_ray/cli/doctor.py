@@ -21,13 +21,14 @@ def doctor(
     json_: shared.Json = False,
 ) -> int:
     """Check versions, GPUs, results folder, clocks, disks, dashboard and token; 2 if a run would break."""
+    from bbam_ray.results.remote import address_of
     from bbam_ray.scale.cluster import connected
     from bbam_ray.scale.doctor import examine
 
     shared.check_address(address)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
     with connected(address) as url:
-        found = examine(results.absolute(), url)
+        found = examine(results if address_of(results) else results.absolute(), url)
     blockers = sum(finding.level == "blocker" for finding in found)
     if json_:
         typer.echo(json.dumps([asdict(finding) for finding in found]))

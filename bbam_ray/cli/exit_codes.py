@@ -8,7 +8,13 @@ from collections.abc import Callable
 import typer
 from rich.console import Console
 
-from bbam_ray.errors import EXIT_INTERRUPTED, EXIT_USAGE, UsageError
+from bbam_ray.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    StorageError,
+    UsageError,
+)
 
 
 def with_exit_code(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -22,6 +28,9 @@ def with_exit_code(command: Callable[..., int | None]) -> Callable[..., None]:
         except UsageError as error:
             console.print(f"error: {error}", markup=False)
             code = EXIT_USAGE
+        except StorageError as error:
+            console.print(f"error: {error}", markup=False)
+            code = EXIT_FAILED
         except KeyboardInterrupt:
             console.print("interrupted")
             code = EXIT_INTERRUPTED

@@ -10,8 +10,6 @@ from typing import Any
 
 from rich.console import Console
 
-from bbam_ray.errors import EXIT_FAILED
-
 
 def with_storage(command: Callable[..., int]) -> Callable[..., int]:
     """A command that writes a study into ``results``, which may be a URI.
@@ -22,7 +20,7 @@ def with_storage(command: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(command)
     def run(**given: Any) -> int:
         from bbam_ray.results.remote import address_of
-        from bbam_ray.results.storage import Storage, StorageError
+        from bbam_ray.results.storage import Storage
 
         uri = address_of(given.get("results", ""))
         if uri is None:
@@ -37,12 +35,8 @@ def with_storage(command: Callable[..., int]) -> Callable[..., int]:
         storage.check_writable()
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         console.print(f"results go to {uri}, by way of {storage.local}", style="dim", markup=False)
-        try:
-            with storage:
-                return command(**given)
-        except StorageError as error:
-            console.print(f"error: {error}", markup=False)
-            return EXIT_FAILED
+        with storage:
+            return command(**given)
 
     return run
 
@@ -52,20 +46,17 @@ def with_studies(command: Callable[..., int | None]) -> Callable[..., int | None
 
     @functools.wraps(command)
     def run(**given: Any) -> int | None:
-        from bbam_ray.results.remote import address_of, local_copy
-        from bbam_ray.results.storage import Storage
+        from bbam_ray.results.remote import address_of, open_study
 
         folders: list[Path] = []
         with ExitStack() as stack:
-            entered = set()
             for place in given["studies"]:
-                folders.append(local_copy(place))
-                uri = address_of(place)
-                base = None if uri is None else uri.rsplit("/", 2)[0]
-                if base and base not in entered:
-                    entered.add(base)
-                    storage = stack.enter_context(Storage(base, reads=True))
-                    storage.fetch(folders[-1].name)
+                if (uri := address_of(place)) is None:
+                    folders.append(place)
+                    continue
+                storage, folder = open_study(uri)
+                stack.enter_context(storage)
+                folders.append(folder)
             return command(**{**given, "studies": folders})
 
     return run

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bbam_ray.errors import UsageError
+
+if TYPE_CHECKING:
+    from bbam_ray.results.storage import Storage
 
 
 def address_of(place: Path | str) -> str | None:
@@ -14,17 +18,17 @@ def address_of(place: Path | str) -> str | None:
     return f"{found[1]}://{found[2].rstrip('/')}" if found else None
 
 
-def local_copy(place: Path | str) -> Path:
-    """A study, or a folder in one, on this disk: the place itself, or an up-to-date copy of a remote one.
+def open_study(uri: str) -> tuple[Storage, Path]:
+    """The storage of a study, for reading, and the up-to-date copy of what a URI names.
+
+    Args:
+        uri: of a study, or of a folder at most three levels deep in one.
 
     Raises:
         UsageError: no access, or no study there.
     """
     from bbam_ray.results.storage import Storage
 
-    uri = address_of(place)
-    if uri is None:
-        return Path(place)
     parts = uri.split("/")
     for depth in range(4):
         root, rest = parts[: len(parts) - depth - 2], parts[len(parts) - depth - 2 :]
@@ -33,5 +37,23 @@ def local_copy(place: Path | str) -> Path:
         storage = Storage("/".join(root), reads=True)
         storage.fetch(rest[1])
         if (storage.local / rest[0] / rest[1] / "study.json").is_file():
-            return storage.local.joinpath(*rest)
+            return storage, storage.local.joinpath(*rest)
     raise UsageError(f"{uri}: there is no study; give <results>/<data set>/<study>")
+
+
+def local_copy(place: Path | str) -> Path:
+    """A study, or a folder in one, on this disk: the place itself, or the copy of a remote one.
+
+    Raises:
+        UsageError: no access, or no study there.
+    """
+    uri = address_of(place)
+    return Path(place) if uri is None else open_study(uri)[1]
+
+
+def check_local(flag: str, place: Path) -> None:
+    """Raise a UsageError for a URI where only a file or folder of this machine will do."""
+    if (uri := address_of(place)) is not None:
+        raise UsageError(
+            f"{flag} {uri}: is written on this machine; give a path, and copy it there"
+        )

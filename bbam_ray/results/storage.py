@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import threading
 import time
@@ -24,25 +23,11 @@ from typing import Any, BinaryIO
 
 from pyarrow import fs
 
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import StorageError, UsageError
+from bbam_ray.results.copies import LAST, STATE, copies_dir, keep_state, read_state, stamps, turn
 
-STATE = ".storage.json"  # whose copy a study's folder is, and what has been uploaded of it
-_LAST = ("history.parquet", "confirm.parquet", "trials.parquet", "study.json")
 _SECONDS = 1.0  # between looks at the copy
 _PATIENCE_S = 600.0  # how long the end waits for a storage that does not answer
-_ONLY_HERE = (
-    Path("checkpoints") / "trials"
-)  # of trials that have not ended: too much, for too short a time
-
-
-class StorageError(RuntimeError):
-    """Something could not be stored; what is done is in the copy that the message names."""
-
-
-def copies_dir() -> Path:
-    """Where the copies of this machine are."""
-    base = os.environ.get("BBAM_RAY_CACHE") or "~/.cache/bbam_ray"
-    return Path(base).expanduser() / "results"
 
 
 class Storage:
@@ -64,7 +49,6 @@ class Storage:
         except (OSError, ValueError, ImportError) as error:
             raise UsageError(f"{uri}: cannot be reached ({_short(error)})") from None
         self.local = copies_dir() / hashlib.sha256(uri.encode()).hexdigest()[:16]
-        self.local.mkdir(parents=True, exist_ok=True)
         self._there = set(self._studies())
         self._mine: set[Path] = set()
         self._problem: str | None = None
@@ -83,7 +67,7 @@ class Storage:
                     self._fetch(self.local / folder[len(self._base) + 1 :])
         for copy in self._studies():
             if copy.name == name and copy not in self._mine and (copy / STATE).is_file():
-                if _state(copy)["files"]:
+                if read_state(copy)["files"]:
                     raise UsageError(
                         f"study '{name}' is no longer in {self.uri}, but its copy is in {copy}; remove "
                         "that, or use another --name"
@@ -93,21 +77,46 @@ class Storage:
     def _fetch(self, copy: Path) -> None:
         owner = self._owner(copy)
         self._mine.add(copy)
-        if (copy / STATE).is_file() and _state(copy)["owner"] == owner:
+        known = read_state(copy) if (copy / STATE).is_file() else None
+        if known and known["owner"] == owner:
             return  # nobody has worked on it elsewhere: the copy is as new or newer
+        if known and self._reads and known["after"] == owner:
+            self._download(copy, copy, known)
+            return
         new = copy.with_name(f".{copy.name}.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        fs.copy_files(
-            self._remote(copy),
-            str(new),
-            source_filesystem=self._files,
-            destination_filesystem=fs.LocalFileSystem(),
-        )
-        state = {"owner": uuid.uuid4().hex, "after": owner, "files": _stamps(new)}
-        (new / STATE).write_text(json.dumps(state), encoding="utf-8")
+        nothing: dict[str, Any] = {"files": {}, "there": {}}
+        self._download(copy, new, {"owner": uuid.uuid4().hex, "after": owner, **nothing})
         shutil.rmtree(copy, ignore_errors=True)
         new.rename(copy)
+
+    def _download(self, copy: Path, folder: Path, state: dict[str, Any]) -> None:
+        """Bring what has changed there into a folder; what has not is left alone, and so seen to be so."""
+        base = self._remote(copy)
+        infos = self._files.get_file_info(fs.FileSelector(base, recursive=True))
+        now = {
+            info.path[len(base) + 1 :]: [info.size, info.mtime_ns]
+            for info in infos
+            if info.type == fs.FileType.File and not info.base_name.startswith(".")
+        }
+        before, local = state["there"], fs.LocalFileSystem()
+        # Trials first: they must not be newer than their history.
+        for name in sorted((n for n in now if now[n] != before.get(n)), key=turn, reverse=True):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f".{target.name}.part")
+            fs.copy_files(
+                f"{base}/{name}",
+                str(part),
+                source_filesystem=self._files,
+                destination_filesystem=local,
+            )
+            part.replace(target)
+        for name in before.keys() - now.keys():
+            (folder / name).unlink(missing_ok=True)
+        if now != before:
+            keep_state(folder, state | {"there": now, "files": stamps(folder)})
 
     def _folders(self, parent: str) -> list[str]:
         selector = fs.FileSelector(parent, allow_not_found=True)
@@ -176,15 +185,12 @@ class Storage:
     def _push(self, copy: Path) -> None:
         """Upload what has changed since the last time, and remove what is gone."""
         if (copy / STATE).is_file():
-            state = _state(copy)
+            state = read_state(copy)
         else:
-            state = {"owner": uuid.uuid4().hex, "after": None, "files": {}}
-        now, before = _stamps(copy), state["files"]
-        changed = sorted(
-            (name for name in now if now[name] != before.get(name)),
-            key=lambda name: (_LAST.index(name) if name in _LAST else -1, name),
-        )
-        gone = [name for name in before if name not in now]
+            state = {"owner": uuid.uuid4().hex, "after": None, "files": {}, "there": {}}
+        now, before = stamps(copy), state["files"]
+        changed = sorted((name for name in now if now[name] != before.get(name)), key=turn)
+        gone = [name for name in before if name not in now and not self._reads]
         if not changed and not gone and before:
             return
         if not self._reads:
@@ -202,7 +208,7 @@ class Storage:
             # The last ones are opened first, as they are now: a trial that ends meanwhile must not arrive
             # without its history, which was uploaded before.
             opened: dict[str, BinaryIO] = {}
-            for name in reversed([name for name in changed if name in _LAST]):
+            for name in reversed([name for name in changed if name in LAST]):
                 with suppress(FileNotFoundError):
                     opened[name] = stack.enter_context((copy / name).open("rb"))
             for name in changed:
@@ -215,9 +221,7 @@ class Storage:
             with suppress(FileNotFoundError):
                 self._files.delete_file(f"{self._remote(copy)}/{name}")
             del before[name]
-        temporary = copy / f"{STATE}.new"
-        temporary.write_text(json.dumps(state), encoding="utf-8")
-        temporary.replace(copy / STATE)
+        keep_state(copy, state)
 
     def _write(self, path: str, content: BinaryIO | bytes) -> None:
         source = io.BytesIO(content) if isinstance(content, bytes) else content
@@ -230,25 +234,6 @@ class Storage:
     def _studies(self) -> Iterator[Path]:
         """Folders of studies in the copy."""
         return (p for p in self.local.glob("*/*") if p.is_dir() and not p.name.startswith("."))
-
-
-def _state(copy: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((copy / STATE).read_text(encoding="utf-8"))
-    return found
-
-
-def _stamps(folder: Path) -> dict[str, list[int]]:
-    """Size and time of every finished file; those whose name begins with a dot are not finished."""
-    found = {}
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder)
-        if any(part.startswith(".") for part in name.parts) or name.is_relative_to(_ONLY_HERE):
-            continue
-        with suppress(FileNotFoundError):
-            if path.is_file():
-                status = path.stat()
-                found[name.as_posix()] = [status.st_size, status.st_mtime_ns]
-    return found
 
 
 def _short(error: BaseException) -> str:

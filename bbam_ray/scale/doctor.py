@@ -21,6 +21,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bbam_ray.distributed import nccl_available
+from bbam_ray.errors import UsageError
+from bbam_ray.results.remote import address_of
+from bbam_ray.results.storage import Storage
 
 PACKAGES = ("bbam-ray", "torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
 SKEW_S, DISK_GB, FILES, SHARED_MEMORY_GB = 2.0, 10.0, 4096, 1.0
@@ -92,12 +95,13 @@ def examine(results: Path, dashboard: str | None) -> list[Finding]:
     """Look at the driver and at every node of the connected Ray.
 
     Args:
-        results: folder of all results; made if it is not there.
+        results: folder of all results, made if it is not there; or a URI, which the driver alone writes.
         dashboard: "host:port" of Ray's dashboard, None where none is served.
     """
     found = [_results(results)]
     probe = results / f".probe-{uuid.uuid4().hex}"
-    if writable := found[0].level != "blocker":
+    shared = address_of(results) is None
+    if writable := shared and found[0].level != "blocker":
         probe.touch()
     try:
         here, nodes = facts(), _ask_nodes(str(probe) if writable else None)
@@ -202,6 +206,12 @@ def _least(name: str, what: str, found: float, wanted: float, unit: str) -> Find
 
 
 def _results(results: Path) -> Finding:
+    if (uri := address_of(results)) is not None:
+        try:
+            Storage(uri).check_writable()
+        except UsageError as error:
+            return Finding("results folder", "blocker", str(error))
+        return Finding("results folder", "ok", f"{uri}, written by the driver alone")
     above = results
     while not above.exists() and above != above.parent:
         above = above.parent

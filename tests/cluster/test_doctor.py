@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.scale.doctor import Finding, facts, judged
+from bbam_ray.scale.doctor import Finding, _results, facts, judged
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,3 +85,13 @@ def test_a_results_folder_that_cannot_be_written_is_a_blocker(tmp_path: Path) ->
     (blocker,) = [f for f in found if f["level"] == "blocker"]
     assert code == 2 and blocker["check"] == "results folder"
     assert "choose another --results" in blocker["text"]
+
+
+@pytest.mark.parametrize(("bucket", "level"), [("results", "ok"), ("none-such", "blocker")])
+def test_results_on_object_storage_are_tried(
+    bucket: str, level: str, s3_server: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = _results(Path(f"s3://{bucket}/x"))
+    assert found.level == level and f"s3://{bucket}/x" in found.text
+    assert not list(tmp_path.iterdir())

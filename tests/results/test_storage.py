@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import StorageError, UsageError
 from bbam_ray.results import storage as storing
+from bbam_ray.results.copies import STATE
 from bbam_ray.results.remote import address_of, local_copy
-from bbam_ray.results.storage import Storage, StorageError
+from bbam_ray.results.storage import Storage
 
 Server = subprocess.Popen
 
@@ -121,7 +122,7 @@ def test_only_what_changed_is_uploaded(
     with machine("a", tmp_path):
         with Storage(uri) as storage:
             write(storage, study_json="{}", trials_pq="1", model="m", history_pq="h")
-        assert sent[0] == storing.STATE  # whose it is comes first, trials and their state last
+        assert sent[0] == STATE  # whose it is comes first, trials and their state last
         assert sent[1:] == ["model", "history.parquet", "trials.parquet", "study.json"]
         sent.clear()
         with Storage(uri) as storage:
@@ -211,6 +212,36 @@ def test_readers_take_nothing_over(uri: str, tmp_path: Path) -> None:
     assert stored(uri)["digits/mine/report.html"] == b"r"
     with machine("b", tmp_path):  # and see what is new
         assert (local_copy(f"{uri}/digits/mine") / "trials.parquet").read_text() == "12"
+
+
+def test_a_reader_fetches_what_has_changed_and_nothing_else(uri: str, tmp_path: Path) -> None:
+    """The live page looks every ten seconds, and draws anew when a file is another one."""
+    with machine("a", tmp_path), Storage(uri) as running:
+        write(running, study_json="{}", trials_pq="1", checkpoints__x__model="large", old_pq="o")
+        running._push_all()
+        with machine("b", tmp_path):
+            copy = local_copy(f"{uri}/digits/mine")
+            files = [path for path in copy.rglob("*") if path.is_file()]
+            before = {path: path.stat().st_mtime_ns for path in files}
+            local_copy(f"{uri}/digits/mine")
+            assert {path: path.stat().st_mtime_ns for path in files} == before
+        (write(running, trials_pq="12") / "old.parquet").unlink()
+        running._push_all()
+        with machine("b", tmp_path):
+            local_copy(f"{uri}/digits/mine")
+            changed = {p.name for p in files if not p.exists() or p.stat().st_mtime_ns != before[p]}
+            assert changed == {"trials.parquet", "old.parquet", STATE}
+            assert (copy / "trials.parquet").read_text() == "12"
+            assert not (copy / "old.parquet").exists()
+
+
+def test_a_reader_removes_nothing_there(uri: str, tmp_path: Path) -> None:
+    with machine("a", tmp_path), Storage(uri) as running:
+        write(running, study_json="{}", trials_pq="1")
+    with machine("b", tmp_path), Storage(uri, reads=True) as reader:
+        reader.fetch("mine")
+        (reader.local / "digits" / "mine" / "trials.parquet").unlink()
+    assert stored(uri)["digits/mine/trials.parquet"] == b"1"
 
 
 def test_a_server_that_is_away_for_a_while_loses_nothing(
