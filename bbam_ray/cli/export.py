@@ -49,12 +49,14 @@ def export(
     from bbam_ray.engine.model import load_model
     from bbam_ray.engine.model_folder import CONFIG, LABELS, THRESHOLDS, WEIGHTS, replace_folder
     from bbam_ray.report.model_card import find_origin, model_card
+    from bbam_ray.results.remote import check_local
 
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
     names = {Format.onnx: ONNX, Format.torch_export: PROGRAM}
     wanted = [names[form] for form in dict.fromkeys(formats or [])]
     for name in wanted:
         needs(name)
+    check_local("--output", output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"--output {output}: exists already; give another name or remove it")
     loaded = load_model(model, "cpu")

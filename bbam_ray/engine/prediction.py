@@ -15,6 +15,7 @@ from pyarrow import csv
 from bbam_ray.data.prediction_inputs import Piece
 from bbam_ray.engine.model import Model, probabilities
 from bbam_ray.errors import UsageError
+from bbam_ray.results.remote import check_local
 
 _GROUP = 8192  # rows that are written together
 SEPARATOR = "|"  # between labels in CSV
@@ -96,6 +97,7 @@ class PredictionFile:
 
 def check_output(path: Path, label_names: Sequence[str]) -> None:
     """Raise a UsageError unless predictions can be written to a new file of this name."""
+    check_local("--output", path)
     if path.suffix not in (".parquet", ".csv"):
         raise UsageError(f"--output {path}: expected a name that ends with .parquet or .csv")
     if path.exists():

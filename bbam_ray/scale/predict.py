@@ -38,6 +38,8 @@ def predictions_by_workers(
         logits: as in ``predictions``.
         workers: processes, each with ``cpus`` threads and ``gpus`` GPUs.
     """
+    if not pieces:
+        return
     context = ray.data.DataContext.get_current()
     # A progress bar of ours tells it all. Loading ray.data has set the level anew.
     logging.getLogger("ray.data").setLevel(logging.ERROR)

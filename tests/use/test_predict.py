@@ -152,6 +152,8 @@ def test_a_file_is_the_same_whatever_the_portions(tmp_path: Path) -> None:
 
 def test_outputs_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "there.csv").write_text("precious")
+    with pytest.raises(UsageError, match=r"s3://b/o\.csv: is written on this machine"):
+        check_output(Path("s3://b/o.csv"), ["a"])
     for name, words in (("o.txt", r"\.parquet or \.csv"), ("there.csv", "exists already")):
         with pytest.raises(UsageError, match=words):
             check_output(tmp_path / name, ["a"])
