@@ -17,7 +17,6 @@ from rich.text import Text
 
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
-from bbam_ray.cli.progress import duration
 from bbam_ray.cli.search_rules import SearchRules
 from bbam_ray.cli.storage import with_storage
 from bbam_ray.config import parse_assignments
@@ -33,6 +32,7 @@ from bbam_ray.results.schemas import COMPARE
 from bbam_ray.results.store import Table as Rows
 from bbam_ray.results.store import read_table, standard_values, write_text
 from bbam_ray.results.study import check_folder, command_line, locked
+from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
     from bbam_ray.results.store import Row

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from bbam_ray.cli.progress import duration, short
+from bbam_ray.cli.progress import short
 from bbam_ray.cli.search_rules import pace_settings
 from bbam_ray.results.estimate import measured_pace
+from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
     from bbam_ray.scale.plan import StudyPlan

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from bbam_ray.cli.progress import duration
 from bbam_ray.errors import EXIT_FAILED
 from bbam_ray.results import study as studies
 from bbam_ray.results.rows import put_epoch
 from bbam_ray.results.schemas import COMPLETE, FAILED
 from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
     from bbam_ray.config import RunConfig

@@ -16,7 +16,7 @@ from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
 from bbam_ray.cli.dry_run import show_plan
 from bbam_ray.cli.outcome import as_json, show_result
-from bbam_ray.cli.progress import StudyProgress, duration
+from bbam_ray.cli.progress import StudyProgress
 from bbam_ray.cli.search_rules import SamplerName, SchedulerName, SearchRules
 from bbam_ray.cli.storage import with_storage
 from bbam_ray.cli.study_setup import (
@@ -37,6 +37,7 @@ from bbam_ray.results.study import (
     locked,
     source_folder,
 )
+from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
     from bbam_ray.scale.plan import StudyPlan, StudyResult

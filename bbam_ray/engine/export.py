@@ -30,6 +30,7 @@ CONTENT = {
     PROGRAM: "the same for `torch.export.load`",
 }
 _CHECKED = 64  # real samples that every file is tried with
+_ANY_BATCH = ({0: torch.export.Dim("batch", min=1)},)
 
 
 class ExportError(RuntimeError):
@@ -92,7 +93,7 @@ def export_model(
     expected = model.logits(samples)
     makers = {ONNX: _onnx, PROGRAM: _program}
     found = {WEIGHTS: Model(output, "cpu").logits(samples)}
-    inputs = torch.from_numpy(samples[: min(len(samples), _CHECKED)]).float()
+    inputs = torch.from_numpy(samples).float()
     for name in formats:
         plain = Model(output, "cpu")
         plain.module.to(memory_format=torch.contiguous_format)  # what the formats can hold
@@ -107,15 +108,10 @@ def export_model(
     return differences
 
 
-def _exported(model: Model, inputs: Tensor) -> torch.export.ExportedProgram:
-    shapes = ({0: torch.export.Dim("batch", min=1)},)
-    with torch.no_grad():
-        return torch.export.export(model.module, (inputs,), dynamic_shapes=shapes)
-
-
 def _program(model: Model, path: Path, inputs: Tensor) -> np.ndarray:
-    torch.export.save(_exported(model, inputs), path)
     with torch.no_grad():
+        program = torch.export.export(model.module, (inputs,), dynamic_shapes=_ANY_BATCH)
+        torch.export.save(program, path)
         return _by_sizes(lambda x: torch.export.load(path).module()(x).numpy(), inputs)
 
 
@@ -134,7 +130,7 @@ def _onnx(model: Model, path: Path, inputs: Tensor) -> np.ndarray:
             verbose=False,
             input_names=["inputs"],
             output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            dynamic_shapes=_ANY_BATCH,
         )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return _by_sizes(lambda x: session.run(None, {"inputs": x.numpy()})[0], inputs)

@@ -21,6 +21,7 @@ from bbam_ray.report.page import page
 from bbam_ray.report.reproduce import reproduce_html
 from bbam_ray.report.trials_table import trials_html
 from bbam_ray.results.loaded import Study
+from bbam_ray.results.summary import duration
 
 #: columns of the history that are shown of a running trial, with what to call them
 _NOW = {
@@ -94,22 +95,16 @@ def _progress(study: Study) -> str:
         text += f", {len(study.confirm)} of {wanted} confirming runs"
     since = pd.Timestamp(record["started_at"])
     end = pd.Timestamp(record["ended_at"]) if record.get("ended_at") else datetime.now(UTC)
-    text += f"; {_duration((end - since).total_seconds())} since it began"
+    text += f"; {duration((end - since).total_seconds())} since it began"
     if ended and study.status == "RUNNING" and asked > ended:
         at_once = max(1, int(record.get("lag") or 2) // 2)
         left = float(trials["duration_s"].median()) * (asked - ended) / at_once
-        text += f", about {_duration(left)} of searching left"
+        text += f", about {duration(left)} of searching left"
     if ended and (hours := float(trials["gpu_hours"].fillna(0).sum())):
         text += f"; {hours:.2f} GPU-hours"
         cost = trials["cost"].fillna(0).sum()
         text += f", {cost:.2f} of money" if cost else ""
     return f'<span class="answer">{escape(text)}</span>'
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
 def _resources(record: dict[str, Any]) -> str:

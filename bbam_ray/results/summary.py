@@ -1,4 +1,4 @@
-"""Figures computed from rows of the store."""
+"""Figures computed from rows of the store, and times as people write them."""
 
 from __future__ import annotations
 
@@ -56,3 +56,12 @@ def confirmed_figures(
         Confirmed(rank, number, len(v), fmean(v), stdev(v) if len(v) > 1 else None)
         for (rank, number), v in sorted(groups.items())
     ]
+
+
+def duration(seconds: float) -> str:
+    """ "2h05m", "5m07s" or "9s"."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
