@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Inputs, Samples, ViewSettings
 from bbam_ray.data.splits import Split, make_split
+from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
 from bbam_ray.models import check_backbone
 
 
@@ -41,67 +41,6 @@ class TrainingData:
     @property
     def input_shape(self) -> tuple[int, ...]:
         return tuple(self.inputs.shape[1:])
-
-
-class PseudoLabelAudit:
-    """Precision and recall of confident pseudo-labels against the hidden truth.
-
-    A one-way street: training hands over copies and its figures go into the records only.
-
-    Args:
-        truth: (N_u, K) 0/1, in the order of the unlabelled rows.
-        known: (N_u,) bool, False where there is no truth: such samples are not judged.
-    """
-
-    def __init__(self, truth: np.ndarray, known: np.ndarray | None = None) -> None:
-        self._truth = torch.from_numpy(np.ascontiguousarray(truth)).bool()
-        self._known = torch.ones(len(truth), dtype=torch.bool)
-        if known is not None:
-            self._known = torch.from_numpy(np.ascontiguousarray(known))
-
-    def __call__(self, labels: Tensor, confident: Tensor, rows: np.ndarray) -> dict[str, Any]:
-        """Precision and recall, over all entries and per label (K,), of confident pseudo-positives.
-
-        Args:
-            labels, confident: (N, K) of this rank's unlabelled samples.
-            rows: (N,) their positions among all unlabelled samples.
-        """
-        places = torch.from_numpy(rows)
-        claimed = (confident & (labels == 1)).cpu() & self._known[places].unsqueeze(1)
-        truth = self._truth[places]
-        counts = torch.stack([(claimed & truth).sum(0), claimed.sum(0), truth.sum(0)]).double()
-        (counts,) = distributed.all_reduce_sum(counts.to(labels.device))
-        right, made, wanted = counts.cpu()
-        return {
-            "precision": float(right.sum() / made.sum()) if made.sum() else None,
-            "recall": float(right.sum() / wanted.sum()) if wanted.sum() else None,
-            "precision_by_label": torch.where(made > 0, right / made, torch.nan),
-            "recall_by_label": torch.where(wanted > 0, right / wanted, torch.nan),
-        }
-
-
-def pseudo_label_shares(labels: Tensor, confident: Tensor) -> dict[str, float | None]:
-    """How many pseudo-labels there are, whatever the truth: they can run dry, or flood everything.
-
-    Args:
-        labels, confident: (N, K) of this rank's unlabelled samples.
-
-    Returns:
-        Confident positives a sample, and the share of entries that are confident, over all ranks.
-    """
-    counts = torch.stack(
-        [
-            (confident & (labels == 1)).sum(),
-            confident.sum(),
-            torch.tensor(len(labels)).to(labels.device),
-        ]
-    )
-    (counts,) = distributed.all_reduce_sum(counts.double())
-    positives, sure, samples = counts.tolist()
-    if not samples:
-        return {"pseudo_positives": None, "pseudo_confident": None}
-    entries = samples * labels.shape[1]
-    return {"pseudo_positives": positives / samples, "pseudo_confident": sure / entries}
 
 
 def load_part(config: RunConfig, part: Any) -> Samples:

@@ -20,7 +20,8 @@ from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.engine.evaluation import cosines, snapshot, validation_figures
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
 from bbam_ray.engine.optimisation import Precision, apply_step, one_cycle
-from bbam_ray.engine.task import PseudoLabelAudit, TrainingData, pseudo_label_shares
+from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit, pseudo_label_records
+from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods import METHODS
 from bbam_ray.methods.method import Setting, Snapshot
 from bbam_ray.models import Network, build_network
@@ -168,14 +169,8 @@ class Trainer:
             scalars["vdfd_mean"] = float(np.nanmean(vdfd)) if np.isfinite(vdfd).any() else None
         communicated = distributed.seconds_spent() - communicated
         if main_phase and (pseudo := self.method.pseudo_labels()):
-            labels, confident = (tensor.clone() for tensor in pseudo)
-            scalars |= pseudo_label_shares(labels, confident)
-            if self._audit:
-                judged = self._audit(labels, confident, self._unlabeled_rows)
-                scalars["pseudo_precision"] = judged["precision"]
-                scalars["pseudo_recall"] = judged["recall"]
-                by_label["pseudo_precision"] = judged["precision_by_label"].tolist()
-                by_label["pseudo_recall"] = judged["recall_by_label"].tolist()
+            found = pseudo_label_records(pseudo, self._unlabeled_rows, self._audit)
+            scalars, by_label = scalars | found[0], by_label | found[1]
         if count := len(self.data.validation):
             part = even_part(count, distributed.rank(), distributed.world_size())
             figures, figures_by_label = validation_figures(

@@ -11,8 +11,9 @@ from bbam_ray import distributed
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.confirm import train_and_test
 from bbam_ray.engine.early_stopping import Bar
+from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
 from bbam_ray.engine.session import run_epochs
-from bbam_ray.engine.task import PseudoLabelAudit, TrainingData, prepare_training
+from bbam_ray.engine.task import TrainingData, prepare_training
 from bbam_ray.engine.threads import use_threads
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config

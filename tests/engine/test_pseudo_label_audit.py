@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bbam_ray.engine.task import PseudoLabelAudit
+from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
 
 
 def counted(

@@ -49,7 +49,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
     command = ["launch/tune.py", "--results", str(results), "--name", "shown", "--no-reuse"]
     command += ["--num-samples", "300", "--max-concurrent", "1", "--workers", "2"]
     command += ["--epochs", "6", "--warmup-epochs", "2", "--confirm-seeds", "0"]
-    command += ["--set", "scenes=200", "--set", "labeled_fraction=0.4", "--set", "warmup_passes=1"]
+    # Trials of several seconds, so that one is seen while it runs.
+    command += ["--set", "scenes=1200", "--set", "warmup_passes=1"]
     process = started(*command)
     address = line_of(process, r"Ray dashboard: (http://\S+)")[1]
     deadline = time.monotonic() + 90
