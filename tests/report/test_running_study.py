@@ -48,8 +48,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
     results = tmp_path_factory.mktemp("running") / "results"
     command = ["launch/tune.py", "--results", str(results), "--name", "shown", "--no-reuse"]
     command += ["--num-samples", "300", "--max-concurrent", "1", "--workers", "2"]
-    command += ["--epochs", "6", "--warmup-epochs", "2", "--confirm-seeds", "0"]
-    # Trials of several seconds, so that one is seen while it runs.
+    command += ["--epochs", "24", "--warmup-epochs", "4", "--confirm-seeds", "0"]
+    # Trials of many seconds, so that one is seen while it runs.
     command += ["--set", "scenes=1200", "--set", "warmup_passes=1"]
     process = started(*command)
     address = line_of(process, r"Ray dashboard: (http://\S+)")[1]
@@ -111,7 +111,7 @@ def test_the_live_page_shows_the_running_trial(study: tuple[str, Path], tab: Any
         text_with(tab, r"\ntrial \d+\t\d")  # the table of what runs now
         keep_picture(tab, "watch")
         before = re.search(r"running: (\d+) of 300", text)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         while True:
             now = re.search(r"running: (\d+) of 300", text_with(tab, "running:"))
             if before and now and int(now[1]) > int(before[1]):
