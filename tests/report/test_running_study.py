@@ -1,6 +1,6 @@
 """While a study runs: Ray's dashboard, which wants its token and names our actors, and our live page.
 
-With ``BBAM_RAY_SCREENSHOTS=DIR`` the pictures of both in ``docs/`` are made anew.
+``BBAM_RAY_SCREENSHOTS=docs`` makes the pictures of both anew.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ def test_rays_dashboard_wants_its_token_and_names_our_actors(
     assert address.startswith("http://127.0.0.1:")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{address}/api/jobs/", timeout=10)
+    refused.value.close()
     assert refused.value.code in (401, 403)
     ray = Path(sys.executable).with_name("ray")
     told = subprocess.run([ray, "get-auth-token"], capture_output=True, text=True, check=True)
@@ -106,7 +107,7 @@ def test_the_live_page_shows_the_running_trial(study: tuple[str, Path], tab: Any
     process = started("launch/watch.py", str(folder), "--port", "0")
     try:
         tab.driver.get(line_of(process, r"(http://127\.0\.0\.1:\d+)")[1])
-        text = text_with(tab, r"running: \d+ of 300 trials have ended")
+        text = text_with(tab, r"running: [1-9]\d* of 300 trials have ended")
         assert "Learning curves" in text
         text_with(tab, r"\ntrial \d+\t\d")  # the table of what runs now
         keep_picture(tab, "watch")
