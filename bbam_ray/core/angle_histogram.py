@@ -28,13 +28,15 @@ def angle_histogram(features: Tensor, labels: Tensor, valid: Tensor, prototypes:
     """
     num_labels = prototypes.shape[0]
     directions = F.normalize(prototypes.float(), dim=1).T
-    first = torch.arange(num_labels, device=features.device) * ANGLE_BINS
-    counts = torch.zeros(2 * num_labels * ANGLE_BINS, dtype=torch.int64, device=features.device)
+    first = torch.arange(num_labels, device=features.device, dtype=torch.int32) * ANGLE_BINS
+    nowhere = 2 * num_labels * ANGLE_BINS  # where entries that do not count are counted
+    counts = torch.zeros(nowhere + 1, dtype=torch.int64, device=features.device)
     for rows in row_blocks(features.shape[0], max(num_labels, features.shape[1])):
         cosine = F.normalize(features[rows].float(), dim=1) @ directions
-        angle = torch.arccos(cosine.clamp(-1, 1))
-        bins = (angle * (ANGLE_BINS / math.pi)).long().clamp_max(ANGLE_BINS - 1)
-        place = labels[rows].long() * (num_labels * ANGLE_BINS) + first + bins
-        counts += torch.bincount(place[valid[rows]], minlength=len(counts))
-    (counts,) = distributed.all_reduce_sum(counts.double())
+        angle = cosine.clamp_(-1, 1).arccos_()
+        place = angle.mul_(ANGLE_BINS / math.pi).int().clamp_max_(ANGLE_BINS - 1).add_(first)
+        place += labels[rows].int() * (num_labels * ANGLE_BINS)
+        place = torch.where(valid[rows], place, nowhere)
+        counts += torch.bincount(place.view(-1), minlength=nowhere + 1)
+    (counts,) = distributed.all_reduce_sum(counts[:nowhere].double())
     return counts.view(2, num_labels, ANGLE_BINS)

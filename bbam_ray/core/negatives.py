@@ -6,11 +6,11 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bbam_ray import distributed
+from bbam_ray.core.prototypes import PrototypeCosine
 from bbam_ray.core.rows import row_blocks
-from bbam_ray.core.selection import select_highest
+from bbam_ray.core.selection import select_from_blocks
 
 
 def sample_negatives(
@@ -35,14 +35,18 @@ def sample_negatives(
         ratio: eta >= 0, negatives per positive; infinity keeps every candidate.
         index: (N,) int64 global sample index for ties; default rank-ordered position.
     """
-    candidates = valid & (labels == 0)
     if math.isinf(ratio):
-        return candidates
-    (positives,) = distributed.all_reduce_sum((valid & (labels == 1)).sum(0))
+        return valid & (labels == 0)
+    num_samples, num_labels = labels.shape
+    found = torch.zeros(num_labels, dtype=torch.int64, device=labels.device)
+    for rows in row_blocks(num_samples, num_labels):
+        found += (valid[rows] & (labels[rows] == 1)).sum(0)
+    (positives,) = distributed.all_reduce_sum(found)
     wanted = torch.floor(ratio * positives.double()).to(torch.int64)
-    # float64 before rounding: the same similarity however the rows are split over ranks.
-    directions = F.normalize(prototypes.double(), dim=1).T
-    similarity = torch.empty(labels.shape, device=features.device)
-    for rows in row_blocks(features.shape[0], max(features.shape[1], labels.shape[1])):
-        similarity[rows] = (F.normalize(features[rows].double(), dim=1) @ directions).float()
-    return select_highest(similarity, candidates, wanted, index)
+    cosine = PrototypeCosine(features, prototypes)
+
+    def block(rows: slice) -> tuple[Tensor, Tensor]:
+        # float64 before rounding: the same similarity however the rows are split over ranks.
+        return cosine.block(rows).float(), valid[rows] & (labels[rows] == 0)
+
+    return select_from_blocks(block, (num_samples, num_labels), wanted, index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from bbam_ray import distributed
 from bbam_ray.core.rows import row_blocks
@@ -29,3 +30,29 @@ def label_prototypes(features: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         counts += positive.sum(0)
     sums, counts = distributed.all_reduce_sum(sums, counts)
     return (sums / counts.clamp_min(1).unsqueeze(1)).float()
+
+
+class PrototypeCosine:
+    """Cosines between features and label prototypes, computed for a block of rows when asked.
+
+    In float64: N x K of them never exist at once, and any split of the rows gives the same figures to
+    about 1e-15.
+
+    Args:
+        features: (N, D), not normalised; a zero row has the cosine 0.
+        prototypes: (K, D), not normalised; a zero row likewise.
+    """
+
+    def __init__(self, features: Tensor, prototypes: Tensor) -> None:
+        self._features = features
+        self._directions = F.normalize(prototypes.double(), dim=1).T.contiguous()
+        self._lengths = torch.empty(
+            features.shape[0], 1, dtype=torch.float64, device=features.device
+        )
+        for rows in row_blocks(*features.shape):
+            length = torch.linalg.vector_norm(features[rows].double(), dim=1, keepdim=True)
+            self._lengths[rows] = length.clamp_min(1e-12)
+
+    def block(self, rows: slice) -> Tensor:
+        """(rows, K) float64."""
+        return (self._features[rows].double() @ self._directions).div_(self._lengths[rows])

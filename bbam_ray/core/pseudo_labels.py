@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bbam_ray import distributed
-from bbam_ray.core.selection import select_highest
+from bbam_ray.core.selection import select_from_blocks
 
 
 def assign_pseudo_labels(
@@ -40,11 +40,25 @@ def assign_pseudo_labels(
     def count(keep: float, share: Tensor) -> Tensor:
         return torch.floor(keep * share * num_samples).to(torch.int64)
 
-    everything = torch.ones_like(scores, dtype=torch.bool)
-    positive = select_highest(scores, everything, count(1.0, frequency), index)
+    shape = num_rows, num_labels = scores.shape[0], scores.shape[1]
+    everything = torch.ones(1, 1, dtype=torch.bool, device=scores.device)
+    everything = everything.expand(num_rows, num_labels)
+    positive = select_from_blocks(
+        lambda rows: (scores[rows], everything[rows]), shape, count(1.0, frequency), index
+    )
     confident = positive
     if positive_keep < 1:
-        confident = select_highest(scores, positive, count(positive_keep, frequency), index)
+        confident = select_from_blocks(
+            lambda rows: (scores[rows], positive[rows]),
+            shape,
+            count(positive_keep, frequency),
+            index,
+        )
     # Where scores tie across both thresholds, an entry is not taken for both polarities.
-    lowest = select_highest(-scores, ~positive, count(negative_keep, 1 - frequency), index)
-    return positive.to(torch.int8), confident | lowest
+    lowest = select_from_blocks(
+        lambda rows: (-scores[rows], ~positive[rows]),
+        shape,
+        count(negative_keep, 1 - frequency),
+        index,
+    )
+    return positive.view(torch.int8), lowest.logical_or_(confident)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-_BLOCK_ENTRIES = 1 << 20
+from torch import Tensor
+
+_BLOCK_ENTRIES = 1 << 16  # so that a block of float64 stays in a core's cache
 
 
 def row_blocks(num_rows: int, row_width: int) -> Iterator[slice]:
-    """Slices that cover ``num_rows`` rows with about a million entries of ``row_width`` each."""
+    """Slices that cover ``num_rows`` rows with about 65,000 entries of ``row_width`` each."""
     step = max(1, _BLOCK_ENTRIES // max(1, row_width))
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))
+
+
+def replace_in_blocks(change: Callable[[Tensor], Tensor], matrix: Tensor) -> Tensor:
+    """``matrix[...] = change(matrix)`` for what treats rows alone, with small temporaries; returns it."""
+    for rows in row_blocks(*matrix.shape):
+        matrix[rows] = change(matrix[rows])
+    return matrix

@@ -1,12 +1,14 @@
 """Exact selection of the k highest scores per label over all ranks, by radix select.
 
 Scores become order-preserving 32-bit keys; all-reduced per-label histograms of 11 + 11 + 10 bits
-narrow the k-th key down. Nothing is gathered or sorted: a rank holds its own rows only, and a
-selection costs 3 messages of K x 2048 counts whatever N is (3 more where scores tie at the
-threshold).
+narrow the k-th key down. Nothing is gathered or sorted: a rank walks over blocks of its own rows,
+whose scores need not exist as a matrix, and a selection costs 3 messages of K x 2048 counts whatever
+N is (3 more where scores tie at the threshold).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,35 +18,47 @@ from bbam_ray.core.rows import row_blocks
 
 _ROUNDS = ((21, 11), (10, 11), (0, 10))  # (shift, bits), most significant digit first
 _INDEX_LIMIT = 2**31 - 1
+_SIGN = -(2**31)
+
+#: a block of rows -> scores (rows, K) float32 without NaN, and which are candidates (rows, K) bool
+Block = Callable[[slice], tuple[Tensor, Tensor]]
+_KeyBlock = Callable[[slice], tuple[Tensor, Tensor]]  # the same with keys for scores
 
 
 def ordered_keys(scores: Tensor) -> Tensor:
     """int32 keys in the order of float32 scores: a > b exactly when key(a) > key(b); -0 equals +0."""
     bits = (scores.float() + 0.0).view(torch.int32)
-    return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)  # of negative numbers all bits but the sign turn
 
 
 def _histograms(
-    keys: Tensor, candidates: Tensor, prefix: Tensor | None, shift: int, bits: int
+    keys: _KeyBlock,
+    shape: tuple[int, int],
+    prefix: Tensor | None,
+    shift: int,
+    bits: int,
+    device: torch.device,
 ) -> Tensor:
     """(K, 2^bits) int64 counts over all ranks of a digit of the candidates that match the prefix."""
-    num_labels, width = keys.shape[1], 1 << bits
-    counts = torch.zeros(num_labels * width, dtype=torch.int64, device=keys.device)
-    base = torch.arange(num_labels, device=keys.device) * width
-    for rows in row_blocks(keys.shape[0], num_labels):
-        # Unsigned order: flipping the sign bit makes negative keys the lowest ones.
-        unsigned = (keys[rows].long() & 0xFFFFFFFF) ^ 0x80000000
-        active = candidates[rows]
+    num_labels, width = shape[1], 1 << bits
+    nowhere = num_labels * width  # where entries that do not count are counted
+    counts = torch.zeros(nowhere + 1, dtype=torch.int64, device=device)
+    base = torch.arange(num_labels, device=device, dtype=torch.int32) * width
+    for rows in row_blocks(*shape):
+        key, active = keys(rows)
+        # Unsigned order: turning the sign bit makes negative keys the lowest ones.
+        unsigned = key ^ _SIGN
         if prefix is not None:
             active = active & ((unsigned >> (shift + bits)) == prefix)
-        bins = ((unsigned >> shift) & (width - 1)) + base
-        counts += torch.bincount(bins[active], minlength=num_labels * width)
-    (counts,) = distributed.all_reduce_sum(counts)
+        bins = ((unsigned >> shift) & (width - 1)).add_(base)
+        bins = torch.where(active, bins, nowhere)
+        counts += torch.bincount(bins.view(-1), minlength=nowhere + 1)
+    (counts,) = distributed.all_reduce_sum(counts[:nowhere])
     return counts.view(num_labels, width)
 
 
 def _radix_select(
-    keys: Tensor, candidates: Tensor, wanted: Tensor
+    keys: _KeyBlock, shape: tuple[int, int], wanted: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The wanted-th highest key of each label, how many equal to it to take, and how many there are.
 
@@ -55,7 +69,9 @@ def _radix_select(
     remaining, tied = wanted, torch.zeros_like(wanted)
     nothing = wanted <= 0
     for shift, bits in _ROUNDS:
-        counts = _histograms(keys, candidates, prefix, shift, bits)
+        # As the arithmetic shift of a key leaves it: the digits so far, with their sign.
+        signed = None if prefix is None else _as_int32(prefix << (shift + bits)) >> (shift + bits)
+        counts = _histograms(keys, shape, signed, shift, bits, wanted.device)
         if prefix is None:
             remaining = torch.minimum(wanted, counts.sum(1))
             nothing = remaining <= 0
@@ -66,11 +82,54 @@ def _radix_select(
         remaining = remaining - above
         prefix = digit if prefix is None else (prefix << bits) | digit
     assert prefix is not None
-    bits32 = prefix ^ 0x80000000
-    signed = torch.where(bits32 < 2**31, bits32, bits32 - 2**32)
-    threshold = torch.where(nothing, 0x7FFFFFFF, signed).to(torch.int32)
+    threshold = torch.where(nothing, 0x7FFFFFFF, _as_int32(prefix) ^ _SIGN)
     zero = torch.zeros_like(remaining)
     return threshold, torch.where(nothing, zero, remaining), torch.where(nothing, zero, tied)
+
+
+def _as_int32(unsigned: Tensor) -> Tensor:
+    """The int32 with the same 32 bits as an int64 in [0, 2^32)."""
+    return torch.where(unsigned < 2**31, unsigned, unsigned - 2**32).to(torch.int32)
+
+
+def select_from_blocks(
+    block: Block, shape: tuple[int, int], counts: Tensor, index: Tensor | None = None
+) -> Tensor:
+    """``select_highest`` where scores are computed when they are needed: four times each, or five.
+
+    Args:
+        block: scores and candidates of a slice of rows, the same whenever it is asked.
+        shape: (N, K), this rank's rows.
+        counts, index: see ``select_highest``; ``counts`` is on the device of the scores.
+    """
+
+    def keys(rows: slice) -> tuple[Tensor, Tensor]:
+        scores, candidates = block(rows)
+        return ordered_keys(scores), candidates
+
+    counts = counts.to(torch.int64)
+    threshold, remaining, tied = _radix_select(keys, shape, counts)
+    # The counts are global, so every rank takes the same branch.
+    if bool((remaining == tied).all()):
+        last = None
+    else:
+        if index is None:
+            index = distributed.global_index(shape[0], counts.device)
+        order = (_INDEX_LIMIT - index).to(torch.int32).unsqueeze(1)
+
+        def places(rows: slice) -> tuple[Tensor, Tensor]:
+            key, candidates = keys(rows)
+            return order[rows].expand_as(key), candidates & (key == threshold)
+
+        last, _, _ = _radix_select(places, shape, remaining)
+    chosen = torch.empty(shape, dtype=torch.bool, device=counts.device)
+    for rows in row_blocks(*shape):
+        key, candidates = keys(rows)
+        taken = (key == threshold) & (remaining > 0)
+        if last is not None:
+            taken &= order[rows] >= last
+        chosen[rows] = candidates & (taken | (key > threshold))
+    return chosen
 
 
 def select_highest(
@@ -86,15 +145,7 @@ def select_highest(
         index: (N,) int64 in [0, 2^31 - 1), unique over all ranks; ties go to the lower index.
             Default: rank-ordered position.
     """
-    keys = ordered_keys(scores)
-    threshold, remaining, tied = _radix_select(keys, candidates, counts.to(torch.int64))
-    chosen = candidates & (keys > threshold)
-    at_threshold = candidates & (keys == threshold)
-    # The counts are global, so every rank takes the same branch.
-    if bool((remaining == tied).all()):
-        return chosen | (at_threshold & (remaining > 0))
-    if index is None:
-        index = distributed.global_index(keys.shape[0], keys.device)
-    order = (_INDEX_LIMIT - index).to(torch.int32).unsqueeze(1).expand_as(keys)
-    last, _, _ = _radix_select(order, at_threshold, remaining)
-    return chosen | (at_threshold & (order >= last) & (remaining > 0))
+    num_rows, num_labels = scores.shape
+    return select_from_blocks(
+        lambda rows: (scores[rows], candidates[rows]), (num_rows, num_labels), counts, index
+    )

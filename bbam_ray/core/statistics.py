@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bbam_ray import distributed
+from bbam_ray.core.prototypes import PrototypeCosine
 from bbam_ray.core.rows import row_blocks
 
 _MOMENT_NOISE = 64 * torch.finfo(torch.float64).eps
@@ -113,17 +113,18 @@ def angle_moments(
         prototypes: (K, D), not normalised; a zero row gives the angle pi/2.
     """
     num_labels = prototypes.shape[0]
-    unit_prototypes = F.normalize(prototypes.double(), dim=1)
+    cosine = PrototypeCosine(features, prototypes)
     sums = torch.zeros(3, 2, num_labels, dtype=torch.float64, device=features.device)
     for rows in row_blocks(features.shape[0], max(num_labels, features.shape[1])):
-        cosine = F.normalize(features[rows].double(), dim=1) @ unit_prototypes.T
         # Distances from the right angle: smaller numbers, so less cancellation in M2 below.
-        offset = torch.arccos(cosine.clamp(-1, 1)) - math.pi / 2
+        offset = cosine.block(rows).clamp_(-1, 1).arccos_().sub_(math.pi / 2)
         for polarity in (0, 1):
             weight = (valid[rows] & (labels[rows] == polarity)).double()
             sums[0, polarity] += weight.sum(0)
-            sums[1, polarity] += (weight * offset).sum(0)
-            sums[2, polarity] += (weight * offset.square()).sum(0)
+            weight *= offset
+            sums[1, polarity] += weight.sum(0)
+            weight *= offset
+            sums[2, polarity] += weight.sum(0)
     (sums,) = distributed.all_reduce_sum(sums)
     count, total, squares = sums
     mean_offset = total / count.clamp_min(1)

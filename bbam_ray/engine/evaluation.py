@@ -74,27 +74,21 @@ def snapshot(
         rows: this rank's positions in the labelled and in the unlabelled pool.
     """
     model.eval()
-    features: tuple[list[Tensor], list[Tensor]] = [], []
-    scores: list[Tensor] = []
-    pools = data.labeled[rows[0]], data.unlabeled[rows[1]]
-    with precision.autocast():
-        for pool, inputs in enumerate(pools):
-            for block in plain_batches(data.inputs, inputs, batch, views, device):
-                features[pool].append(model(block)[0].float())
-                if pool == 1:
-                    scores.append(averaged(block)[1].float())
+    labeled, unlabeled = data.labeled[rows[0]], data.unlabeled[rows[1]]
     num_labels, width = model.head.weight.shape
-    return Snapshot(
-        _stacked(features[0], width, device),
-        _stacked(features[1], width, device),
-        _stacked(scores, num_labels, device),
-        torch.from_numpy(rows[0]).to(device),
-        torch.from_numpy(rows[1] + len(data.labeled)).to(device),
-    )
-
-
-def _stacked(blocks: list[Tensor], width: int, device: torch.device) -> Tensor:
-    return torch.cat(blocks) if blocks else torch.empty(0, width, device=device)
+    features = torch.empty(len(labeled) + len(unlabeled), width, device=device)
+    scores = torch.empty(len(unlabeled), num_labels, device=device)
+    done = 0
+    with precision.autocast():
+        for pool in (labeled, unlabeled):
+            for block in plain_batches(data.inputs, pool, batch, views, device):
+                features[done : done + len(block)] = model(block)[0]
+                if pool is unlabeled:
+                    start = done - len(labeled)
+                    scores[start : start + len(block)] = averaged(block)[1]
+                done += len(block)
+    index = np.concatenate([rows[0], rows[1] + len(data.labeled)])
+    return Snapshot(features, scores, torch.from_numpy(index).to(device))
 
 
 def validation_figures(

@@ -17,6 +17,7 @@ from bbam_ray.core.losses import bbam_logits, bbam_loss
 from bbam_ray.core.negatives import sample_negatives
 from bbam_ray.core.prototypes import label_prototypes
 from bbam_ray.core.pseudo_labels import assign_pseudo_labels
+from bbam_ray.core.rows import replace_in_blocks, row_blocks
 from bbam_ray.core.statistics import AngleStatistics, angle_moments
 from bbam_ray.methods.method import Method, Minibatch, Setting, Snapshot, StepLoss, masked_mean
 from bbam_ray.methods.shared_options import PseudoLabelOptions, ScaleOptions, unlabeled_weight
@@ -105,29 +106,27 @@ class Bbam(Method):
     def refresh(self, snapshot: Snapshot) -> None:
         """Pseudo-labels, prototypes, angle statistics and negatives, in this order (section 4)."""
         o, known = self.options, self.setting.labels
-        self.pseudo, self.confident = assign_pseudo_labels(
-            self.logits(snapshot.unlabeled_cosine),
+        pseudo, confident = assign_pseudo_labels(
+            replace_in_blocks(self.logits, snapshot.unlabeled_cosine),
             self.setting.positive_frequency,
             positive_keep=o.positive_keep,
             negative_keep=o.negative_keep,
             index=snapshot.unlabeled_index,
         )
-        features = torch.cat([snapshot.labeled_features, snapshot.unlabeled_features])
-        labels = torch.cat([known, self.pseudo])
-        valid = torch.cat([torch.ones_like(known, dtype=torch.bool), self.confident])
+        # Both kinds together; the unlabelled part is kept, so that there is one matrix of each.
+        labels, features = torch.cat([known, pseudo]), snapshot.features
+        self.pseudo = pseudo = labels[len(known) :]
+        valid = torch.cat([torch.ones_like(known, dtype=torch.bool), confident])
+        self.confident = confident = valid[len(known) :]
         self.prototypes = label_prototypes(features, labels, valid)
         moments = angle_moments(features, labels, valid, self.prototypes)
         self.statistics = self.statistics.update(moments, o.statistics_momentum)
         self._spread = angle_histogram(features, labels, valid, self.prototypes)
         ratio = float("inf") if o.negative_ratio is None else o.negative_ratio
-        index = None
-        if snapshot.labeled_index is not None and snapshot.unlabeled_index is not None:
-            index = torch.cat([snapshot.labeled_index, snapshot.unlabeled_index])
-        negatives = sample_negatives(features, self.prototypes, labels, valid, ratio, index)
-        selected = negatives | (valid & (labels == 1))
-        self.labeled_selected, self.unlabeled_selected = selected.split(
-            [len(known), len(self.pseudo)]
-        )
+        selected = sample_negatives(features, self.prototypes, labels, valid, ratio, snapshot.index)
+        for rows in row_blocks(*labels.shape):  # and every positive
+            selected[rows] |= valid[rows] & (labels[rows] == 1)
+        self.labeled_selected, self.unlabeled_selected = selected.split([len(known), len(pseudo)])
 
     def logits(self, cosine: Tensor) -> Tensor:
         """z at y = 1/2, so that 0 lies half-way between the targets of the polarities."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bbam_ray.core.losses import asymmetric_loss
 from bbam_ray.core.pseudo_labels import assign_pseudo_labels
+from bbam_ray.core.rows import replace_in_blocks
 from bbam_ray.methods.method import Minibatch, Setting, Snapshot, StepLoss, masked_mean
 from bbam_ray.methods.scaled_cosine import ScaledCosineMethod, forward_together
 from bbam_ray.methods.shared_options import AsymmetricLossOptions, PseudoLabelOptions, ScaleOptions
@@ -66,7 +67,7 @@ class Cap(ScaledCosineMethod):
     def refresh(self, snapshot: Snapshot) -> None:
         """Pseudo-labels from the averaged model's scores (method, section 5)."""
         self.pseudo, self.confident = assign_pseudo_labels(
-            self.logits(snapshot.unlabeled_cosine),
+            replace_in_blocks(self.logits, snapshot.unlabeled_cosine),
             self.setting.positive_frequency,
             positive_keep=self.options.positive_keep,
             negative_keep=self.options.negative_keep,

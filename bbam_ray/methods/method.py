@@ -54,18 +54,29 @@ class Minibatch:
 class Snapshot:
     """One evaluation pass over the weak views, at the start of an epoch (method, section 4).
 
+    Labelled samples come before unlabelled ones. A refresh may overwrite all of it: at the size of COCO a
+    copy of the features is 84 MB.
+
     Args:
-        labeled_features: (N_l, D) of the raw model; unlabeled_features: (N_u, D); this rank's.
+        features: (N_l + N_u, D) of the raw model, this rank's samples.
         unlabeled_cosine: (N_u, K) of the averaged model.
-        labeled_index, unlabeled_index: (N_l,) and (N_u,) int64 numbers of the samples, unique over both
-            kinds and all ranks, in which ties go to the lower one; default: rank-ordered position.
+        index: (N_l + N_u,) int64 numbers of the samples, unique over all ranks, in which ties go to the
+            lower one; default: rank-ordered position.
     """
 
-    labeled_features: Tensor
-    unlabeled_features: Tensor
+    features: Tensor
     unlabeled_cosine: Tensor
-    labeled_index: Tensor | None = None
-    unlabeled_index: Tensor | None = None
+    index: Tensor | None = None
+
+    @property
+    def num_labeled(self) -> int:
+        """N_l."""
+        return len(self.features) - len(self.unlabeled_cosine)
+
+    @property
+    def unlabeled_index(self) -> Tensor | None:
+        """(N_u,), or None where positions count."""
+        return None if self.index is None else self.index[self.num_labeled :]
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class Mime(ScaledCosineMethod):
     def refresh(self, snapshot: Snapshot) -> None:
         """Entries above the threshold join those that are positive already."""
         cosine, index = snapshot.unlabeled_cosine, snapshot.unlabeled_index
-        samples = len(snapshot.labeled_features), len(cosine)
+        samples = snapshot.num_labeled, len(cosine)
         known, others = (sum(distributed.row_counts(n, cosine.device)) for n in samples)
         if index is None:
             index = known + distributed.global_index(len(cosine), cosine.device)

@@ -26,7 +26,7 @@ def snapshot(seed: int) -> Snapshot:
     rng = torch.Generator().manual_seed(seed)
     cosine = torch.rand(N_U, K, generator=rng) * 1.8 - 0.9
     features = torch.randn(N_L + N_U, D, generator=rng) * 3 + 1
-    return Snapshot(features[:N_L], features[N_L:], cosine)
+    return Snapshot(features, cosine)
 
 
 def angle(a: np.ndarray, b: np.ndarray) -> float:
@@ -65,7 +65,7 @@ class Reference:
 
     def refresh(self, shot: Snapshot) -> dict[str, np.ndarray]:
         pseudo, confident = self.pseudo_labels(shot.unlabeled_cosine.double().numpy())
-        features = np.concatenate([shot.labeled_features, shot.unlabeled_features]).astype(float)
+        features = shot.features.double().numpy()
         labels = np.concatenate([self.known, pseudo])
         valid = np.concatenate([np.ones((N_L, K), bool), confident])
         selected = np.zeros((N_L + N_U, K), bool)
@@ -119,9 +119,10 @@ def test_pseudo_labels_use_the_statistics_before_this_refresh() -> None:
     """Scored with the new ones instead, the folded map below would order the samples otherwise."""
     bbam, first, second = method(), snapshot(1), snapshot(2)
     bbam.refresh(first)
-    before = bbam.logits(second.unlabeled_cosine)
+    cosine = second.unlabeled_cosine.clone()
+    before = bbam.logits(cosine)
     bbam.refresh(second)
-    after = bbam.logits(second.unlabeled_cosine)
+    after = bbam.logits(cosine)
     assert not torch.allclose(before, after)
     positives = bbam.pseudo.bool()
     for k in range(K):

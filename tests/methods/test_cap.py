@@ -24,7 +24,7 @@ def make(setting: Callable, random_cosines: Callable) -> Callable[..., Cap]:
     def cap(**options: Any) -> Cap:
         method = Cap(CapOptions(**options), setting(LABELS))
         cosine = random_cosines(1, N_U).detach()
-        method.refresh(Snapshot(torch.zeros(5, 2), torch.zeros(N_U, 2), cosine))
+        method.refresh(Snapshot(torch.zeros(5 + N_U, 2), cosine))
         return method
 
     return cap

@@ -42,9 +42,10 @@ def model(fixed_cosines: nn.Module) -> nn.Module:
 
 def snapshot(cosine: Tensor, rows: list[int] | None = None) -> Snapshot:
     """Of some of the unlabelled samples; all four labelled ones are there."""
-    index = None if rows is None else torch.tensor(rows, dtype=torch.int64) + N_L
-    known = torch.arange(N_L)
-    return Snapshot(torch.zeros(N_L, 2), torch.zeros(len(cosine), 2), cosine, known, index)
+    index = None
+    if rows is not None:
+        index = torch.cat([torch.arange(N_L), torch.tensor(rows, dtype=torch.int64) + N_L])
+    return Snapshot(torch.zeros(N_L + len(cosine), 2), cosine, index)
 
 
 def test_the_moderated_logit_is_near_the_expectation_over_the_latent() -> None:

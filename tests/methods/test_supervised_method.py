@@ -117,7 +117,7 @@ def test_it_has_no_use_for_unlabelled_samples_and_says_so() -> None:
     supervised = method()
     nothing = torch.zeros(0, 3)
     with pytest.raises(TypeError, match="'supervised' has no refresh"):
-        supervised.refresh(Snapshot(nothing, nothing, nothing))
+        supervised.refresh(Snapshot(nothing, nothing))
     minibatch = Minibatch(torch.arange(4), 4, {"strong": cosines()}.__getitem__)
     with pytest.raises(TypeError, match="supervised"):
         supervised.semi_supervised_loss(FixedCosines(), minibatch, LABELS, minibatch)
