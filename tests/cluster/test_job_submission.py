@@ -55,7 +55,7 @@ def test_a_submitted_study_ends_without_anybody_listening(
     for setting in ("scenes=100", "test_scenes=40", "warmup_passes=1", "labeled_fraction=0.4"):
         study += ["--set", setting]
     send = ["submit", "--no-wait", "--submission-id", "sent", "--working-dir", str(copy), "--"]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while (sent := job(*send, *study)).returncode:
         # The head answers a little before it can take jobs.
         assert "No available agent" in sent.stderr and time.monotonic() < deadline, sent.stderr
