@@ -55,4 +55,10 @@ class PrototypeCosine:
 
     def block(self, rows: slice) -> Tensor:
         """(rows, K) float64."""
-        return (self._features[rows].double() @ self._directions).div_(self._lengths[rows])
+        features, lengths = self._features[rows], self._lengths[rows]
+        cosine = torch.empty(
+            features.shape[0], self._directions.shape[1], dtype=torch.float64, device=features.device
+        )
+        for part in row_blocks(*features.shape):
+            torch.mm(features[part].double(), self._directions, out=cosine[part])
+        return cosine.div_(lengths)
