@@ -115,6 +115,10 @@ class TrainingConfig(Options):
         True, description="batch norm over the samples of all workers; one worker has no other"
     )
     amp: bool = Field(True, description="bfloat16 autocast on a GPU (float16 where it has none)")
+    amp_cpu: bool = Field(
+        False,
+        description="bfloat16 autocast on a CPU: faster where it has avx512_bf16 or amx_bf16, else slower",
+    )
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:

@@ -20,72 +20,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torch.utils.data import DataLoader
 
 from bbam_ray.data.image_cache import cached_images
-from bbam_ray.data.image_dataset import ImageDataset
 from bbam_ray.data.image_sources import ImageFiles
 from bbam_ray.data.stored_rows import StoredRows
 from bbam_ray.data.views import CHANCE_WIDTH, Views
 from bbam_ray.engine.evaluation import fetch
 from benchmarks.page import hardware, write_section
+from benchmarks.plain_images import SETTINGS, PlainImages, make_images, plain_loader
 
 SIDE, BATCH, ROUNDS = 224, 128, 3
-SETTINGS = ImageDataset.views
 CPU = torch.device("cpu")
 
 
-def make_images(folder: Path, count: int) -> list[Path]:
-    """Photograph-like JPEGs of about 256 x 256: smooth shapes and a little noise."""
-    rng = np.random.default_rng(0)
-    paths = []
-    for number in range(count):
-        small = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-        size = (int(rng.integers(230, 290)), int(rng.integers(230, 290)))
-        pixels = np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
-        noisy = pixels.astype(np.int16) + rng.integers(-12, 13, pixels.shape, dtype=np.int16)
-        path = folder / f"{number:05d}.jpg"
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
-        paths.append(path)
-    return paths
-
-
-class PlainImages(Dataset[tuple[Tensor, Tensor]]):
-    """Two views of an image, decoded whenever it is asked for."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self._paths = paths
-        end = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-        end += [v2.Normalize(list(SETTINGS.mean), list(SETTINGS.std))]
-        resized = [v2.Resize((SIDE, SIDE)), v2.RandomHorizontalFlip()]
-        self._weak = v2.Compose([*resized, *end])
-        self._strong = v2.Compose([*resized, v2.RandAugment(), *end, v2.RandomErasing(p=1.0)])
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        with Image.open(self._paths[row]) as image:
-            decoded = image.convert("RGB")
-        return self._weak(decoded), self._strong(decoded)
-
-
-def plain_loader(paths: list[Path]) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Its processes stay from epoch to epoch, so that starting them is not measured."""
-    return DataLoader(
-        PlainImages(paths),
-        batch_size=BATCH,
-        shuffle=True,
-        num_workers=os.cpu_count() or 1,
-        persistent_workers=True,
-    )
-
-
-def plain_epoch(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
-    for weak, _ in loader:
+def plain_epoch(loader: DataLoader[tuple[Tensor, Tensor, int]]) -> Iterator[Tensor]:
+    for weak, _, _ in loader:
         yield weak
 
 
@@ -125,7 +76,7 @@ def run(count: int) -> list[str]:
         began = time.perf_counter()
         rows = cached_images("benchmark", source, SIDE)
         again = time.perf_counter() - began
-        loader = plain_loader(paths)
+        loader = plain_loader(PlainImages(paths, SIDE), BATCH)
         next(iter(loader))  # starts the processes
         ways: dict[str, Callable[[], Iterator[Tensor]]] = {
             "decoded each time, two views (plain)": lambda: plain_epoch(loader),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -84,8 +86,44 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
+class OwnProcess:
+    """Work that is done in a process of its own, so that nothing that ours sets up helps it.
+
+    Args:
+        make: called there once with ``arguments``; what it returns is called for each piece of work and
+            timed there.
+    """
+
+    def __init__(self, make: Callable[..., Callable[[], Any]], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, make, arguments))
+        self._process.start()
+
+    def __call__(self) -> None:
+        """Do the work once and wait for its end."""
+        self._pipe.send(True)
+        answer = self._pipe.recv()
+        if isinstance(answer, BaseException):
+            raise answer
+
+    def end(self) -> None:
+        self._pipe.send(False)
+        self._process.join()
+
+
+def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], arguments: Any) -> None:
+    work = make(*arguments)
+    while pipe.recv():
+        try:
+            work()
+            pipe.send(None)
+        except Exception as error:
+            pipe.send(error)
+
+
 def extra_memory(work: Callable[[], Any]) -> int:
-    """Bytes of tensors that exist at most at once while it works, beyond those before; results included."""
+    """Bytes of the new tensors that exist at most at once while it works, results included."""
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
@@ -108,9 +146,7 @@ def keep(measured: list[Measured], store: Path) -> None:
         "git_commit": facts["git_commit"],
         "measured_at": datetime.now(UTC).replace(microsecond=0),
     }
-    rows = [
-        {**vars(one), "figures": json.dumps(one.figures), **common} for one in measured
-    ]
+    rows = [{**vars(one), "figures": json.dumps(one.figures), **common} for one in measured]
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     if store.exists():
         table = pa.concat_tables([pq.read_table(store, schema=_SCHEMA), table])

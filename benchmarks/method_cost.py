@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 from statistics import median
 
+from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.task import prepare_training
-from bbam_ray.engine.threads import use_threads
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.methods import METHODS, run_config
 from benchmarks.page import hardware, write_section
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    use_threads(1)
+    use_cpus(1)
     seconds = seconds_per_epoch(arguments.rounds)
     lines = ["| method | seconds an epoch | times CAP's |", "|---|---|---|"]
     for name, value in sorted(seconds.items(), key=lambda item: item[1]):

@@ -1,4 +1,4 @@
-"""A refresh as one writes it first: sorted columns, and for every label a matrix of its samples' features."""
+"""A refresh as one writes it first: sorted columns, gathered matrices of features for every label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Refreshed:
-    """Pseudo-labels and confident entries (N_u, K), means and variances (2, K), selected entries (N, K)."""
+    """Pseudo-labels, confident entries (N_u, K); means, variances (2, K); selected entries (N, K)."""
 
     pseudo: Tensor
     confident: Tensor
@@ -64,7 +64,8 @@ def plain_refresh(
         for polarity in (0, 1):
             of = features[valid[:, k] & (labels[:, k] == polarity)]
             angle = torch.arccos(F.cosine_similarity(of, prototype[None]).clamp(-1, 1))
-            means[polarity, k], variances[polarity, k] = angle.mean(), angle.var()
+            means[polarity, k] = angle.mean()
+            variances[polarity, k] = angle.var() if len(angle) > 1 else 0
         candidates = (valid[:, k] & (labels[:, k] == 0)).nonzero().squeeze(1)
         similarity = F.cosine_similarity(features[candidates], prototype[None])
         hardest = similarity.argsort(descending=True)[: math.floor(ratio * len(positives))]

@@ -1,4 +1,4 @@
-"""The arithmetic of a refresh: thresholds, prototypes, moments, negatives; without the networks' passes."""
+"""The arithmetic of a refresh: thresholds, prototypes, moments, negatives; no network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from benchmarks.measure import Measured, extra_memory, in_turn
 from benchmarks.plain_refresh import Refreshed, plain_refresh
 
 
-def draw(labeled: int, unlabeled: int, num_labels: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def draw(
+    labeled: int, unlabeled: int, num_labels: int, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Cosines (N_u, K), features (N, D) and labels (N_l, K): rare and frequent labels, none absent."""
     g = torch.Generator().manual_seed(0)
     frequency = torch.linspace(0.003, 0.3, num_labels)

@@ -57,4 +57,8 @@ def run(full: bool) -> list[Measured]:
     ours, plain = measures(scores, labels, 0.0), plain_measures(scores, labels)
     largest = max(abs(ours[name] - value) for name, value in plain.items())
     assert not math.isnan(largest)
-    return [Measured("validation", f"measures, {samples:,} x 80", **timed, figures={"difference": largest})]
+    return [
+        Measured(
+            "validation", f"measures, {samples:,} x 80", **timed, figures={"difference": largest}
+        )
+    ]

@@ -98,10 +98,10 @@ def _tables(
 ) -> Iterator[Any]:
     """Predictions in input order: here, or on workers of Ray."""
     from bbam_ray.engine.prediction import predictions
-    from bbam_ray.engine.threads import use_threads
+    from bbam_ray.engine.process import use_cpus
 
     if shape["workers"] == 1 and address == "local":
-        use_threads(shape["cpus"])
+        use_cpus(shape["cpus"])
         for piece in pieces:
             yield from predictions(model, piece, logits=logits)
         return

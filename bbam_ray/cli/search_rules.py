@@ -150,7 +150,7 @@ def pace_settings(plan: StudyPlan) -> dict[str, Any]:
     common = config.training.model_dump(mode="json")
     names = "backbone hidden_dim feature_dim labeled_fraction labeled_batch unlabeled_batch device"
     return {
-        **{name: common[name] for name in [*names.split(), "warmup_passes", "amp"]},
+        **{name: common[name] for name in [*names.split(), "warmup_passes", "amp", "amp_cpu"]},
         **config.data.model_dump(mode="json"),
         "workers": plan.shape.workers,
         "cpus": plan.shape.cpus,

@@ -131,12 +131,12 @@ def train(
 
 def _here(book: Any, settings: RunConfig, *, cpus: int, every: int, keep: int) -> RunBook:
     """Train in this process."""
+    from bbam_ray.engine.process import use_cpus
     from bbam_ray.engine.session import LocalSession, run_epochs
     from bbam_ray.engine.task import prepare_training
-    from bbam_ray.engine.threads import use_threads
     from bbam_ray.engine.trainer import Trainer
 
-    use_threads(cpus)
+    use_cpus(cpus)
     data = prepare_training(settings)
     made: RunBook = book()
 

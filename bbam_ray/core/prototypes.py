@@ -57,7 +57,10 @@ class PrototypeCosine:
         """(rows, K) float64."""
         features, lengths = self._features[rows], self._lengths[rows]
         cosine = torch.empty(
-            features.shape[0], self._directions.shape[1], dtype=torch.float64, device=features.device
+            features.shape[0],
+            self._directions.shape[1],
+            dtype=torch.float64,
+            device=features.device,
         )
         for part in row_blocks(*features.shape):
             torch.mm(features[part].double(), self._directions, out=cosine[part])

@@ -43,6 +43,7 @@ def _histograms(
     num_labels, width = shape[1], 1 << bits
     nowhere = num_labels * width  # where entries that do not count are counted
     counts = torch.zeros(nowhere + 1, dtype=torch.int64, device=device)
+    one = torch.ones(1, dtype=torch.int64, device=device)
     base = torch.arange(num_labels, device=device, dtype=torch.int32) * width
     for rows in row_blocks(*shape):
         key, active = keys(rows)
@@ -51,8 +52,8 @@ def _histograms(
         if prefix is not None:
             active = active & ((unsigned >> (shift + bits)) == prefix)
         bins = ((unsigned >> shift) & (width - 1)).add_(base)
-        bins = torch.where(active, bins, nowhere)
-        counts += torch.bincount(bins.view(-1), minlength=nowhere + 1)
+        bins = torch.where(active, bins, nowhere).view(-1)
+        counts.index_add_(0, bins, one.expand(len(bins)))
     (counts,) = distributed.all_reduce_sum(counts[:nowhere])
     return counts.view(num_labels, width)
 

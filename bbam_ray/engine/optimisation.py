@@ -27,12 +27,17 @@ def one_cycle(step: int, total: int, pct_start: float) -> float:
 
 
 class Precision:
-    """Autocast on a GPU: bfloat16, or float16 with loss scaling where the GPU lacks bfloat16."""
+    """Autocast to bfloat16, or to float16 with loss scaling on a GPU that lacks bfloat16.
 
-    def __init__(self, device: torch.device, enabled: bool) -> None:
-        self.enabled = enabled and device.type == "cuda"
+    Args:
+        device: that is trained on.
+        on_gpu, on_cpu: whether there is autocast on such a device.
+    """
+
+    def __init__(self, device: torch.device, on_gpu: bool, on_cpu: bool = False) -> None:
+        self.enabled = on_gpu if device.type == "cuda" else on_cpu
         self.device = device
-        half = not self.enabled or torch.cuda.is_bf16_supported()
+        half = device.type != "cuda" or not self.enabled or torch.cuda.is_bf16_supported()
         self.dtype = torch.bfloat16 if half else torch.float16
         self.scaler = torch.amp.GradScaler(
             device.type, enabled=self.enabled and self.dtype == torch.float16

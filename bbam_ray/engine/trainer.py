@@ -64,7 +64,7 @@ class Trainer:
         self.device = torch.device(
             ("cuda" if has_gpu else "cpu") if common.device == "auto" else common.device
         )
-        self.precision = Precision(self.device, common.amp)
+        self.precision = Precision(self.device, common.amp, common.amp_cpu)
         self.views = Views(data.views, common.strong_magnitude, common.cutout)
         self.labels = data.labels.to(self.device)
         with torch.random.fork_rng(devices=[]):
@@ -133,7 +133,7 @@ class Trainer:
 
     def _start_phase(self) -> None:
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), weight_decay=self.config.training.weight_decay
+            self.model.parameters(), weight_decay=self.config.training.weight_decay, fused=True
         )
 
     def run_epoch(self) -> EpochRecord:
@@ -156,7 +156,7 @@ class Trainer:
                 self.method.refresh(self._snapshot())
             self.method.start_epoch(len(self._unlabeled_rows))
         refreshed = time.perf_counter()
-        losses = self._train(steps, main_phase=main_phase)
+        losses = self.take_steps(steps, main_phase=main_phase)
         trained = time.perf_counter()
         scalars: dict[str, Any] = {
             "epoch": self.epoch,
@@ -206,7 +206,7 @@ class Trainer:
         common = self.config.training
         return EpochSteps(common, self.data, self.views, self.labels, epoch, main_phase=main_phase)
 
-    def _train(self, steps: EpochSteps, *, main_phase: bool) -> dict[str, Any]:
+    def take_steps(self, steps: EpochSteps, *, main_phase: bool) -> dict[str, Any]:
         """Take every step of an epoch; returns its mean losses, over all ranks."""
         common = self.config.training
         if main_phase:

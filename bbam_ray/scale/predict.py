@@ -15,7 +15,7 @@ import ray
 from bbam_ray.data.prediction_inputs import Piece
 from bbam_ray.engine.model import Model
 from bbam_ray.engine.prediction import predictions
-from bbam_ray.engine.threads import use_threads
+from bbam_ray.engine.process import use_cpus
 
 _model = lru_cache(maxsize=1)(Model)  # once in a process, which scores many pieces
 
@@ -24,7 +24,7 @@ def _score(batch: dict[str, Any]) -> Iterator[pa.Table]:
     """Runs in a worker of Ray; a task that is lost with its worker is repeated."""
     for packed in batch["task"]:
         piece, folder, logits, cpus = pickle.loads(packed)
-        use_threads(cpus)
+        use_cpus(cpus)
         yield from predictions(_model(folder), piece, logits=logits)
 
 

@@ -15,9 +15,9 @@ import torch
 from bbam_ray import distributed
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.early_stopping import Bar
+from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.session import is_due, run_epochs
 from bbam_ray.engine.task import prepare_training
-from bbam_ray.engine.threads import use_threads
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.errors import NonFiniteError, UsageError
 from bbam_ray.methods import run_config
@@ -99,7 +99,7 @@ class TrainSession:
 def train_worker(config: dict[str, Any]) -> None:
     """What each worker of Ray Train runs."""
     job: TrainJob = config["job"]
-    use_threads(job.cpus)
+    use_cpus(job.cpus)
     if torch.cuda.is_available() and job.values.get("device") != "cpu":
         torch.cuda.set_device(ray.train.torch.get_device())
     settings = run_config(job.values, "run")

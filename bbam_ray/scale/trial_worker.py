@@ -11,10 +11,10 @@ from bbam_ray import distributed
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.confirm import train_and_test
 from bbam_ray.engine.early_stopping import Bar
+from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
 from bbam_ray.engine.session import run_epochs
 from bbam_ray.engine.task import TrainingData, prepare_training
-from bbam_ray.engine.threads import use_threads
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config
 
@@ -73,7 +73,7 @@ class TrialWorker:
         self, values: dict[str, Any], source: str, threads: int, bar: Bar | None = None
     ) -> None:
         """Make the trainer of a configuration; it stands before its first epoch."""
-        use_threads(threads)
+        use_cpus(threads)
         settings = run_config(values, source)
         training = settings.training
         key = repr((training.seed, training.labeled_fraction, training.validation_fraction))
@@ -123,7 +123,7 @@ class TrialWorker:
         Returns:
             Its figures, and the files of the trained model: the driver may be on another node.
         """
-        use_threads(threads)
+        use_cpus(threads)
         with tempfile.TemporaryDirectory(prefix="bbam-ray-") as name:
             folder = Path(name) / "model"
             figures = train_and_test(run_config(values, "confirmation"), thresholds, folder)

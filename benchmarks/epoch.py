@@ -1,0 +1,155 @@
+"""A whole semi-supervised epoch, and its input alone, on images in the layout of VOC 2012."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from bbam_ray.data.voc import LABELS
+from bbam_ray.engine.evaluation import plain_batches
+from bbam_ray.engine.minibatches import EpochSteps
+from bbam_ray.engine.process import keep_freed_memory
+from bbam_ray.engine.task import prepare_training
+from bbam_ray.engine.trainer import Trainer
+from bbam_ray.methods import run_config
+from bbam_ray.models import build_network
+from benchmarks.measure import Measured, OwnProcess, in_turn
+from benchmarks.plain_epoch import PlainEpoch, PlainLoaders
+from benchmarks.plain_images import PlainImages, make_images, plain_loader
+
+LABELED_BATCH, UNLABELED_BATCH = 2, 30
+
+
+@contextmanager
+def voc_like(count: int) -> Iterator[Path]:
+    """A folder in the layout of VOC 2012 with ``count`` images of 224 x 224, and a cache of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        root, before = Path(name) / "VOC2012", os.environ.get("BBAM_RAY_CACHE")
+        (root / "JPEGImages").mkdir(parents=True)
+        lists = root / "ImageSets" / "Main"
+        lists.mkdir(parents=True)
+        names = [path.stem for path in make_images(root / "JPEGImages", count, 224, 225)]
+        marks = np.where(np.random.default_rng(0).random((count, 20)) < 1.5 / 20, 1, -1)
+        marks[np.arange(count), np.arange(count) % 20] = 1
+        for part, rows in (("train", range(count)), ("val", range(20))):
+            (lists / f"{part}.txt").write_text("".join(f"{names[row]}\n" for row in rows))
+            for column, label in enumerate(LABELS):
+                lines = [f"{names[row]} {marks[row, column]:2d}\n" for row in rows]
+                (lists / f"{label}_{part}.txt").write_text("".join(lines))
+        os.environ["BBAM_RAY_CACHE"] = str(Path(name) / "cache")
+        try:
+            yield root
+        finally:
+            os.environ.pop("BBAM_RAY_CACHE")
+            if before is not None:
+                os.environ["BBAM_RAY_CACHE"] = before
+
+
+def make_trainer(root: Path, **settings: Any) -> Trainer:
+    """Ours, past a warm-up of no epochs."""
+    common = {"dataset": "voc2012", "data_dir": str(root), "device": "cpu"}
+    common |= {"backbone": "resnet18", "weights": "none", "validation_fraction": 0}
+    common |= {"epochs": 40, "warmup_epochs": 0, "labeled_fraction": 0.1}
+    common |= {"labeled_batch": LABELED_BATCH, "unlabeled_batch": UNLABELED_BATCH}
+    config = run_config({**common, **settings}, "benchmark")
+    return Trainer(config, *prepare_training(config))
+
+
+@dataclass(frozen=True)
+class PlainJob:
+    """The division of the images that ours has, for the process of the plain way."""
+
+    labeled: list[Path]
+    unlabeled: list[Path]
+    known: Tensor
+    side: int
+    strong_in_refresh: bool
+
+    @classmethod
+    def like(cls, trainer: Trainer, root: Path, side: int, *, strong_in_refresh: bool) -> PlainJob:
+        names = sorted((root / "JPEGImages").glob("*.jpg"))
+        data = trainer.data
+        return cls(
+            [names[row] for row in data.labeled],
+            [names[row] for row in data.unlabeled],
+            data.labels,
+            side,
+            strong_in_refresh,
+        )
+
+    def make(self) -> PlainEpoch:
+        parts = {"labeled": self.labeled, "unlabeled": self.unlabeled}
+        sizes = {"labeled": LABELED_BATCH, "unlabeled": UNLABELED_BATCH}
+        loaders = {}
+        for kind, paths in parts.items():
+            seen = PlainImages(paths, self.side, strong=self.strong_in_refresh)
+            loaders[f"{kind}_in_order"] = plain_loader(seen, 128, shuffle=False)
+            loaders[kind] = plain_loader(PlainImages(paths, self.side), sizes[kind])
+        shape = (3, self.side, self.side)
+        model = build_network("resnet18", shape, 20, hidden_dim=512, feature_dim=256)
+        return PlainEpoch(model, self.known, PlainLoaders(**loaders))
+
+
+def plain_work(job: PlainJob) -> Callable[[], Any]:
+    return job.make().run
+
+
+def plain_input(job: PlainJob) -> Callable[[], Any]:
+    """What the epoch reads: the unlabelled images twice in order, the labelled once, then the steps'."""
+    loaders = job.make().loaders
+    in_order = [loaders.unlabeled_in_order, loaders.labeled_in_order, loaders.unlabeled_in_order]
+
+    def work() -> None:
+        for batches in (*in_order, loaders.unlabeled):
+            for _ in batches:
+                pass
+
+    return work
+
+
+def our_input(trainer: Trainer) -> None:
+    """The same for ours: each image once for the refresh, and the strong views of the steps."""
+    data, device = trainer.data, trainer.device
+    batch = trainer.config.training.evaluation_batch
+    for rows in (data.labeled, data.unlabeled):
+        for _ in plain_batches(data.inputs, rows, batch, trainer.views, device):
+            pass
+    steps = EpochSteps(
+        trainer.config.training, data, trainer.views, trainer.labels, 1, main_phase=True
+    )
+    for step in steps:
+        step.labeled.view("strong")
+        if step.unlabeled is not None:
+            step.unlabeled.view("strong")
+
+
+def run(full: bool, sides: tuple[int, ...] = (64, 96)) -> list[Measured]:
+    """On 240 images, or on 1,200."""
+    count, found = 1_200 if full else 240, []
+    keep_freed_memory()
+    with voc_like(count) as root:
+        for side in sides:
+            case = f"{count:,} JPEGs of 224 px at {side} px, ResNet-18, batches of 2 + 30"
+            ours = {"float32": make_trainer(root, image_size=side)}
+            ours["bfloat16"] = make_trainer(root, image_size=side, amp_cpu=True)
+            for views in (2, 1):
+                remark = "" if views == 2 else "; plain refresh makes one view"
+                job = PlainJob.like(ours["float32"], root, side, strong_in_refresh=views == 2)
+                plain = OwnProcess(plain_work, job)
+                for name, trainer in ours.items():
+                    timed = in_turn(plain, trainer.run_epoch, 5)
+                    found.append(Measured("epoch", f"{case}; ours in {name}{remark}", **timed))
+                plain.end()
+                plain = OwnProcess(plain_input, job)
+                timed = in_turn(plain, lambda t=ours["float32"]: our_input(t), 5)
+                found.append(Measured("input", case + remark, **timed))
+                plain.end()
+    return found
