@@ -30,7 +30,7 @@ def draw(
 def refreshed(cosine: Tensor, features: Tensor, known: Tensor) -> Bbam:
     """The method after its first refresh."""
     setting = Setting(known.shape[1], known, known.double().mean(0), 32, 96)
-    method = Bbam(BbamOptions(), setting)
+    method = Bbam(BbamOptions.build({}, "benchmark"), setting)
     method.refresh(Snapshot(features, cosine))
     return method
 
@@ -49,7 +49,7 @@ def run(full: bool) -> list[Measured]:
     """At a tenth of the size of COCO, or at its size (82,081 x 80, D = 256)."""
     labeled, unlabeled = (4_104, 77_977) if full else (410, 7_798)
     cosine, features, known = draw(labeled, unlabeled, 80, 256)
-    options = BbamOptions()
+    options = BbamOptions.build({}, "benchmark")
 
     def plain() -> Refreshed:
         logits = options.scale * (cosine - options.margin / 2)

@@ -1,10 +1,11 @@
-"""From the end of a trial to the end of the next one: a gang that stays, and Ray Train anew in each trial."""
+"""From the end of a trial to that of the next: a gang that stays, or Ray Train anew in each."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -28,7 +29,7 @@ def gaps(runner: str, trials: int) -> list[float]:
         table = read_table(Path(name) / "digits" / "s" / "trials.parquet").to_pandas()
     begun = table["started_at"].astype("datetime64[us, UTC]").astype("int64") / 1e6
     ends = sorted(begun + table["duration_s"])
-    return [later - earlier for earlier, later in zip(ends, ends[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(ends)]
 
 
 def run(full: bool) -> list[Measured]:

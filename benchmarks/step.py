@@ -1,8 +1,9 @@
-"""A whole training step (loss, masks, averaging, logging, AdamW) beside the bare pass of the same network."""
+"""A whole training step (loss, masks, averaging, logging, AdamW) beside the network's bare passes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,8 +80,8 @@ def run(full: bool) -> list[Measured]:
             prepared: Any = PreparedSteps(steps, count)
             bare = torch.optim.AdamW(trainer.model.parameters(), lr=1e-30, fused=True)
             timed = in_turn(
-                lambda: bare_steps(trainer, prepared, bare),
-                lambda: trainer.take_steps(prepared, main_phase=True),
+                partial(bare_steps, trainer, prepared, bare),
+                partial(trainer.take_steps, prepared, main_phase=True),
                 9 if full else 5,
             )
             timed["figures"] = {"times_bare": 1 / timed["ratio"]}
