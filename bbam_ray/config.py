@@ -101,6 +101,9 @@ class TrainingConfig(Options):
     )
     warmup_learning_rate: float = Field(1e-4, gt=0, le=1, description="peak of the warm-up phase")
     learning_rate: float = Field(1e-4, gt=0, le=1, description="peak of the main phase")
+    backbone_rate: float = Field(
+        1.0, gt=0, le=10, description="learning rate of the backbone / that of projector and head"
+    )
     weight_decay: float = Field(1e-4, ge=0, le=1, description="of AdamW")
     pct_start: float = Field(0.2, gt=0, lt=1, description="rising part of each one-cycle schedule")
     ema_decay: float = Field(

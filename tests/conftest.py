@@ -18,6 +18,8 @@ import torch
 from pyarrow import fs
 
 from bbam_ray.config import RunConfig
+from bbam_ray.data.example_texts import compose, write_example
+from bbam_ray.data.tokenizer import train_tokenizer
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config
@@ -65,6 +67,51 @@ def tiny_trainer(tiny_config: Callable[..., RunConfig]) -> Callable[..., Trainer
 
     def make(**changes: Any) -> Trainer:
         config = tiny_config(**changes)
+        return Trainer(config, *prepare_training(config))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the hub has them: a BERT of two small layers with random weights, and its tokenizer."""
+    from transformers import BertConfig, BertModel
+
+    texts, _ = compose(200, seed=9)
+    content = train_tokenizer(texts, 400)
+    folder = tmp_path_factory.mktemp("bert")
+    config = BertConfig(
+        vocab_size=400,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(content, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Example texts as ``--data-dir``."""
+    folder = tmp_path_factory.mktemp("texts") / "example"
+    write_example(folder, 120, 40)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_trainer(text_folder: Path) -> Callable[..., Trainer]:
+    """Makes the trainer of a tiny run on texts; arguments replace settings."""
+
+    def make(**changes: Any) -> Trainer:
+        settings = {k: v for k, v in TINY.items() if not k.endswith("scenes")}
+        settings |= {"dataset": "text", "data_dir": str(text_folder), "labeled_fraction": 0.4}
+        settings |= {"max_length": 48, "vocabulary": 400}
+        config = run_config({**settings, **changes}, "test")
         return Trainer(config, *prepare_training(config))
 
     return make

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from bbam_ray.data.example_texts import TOPICS, compose
 from bbam_ray.data.voc import LABELS as VOC_LABELS
 
 REAL_AWA = Path(__file__).parents[2] / "shared" / "data" / "awa"
@@ -25,6 +26,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "digits": {"scenes": 60, "test_scenes": 30},
     **{name: {"image_size": 32} for name in ("awa", "voc2012", "coco2014", "images")},
     "features": {},
+    **{
+        name: {"backbone": "tiny-text", "weights": "none", "max_length": 32, "vocabulary": 300}
+        for name in ("ohsumed", "aapd")
+    },
+    "text": {"max_length": 32, "vocabulary": 300},
 }
 
 
@@ -172,6 +178,48 @@ def features(root: Path, count: int = 60) -> Path:
     return root / "vectors.npz"
 
 
+def text(root: Path, count: int = 60) -> Path:
+    """A folder with train.jsonl and test.csv; each topic has words of its own."""
+    texts, labels = compose(count, seed=1)
+    names = list(TOPICS)
+    chosen = [[names[k] for k in row.nonzero()[0]] for row in labels]
+    lines = [
+        json.dumps({"id": f"post {row}", "text": texts[row], "labels": chosen[row]})
+        for row in range(40)
+    ]
+    _write(root / "train.jsonl", "".join(f"{line}\n" for line in lines))
+    rows = [f'post {row},"{texts[row]}",{"|".join(chosen[row])}\n' for row in range(40, count)]
+    _write(root / "test.csv", "id,text,labels\n" + "".join(rows))
+    return root
+
+
+def ohsumed(root: Path, train: int = 46, test: int = 30) -> Path:
+    """Folders of categories; an abstract of two lies in both."""
+    for folder, count in (("training", train), ("test", test)):
+        texts, _ = compose(count, seed=count)
+        for row in range(count):
+            for label in {row % 23, row * 7 % 23}:
+                _write(root / folder / f"C{label + 1:02d}" / f"{row:07d}", f"{texts[row]} sign{label}\n")
+    # The folders of one document differ in nothing else: its text is the same in both.
+    for folder in ("training", "test"):
+        first: dict[str, str] = {}
+        for path in sorted((root / folder).glob("C*/*")):
+            path.write_text(first.setdefault(path.name, path.read_text()))
+        for label in range(1, 24):
+            (root / folder / f"C{label:02d}").mkdir(exist_ok=True)
+    return root
+
+
+def aapd(root: Path, train: int = 40, val: int = 10, test: int = 20) -> Path:
+    """Six files, a line for each text."""
+    for part, count in (("train", train), ("val", val), ("test", test)):
+        texts, labels = compose(count, seed=count)
+        _write(root / f"text_{part}", "\n".join(texts) + "\n")
+        rows = [" ".join(f"cs.{k}" for k in row.nonzero()[0]) for row in labels]
+        _write(root / f"label_{part}", "\n".join(rows) + "\n")
+    return root
+
+
 #: data set to the function that makes a small one in a folder, and returns its --data-dir
 TREES: dict[str, Callable[[Path], Path | None]] = {
     "digits": lambda root: None,
@@ -180,6 +228,9 @@ TREES: dict[str, Callable[[Path], Path | None]] = {
     "coco2014": coco2014,
     "images": images,
     "features": features,
+    "text": text,
+    "ohsumed": ohsumed,
+    "aapd": aapd,
 }
 
 

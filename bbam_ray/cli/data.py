@@ -149,6 +149,22 @@ def download(
 
 @app.command()
 @with_exit_code
+def example(
+    output: Annotated[Path, typer.Option(help="A new folder.")] = Path("data/example-texts"),
+    train: Annotated[int, typer.Option(min=20, help="Training texts.")] = 1200,
+    test: Annotated[int, typer.Option(min=20, help="Test texts.")] = 600,
+) -> int:
+    """Write made-up posts about ten topics, to try --dataset text on."""
+    from bbam_ray.data.example_texts import write_example
+
+    write_example(output, train, test)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"done; use --dataset text --data-dir {output}", markup=False)
+    return 0
+
+
+@app.command()
+@with_exit_code
 def extract(
     output: Annotated[Path, typer.Option(help="The Parquet file to write.")],
     dataset: shared.Dataset = "images",

@@ -92,14 +92,15 @@ def _disk(plan: StudyPlan) -> float:
     from bbam_ray.models import build_network
 
     config = run_config({**plan.settings, **plan.space.published}, "plan")
-    common = config.training
+    common, samples = config.training, load_part(config, "train")
     network = build_network(
         common.backbone,
-        load_part(config, "train").input_shape,
+        samples.input_shape,
         len(plan.label_names),
         hidden_dim=common.hidden_dim,
         feature_dim=common.feature_dim,
-        weights="none",
+        weights=common.weights if common.backbone == "transformer" else "none",
+        vocabulary=samples.views.vocabulary,
     )
     model: int = 4 * sum(tensor.numel() for tensor in network.state_dict().values())
     rows = plan.num_samples * plan.stopping.epochs * (len(plan.label_names) + 2)

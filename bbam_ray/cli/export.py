@@ -68,7 +68,7 @@ def export(
     def write(folder: Path) -> None:
         folder.mkdir(parents=True)
         differences.update(export_model(loaded, folder, wanted, samples))
-        files = {name: CONTENT[name] for name in (WEIGHTS, CONFIG, LABELS, THRESHOLDS, *wanted)}
+        files = {name: what for name, what in CONTENT.items() if (folder / name).is_file()}
         card = model_card(settings, loaded.label_names, origin, files, licence)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
@@ -94,9 +94,9 @@ def _samples(source: Path, model: Any) -> Any:
     """The first good samples of a file or folder."""
     from bbam_ray.data.prediction_inputs import find_pieces
 
-    for piece in find_pieces(source, model.input_shape, model.label_names):
+    for piece in find_pieces(source, model.input_shape, model.label_names, model.takes_texts):
         for batch in piece.batches(64):
             good = [row for row, problem in enumerate(batch.problems) if problem is None]
             if good:
-                return batch.inputs[good]
+                return model.stored([batch.inputs[row] for row in good])
     raise UsageError(f"--input {source}: no sample in it can be read")

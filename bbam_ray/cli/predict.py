@@ -57,7 +57,9 @@ def predict(
     console = Console(stderr=json_, quiet=quiet, soft_wrap=True, highlight=False)
     loaded = load_model(model)
     check_output(output, loaded.label_names)
-    pieces = find_pieces(input_.absolute(), loaded.input_shape, loaded.label_names)
+    pieces = find_pieces(
+        input_.absolute(), loaded.input_shape, loaded.label_names, loaded.takes_texts
+    )
     total = sum(piece.count for piece in pieces)
     many = f", {workers} workers" if workers > 1 else ""
     console.print(f"model {loaded.folder}: {total} samples{many}", markup=False)

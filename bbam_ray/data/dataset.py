@@ -24,11 +24,15 @@ class ViewSettings:
     Args:
         mean, std: per channel of images scaled to [0, 1], or per feature; a single one serves all.
         flip: whether a mirrored image keeps its labels.
+        vocabulary: number of different tokens of texts; 0 = these are not texts.
+        tokenizer: JSON of what made tokens of texts.
     """
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     flip: bool = False
+    vocabulary: int = 0
+    tokenizer: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Samples:
     """One part of a data set.
 
     Args:
-        inputs: (N, C, H, W) uint8 images or (N, F) float32 features; may stay on disk.
+        inputs: (N, C, H, W) uint8 images, (N, F) float32 features or (N, L) int32 tokens; may stay on disk.
         labels: (N, K) uint8 in {0, 1}.
         label_names: K names.
         views: how inputs become network inputs; those of the training part serve every part.

@@ -27,7 +27,7 @@ from bbam_ray.data.feature_files import (
     read_features,
 )
 from bbam_ray.data.label_tables import LabelOptions
-from bbam_ray.data.stored_rows import StoredRows, write_rows
+from bbam_ray.data.stored_rows import StoredRows, bits_of, text_of_bits, write_rows
 
 
 class FeaturesOptions(LabelOptions):
@@ -84,10 +84,10 @@ class Features(Dataset):
         if options.standardize:
             views = ViewSettings(tuple(train.remarks["mean"]), tuple(train.remarks["std"]))
         names = tuple(rows.remarks["label_names"])
-        known = _bits(rows.remarks["known"], (len(rows),)).astype(bool)
+        known = bits_of(rows.remarks["known"], (len(rows),)).astype(bool)
         return Samples(
             rows,
-            _bits(rows.remarks["labels"], (len(rows), len(names))),
+            bits_of(rows.remarks["labels"], (len(rows), len(names))),
             names,
             views,
             None if known.all() else known,
@@ -101,8 +101,8 @@ def _store(vectors: Vectors, target: Path, *, test: bool) -> None:
     rows = vectors.features[chosen]
     spread = rows.std(axis=0, dtype=np.float64)
     remarks = {
-        "labels": _hex(vectors.labels.labels[chosen]),
-        "known": _hex(vectors.labels.known[chosen]),
+        "labels": text_of_bits(vectors.labels.labels[chosen]),
+        "known": text_of_bits(vectors.labels.known[chosen]),
         "label_names": list(vectors.labels.names),
         "names": [vectors.names[row] for row in chosen] if vectors.names else None,
         "mean": rows.mean(axis=0, dtype=np.float64).tolist(),
@@ -112,13 +112,3 @@ def _store(vectors: Vectors, target: Path, *, test: bool) -> None:
     remove_torn(target)
     with whole_file(target) as temporary:
         write_rows(temporary, rows, rows.shape[1:], np.float32, remarks)
-
-
-def _hex(bits: np.ndarray) -> str:
-    """Zeros and ones as text, four to a character."""
-    return np.packbits(bits).tobytes().hex()
-
-
-def _bits(text: str, shape: tuple[int, ...]) -> np.ndarray:
-    packed = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
-    return np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape)

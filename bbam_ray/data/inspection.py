@@ -18,6 +18,7 @@ from bbam_ray.data.image_dataset import ImageDataset
 from bbam_ray.data.images import Images
 from bbam_ray.data.splits import Split
 from bbam_ray.data.stored_rows import DamagedRowsError, StoredRows
+from bbam_ray.data.token_rows import ABSENT
 
 _PARTS: tuple[Part, Part] = ("train", "test")
 _SHOWN = 20
@@ -168,7 +169,9 @@ def _digests(samples: Samples) -> list[bytes]:
     found = []
     for start in range(0, len(samples.inputs), 256):
         block = samples.inputs[start : start + 256]
-        found += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in block]
+        for row in block:
+            content = row[row != ABSENT] if samples.views.vocabulary else row
+            found.append(hashlib.blake2b(content.tobytes(), digest_size=16).digest())
     return found
 
 

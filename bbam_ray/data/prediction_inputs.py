@@ -32,12 +32,12 @@ class Batch:
 
     Args:
         names: B names, unique where those who made the file took care.
-        inputs: (B, C, H, W) uint8 or (B, F) float32; rows with a problem hold zeros.
+        inputs: (B, C, H, W) uint8 or (B, F) float32, where rows with a problem hold zeros; or B texts.
         problems: B texts, None where all is well.
     """
 
     names: list[str]
-    inputs: np.ndarray
+    inputs: np.ndarray | list[str]
     problems: list[str | None]
 
 
@@ -174,17 +174,24 @@ def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def find_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> list[Piece]:
+def find_pieces(
+    source: Path, shape: tuple[int, ...], labels: Sequence[str], texts: bool = False
+) -> list[Piece]:
     """Divide the samples of a source for a model.
 
     Args:
         source: folder, ``.parquet`` or ``.npz`` file.
         shape: of one sample.
         labels: of the model; an ``.npz`` file that names its labels must name these.
+        texts: whether the model takes texts.
 
     Raises:
         UsageError: nothing there, another kind of file, or samples of another shape.
     """
+    if texts:
+        from bbam_ray.data.prediction_texts import text_pieces
+
+        return text_pieces(source, shape)
     images = len(shape) > 1
     if source.is_dir():
         if not images:

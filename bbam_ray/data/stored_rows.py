@@ -170,3 +170,14 @@ def write_rows(
             }
         ).encode()
         file.write(described + len(described).to_bytes(8, "little") + _MARK)
+
+
+def text_of_bits(bits: np.ndarray) -> str:
+    """Zeros and ones as a remark: four to a character."""
+    return np.packbits(bits).tobytes().hex()
+
+
+def bits_of(text: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The (uint8) zeros and ones that ``text_of_bits`` was given."""
+    packed = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
+    return np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bbam_ray.data.dataset import ViewSettings
+from bbam_ray.data.text_views import strong_tokens, uniform_by_place
 
 _PIECE = 1 << 19  # numbers that are worked on at once on a CPU
 CHANCE_WIDTH = 12  # uniform numbers that a view consumes per sample
@@ -30,6 +31,8 @@ class Views:
 
     def plain(self, inputs: Tensor) -> Tensor:
         """The sample as it is, normalised: for evaluation and for the refresh."""
+        if self.settings.vocabulary:
+            return inputs
         if inputs.ndim == 2:
             return self._normalize(inputs.float())
         return _in_pieces(lambda images: self._normalize(images.float().div_(255)), inputs)
@@ -38,7 +41,7 @@ class Views:
         """Mirrored with probability 1/2 where the data set allows it.
 
         Args:
-            inputs: (B, C, H, W) uint8 or (B, F) float32.
+            inputs: (B, C, H, W) uint8, (B, F) float32 or (B, L) int32 tokens.
             chance: (B, CHANCE_WIDTH) in [0, 1).
         """
         if inputs.ndim == 2:
@@ -52,8 +55,11 @@ class Views:
     def strong(self, inputs: Tensor, chance: Tensor) -> Tensor:
         """Mirrored, turned, slanted, scaled, shifted, recoloured and partly erased.
 
-        Feature vectors get scaled noise and dropout instead. Shapes as in ``weak``.
+        Feature vectors get scaled noise and dropout instead, texts lack tokens (``text_views``). Shapes as in
+        ``weak``.
         """
+        if self.settings.vocabulary:
+            return strong_tokens(inputs, chance, self.magnitude, self.cutout)
         if not len(inputs):  # a rank without a share of the step; resampling refuses no image
             return self.plain(inputs)
         if inputs.ndim == 2:
@@ -130,9 +136,7 @@ class Views:
     def _strong_features(self, inputs: Tensor, chance: Tensor) -> Tensor:
         # A handful of numbers per sample seeds a cheap hash per column: noise and dropout that do
         # not depend on which process draws them.
-        columns = torch.arange(1, inputs.shape[1] + 1, device=inputs.device)
-        mixed = torch.sin(chance[:, :1] * 1e4 + columns * 12.9898 + chance[:, 1:2] * 78.233)
-        uniform = (mixed * 43758.5453).frac().abs()
+        uniform = uniform_by_place(chance, inputs.shape[1])
         dropped = uniform < 0.3 * self.magnitude
         noise = (uniform * 7919).frac() * 2 - 1
         spread = inputs.std(dim=1, keepdim=True, unbiased=False)

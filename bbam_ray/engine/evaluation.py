@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from bbam_ray import distributed
 from bbam_ray.core.metrics import average_precision, measures
 from bbam_ray.core.thresholds import tune_thresholds
 from bbam_ray.data import Inputs
+from bbam_ray.data.token_rows import TokenRows
 from bbam_ray.data.views import Views
 from bbam_ray.engine.optimisation import Precision
 from bbam_ray.engine.task import TrainingData
@@ -26,10 +28,19 @@ def fetch(inputs: Inputs, rows: np.ndarray, device: torch.device) -> Tensor:
 
 def plain_batches(
     inputs: Inputs, rows: np.ndarray, batch: int, views: Views, device: torch.device
-) -> Iterator[Tensor]:
-    """The samples of some rows in order, as they are, ready for a network."""
+) -> Iterator[tuple[slice | Tensor, Tensor]]:
+    """Samples of some rows as they are, ready for a network, each batch with its places among the rows.
+
+    In order; but texts by length, so that few places of a batch are empty.
+    """
+    order = None
+    if isinstance(inputs, TokenRows):
+        order = np.argsort(inputs.lengths[rows], kind="stable")
     for start in range(0, len(rows), batch):
-        yield channels_last(views.plain(fetch(inputs, rows[start : start + batch], device)))
+        part: Any = slice(start, min(start + batch, len(rows)))
+        place = part if order is None else torch.from_numpy(order[part]).to(device)
+        chosen = rows[part] if order is None else rows[order[part]]
+        yield place, channels_last(views.plain(fetch(inputs, chosen, device)))
 
 
 def channels_last(inputs: Tensor) -> Tensor:
@@ -49,10 +60,11 @@ def cosines(
 ) -> Tensor:
     """Cosines (N, K) float32 of a model in evaluation mode for some rows."""
     model.eval()
-    blocks = plain_batches(inputs, rows, batch, views, device)
+    found = torch.empty(len(rows), model.head.weight.shape[0], device=device)
     with precision.autocast():
-        parts = [model(block)[1].float() for block in blocks]
-    return torch.cat(parts) if parts else torch.empty(0, model.head.weight.shape[0], device=device)
+        for places, block in plain_batches(inputs, rows, batch, views, device):
+            found[places] = model(block)[1].float()
+    return found
 
 
 @torch.no_grad()
@@ -78,15 +90,12 @@ def snapshot(
     num_labels, width = model.head.weight.shape
     features = torch.empty(len(labeled) + len(unlabeled), width, device=device)
     scores = torch.empty(len(unlabeled), num_labels, device=device)
-    done = 0
     with precision.autocast():
-        for pool in (labeled, unlabeled):
-            for block in plain_batches(data.inputs, pool, batch, views, device):
-                features[done : done + len(block)] = model(block)[0]
-                if pool is unlabeled:
-                    start = done - len(labeled)
-                    scores[start : start + len(block)] = averaged(block)[1]
-                done += len(block)
+        for places, block in plain_batches(data.inputs, labeled, batch, views, device):
+            features[: len(labeled)][places] = model(block)[0].float()
+        for places, block in plain_batches(data.inputs, unlabeled, batch, views, device):
+            features[len(labeled) :][places] = model(block)[0].float()
+            scores[places] = averaged(block)[1].float()
     index = np.concatenate([rows[0], rows[1] + len(data.labeled)])
     return Snapshot(features, scores, torch.from_numpy(index).to(device))
 

@@ -8,13 +8,21 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bbam_ray.engine.model import Model
-from bbam_ray.engine.model_folder import CONFIG, LABELS, THRESHOLDS, WEIGHTS
+from bbam_ray.engine.model_folder import (
+    CONFIG,
+    ENCODER,
+    LABELS,
+    THRESHOLDS,
+    TOKENIZER,
+    WEIGHTS,
+)
 from bbam_ray.engine.task import load_part
 from bbam_ray.errors import UsageError
 
@@ -26,11 +34,20 @@ CONTENT = {
     CONFIG: "architecture, settings and normalisation",
     LABELS: "names of the labels, in the order of the scores",
     THRESHOLDS: "a threshold for each label, on logits",
-    ONNX: "ONNX: `inputs` (batch, ...) float32, pixels 0 to 255 or features, to `logits` (batch, labels)",
+    TOKENIZER: "makes tokens of texts, for `tokenizers.Tokenizer.from_file`",
+    ENCODER: "architecture of the pretrained encoder",
+    ONNX: "ONNX: `inputs` (batch, ...) float32, pixels 0 to 255 or features, or int32 tokens (-1: none), to `logits` (batch, labels)",
     PROGRAM: "the same for `torch.export.load`",
 }
 _CHECKED = 64  # real samples that every file is tried with
-_ANY_BATCH = ({0: torch.export.Dim("batch", min=1)},)
+
+
+def _any_batch(model: Model) -> Any:
+    """What may change from call to call: the number of samples, and of texts their length."""
+    batch = {0: torch.export.Dim("batch", min=1)}
+    if model.takes_texts:
+        batch[1] = torch.export.Dim("length", min=2, max=model.input_shape[0])
+    return (batch,)
 
 
 class ExportError(RuntimeError):
@@ -85,15 +102,18 @@ def export_model(
     Raises:
         ExportError: one is larger than ``TOLERANCE``.
     """
-    for name in (WEIGHTS, LABELS, THRESHOLDS):
-        shutil.copyfile(model.folder / name, output / name)
+    for name in (WEIGHTS, LABELS, THRESHOLDS, TOKENIZER, ENCODER):
+        if (model.folder / name).is_file():
+            shutil.copyfile(model.folder / name, output / name)
     config = json.loads((model.folder / CONFIG).read_text(encoding="utf-8"))
     config["data_dir"] = None  # of another machine
     (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     expected = model.logits(samples)
     makers = {ONNX: _onnx, PROGRAM: _program}
     found = {WEIGHTS: Model(output, "cpu").logits(samples)}
-    inputs = torch.from_numpy(samples).float()
+    inputs = torch.from_numpy(samples)
+    if not model.takes_texts:
+        inputs = inputs.float()
     for name in formats:
         plain = Model(output, "cpu")
         plain.module.to(memory_format=torch.contiguous_format)  # what the formats can hold
@@ -110,7 +130,9 @@ def export_model(
 
 def _program(model: Model, path: Path, inputs: Tensor) -> np.ndarray:
     with torch.no_grad():
-        program = torch.export.export(model.module, (inputs,), dynamic_shapes=_ANY_BATCH)
+        program = torch.export.export(
+            model.module, (inputs,), dynamic_shapes=_any_batch(model)
+        )
         torch.export.save(program, path)
         return _by_sizes(lambda x: torch.export.load(path).module()(x).numpy(), inputs)
 
@@ -130,7 +152,7 @@ def _onnx(model: Model, path: Path, inputs: Tensor) -> np.ndarray:
             verbose=False,
             input_names=["inputs"],
             output_names=["logits"],
-            dynamic_shapes=_ANY_BATCH,
+            dynamic_shapes=_any_batch(model),
         )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return _by_sizes(lambda x: session.run(None, {"inputs": x.numpy()})[0], inputs)

@@ -109,7 +109,7 @@ def _features(
 ) -> Iterator[Tensor]:
     rows = torch.arange(len(samples.labels)).numpy()
     views = Views(samples.views, 0.0, 0.0)
-    for inputs in plain_batches(samples.inputs, rows, batch, views, device):
+    for _, inputs in plain_batches(samples.inputs, rows, batch, views, device):
         yield network(inputs).float().flatten(1).cpu()
 
 

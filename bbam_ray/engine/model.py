@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from bbam_ray.data import ViewSettings
 from bbam_ray.data.image_cache import UnreadableImageError, read_image
+from bbam_ray.data.token_rows import trimmed
+from bbam_ray.data.tokenizer import TokenEncoder
 from bbam_ray.engine.evaluation import channels_last
 from bbam_ray.engine.model_folder import WEIGHTS, ModelDescription, read_description, read_weights
 from bbam_ray.errors import UsageError
@@ -36,6 +38,7 @@ class ScoringModule(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self._method, self._images = network, method, images
+        self._texts = views.vocabulary > 0
         shape = (1, -1, 1, 1) if images else (1, -1)
         self.input_mean: Tensor
         self.input_std: Tensor
@@ -43,7 +46,10 @@ class ScoringModule(nn.Module):
         self.register_buffer("input_std", torch.tensor(views.std).view(shape))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, C, H, W) with values 0 to 255, or (B, F), to (B, K) logits."""
+        """(B, C, H, W) with values 0 to 255, (B, F), or (B, L) tokens, to (B, K) logits."""
+        if self._texts:
+            _, cosine = self.network(inputs)
+            return self._method.logits(cosine.float())
         scaled = inputs.float()
         if self._images:
             scaled = scaled / 255
@@ -68,6 +74,14 @@ class Model:
         has_gpu = torch.cuda.is_available()
         self.device = torch.device(("cuda" if has_gpu else "cpu") if device == "auto" else device)
         self.module = _build(self.folder, self.description, self.device)
+        views = self.description.views
+        self._encode: TokenEncoder | None = None
+        if views.vocabulary:
+            self._encode = TokenEncoder(views.tokenizer, self.input_shape[0])
+
+    @property
+    def takes_texts(self) -> bool:
+        return self._encode is not None
 
     @property
     def label_names(self) -> list[str]:
@@ -81,7 +95,7 @@ class Model:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one sample: (C, H, W) or (F,)."""
+        """Of one sample: (C, H, W), (F,) or, of texts, (L,) tokens at most."""
         return self.description.input_shape
 
     @torch.inference_mode()
@@ -90,7 +104,7 @@ class Model:
 
         Args:
             inputs: (N, C, H, W) uint8 or (N, F) numbers, as array or tensor; for a model of images also
-                a sequence of file names.
+                a sequence of file names; for one of texts a sequence of texts, or (N, l) int32 tokens.
 
         Raises:
             UsageError: another shape, or a file that is no image.
@@ -98,7 +112,10 @@ class Model:
         samples, batch = self._samples(inputs), self.description.config.training.evaluation_batch
         parts = []
         for start in range(0, len(samples), batch):
-            block = torch.from_numpy(np.ascontiguousarray(samples[start : start + batch]))
+            part = samples[start : start + batch]
+            if self.takes_texts:
+                part = trimmed(part)
+            block = torch.from_numpy(np.ascontiguousarray(part))
             parts.append(self.module(block.to(self.device)).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(self.label_names)), np.float32)
 
@@ -110,7 +127,15 @@ class Model:
         """Decided labels (N, K) uint8, by the thresholds; inputs as ``logits``."""
         return (self.logits(inputs) > self.thresholds).astype(np.uint8)
 
+    def stored(self, inputs: Any) -> np.ndarray:
+        """Samples (N, ...) as they are stored: what ``ScoringModule`` takes; inputs as ``logits``."""
+        if not self.takes_texts and isinstance(inputs, list):
+            inputs = np.stack(inputs)
+        return self._samples(inputs)
+
     def _samples(self, inputs: Any) -> np.ndarray:
+        if self._encode is not None:
+            return self._tokens(self._encode, inputs)
         if _are_files(inputs):
             return self._read_files(inputs)
         samples = inputs.detach().cpu().numpy() if isinstance(inputs, Tensor) else inputs
@@ -124,6 +149,24 @@ class Model:
                 f"inputs are {samples.dtype} {samples.shape}; this model takes {wanted} in (N, {sides})"
             )
         return samples if images else samples.astype(np.float32)
+
+    def _tokens(self, encode: TokenEncoder, inputs: Any) -> np.ndarray:
+        if isinstance(inputs, str):
+            raise UsageError("inputs are one text; give a list of texts")
+        if not isinstance(inputs, (np.ndarray, Tensor)) and all(isinstance(i, str) for i in inputs):
+            return encode(list(inputs))
+        tokens = np.asarray(inputs)
+        (longest,), vocabulary = self.input_shape, self.description.views.vocabulary
+        if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or tokens.shape[1] > longest:
+            raise UsageError(
+                f"inputs are {tokens.dtype} {tokens.shape}; this model takes texts, or int32 tokens in (N, l) with l "
+                f"up to {longest}"
+            )
+        if tokens.size and tokens.max() >= vocabulary:
+            raise UsageError(
+                f"inputs hold token {tokens.max()}; this model's vocabulary has {vocabulary}"
+            )
+        return tokens.astype(np.int32)
 
     def _read_files(self, names: Sequence[Path | str]) -> np.ndarray:
         if len(self.input_shape) != 3:
@@ -213,6 +256,8 @@ def _build(folder: Path, described: ModelDescription, device: torch.device) -> S
             labels,
             hidden_dim=common.hidden_dim,
             feature_dim=common.feature_dim,
+            vocabulary=described.views.vocabulary,
+            architecture=described.architecture,
         )
         network.auxiliary = METHODS[common.method].auxiliary(
             described.config.method, common.feature_dim, labels

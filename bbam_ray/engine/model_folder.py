@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from bbam_ray.data import ViewSettings
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config
+from bbam_ray.models import HubEncoder
 
 WEIGHTS, CONFIG, LABELS, THRESHOLDS = (
     "model.safetensors",
@@ -25,6 +26,7 @@ WEIGHTS, CONFIG, LABELS, THRESHOLDS = (
     "labels.json",
     "thresholds.json",
 )
+TOKENIZER, ENCODER = "tokenizer.json", "encoder.json"  # of texts only
 FORMAT = 1  # raised when a reader of today would misunderstand the files of tomorrow
 _NETWORK, _METHOD = "network.", "method."
 
@@ -39,6 +41,7 @@ class ModelDescription:
         views: how a sample becomes a network input.
         label_names: K names.
         thresholds: (K,) on logits.
+        architecture: of a pretrained encoder of texts.
     """
 
     config: RunConfig
@@ -46,6 +49,7 @@ class ModelDescription:
     views: ViewSettings
     label_names: tuple[str, ...]
     thresholds: tuple[float, ...]
+    architecture: str | None = None
 
 
 def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
@@ -65,6 +69,7 @@ def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
             "input_shape": list(trainer.data.input_shape),
             "input_mean": list(views.mean),
             "input_std": list(views.std),
+            **({"input_vocabulary": views.vocabulary} if views.vocabulary else {}),
         },
         LABELS: list(trainer.data.label_names),
         THRESHOLDS: thresholds,
@@ -76,9 +81,21 @@ def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
         new.mkdir(parents=True)
         for name, content in contents.items():
             (new / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        for name, text in _text_files(trainer).items():
+            (new / name).write_text(text, encoding="utf-8")
         save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, new / WEIGHTS)
 
     replace_folder(folder, write)
+
+
+def _text_files(trainer: Trainer) -> dict[str, str]:
+    """What a model of texts needs beside its weights, by file name."""
+    files = {}
+    if content := trainer.data.views.tokenizer:
+        files[TOKENIZER] = content
+    if isinstance(encoder := trainer.model.backbone, HubEncoder):
+        files[ENCODER] = encoder.architecture()
+    return files
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
@@ -118,12 +135,24 @@ def read_description(folder: Path) -> ModelDescription:
     try:
         shape = tuple(int(side) for side in values.pop("input_shape"))
         views = ViewSettings(tuple(values.pop("input_mean")), tuple(values.pop("input_std")))
+        if vocabulary := values.pop("input_vocabulary", 0):
+            views = replace(views, vocabulary=int(vocabulary), tokenizer=_text(folder / TOKENIZER))
     except KeyError as missing:
         raise UsageError(
             f"{folder / CONFIG}: no entry {missing}, which older versions did not write; train it again"
         ) from None
     config = run_config(values, str(folder / CONFIG))
-    return ModelDescription(config, shape, views, tuple(names), tuple(thresholds))
+    architecture = None
+    if config.training.backbone == "transformer":
+        architecture = _text(folder / ENCODER)
+    return ModelDescription(config, shape, views, tuple(names), tuple(thresholds), architecture)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); copy the model again") from None
 
 
 def _json(path: Path, kind: type) -> Any:

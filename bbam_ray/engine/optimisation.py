@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bbam_ray import distributed
 from bbam_ray.errors import NonFiniteError
+from bbam_ray.models import Network
 
 
 def one_cycle(step: int, total: int, pct_start: float) -> float:
@@ -24,6 +26,19 @@ def one_cycle(step: int, total: int, pct_start: float) -> float:
         return low + (1 - low) * (1 - math.cos(math.pi * place / pct_start)) / 2
     fallen = (place - pct_start) / (1 - pct_start)
     return lowest + (1 - lowest) * (1 + math.cos(math.pi * fallen)) / 2
+
+
+def parameter_groups(model: Network, backbone_rate: float) -> list[dict[str, Any]]:
+    """The backbone, and everything else, each with its ``share`` of the schedule's learning rate.
+
+    Args:
+        model: its parameters come in the order of ``model.parameters()``.
+        backbone_rate: the backbone's learning rate / that of projector and head.
+    """
+    backbone = list(model.backbone.parameters())
+    seen = {id(parameter) for parameter in backbone}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in seen]
+    return [{"params": backbone, "share": backbone_rate}, {"params": others, "share": 1.0}]
 
 
 class Precision:

@@ -19,7 +19,7 @@ from bbam_ray.data.views import Views
 from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.engine.evaluation import cosines, snapshot, validation_figures
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
-from bbam_ray.engine.optimisation import Precision, apply_step, one_cycle
+from bbam_ray.engine.optimisation import Precision, apply_step, one_cycle, parameter_groups
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit, pseudo_label_records
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods import METHODS
@@ -76,6 +76,7 @@ class Trainer:
                 hidden_dim=common.hidden_dim,
                 feature_dim=common.feature_dim,
                 weights=common.weights,
+                vocabulary=data.views.vocabulary,
             )
             model.auxiliary = METHODS[common.method].auxiliary(
                 config.method, common.feature_dim, len(data.label_names)
@@ -132,9 +133,9 @@ class Trainer:
         return {"finished": self.finished, "stopped_early": self.stopped_early}
 
     def _start_phase(self) -> None:
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), weight_decay=self.config.training.weight_decay, fused=True
-        )
+        common = self.config.training
+        groups = parameter_groups(self.model, common.backbone_rate)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=common.weight_decay, fused=True)
 
     def run_epoch(self) -> EpochRecord:
         """Train one epoch, evaluate it, and return its record."""
@@ -162,7 +163,7 @@ class Trainer:
             "epoch": self.epoch,
             "phase": "main" if main_phase else "warmup",
             **losses,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.optimizer.param_groups[-1]["lr"],
         }
         by_label = {k: v.double().tolist() for k, v in self.method.label_records().items()}
         if vdfd := by_label.get("vdfd"):
@@ -243,7 +244,7 @@ class Trainer:
     def _set_rate(self, peak: float, step: int, total: int) -> None:
         rate = peak * one_cycle(step, total, self.config.training.pct_start)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
 
     # -------------------------------------------------------------- evaluation
 

@@ -19,7 +19,15 @@ from bbam_ray.core.prototypes import label_prototypes
 from bbam_ray.core.pseudo_labels import assign_pseudo_labels
 from bbam_ray.core.rows import replace_in_blocks, row_blocks
 from bbam_ray.core.statistics import AngleStatistics, angle_moments
-from bbam_ray.methods.method import Method, Minibatch, Setting, Snapshot, StepLoss, masked_mean
+from bbam_ray.methods.method import (
+    Method,
+    Minibatch,
+    Setting,
+    Snapshot,
+    StepLoss,
+    joined,
+    masked_mean,
+)
 from bbam_ray.methods.shared_options import PseudoLabelOptions, ScaleOptions, unlabeled_weight
 
 
@@ -91,7 +99,7 @@ class Bbam(Method):
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
     ) -> StepLoss:
         """Balanced loss on selected entries of both kinds, one forward pass (method, section 3)."""
-        _, cosine = model(torch.cat([labeled.view("strong"), unlabeled.view("strong")]))
+        _, cosine = model(joined(labeled.view("strong"), unlabeled.view("strong")))
         size, statistics = len(labeled.rows), self._map_statistics()
         on_labeled = self._loss(cosine[:size], labels, statistics)
         pseudo = self.pseudo[unlabeled.rows]

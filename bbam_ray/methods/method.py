@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bbam_ray.config import MethodOptions
 
@@ -181,6 +182,14 @@ class Method(ABC):
             raise ValueError(
                 f"method '{self.name}' knows nothing of samples, but was given {given}"
             )
+
+
+def joined(*views: Tensor) -> Tensor:
+    """Views of several minibatches as one batch; shorter texts are filled up with absent tokens."""
+    longest = max(view.shape[1] for view in views)
+    if any(view.shape[1] < longest for view in views):
+        views = tuple(F.pad(view, (0, longest - view.shape[1]), value=-1) for view in views)
+    return torch.cat(views)
 
 
 def masked_mean(loss: Tensor, selected: Tensor | None, total: int) -> Tensor:

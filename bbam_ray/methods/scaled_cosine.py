@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bbam_ray.core.losses import binary_loss
-from bbam_ray.methods.method import Method, Minibatch, Setting, StepLoss, masked_mean
+from bbam_ray.methods.method import Method, Minibatch, Setting, StepLoss, joined, masked_mean
 from bbam_ray.methods.shared_options import (
     ScaleOptions,
     UnlabeledWeightOptions,
@@ -86,7 +86,7 @@ def forward_together(
         The features of each part, and its cosines.
     """
     inputs = [samples.view(kind) for samples, kind in parts]
-    features, cosine = model(torch.cat(inputs))
+    features, cosine = model(joined(*inputs))
     sizes = [len(part) for part in inputs]
     return features.split(sizes), cosine.split(sizes)
 

@@ -2,5 +2,6 @@
 
 from bbam_ray.models.backbones import BACKBONES, check_backbone
 from bbam_ray.models.network import Network, build_network
+from bbam_ray.models.text_encoders import HubEncoder
 
-__all__ = ["BACKBONES", "Network", "build_network", "check_backbone"]
+__all__ = ["BACKBONES", "HubEncoder", "Network", "build_network", "check_backbone"]

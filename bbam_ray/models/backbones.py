@@ -12,8 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from bbam_ray.errors import UsageError, nearest
+from bbam_ray.models.text_encoders import (
+    TEXT_BACKBONES,
+    TinyText,
+    check_length,
+    encoder_of,
+    pretrained_encoder,
+)
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+_IMAGE_BACKBONES = ("small-cnn", *RESNETS)
 
 
 class SmoothMaximum(nn.Module):
@@ -55,25 +63,37 @@ BACKBONES: dict[str, Callable[[tuple[int, ...]], tuple[nn.Module, int]] | None] 
     "small-cnn": _small_cnn,
     "mlp": _mlp,
     **dict.fromkeys(RESNETS),
+    **dict.fromkeys(TEXT_BACKBONES),
 }
 
 
-def check_backbone(backbone: str, weights: str, input_shape: tuple[int, ...]) -> None:
+def check_backbone(
+    backbone: str, weights: str, input_shape: tuple[int, ...], vocabulary: int = 0
+) -> None:
     """Raise a UsageError unless the backbone exists, fits the samples and its weights can be had.
 
     torchvision weights by name are fetched here, once, so that no worker downloads anything.
     """
     if backbone not in BACKBONES:
         raise UsageError(f"unknown backbone '{backbone}'; {nearest(backbone, BACKBONES)}")
-    if (len(input_shape) == 1) != (backbone == "mlp"):
-        kind = "feature vectors" if len(input_shape) == 1 else "images"
-        other = "mlp" if len(input_shape) == 1 else "small-cnn or a ResNet"
+    kind, fitting = _fitting(input_shape, vocabulary)
+    if backbone not in fitting:
+        other = " or ".join(fitting[:2]) if fitting[0] != "small-cnn" else "small-cnn or a ResNet"
         raise UsageError(f"backbone '{backbone}' does not take {kind}; use --set backbone={other}")
     if backbone in RESNETS and input_shape[0] != 3:
         raise UsageError(
             f"backbone '{backbone}' takes images with 3 channels, not {input_shape[0]}; "
             "use --set backbone=small-cnn"
         )
+    if backbone == "transformer":
+        if weights == "none":
+            raise UsageError(
+                "backbone 'transformer' needs weights; use --set weights=FOLDER or a name on the hub such as "
+                "bert-base-uncased, or --set backbone=tiny-text"
+            )
+        check_length(weights, input_shape[0])
+        pretrained_encoder(weights)
+        return
     if weights == "none":
         return
     if backbone not in RESNETS:
@@ -81,6 +101,13 @@ def check_backbone(backbone: str, weights: str, input_shape: tuple[int, ...]) ->
             f"weights = '{weights}': backbone '{backbone}' has none; use --set weights=none"
         )
     _load_resnet_state(backbone, weights)
+
+
+def _fitting(input_shape: tuple[int, ...], vocabulary: int) -> tuple[str, tuple[str, ...]]:
+    """What samples of a shape are, and the backbones that take them."""
+    if vocabulary:
+        return "texts", TEXT_BACKBONES
+    return ("feature vectors", ("mlp",)) if len(input_shape) == 1 else ("images", _IMAGE_BACKBONES)
 
 
 def _resnet(name: str) -> Any:
@@ -130,9 +157,19 @@ def _load_resnet_state(backbone: str, weights: str) -> dict[str, Tensor]:
 
 
 def build_backbone(
-    backbone: str, input_shape: tuple[int, ...], weights: str
+    backbone: str,
+    input_shape: tuple[int, ...],
+    weights: str,
+    vocabulary: int = 0,
+    architecture: str | None = None,
 ) -> tuple[nn.Module, int]:
-    """The backbone module, (B, *input_shape) -> (B, width), and its width."""
+    """The backbone module, (B, *input_shape) -> (B, width), and its width; see ``build_network``."""
+    if backbone == "tiny-text":
+        text = TinyText(vocabulary, input_shape[0])
+        return text, text.width
+    if backbone == "transformer":
+        encoder = encoder_of(architecture) if architecture else pretrained_encoder(weights)
+        return encoder, encoder.width
     builder = BACKBONES[backbone]
     if builder is not None:
         return builder(input_shape)

@@ -59,16 +59,21 @@ def build_network(
     hidden_dim: int,
     feature_dim: int,
     weights: str = "none",
+    vocabulary: int = 0,
+    architecture: str | None = None,
 ) -> Network:
     """Build a network for samples of one shape; the weights start from torch's global generator.
 
     Args:
         backbone: a name of ``BACKBONES``.
-        input_shape: of one sample: (C, H, W) for images, (F,) for features.
+        input_shape: of one sample: (C, H, W) for images, (F,) for features, (L,) for texts.
         num_labels: K.
         hidden_dim: width of the projector's hidden layer.
         feature_dim: D.
-        weights: initial weights of the backbone: "none", a torchvision name or a file.
+        weights: initial weights of the backbone: "none", a torchvision name or a file; of a transformer
+            its folder or its name on the hub.
+        vocabulary: number of different tokens of texts.
+        architecture: of a transformer whose weights will be loaded later, as ``HubEncoder`` describes it.
     """
-    module, width = build_backbone(backbone, input_shape, weights)
+    module, width = build_backbone(backbone, input_shape, weights, vocabulary, architecture)
     return Network(module, width, hidden_dim, feature_dim, num_labels)

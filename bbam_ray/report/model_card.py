@@ -71,6 +71,8 @@ def model_card(
     dataset, method = settings["dataset"], settings["method"]
     shape = settings["input_shape"]
     takes = f"images {shape[1]} x {shape[2]}" if len(shape) == 3 else f"{shape[0]} features"
+    if "input_vocabulary" in settings:
+        takes = f"texts of up to {shape[0]} tokens"
     parts = [
         f"---\nlibrary_name: bbam-ray\ntags: [multi-label, semi-supervised]\n"
         f"license: {_quoted(licence) if licence else 'unknown'}\n---\n",

@@ -17,7 +17,7 @@ from bbam_ray.data import DATASETS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
-QUICK = ("awa", "images")
+QUICK = ("awa", "images", "text")
 # digits has tests of its own
 NAMES = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
@@ -43,7 +43,7 @@ def cluster() -> Iterator[str]:
 def tune(cluster: str, folder: Path, name: str) -> subprocess.CompletedProcess[str]:
     settings = {"hidden_dim": 8, "feature_dim": 4, "labeled_batch": 8, "unlabeled_batch": 16}
     settings |= {"warmup_passes": 1, "validation_fraction": 0.3} | SMALL[name]
-    if name != "features":
+    if name not in ("features", "text", "ohsumed", "aapd"):
         settings |= {"backbone": "small-cnn", "weights": "none"}
     assigned = [part for k, v in settings.items() for part in ("--set", f"{k}={v}")]
     data_dir = TREES[name](folder / name)
@@ -53,7 +53,7 @@ def tune(cluster: str, folder: Path, name: str) -> subprocess.CompletedProcess[s
             *("--dataset", name, "--data-dir", str(data_dir), "--results", str(folder / "results")),
             *("--name", "two", "--num-samples", "2", "--max-concurrent", "1"),
             *("--epochs", "3", "--warmup-epochs", "1", "--confirm-seeds", "1"),
-            *(() if name == "images" else ("--labeled-fraction", "0.5")),
+            *(() if name in ("images", "text") else ("--labeled-fraction", "0.5")),
             *assigned,
         ],
         env={**os.environ, "RAY_ADDRESS": cluster, "RAY_AUTH_MODE": "disabled"},
