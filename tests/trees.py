@@ -199,7 +199,10 @@ def ohsumed(root: Path, train: int = 46, test: int = 30) -> Path:
         texts, _ = compose(count, seed=count)
         for row in range(count):
             for label in {row % 23, row * 7 % 23}:
-                _write(root / folder / f"C{label + 1:02d}" / f"{row:07d}", f"{texts[row]} sign{label}\n")
+                _write(
+                    root / folder / f"C{label + 1:02d}" / f"{row:07d}",
+                    f"{texts[row]} sign{label}\n",
+                )
     # The folders of one document differ in nothing else: its text is the same in both.
     for folder in ("training", "test"):
         first: dict[str, str] = {}

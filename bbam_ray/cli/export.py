@@ -47,7 +47,7 @@ def export(
         real_inputs,
     )
     from bbam_ray.engine.model import load_model
-    from bbam_ray.engine.model_folder import CONFIG, LABELS, THRESHOLDS, WEIGHTS, replace_folder
+    from bbam_ray.engine.model_folder import CONFIG, replace_folder
     from bbam_ray.report.model_card import find_origin, model_card
     from bbam_ray.results.remote import check_local
 

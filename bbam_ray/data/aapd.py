@@ -1,9 +1,9 @@
 """``aapd``: abstracts of arXiv papers in computer science with 54 subjects (Yang et al., COLING 2018).
 
 Layout as published with SGM: ``text_train``, ``text_val``, ``text_test`` with a text in each line, and
-``label_train``, ``label_val``, ``label_test`` with the subjects of each line, divided by blanks. Training and
-validation lines together are the training part (54,840), as in the paper; ``text_test`` is the test part
-(1,000).
+``label_train``, ``label_val``, ``label_test`` with the subjects of each line, divided by blanks. Training
+and validation lines together are the training part (54,840), as in the paper; ``text_test`` is the test
+part (1,000).
 """
 
 from __future__ import annotations
@@ -44,13 +44,15 @@ class Aapd(TextDataset):
         root = data_dir or DEFAULT_DIR
         if not root.is_dir():
             raise UsageError(
-                f"--data-dir {root}: no such folder; give the one with text_train, label_train and so on of AAPD "
-                "(published with SGM, Yang et al. 2018)"
+                f"--data-dir {root}: no such folder; give the one with text_train, label_train and so on "
+                "of AAPD (published with SGM, Yang et al. 2018)"
             )
         found = [root / f"{kind}_{part}" for part in _PARTS for kind in ("text", "label")]
         for path in found:
             if not path.is_file():
-                raise UsageError(f"{path}: no such file; AAPD has {', '.join(p.name for p in found)}")
+                raise UsageError(
+                    f"{path}: no such file; AAPD has {', '.join(p.name for p in found)}"
+                )
         return found
 
     def read(self, options: AapdOptions, data_dir: Path | None) -> Documents:
@@ -62,7 +64,8 @@ class Aapd(TextDataset):
             lines, marks = _lines(text_file), _lines(label_file)
             if len(lines) != len(marks):
                 raise UsageError(
-                    f"{label_file}: {len(marks)} lines for {len(lines)} of {text_file.name}; copy both again"
+                    f"{label_file}: {len(marks)} lines for {len(lines)} of {text_file.name}; copy "
+                    "both again"
                 )
             texts += lines
             subjects += [line.split() for line in marks]

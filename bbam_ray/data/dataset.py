@@ -40,7 +40,7 @@ class Samples:
     """One part of a data set.
 
     Args:
-        inputs: (N, C, H, W) uint8 images, (N, F) float32 features or (N, L) int32 tokens; may stay on disk.
+        inputs: (N, C, H, W) uint8 images, (N, F) float32 features or (N, L) int32 tokens; may be on disk.
         labels: (N, K) uint8 in {0, 1}.
         label_names: K names.
         views: how inputs become network inputs; those of the training part serve every part.

@@ -1,8 +1,8 @@
 """``ohsumed``: medical abstracts with 23 cardiovascular disease categories (Hersh et al., SIGIR 1994).
 
-Layout as in Joachims' division of the first 20,000 abstracts of 1991 (``ohsumed-first-20000-docs``): folders
-``training/`` and ``test/``, in each a folder ``C01`` to ``C23``, in each a file for every abstract of the
-category. An abstract of several categories lies in several folders under one name.
+Layout as in Joachims' division of the first 20,000 abstracts of 1991 (``ohsumed-first-20000-docs``):
+folders ``training/`` and ``test/``, in each a folder ``C01`` to ``C23``, in each a file for every abstract
+of the category. An abstract of several categories lies in several folders under one name.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Ohsumed(TextDataset):
                 here = root / folder / label
                 if not here.is_dir():
                     raise UsageError(
-                        f"{here}: no such folder; --data-dir is the folder with training/C01 to C23 and test/"
+                        f"{here}: no such folder; --data-dir is the folder with training/C01 to C23 "
+                        "and test/"
                     )
                 found += sorted(path for path in here.iterdir() if path.is_file())
         return found
@@ -70,7 +71,9 @@ class Ohsumed(TextDataset):
             marks[places[key]][column[label]] = 1
         test = np.array([part == _FOLDERS["test"] for part, _ in places])
         if not len(texts) or test.all() or not test.any():
-            raise UsageError(f"{_root(data_dir)}: no abstracts in training/ or in test/; unpack it again")
+            raise UsageError(
+                f"{_root(data_dir)}: no abstracts in training/ or in test/; unpack it again"
+            )
         labels = Labels(np.stack(marks), np.ones(len(texts), dtype=bool), LABELS, test)
         return Documents(texts, labels, [f"{part}/{name}" for part, name in places])
 
@@ -86,7 +89,7 @@ def _root(data_dir: Path | None) -> Path:
     root = data_dir or DEFAULT_DIR
     if not root.is_dir():
         raise UsageError(
-            f"--data-dir {root}: no such folder; get ohsumed-first-20000-docs.tar.gz of the text categorization "
-            "corpora of A. Moschitti (University of Trento), unpack it and give its folder"
+            f"--data-dir {root}: no such folder; get ohsumed-first-20000-docs.tar.gz of the text "
+            "categorization corpora of A. Moschitti (University of Trento), unpack it and give its folder"
         )
     return root

@@ -73,7 +73,9 @@ def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
     """
     if not source.is_file() or source.suffix not in SUFFIXES:
         problem = f"expected {', '.join(SUFFIXES)}" if source.exists() else "no such file"
-        raise UsageError(f"--input {source}: {problem}; the model takes texts, in a column '{TEXT}'")
+        raise UsageError(
+            f"--input {source}: {problem}; the model takes texts, in a column '{TEXT}'"
+        )
     if source.suffix != ".parquet":
         table = read_table(source)
         _check_column(source, list(table.columns))

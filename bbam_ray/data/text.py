@@ -1,8 +1,8 @@
 """``text``: your own documents, as tables with a column ``text``.
 
-One file (``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``), or a folder with ``train*``, and if there are any
-``test*`` and ``unlabeled*``, of one of these kinds. Labels as in the tables of ``images``: a 0/1 column a
-label, or one column ``labels``. A column ``split`` may say train, test or unlabeled; without a test part
+One file (``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``), or a folder with ``train*``, and if there are
+any ``test*`` and ``unlabeled*``, of one of these kinds. Labels as in the tables of ``images``: a 0/1
+column a label, or one column ``labels``. A column ``split`` may say train, test or unlabeled; without a test part
 a share of the labelled rows becomes one.
 """
 
@@ -54,9 +54,7 @@ class Text(TextDataset):
         read = [(read_table(path), part) for path, part in _tables(data_dir)]
         texts = [text for table, _ in read for text in texts_of(table)]
         names_file = read[0][0].path.parent / NAMES_FILE
-        labels = read_labels(
-            read, options, ignored=(TEXT, *NAME_COLUMNS), names_file=names_file
-        )
+        labels = read_labels(read, options, ignored=(TEXT, *NAME_COLUMNS), names_file=names_file)
         column = next((name for name in NAME_COLUMNS if name in read[0][0].columns), None)
         names = None
         if column and all(column in table.columns for table, _ in read):
@@ -82,8 +80,8 @@ def _tables(data_dir: Path | None) -> list[tuple[Path, str | None]]:
     """Tables, each with the part of all its rows (None: a column may say it)."""
     if data_dir is None:
         raise UsageError(
-            "data set 'text' needs --data-dir: a .csv, .tsv, .jsonl or .parquet file with a column 'text', "
-            "or a folder of them"
+            "data set 'text' needs --data-dir: a .csv, .tsv, .jsonl or .parquet file with a column "
+            "'text', or a folder of them"
         )
     if not data_dir.exists():
         raise UsageError(f"--data-dir {data_dir}: no such folder or file")
@@ -99,7 +97,8 @@ def _tables(data_dir: Path | None) -> list[tuple[Path, str | None]]:
     ]
     if not any(part == "train" for _, part in found):
         raise UsageError(
-            f"{data_dir}: no train.csv, .tsv, .jsonl or .parquet in it; give the file or folder with the texts"
+            f"{data_dir}: no train.csv, .tsv, .jsonl or .parquet in it; give the file or "
+            "folder with the texts"
         )
     # A single file may say the part of each of its rows.
     return [(found[0][0], None)] if len(found) == 1 else list(found)

@@ -27,8 +27,8 @@ class TextOptions(DatasetOptions):
 
     tokenizer: str | None = Field(
         None,
-        description="trained = on the training texts; or a folder or hub name; null = that of the weights of "
-        "a transformer, else trained",
+        description="trained = on the training texts; or a folder or hub name; null = that of the weights "
+        "of a transformer, else trained",
     )
     vocabulary: int = Field(8000, ge=100, description="tokens of a tokenizer that is trained")
     max_length: int = Field(
@@ -101,14 +101,14 @@ class TextDataset(Dataset):
         documents = self.read(options, data_dir)
         test = documents.labels.test
         if options.tokenizer in (None, TRAINED):
-            seen = [documents.texts[row] for row in np.flatnonzero(~test)]
+            seen = [documents.texts[row] for row in np.flatnonzero(~test).tolist()]
             content = train_tokenizer(seen, options.vocabulary)
         else:
             content = load_tokenizer(str(options.tokenizer))
         encode = TokenEncoder(content, options.max_length)
         for part, target in targets.items():
             chosen = np.flatnonzero(test == (part == "test"))
-            rows = encode([documents.texts[row] for row in chosen])
+            rows = encode([documents.texts[row] for row in chosen.tolist()])
             remarks = {
                 "labels": text_of_bits(documents.labels.labels[chosen]),
                 "known": text_of_bits(documents.labels.known[chosen]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,26 +17,44 @@ _PORTION = 4096  # texts that are encoded at once
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> str:
-    """WordPiece in lower case, as BERT's, from these texts alone; its JSON.
+    """WordPiece in lower case with the most frequent words of these texts; its JSON.
+
+    Other words are made of the longest frequent word that they begin with, and characters. The library's
+    own trainer gives another vocabulary each time; this one follows from the texts.
 
     Args:
         texts: of the training part, labelled or not.
         vocabulary: largest number of different tokens.
     """
     library = needed("tokenizers", "a data set of texts")
-    tokenizer = library.Tokenizer(library.models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = library.normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-    trainer = library.trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=list(_SPECIAL), show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    normalizer = library.normalizers.BertNormalizer(lowercase=True)
+    divider = library.pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(w for w, _ in divider.pre_tokenize_str(normalizer.normalize_str(text)))
+    characters: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in word:
+            characters[character] += count
+    room = (vocabulary - len(_SPECIAL)) // 4  # at most half of all for characters, of both kinds
+    letters = sorted(_most_frequent(characters, room))
+    tokens = [*_SPECIAL, *letters, *(f"##{letter}" for letter in letters)]
+    longer: Counter[str] = Counter({w: n for w, n in words.items() if len(w) > 1})
+    tokens += _most_frequent(longer, vocabulary - len(tokens))
+    places = {token: place for place, token in enumerate(tokens)}
+    tokenizer = library.Tokenizer(library.models.WordPiece(places, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, divider
     tokenizer.post_processor = library.processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         special_tokens=[(name, _SPECIAL.index(name)) for name in ("[CLS]", "[SEP]")],
     )
     content: str = tokenizer.to_str()
     return content
+
+
+def _most_frequent(counted: Counter[str], most: int) -> list[str]:
+    """In the order of their counts, then of the alphabet."""
+    return sorted(counted, key=lambda word: (-counted[word], word))[: max(0, most)]
 
 
 def load_tokenizer(name: str) -> str:

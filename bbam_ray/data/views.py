@@ -55,8 +55,8 @@ class Views:
     def strong(self, inputs: Tensor, chance: Tensor) -> Tensor:
         """Mirrored, turned, slanted, scaled, shifted, recoloured and partly erased.
 
-        Feature vectors get scaled noise and dropout instead, texts lack tokens (``text_views``). Shapes as in
-        ``weak``.
+        Feature vectors get scaled noise and dropout instead, texts lack tokens (``text_views``). Shapes as
+        in ``weak``.
         """
         if self.settings.vocabulary:
             return strong_tokens(inputs, chance, self.magnitude, self.cutout)

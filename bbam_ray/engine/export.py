@@ -36,7 +36,8 @@ CONTENT = {
     THRESHOLDS: "a threshold for each label, on logits",
     TOKENIZER: "makes tokens of texts, for `tokenizers.Tokenizer.from_file`",
     ENCODER: "architecture of the pretrained encoder",
-    ONNX: "ONNX: `inputs` (batch, ...) float32, pixels 0 to 255 or features, or int32 tokens (-1: none), to `logits` (batch, labels)",
+    ONNX: "ONNX: `inputs` (batch, ...) float32, pixels 0 to 255 or features, or int32 tokens (-1: none), "
+    "to `logits` (batch, labels)",
     PROGRAM: "the same for `torch.export.load`",
 }
 _CHECKED = 64  # real samples that every file is tried with
@@ -130,9 +131,7 @@ def export_model(
 
 def _program(model: Model, path: Path, inputs: Tensor) -> np.ndarray:
     with torch.no_grad():
-        program = torch.export.export(
-            model.module, (inputs,), dynamic_shapes=_any_batch(model)
-        )
+        program = torch.export.export(model.module, (inputs,), dynamic_shapes=_any_batch(model))
         torch.export.save(program, path)
         return _by_sizes(lambda x: torch.export.load(path).module()(x).numpy(), inputs)
 

@@ -159,8 +159,8 @@ class Model:
         (longest,), vocabulary = self.input_shape, self.description.views.vocabulary
         if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or tokens.shape[1] > longest:
             raise UsageError(
-                f"inputs are {tokens.dtype} {tokens.shape}; this model takes texts, or int32 tokens in (N, l) with l "
-                f"up to {longest}"
+                f"inputs are {tokens.dtype} {tokens.shape}; this model takes texts, or int32 tokens "
+                f"in (N, l) with l up to {longest}"
             )
         if tokens.size and tokens.max() >= vocabulary:
             raise UsageError(

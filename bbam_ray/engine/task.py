@@ -57,9 +57,7 @@ def check_task(config: RunConfig) -> Split:
         UsageError: data missing, no labels to learn from, or a backbone that does not fit.
     """
     samples, common = load_part(config, "train"), config.training
-    check_backbone(
-        common.backbone, common.weights, samples.input_shape, samples.views.vocabulary
-    )
+    check_backbone(common.backbone, common.weights, samples.input_shape, samples.views.vocabulary)
     return split_of(samples, config)
 
 

@@ -88,8 +88,8 @@ def check_backbone(
     if backbone == "transformer":
         if weights == "none":
             raise UsageError(
-                "backbone 'transformer' needs weights; use --set weights=FOLDER or a name on the hub such as "
-                "bert-base-uncased, or --set backbone=tiny-text"
+                "backbone 'transformer' needs weights; use --set weights=FOLDER or a name on the hub "
+                "such as bert-base-uncased, or --set backbone=tiny-text"
             )
         check_length(weights, input_shape[0])
         pretrained_encoder(weights)

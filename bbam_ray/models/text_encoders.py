@@ -93,9 +93,7 @@ class HubEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         present = tokens >= 0
-        output = self.model(
-            input_ids=tokens.clamp_min(0).long(), attention_mask=present.long()
-        )
+        output = self.model(input_ids=tokens.clamp_min(0).long(), attention_mask=present.long())
         return masked_mean(output.last_hidden_state, present)
 
 
@@ -131,7 +129,9 @@ def encoder_of(architecture: str) -> HubEncoder:
 def check_length(weights: str, max_length: int) -> None:
     """Raise a UsageError if a pretrained encoder has fewer places than texts may have tokens."""
     library = needed("transformers", "backbone 'transformer'")
-    config = library.AutoConfig.from_pretrained(hub_folder(weights, "weights"), local_files_only=True)
+    config = library.AutoConfig.from_pretrained(
+        hub_folder(weights, "weights"), local_files_only=True
+    )
     places = getattr(config, "max_position_embeddings", None)
     if places is not None and 0 < places < max_length:
         raise UsageError(

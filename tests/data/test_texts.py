@@ -78,9 +78,9 @@ def test_texts_and_labels_of_a_table_belong_together(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(train.inputs), encode(texts[:40]))
     names = list(TOPICS)
     for row in (0, 17):
-        assert [n for n, y in zip(train.label_names, train.labels[row], strict=True) if y] == sorted(
-            names[k] for k in labels[row].nonzero()[0]
-        )
+        assert [
+            n for n, y in zip(train.label_names, train.labels[row], strict=True) if y
+        ] == sorted(names[k] for k in labels[row].nonzero()[0])
 
 
 def test_the_tokenizer_never_sees_the_test_part(tmp_path: Path) -> None:
@@ -176,6 +176,6 @@ def test_the_example_is_written_once_and_can_be_loaded(tmp_path: Path) -> None:
     write_example(folder, 60, 30)
     train = load(folder)
     assert len(train.labels) == 60 and len(train.label_names) == 10
-    assert 1 <= train.labels.sum(1).min() and train.labels.sum(1).max() <= 3
+    assert train.labels.sum(1).min() >= 1 and train.labels.sum(1).max() <= 3
     with pytest.raises(UsageError, match="exists already"):
         write_example(folder)

@@ -58,7 +58,9 @@ class TestEveryEncoder:
                     torch.testing.assert_close(mine[0], all_[place], atol=1e-5, rtol=0)
 
     @torch.no_grad()
-    def test_absent_tokens_are_not_looked_at_and_others_are(self, backbone: str, bert: Path) -> None:
+    def test_absent_tokens_are_not_looked_at_and_others_are(
+        self, backbone: str, bert: Path
+    ) -> None:
         model, (row,) = network(backbone, bert), texts(1)
         tokens = batch([row], LONGEST)
         before = model(tokens)[0]

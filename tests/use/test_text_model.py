@@ -95,7 +95,9 @@ def test_a_row_without_text_has_its_reason_and_stops_nothing(
     stored: Stored, tmp_path: Path
 ) -> None:
     source, output = tmp_path / "new.jsonl", tmp_path / "scores.csv"
-    source.write_text("".join(json.dumps({"text": t}) + "\n" for t in (TEXTS[0], None, "  ", TEXTS[1])))
+    source.write_text(
+        "".join(json.dumps({"text": t}) + "\n" for t in (TEXTS[0], None, "  ", TEXTS[1]))
+    )
     ended = CliRunner().invoke(
         app,
         [*("predict", "--model", str(stored[1]), "--input", str(source)), "--output", str(output)],
