@@ -2,8 +2,8 @@
 
 One file (``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``), or a folder with ``train*``, and if there are
 any ``test*`` and ``unlabeled*``, of one of these kinds. Labels as in the tables of ``images``: a 0/1
-column a label, or one column ``labels``. A column ``split`` may say train, test or unlabeled; without a test part
-a share of the labelled rows becomes one.
+column a label, or one column ``labels``. A column ``split`` may say train, test or unlabeled; without a
+test part a share of the labelled rows becomes one.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ def strong_tokens(tokens: Tensor, chance: Tensor, magnitude: float, cutout: floa
 
     A token that is left out is absent: no attention goes to it and no mean counts it, while the others
     keep their places. At magnitude 1 each token is dropped with probability 0.3. The span's share of the
-    text is cutout^2, the share of an image's area that the strong view of an image erases. With both settings at 0
-    the strong view is the weak one, as in the official code, which has one view of a text.
+    text is cutout^2, the share of an image's area that its strong view erases. With both settings at 0 the
+    strong view is the weak one, as in the official code, which has one view of a text.
 
     Args:
         tokens: (B, L) int32, ``ABSENT`` behind the end of a text.

@@ -47,7 +47,7 @@ def _any_batch(model: Model) -> Any:
     """What may change from call to call: the number of samples, and of texts their length."""
     batch = {0: torch.export.Dim("batch", min=1)}
     if model.takes_texts:
-        batch[1] = torch.export.Dim("length", min=2, max=model.input_shape[0])
+        batch[1] = torch.export.Dim.DYNAMIC
     return (batch,)
 
 

@@ -55,8 +55,9 @@ def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
                 f"{nearest(name, owners)}"
             )
 
-    if merged.get("backbone") == "transformer" and "tokenizer" in owners:
-        merged["tokenizer"] = merged.get("tokenizer") or merged.get("weights", "none")
+    weights = merged.get("weights", "none")
+    if merged.get("backbone") == "transformer" and "tokenizer" in owners and weights != "none":
+        merged["tokenizer"] = merged.get("tokenizer") or weights
 
     def part(cls: type) -> dict[str, Any]:
         return {name: value for name, value in merged.items() if owners.get(name) is cls}

@@ -68,7 +68,9 @@ class TinyText(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         present = tokens >= 0
-        hidden = self.tokens(tokens.clamp_min(0)) + self.places[: tokens.shape[1]]
+        # Looked up, not sliced: an exported program would take the full length for another case.
+        place = torch.arange(tokens.shape[1], device=tokens.device)
+        hidden = self.tokens(tokens.clamp_min(0)) + F.embedding(place, self.places)
         for layer in self.layers:
             hidden = layer(hidden, present)
         return masked_mean(self.norm(hidden), present)

@@ -51,6 +51,6 @@ def predictions_by_workers(
         batch_size=1,
         num_cpus=cpus,
         num_gpus=gpus,
-        compute=ray.data.TaskPoolStrategy(size=workers),
+        compute=ray.data.TaskPoolStrategy(size=min(workers, len(pieces))),
     )
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)

@@ -17,7 +17,8 @@ from bbam_ray.data.inspection import Inspection, inspect
 
 def inspected(name: str, folder: Path | None, **changes: Any) -> Inspection:
     dataset = DATASETS[name]
-    return inspect(dataset, dataset.Options.build(SMALL[name] | changes, "test"), folder)
+    small = {k: v for k, v in SMALL[name].items() if k in dataset.Options.model_fields}
+    return inspect(dataset, dataset.Options.build(small | changes, "test"), folder)
 
 
 def told(texts: list[str], words: str) -> bool:

@@ -127,5 +127,7 @@ def test_a_trained_tokenizer_for_a_pretrained_encoder_must_be_asked_for() -> Non
     assert run_config(values, "test").data.tokenizer == "somewhere"
     assert run_config({**values, "tokenizer": "trained"}, "test").data.tokenizer == "trained"
     assert run_config({"dataset": "text"}, "test").data.tokenizer is None
+    without = {"dataset": "text", "backbone": "transformer"}
+    assert run_config(without, "test").data.tokenizer is None  # the missing weights are told of
     with pytest.raises(UsageError, match="unknown setting 'tokenizer'"):
         run_config({"dataset": "digits", "tokenizer": "trained"}, "test")

@@ -59,7 +59,7 @@ def test_what_is_no_text_is_refused(stored: Stored) -> None:
         ("one text", "give a list of texts"),
         (np.zeros((2, 500), np.int32), "up to 48"),
         (np.zeros((2, 4), np.float32), "takes texts"),
-        (np.full((1, 4), 9999, np.int32), "vocabulary has 400"),
+        (np.full((1, 4), 9999, np.int32), "token 9999; this model's vocabulary has"),
     ):
         with pytest.raises(UsageError, match=message):
             model.logits(wrong)
