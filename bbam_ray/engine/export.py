@@ -47,7 +47,7 @@ def _any_batch(model: Model) -> Any:
     """What may change from call to call: the number of samples, and of texts their length."""
     batch = {0: torch.export.Dim("batch", min=1)}
     if model.takes_texts:
-        batch[1] = torch.export.Dim.DYNAMIC
+        batch[1] = torch.export.Dim("length", min=2, max=model.input_shape[0])
     return (batch,)
 
 
@@ -112,7 +112,7 @@ def export_model(
     expected = model.logits(samples)
     makers = {ONNX: _onnx, PROGRAM: _program}
     found = {WEIGHTS: Model(output, "cpu").logits(samples)}
-    inputs = torch.from_numpy(samples)
+    inputs = torch.from_numpy(np.ascontiguousarray(samples))  # programs remember strides
     if not model.takes_texts:
         inputs = inputs.float()
     for name in formats:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from bbam_ray import load_model
 from bbam_ray.cli.main import app
 from bbam_ray.data.example_texts import compose
+from bbam_ray.engine.export import PROGRAM, export_model
 from bbam_ray.engine.model_folder import save_model
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError
@@ -154,6 +155,18 @@ def test_an_exported_model_stands_alone_in_every_format(stored: Stored, tmp_path
         np.testing.assert_allclose(by_program, by_model, atol=1e-4)
     card = (output / "README.md").read_text()
     assert "texts of up to 48 tokens" in card and "`tokenizer.json`" in card
+
+
+def test_a_program_made_with_short_texts_takes_all_lengths(stored: Stored, tmp_path: Path) -> None:
+    model = load_model(stored[1], "cpu")
+    tokens = model.stored(TEXTS)
+    assert tokens.shape[1] == 48
+    export_model(model, tmp_path, [PROGRAM], tokens[:, :16])
+    program = torch.export.load(tmp_path / PROGRAM).module()
+    for length in (2, 16, 17, 48):
+        part = np.ascontiguousarray(tokens[:5, :length])
+        found = program(torch.from_numpy(part)).detach().numpy()
+        np.testing.assert_allclose(found, model.logits(part), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "encoder.json"])
