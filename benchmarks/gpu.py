@@ -17,6 +17,7 @@ from bbam_ray.engine.trainer import Trainer
 from benchmarks.epoch import make_trainer, voc_like
 from benchmarks.measure import Measured, in_turn
 from benchmarks.refresh import draw, refreshed
+from benchmarks.step import bare_steps
 
 # Dense bfloat16, in 10^12 operations a second, as the makers' data sheets have them (SXM forms).
 PEAKS = {"A100": 312.0, "H100": 989.0, "H200": 989.0, "L4": 121.0, "L40S": 362.0}
@@ -30,13 +31,7 @@ def synthetic_steps(trainer: Trainer, count: int, batch: int) -> Callable[[], No
     optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-30, fused=True)
 
     def work() -> None:
-        for _ in range(count):
-            trainer.model.train()
-            optimizer.zero_grad(set_to_none=True)
-            with trainer.precision.autocast():
-                _, cosine = trainer.model(inputs)
-            cosine.sum().backward()
-            optimizer.step()
+        bare_steps(trainer, [inputs] * count, optimizer)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bbam_ray.engine.minibatches import EpochSteps, Step
 from bbam_ray.engine.process import keep_freed_memory
@@ -48,9 +49,9 @@ class PreparedSteps:
         return iter(self._steps)
 
 
-def bare_steps(trainer: Trainer, prepared: PreparedSteps, optimizer: Any) -> None:
-    """Forward, backward and AdamW, with the sum of all cosines as loss."""
-    for inputs in prepared.inputs:
+def bare_steps(trainer: Trainer, batches: Iterable[Tensor], optimizer: Any) -> None:
+    """Forward, backward and an optimizer's step for each batch, with the sum of all cosines as loss."""
+    for inputs in batches:
         trainer.model.train()
         optimizer.zero_grad(set_to_none=True)
         with trainer.precision.autocast():
@@ -80,7 +81,7 @@ def run(full: bool) -> list[Measured]:
             prepared: Any = PreparedSteps(steps, count)
             bare = torch.optim.AdamW(trainer.model.parameters(), lr=1e-30, fused=True)
             timed = in_turn(
-                partial(bare_steps, trainer, prepared, bare),
+                partial(bare_steps, trainer, prepared.inputs, bare),
                 partial(trainer.take_steps, prepared, main_phase=True),
                 9 if full else 5,
             )

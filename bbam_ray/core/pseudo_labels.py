@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bbam_ray import distributed
-from bbam_ray.core.selection import select_from_blocks
+from bbam_ray.core.selection import select_from_blocks, select_highest
 
 
 def assign_pseudo_labels(
@@ -40,24 +40,15 @@ def assign_pseudo_labels(
     def count(keep: float, share: Tensor) -> Tensor:
         return torch.floor(keep * share * num_samples).to(torch.int64)
 
-    shape = num_rows, num_labels = scores.shape[0], scores.shape[1]
-    everything = torch.ones(1, 1, dtype=torch.bool, device=scores.device)
-    everything = everything.expand(num_rows, num_labels)
-    positive = select_from_blocks(
-        lambda rows: (scores[rows], everything[rows]), shape, count(1.0, frequency), index
-    )
+    everything = torch.ones(1, 1, dtype=torch.bool, device=scores.device).expand(scores.shape)
+    positive = select_highest(scores, everything, count(1.0, frequency), index)
     confident = positive
     if positive_keep < 1:
-        confident = select_from_blocks(
-            lambda rows: (scores[rows], positive[rows]),
-            shape,
-            count(positive_keep, frequency),
-            index,
-        )
+        confident = select_highest(scores, positive, count(positive_keep, frequency), index)
     # Where scores tie across both thresholds, an entry is not taken for both polarities.
     lowest = select_from_blocks(
         lambda rows: (-scores[rows], ~positive[rows]),
-        shape,
+        (scores.shape[0], scores.shape[1]),
         count(negative_keep, 1 - frequency),
         index,
     )

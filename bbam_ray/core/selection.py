@@ -22,7 +22,7 @@ _SIGN = -(2**31)
 
 #: a block of rows -> scores (rows, K) float32 without NaN, and which are candidates (rows, K) bool
 Block = Callable[[slice], tuple[Tensor, Tensor]]
-_KeyBlock = Callable[[slice], tuple[Tensor, Tensor]]  # the same with keys for scores
+_KeyBlock = Block  # with int32 keys for scores
 
 
 def ordered_keys(scores: Tensor) -> Tensor:

@@ -13,34 +13,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bbam_ray.config import DatasetOptions
 from bbam_ray.data.label_tables import Labels
-from bbam_ray.data.text_dataset import Documents, TextDataset, TextOptions
+from bbam_ray.data.text_dataset import PRETRAINED, Documents, TextDataset, TextOptions
 from bbam_ray.errors import UsageError
 
 DEFAULT_DIR = Path("data/aapd")
 _PARTS = ("train", "val", "test")
 
 
-class AapdOptions(TextOptions):
-    """Options of the data set ``aapd``."""
-
-
 class Aapd(TextDataset):
     """Abstracts of the three published files."""
 
     name: ClassVar[str] = "aapd"
-    Options: ClassVar[type[DatasetOptions]] = AapdOptions
-    defaults: ClassVar[dict[str, Any]] = {
-        "backbone": "transformer",
-        "weights": "bert-base-uncased",
-        "max_length": 256,
-        "labeled_batch": 8,
-        "unlabeled_batch": 24,
-        "evaluation_batch": 128,
-    }
+    defaults: ClassVar[dict[str, Any]] = PRETRAINED
 
-    def files(self, options: AapdOptions, data_dir: Path | None) -> list[Path]:
+    def files(self, options: TextOptions, data_dir: Path | None) -> list[Path]:
         root = data_dir or DEFAULT_DIR
         if not root.is_dir():
             raise UsageError(
@@ -55,7 +42,7 @@ class Aapd(TextDataset):
                 )
         return found
 
-    def read(self, options: AapdOptions, data_dir: Path | None) -> Documents:
+    def read(self, options: TextOptions, data_dir: Path | None) -> Documents:
         files = self.files(options, data_dir)
         texts: list[str] = []
         subjects: list[list[str]] = []

@@ -12,10 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bbam_ray.config import DatasetOptions
 from bbam_ray.data.dataset import Part
 from bbam_ray.data.label_tables import Labels
-from bbam_ray.data.text_dataset import Documents, TextDataset, TextOptions
+from bbam_ray.data.text_dataset import PRETRAINED, Documents, TextDataset, TextOptions
 from bbam_ray.errors import UsageError
 
 LABELS = tuple(f"C{number:02d}" for number in range(1, 24))
@@ -23,25 +22,13 @@ DEFAULT_DIR = Path("data/ohsumed-first-20000-docs")
 _FOLDERS: dict[Part, str] = {"train": "training", "test": "test"}
 
 
-class OhsumedOptions(TextOptions):
-    """Options of the data set ``ohsumed``."""
-
-
 class Ohsumed(TextDataset):
     """Abstracts of ``training`` and ``test``."""
 
     name: ClassVar[str] = "ohsumed"
-    Options: ClassVar[type[DatasetOptions]] = OhsumedOptions
-    defaults: ClassVar[dict[str, Any]] = {
-        "backbone": "transformer",
-        "weights": "bert-base-uncased",
-        "max_length": 256,
-        "labeled_batch": 8,
-        "unlabeled_batch": 24,
-        "evaluation_batch": 128,
-    }
+    defaults: ClassVar[dict[str, Any]] = PRETRAINED
 
-    def files(self, options: OhsumedOptions, data_dir: Path | None) -> list[Path]:
+    def files(self, options: TextOptions, data_dir: Path | None) -> list[Path]:
         root = _root(data_dir)
         found: list[Path] = []
         for folder in _FOLDERS.values():
@@ -55,7 +42,7 @@ class Ohsumed(TextDataset):
                 found += sorted(path for path in here.iterdir() if path.is_file())
         return found
 
-    def read(self, options: OhsumedOptions, data_dir: Path | None) -> Documents:
+    def read(self, options: TextOptions, data_dir: Path | None) -> Documents:
         # A name is one abstract within a part.
         places: dict[tuple[str, str], int] = {}
         texts: list[str] = []

@@ -36,6 +36,17 @@ class TextOptions(DatasetOptions):
     )
 
 
+#: of the published data sets: a pretrained BERT, and batches that fit beside it
+PRETRAINED: dict[str, Any] = {
+    "backbone": "transformer",
+    "weights": "bert-base-uncased",
+    "max_length": 256,
+    "labeled_batch": 8,
+    "unlabeled_batch": 24,
+    "evaluation_batch": 128,
+}
+
+
 @dataclass(frozen=True)
 class Documents:
     """All texts of a data set.
@@ -78,19 +89,20 @@ class TextDataset(Dataset):
             "train": folder / f"{stem}-train.rows",
             "test": folder / f"{stem}-test.rows",
         }
-        if not all(opened(target) for target in targets.values()):
+        if None in map(opened, targets.values()):
             with only_one(folder):
-                if not all(opened(target) for target in targets.values()):
+                if None in map(opened, targets.values()):
                     self._tokenise(options, data_dir, targets)
         rows = TokenRows(targets[part])
         names = tuple(rows.remarks["label_names"])
         known = bits_of(rows.remarks["known"], (len(rows),)).astype(bool)
-        tokenizer = TokenRows(targets["train"]).remarks["tokenizer"]
         return Samples(
             rows,
             bits_of(rows.remarks["labels"], (len(rows), len(names))),
             names,
-            ViewSettings(vocabulary=rows.remarks["vocabulary"], tokenizer=tokenizer),
+            ViewSettings(
+                vocabulary=rows.remarks["vocabulary"], tokenizer=rows.remarks["tokenizer"]
+            ),
             None if known.all() else known,
             rows.remarks["names"],
         )
@@ -116,7 +128,7 @@ class TextDataset(Dataset):
                 "names": [documents.names[row] for row in chosen] if documents.names else None,
                 "lengths": (rows != ABSENT).sum(axis=1).tolist(),
                 "vocabulary": encode.vocabulary,
-                "tokenizer": content if part == "train" else None,
+                "tokenizer": content,
             }
             remove_torn(target)
             with whole_file(target) as temporary:

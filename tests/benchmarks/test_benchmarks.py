@@ -44,7 +44,7 @@ def test_prepared_steps_are_those_of_the_epoch() -> None:
         assert losses["loss"] > 0
         optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-3)
         weight = trainer.model.head.weight.clone()
-        bare_steps(trainer, prepared, optimizer)
+        bare_steps(trainer, prepared.inputs, optimizer)
         assert not torch.equal(weight, trainer.model.head.weight)
 
 

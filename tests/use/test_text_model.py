@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -171,8 +172,6 @@ def test_a_program_made_with_short_texts_takes_all_lengths(stored: Stored, tmp_p
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "encoder.json"])
 def test_a_missing_file_is_named(name: str, stored: Stored, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(stored[1], tmp_path / "m")
     if not (tmp_path / "m" / name).exists():
         pytest.skip("the small encoder has no file of its own")
