@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import epoch, gpu, refresh, scaling, startup, step, validation
+from benchmarks import candidates, epoch, gpu, refresh, scaling, startup, step, validation
 from benchmarks.measure import STORE, Measured, keep, latest
 from benchmarks.page import write_section
 
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[bool], list[Measured]]] = {
     "validation": validation.run,
     "step": step.run,
     "epoch": epoch.run,
+    "candidates": candidates.run,
     "startup": startup.run,
     "scaling": scaling.run,
     "gpu": gpu.run,

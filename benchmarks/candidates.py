@@ -1,0 +1,133 @@
+"""What was tried to make an epoch faster, one thing at a time: without it, and with it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.fx.experimental.optimization import fuse
+from torch.profiler import ProfilerActivity, profile
+
+from bbam_ray.engine.process import keep_freed_memory
+from bbam_ray.models import Network, build_network
+from benchmarks.epoch import make_trainer, voc_like
+from benchmarks.measure import Measured, OwnProcess, in_turn
+
+SIDE, WHAT = 96, f"ResNet-18 at {SIDE} px"
+
+
+def _network() -> Network:
+    model = build_network("resnet18", (3, SIDE, SIDE), 20, hidden_dim=512, feature_dim=256)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _images(count: int) -> torch.Tensor:
+    return torch.randn(count, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
+
+
+def _forward(model: Any, inputs: torch.Tensor, half: bool) -> None:
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        model(inputs)
+
+
+def _forwards(kept: bool, half: bool) -> Callable[[], Any]:
+    """In a process of its own: five forward passes of 128 images."""
+    if kept:
+        keep_freed_memory()
+    model, inputs = _network().eval(), _images(128)
+
+    def work() -> None:
+        for _ in range(5):
+            _forward(model, inputs, half)
+
+    return work
+
+
+def _train(model: Any, inputs: torch.Tensor, half: bool) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        _, cosine = model(inputs)
+    cosine.float().square().sum().backward()
+
+
+def optimizers(rounds: int) -> Measured:
+    """AdamW as it is by default on a CPU, and fused."""
+    model = _network()
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    default, fused = (torch.optim.AdamW(model.parameters(), **k) for k in ({}, {"fused": True}))
+    return Measured("tried", f"fused AdamW, {WHAT}", **in_turn(default.step, fused.step, rounds))
+
+
+def kept_memory(half: bool, rounds: int) -> Measured:
+    """Freed memory goes back to the kernel, or stays with the process."""
+    without, kept = (OwnProcess(_forwards, keep, half) for keep in (False, True))
+    timed = in_turn(without, kept, rounds)
+    without.end()
+    kept.end()
+    return Measured("tried", f"kept memory, 5 x 128 images forward, {_precision(half)}", **timed)
+
+
+def folded(half: bool, rounds: int) -> Measured:
+    """Batch norm inside the convolutions of a network that is only evaluated."""
+    model, inputs = _network().eval(), _images(128)
+    other = copy.deepcopy(model)
+    other.backbone = fuse(other.backbone)
+    other.to(memory_format=torch.channels_last)
+    timed = in_turn(
+        partial(_forward, model, inputs, half), partial(_forward, other, inputs, half), rounds
+    )
+    return Measured("tried", f"folded batch norm, 128 images forward, {_precision(half)}", **timed)
+
+
+def compiled(half: bool, rounds: int) -> Measured:
+    """torch.compile, with its own time; needs a C++ compiler."""
+    model, inputs = _network().train(), _images(32)
+    other: Any = torch.compile(copy.deepcopy(model))
+    began = time.perf_counter()
+    _train(other, inputs, half)
+    seconds = time.perf_counter() - began
+    timed = in_turn(
+        partial(_train, model, inputs, half), partial(_train, other, inputs, half), rounds
+    )
+    case = f"torch.compile, 32 images forward and backward, {_precision(half)}"
+    return Measured("tried", case, **timed, figures={"compile_s": seconds})
+
+
+def what_is_left(images: int) -> Measured:
+    """The share of an epoch of ours that convolutions take, forward and backward."""
+    with voc_like(images) as root:
+        trainer = make_trainer(root, image_size=SIDE, amp_cpu=True)
+        trainer.run_epoch()
+        began = time.perf_counter()
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            trainer.run_epoch()
+        seconds = time.perf_counter() - began
+    spent = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    convolutions = sum(time for name, time in spent.items() if "convolution" in name)
+    return Measured(
+        "left",
+        f"an epoch of {images} images, {WHAT}, bfloat16",
+        None,
+        seconds,
+        None,
+        1,
+        {"share_of_convolutions": convolutions / sum(spent.values())},
+    )
+
+
+def _precision(half: bool) -> str:
+    return "bfloat16" if half else "float32"
+
+
+def run(full: bool) -> list[Measured]:
+    """The same with and without ``full``, but for the number of rounds."""
+    rounds = 9 if full else 5
+    keep_freed_memory()
+    found = [optimizers(rounds)]
+    for half in (False, True):
+        found += [kept_memory(half, rounds), folded(half, rounds), compiled(half, rounds)]
+    return [*found, what_is_left(240)]
