@@ -17,7 +17,7 @@ from bbam_ray.models import Network, build_network
 from benchmarks.epoch import make_trainer, voc_like
 from benchmarks.measure import Measured, OwnProcess, in_turn
 
-SIDE, WHAT = 96, f"ResNet-18 at {SIDE} px"
+SIDE, WHAT = 96, "ResNet-18 at 96 px"
 
 
 def _network() -> Network:
@@ -58,7 +58,8 @@ def optimizers(rounds: int) -> Measured:
     model = _network()
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
-    default, fused = (torch.optim.AdamW(model.parameters(), **k) for k in ({}, {"fused": True}))
+    default = torch.optim.AdamW(model.parameters())
+    fused = torch.optim.AdamW(model.parameters(), fused=True)
     return Measured("tried", f"fused AdamW, {WHAT}", **in_turn(default.step, fused.step, rounds))
 
 
