@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 RAY = Path(sys.executable).with_name("ray")
@@ -34,7 +34,8 @@ def free_port() -> Callable[[], int]:
 def start_head() -> Iterator[Start]:
     """Starts ``ray start --head`` with flags, and returns when a probe says that it answers.
 
-    Its processes, and those of nodes that its autoscaler makes, name its folder: by that they are found.
+    Its processes, and those of nodes that its autoscaler makes, name its folder or have files in it open:
+    by that they are found.
     """
     folder = Path("/tmp") / f"bbam-head-{os.getpid()}"  # sockets have short names
     started: list[subprocess.Popen[bytes]] = []
@@ -51,11 +52,12 @@ def start_head() -> Iterator[Start]:
             time.sleep(1)
 
     yield start
-    for entry in Path("/proc").glob("[0-9]*"):
+    for process in psutil.process_iter():
         try:
-            if str(folder) in (entry / "cmdline").read_text(errors="replace"):
-                os.kill(int(entry.name), signal.SIGKILL)
-        except OSError:
+            names = [*process.cmdline(), *(opened.path for opened in process.open_files())]
+            if any(str(folder) in name for name in names):
+                process.kill()
+        except psutil.Error:
             continue
     for head in started:
         head.wait(30)

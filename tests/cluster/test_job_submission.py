@@ -41,6 +41,7 @@ def test_a_submitted_study_ends_without_anybody_listening(
     ):
         monkeypatch.setenv(name, value)
     flags = [f"--port={free_port()}", f"--dashboard-port={dashboard}", "--num-cpus=1"]
+    flags += [f"--dashboard-agent-listen-port={free_port()}"]
     start_head(*flags, answers=lambda: job("list").returncode == 0)
     copy = tmp_path / "laptop"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
