@@ -7,15 +7,56 @@ a YAML file, the columns ``param_*``); field names are therefore unique over the
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 from bbam_ray.errors import UsageError, nearest
+
+_MAX_NODES = 10_000  # of a YAML document, aliases written out; more is a mistake or an attack
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def shown(text: object, most: int = 80) -> str:
+    """What comes from outside, for a message: on one line, and no more than tells which it is."""
+    if isinstance(text, BaseException):
+        text = " ".join(str(text).split()) or type(text).__name__
+    words = text if isinstance(text, str) else quoted(text, most)
+    short = words if len(words) <= most else f"{words[:most]}..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
+
+
+class _Brief(reprlib.Repr):
+    """``repr`` of a few of the values of a collection, three levels deep."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.maxlevel, self.maxother, self.maxstring = 3, most, most
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() <= 300 else f"a number of {x.bit_length()} bits"
+
+
+def quoted(value: object, most: int = 80) -> str:
+    """``repr`` of a value from outside, for a message: short, however large or deep the value is."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= most else f"{value[:most]}...")
+    return shown(_Brief(most).repr(value), most)
+
+
+def similar(name: object, known: Iterable[str]) -> str:
+    """``nearest``, without a list of thousands of known names."""
+    names = [shown(one) for one in known]
+    hint = nearest(shown(name), names)
+    return hint if len(hint) < 300 else f"none of the {len(names)} known names is similar"
 
 
 class Options(BaseModel):
@@ -34,18 +75,18 @@ class Options(BaseModel):
         for name in values:
             if name not in cls.model_fields:
                 raise UsageError(
-                    f"{source}: unknown key '{name}'; {nearest(name, cls.model_fields)}"
+                    f"{source}: unknown key '{shown(name)}'; {similar(name, cls.model_fields)}"
                 )
         try:
             return cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            reason = first["msg"].removeprefix("Value error, ")
+            reason = shown(first["msg"].removeprefix("Value error, "), 300)
             if not first["loc"]:
                 raise UsageError(f"{source}: {reason}") from None
             name = str(first["loc"][0])
             raise UsageError(
-                f"{source}: {name} = {first['input']!r} is not possible: {reason}"
+                f"{source}: {name} = {quoted(first['input'])} is not possible: {reason}"
             ) from None
 
 
@@ -157,8 +198,47 @@ class RunConfig:
         return values
 
 
+WHOLE_MARK = "The last line is three dots; without it this file has been cut short."
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``1e-4`` as a string; here it is the number that everybody means."""
+    """YAML 1.1 reads ``1e-4`` as a string; here it is the number that everybody means.
+
+    Refused are a key that stands twice, and aliases that make much of little ("billion laughs").
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._sizes: dict[int, int] = {}  # nodes below each one, by its identity
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        mark = self.peek_event().start_mark
+        is_alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if node is None or (is_alias and id(node) not in self._sizes):
+            raise ComposerError(None, None, "a value contains itself", mark)
+        if isinstance(node, yaml.MappingNode):
+            keys = [(k.tag, k.value) for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
+            if len(set(keys)) < len(keys):
+                twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+                raise ComposerError(None, None, f"key '{shown(twice[1])}' stands twice", mark)
+        below = node.value if isinstance(node, yaml.CollectionNode) else []
+        nodes = [part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))]
+        self._sizes[id(node)] = size = 1 + sum(self._sizes[id(part)] for part in nodes)
+        if size > _MAX_NODES:
+            raise ComposerError(None, None, f"more than {_MAX_NODES} values", mark)
+        return node
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and not _is_text(value):
+            raise ConstructorError(None, None, "half a character (a surrogate)", node.start_mark)
+        return value
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written: an escaped half of a character cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 _Loader.add_implicit_resolver(
@@ -185,10 +265,25 @@ def parse_yaml(text: str, source: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be read"
+        problem = shown(getattr(error, "problem", None) or "cannot be read", 200)
         raise UsageError(f"{source}{place}: not valid YAML ({problem})") from None
-    except ValueError as error:  # what begins like a number and is none
-        raise UsageError(f"{source}: a value cannot be read ({error}); put it in quotes") from None
+    except RecursionError:
+        raise UsageError(f"{source}: not valid YAML (nested too deeply)") from None
+    except (ValueError, OverflowError) as error:  # what begins like a number and is none
+        raise UsageError(
+            f"{source}: a value cannot be read ({shown(error, 200)}); put it in quotes"
+        ) from None
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON; whatever is wrong with it is a ValueError."""
+    try:
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()  # fails for half a character
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
 
 
 def read_yaml_mapping(path: Path) -> dict[str, Any]:
@@ -198,6 +293,8 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(f"cannot read {path}: {reason}; give the path of a YAML file") from None
+    if WHOLE_MARK in text and not text.rstrip().endswith("\n..."):
+        raise UsageError(f"{path}: has been cut short (no '...' at its end); copy it again")
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UsageError(f"{path}: expected lines of the form 'key: value'")
@@ -210,6 +307,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator or not name:
-            raise UsageError(f"--set {assignment}: expected key=value, for example --set scale=20")
-        values[name.strip()] = parse_yaml(text, f"--set {name}")
+            raise UsageError(
+                f"--set {shown(assignment)}: expected key=value, for example --set scale=20"
+            )
+        values[name.strip()] = parse_yaml(text, f"--set {shown(name)}")
     return values

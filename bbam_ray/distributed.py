@@ -6,10 +6,12 @@ rank's shard* of the rows and combines sums. Reductions run over the default pro
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -33,11 +35,28 @@ def join(address: str, rank: int, world_size: int, *, backend: str, timeout_s: f
     with _all_ranks():
         dist.init_process_group(
             backend,
-            init_method=f"tcp://{address}",
+            store=_store(address, rank, world_size, timedelta(seconds=timeout_s)),
             rank=rank,
             world_size=world_size,
             timeout=timedelta(seconds=timeout_s),
         )
+
+
+def _store(address: str, rank: int, world_size: int, timeout: timedelta) -> Any:
+    """What the ranks find each other by. Torch would listen on every address of the machine, which on the
+    loopback address nobody needs."""
+    host, _, port = address.rpartition(":")
+    listening = None
+    if rank == 0 and host.startswith("127."):
+        listening = socket.create_server((host, int(port)), backlog=1024).detach()
+    return dist.TCPStore(  # type: ignore[attr-defined]  # which torch does not say
+        host,
+        int(port),
+        world_size,
+        is_master=rank == 0,
+        timeout=timeout,
+        master_listen_fd=listening,
+    )
 
 
 def leave() -> None:

@@ -28,9 +28,11 @@ from bbam_ray.errors import (
     nearest,
 )
 from bbam_ray.results.comparison import compared
+from bbam_ray.results.files import standard_values, write_text
+from bbam_ray.results.repair import repair_study, repair_table
 from bbam_ray.results.schemas import COMPARE
 from bbam_ray.results.store import Table as Rows
-from bbam_ray.results.store import read_table, standard_values, write_text
+from bbam_ray.results.store import read_table
 from bbam_ray.results.study import check_folder, command_line, locked
 from bbam_ray.results.summary import duration
 
@@ -119,6 +121,8 @@ def compare(
     with connected(address, dashboard=False):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
+            for finding in repair_table(folder / TABLE):
+                console.print(f"repaired: {finding}", style="yellow", markup=False)
             table = Rows(folder / TABLE, COMPARE, ("entry", "labeled_fraction", "seed"))
             try:
                 failed = _run(plans, table, shown)
@@ -193,6 +197,10 @@ def _run(plans: list[tuple[Entry, StudyPlan]], table: Rows, shown: Console) -> b
     places = {row["entry"]: row["place"] for row in table.rows()}
     for done, (entry, plan) in enumerate(plans, start=1):
         going_on = entry.folder.exists()
+        if going_on:
+            with locked(entry.folder):
+                for finding in repair_study(entry.folder):
+                    shown.print(f"repaired: {finding}", style="yellow", markup=False)
         record, plan = open_record(entry.folder, plan, entry.space, resume=going_on)
         with locked(entry.folder):
             result = run_study(plan, record, lambda event: None)

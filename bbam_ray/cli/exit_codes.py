@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 from collections.abc import Callable
 
@@ -15,6 +16,9 @@ from bbam_ray.errors import (
     StorageError,
     UsageError,
 )
+from bbam_ray.results.redaction import redacted
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def with_exit_code(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -26,10 +30,19 @@ def with_exit_code(command: Callable[..., int | None]) -> Callable[..., None]:
         try:
             code = command(*args, **kwargs) or 0
         except UsageError as error:
-            console.print(f"error: {error}", markup=False)
+            console.print(f"error: {redacted(str(error))}", markup=False)
             code = EXIT_USAGE
         except StorageError as error:
-            console.print(f"error: {error}", markup=False)
+            console.print(f"error: {redacted(str(error))}", markup=False)
+            code = EXIT_FAILED
+        except OSError as error:
+            if error.errno not in _DISK:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            console.print(
+                f"error: {place}{error.strerror}; make room, or write to another place",
+                markup=False,
+            )
             code = EXIT_FAILED
         except KeyboardInterrupt:
             console.print("interrupted")

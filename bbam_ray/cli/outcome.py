@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bbam_ray.cli.progress import short
+from bbam_ray.results.files import standard_values
 from bbam_ray.results.schemas import FAILED, PRUNED
-from bbam_ray.results.store import standard_values
 from bbam_ray.results.summary import Confirmed, confirmed_figures
 
 if TYPE_CHECKING:

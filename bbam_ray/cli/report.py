@@ -35,7 +35,7 @@ def report(
     from bbam_ray.report.material import Material
     from bbam_ray.report.page import check_replaceable
     from bbam_ray.report.studies import default_page, studies_html
-    from bbam_ray.results.store import write_text
+    from bbam_ray.results.files import write_text
     from bbam_ray.results.study import command_line
 
     # Whatever is wrong shows before anything is written.
@@ -67,7 +67,8 @@ def _pictures(materials: list[Material]) -> dict[str, Picture]:
     found: dict[str, Picture] = {}
     for material in materials:
         record = material.record
-        start = f"{record['dataset']}-{material.folder.name}-" if len(materials) > 1 else ""
+        dataset = studies.file_part(str(record["dataset"]))
+        start = f"{dataset}-{material.folder.name}-" if len(materials) > 1 else ""
         pictures = [p for group in html.groups(material) for p in group.pictures]
         found |= {f"{start}{picture.name}": picture for picture in pictures}
     if len(materials) > 1:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from bbam_ray.errors import EXIT_FAILED
+from bbam_ray.errors import EXIT_FAILED, StorageError
 from bbam_ray.results import study as studies
+from bbam_ray.results.redaction import redacted
 from bbam_ray.results.rows import put_epoch
 from bbam_ray.results.schemas import COMPLETE, FAILED
 from bbam_ray.results.store import Row, StudyStore
@@ -70,6 +71,9 @@ class RunBook:
 
     def stopped(self, reason: BaseException) -> None:
         """The run ends here, by Ctrl-C or by an error nobody foresaw; what is done is kept."""
+        if isinstance(reason, StorageError):
+            return  # nothing more can be written
+        self._store.flush()
         interrupted = isinstance(reason, KeyboardInterrupt)
         self.record.end(studies.INTERRUPTED if interrupted else studies.FAILED)
         self.console.print(
@@ -103,11 +107,11 @@ class RunBook:
                 }
             ]
         )
-        self._store.flush()
+        self._store.flush(wait=True)
         self.record.end(studies.FAILED if self.error else studies.COMPLETE)
         if self.error:
             console = Console(stderr=True, soft_wrap=True, highlight=False)
-            console.print(f"error: {self.error}", markup=False)
+            console.print(f"error: {redacted(self.error)}", markup=False)
             return EXIT_FAILED
         figures = self._test(best) if test else {}
         self._show(best, figures, time.time() - self._started)
@@ -131,7 +135,7 @@ class RunBook:
         self._store.confirm.put(
             [self._identity | figures | {"rank": 1, "seed": seed, "epochs": best["epoch"]}]
         )
-        self._store.flush()
+        self._store.flush(wait=True)
         return figures
 
     def _show(self, best: Row, figures: dict[str, Any], seconds: float) -> None:

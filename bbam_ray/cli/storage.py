@@ -34,7 +34,9 @@ def with_storage(command: Callable[..., int]) -> Callable[..., int]:
             return command(**given)
         storage.check_writable()
         console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print(f"results go to {uri}, by way of {storage.local}", style="dim", markup=False)
+        console.print(
+            f"results go to {storage.uri}, by way of {storage.local}", style="dim", markup=False
+        )
         with storage:
             return command(**given)
 

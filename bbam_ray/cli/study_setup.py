@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.search_rules import SearchRules, limits_of, pace_settings, stopping_of
 from bbam_ray.errors import UsageError
-from bbam_ray.results.store import standard_values
+from bbam_ray.results.files import standard_values
 from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
 
 if TYPE_CHECKING:

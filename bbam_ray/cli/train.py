@@ -15,6 +15,7 @@ from bbam_ray.cli.storage import with_storage
 from bbam_ray.config import read_yaml_mapping
 from bbam_ray.errors import NonFiniteError, UsageError
 from bbam_ray.results import study as studies
+from bbam_ray.results.repair import repair_study
 
 if TYPE_CHECKING:
     from bbam_ray.config import RunConfig
@@ -87,10 +88,12 @@ def train(
     with_ray = most > 1 or address != "local"
     if address == "local":
         shared.check_machine(fewest, cpus_per_worker, gpus_per_worker)
+    console = Console(stderr=json_, soft_wrap=True, highlight=False)
     if resume:
         with studies.locked(folder):
+            for finding in repair_study(folder):
+                console.print(f"repaired: {finding}", style="yellow", markup=False)
             _record(folder, settings, resume=True, check_only=True)
-    console = Console(stderr=json_, soft_wrap=True, highlight=False)
     shown = Console(quiet=True) if quiet or json_ else console
     label_names = load_part(settings, "train").label_names
 

@@ -27,6 +27,7 @@ from bbam_ray.cli.study_setup import (
     space_path_of,
 )
 from bbam_ray.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_TRIALS_FAILED, UsageError
+from bbam_ray.results.repair import repair_study
 from bbam_ray.results.schemas import FAILED
 from bbam_ray.results.study import (
     INTERRUPTED,
@@ -175,6 +176,8 @@ def tune(
     make = partial(open_record, folder, plan, space_path, resume=resume)
     if resume:
         with locked(folder):
+            for finding in repair_study(folder):
+                console.print(f"repaired: {finding}", style="yellow", markup=False)
             make(check_only=True)
     result = _run(
         console, plan, make, address, wait=wait, dashboard=dashboard, quiet=quiet or json_
@@ -262,4 +265,7 @@ def _write_report(console: Console, folder: Path, result: StudyResult) -> None:
     from bbam_ray.report.html import write_report
 
     if result.trials:
-        write_report(folder)
+        try:
+            write_report(folder)
+        except OSError as error:  # it is made of the tables, at any time
+            console.print(f"no report ({error}); bbam-ray report {folder} makes it", style="red")

@@ -15,6 +15,12 @@ from rich.console import Console
 from bbam_ray.errors import UsageError
 
 _HOST, _PORT = "127.0.0.1", 8266
+# Scripts of the page itself and nothing from elsewhere, nor to it: whatever a text of the study did there,
+# it could tell nobody. Plotly makes functions of texts.
+_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _REMOTE_SECONDS = 10.0  # between looks at a study on object storage
 
 
@@ -70,8 +76,9 @@ def server_for(watched: Watched, port: int) -> ThreadingHTTPServer:
 
         def do_GET(self) -> None:
             # A page elsewhere could have its own name resolved to this address (DNS rebinding).
-            host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
-            if host not in ("127.0.0.1", "localhost"):
+            hosts = self.headers.get_all("Host") or []
+            names = [host.rsplit(":", 1)[0] for host in hosts]
+            if names not in (["127.0.0.1"], ["localhost"]):
                 self._answer(403, "text/plain", b"only by 127.0.0.1 or localhost\n")
             elif self.path == "/state":
                 self._answer(200, "text/plain", watched.state().encode())
@@ -98,6 +105,8 @@ def server_for(watched: Watched, port: int) -> ThreadingHTTPServer:
                 ("Cache-Control", cache),
                 ("X-Content-Type-Options", "nosniff"),
                 ("X-Frame-Options", "DENY"),
+                ("Referrer-Policy", "no-referrer"),
+                ("Content-Security-Policy", _POLICY),
             ):
                 self.send_header(name, value)
             self.end_headers()
@@ -122,12 +131,16 @@ def watch(
 ) -> int:
     """Show a study while it runs, at an address of this machine only; ends with Ctrl-C."""
     from bbam_ray.report.live import live_html
+    from bbam_ray.results.redaction import redacted
 
     watched = Watched(study)
     live_html(watched.folder)  # whatever is wrong is said here
     server = server_for(watched, port)
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{study}: http://{_HOST}:{server.server_port}  (Ctrl-C ends it)", markup=False)
+    console.print(
+        f"{redacted(str(study))}: http://{_HOST}:{server.server_port}  (Ctrl-C ends it)",
+        markup=False,
+    )
     try:
         server.serve_forever(poll_interval=0.2)
     except KeyboardInterrupt:

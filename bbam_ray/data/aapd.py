@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bbam_ray.data.label_tables import Labels
+from bbam_ray.data.tables import read_text
 from bbam_ray.data.text_dataset import PRETRAINED, Documents, TextDataset, TextOptions
 from bbam_ray.errors import UsageError
 
@@ -67,11 +68,7 @@ class Aapd(TextDataset):
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: not UTF-8 text; copy it again") from None
-    lines = text.removesuffix("\n").split("\n")
+    lines = read_text(path, "copy it again").removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             raise UsageError(f"{path} line {number}: blank; copy the file again")

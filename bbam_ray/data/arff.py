@@ -7,11 +7,12 @@ or, where that fails, Latin-1 (older files). String, date and relational attribu
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bbam_ray.errors import UsageError, nearest
+from bbam_ray.config import quoted
+from bbam_ray.errors import UsageError
 
 ENCODINGS = ("utf-8-sig", "latin-1")  # the second takes any bytes
 MISSING = "\0?"  # a ? without quotes, among values
@@ -62,11 +63,14 @@ class ArffTable:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """(number, text) of the lines that say something; text without blanks around it."""
-        with self.path.open(encoding=self.encoding) as file:
-            for number, line in enumerate(file, start=1):
-                text = line.strip()
-                if text and text[0] != "%":
-                    yield number, text
+        try:
+            with self.path.open(encoding=self.encoding) as file:
+                for number, line in enumerate(file, start=1):
+                    text = line.strip()
+                    if text and text[0] != "%":
+                        yield number, text
+        except OSError as error:
+            raise UsageError(f"{self.path}: cannot be read ({error.strerror}); restore it") from None
 
     def data(self) -> Iterator[tuple[int, str]]:
         """The lines after @data."""
@@ -104,7 +108,7 @@ class ArffTable:
                 attribute = self._attribute(number, line)
                 if attribute.name in found:
                     raise self.error(
-                        number, f"a second attribute {attribute.name!r}; rename one of them"
+                        number, f"a second attribute {quoted(attribute.name)}; rename one of them"
                     )
                 found[attribute.name] = attribute
             elif keyword != "@relation":
@@ -123,7 +127,7 @@ class ArffTable:
         if kind.lower() in ("string", "date", "relational"):
             raise self.error(
                 number,
-                f"attribute {name!r} is of type {kind.lower()}, which is no number; remove it or make "
+                f"attribute {quoted(name)} is of type {kind.lower()}, which is no number; remove it or make "
                 "numbers of it (in Weka: Remove, StringToWordVector)",
             )
         named = tokens[:1] and tokens[0][0] != "sign"
@@ -139,7 +143,7 @@ class ArffTable:
         values = tuple(value for cell in cells(tokens[2:-1]) for value in cell or [""])
         if {"", MISSING} & set(values) or len(set(values)) < len(values):
             raise self.error(
-                number, f"attribute {name!r} declares no value, ?, or one value twice; correct it"
+                number, f"attribute {quoted(name)} declares no value, ?, or one value twice; correct it"
             )
         return Attribute(name, number, values)
 
@@ -153,12 +157,6 @@ def cells(tokens: list[tuple[str, str]]) -> list[list[str]]:
         else:
             found[-1].append(MISSING if kind == "missing" else token)
     return found
-
-
-def similar(name: str, known: Collection[str]) -> str:
-    """A hint that names the closest known name, without a list of thousands."""
-    hint = nearest(name, known)
-    return hint if len(hint) < 300 else f"none of the {len(known)} known names is similar"
 
 
 def _keyword(line: str) -> str:

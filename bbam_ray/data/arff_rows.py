@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bbam_ray.data.arff import MISSING, ArffTable, cells, similar
+from bbam_ray.config import quoted, shown, similar
+from bbam_ray.data.arff import MISSING, ArffTable, cells
 
 LARGEST = float(np.finfo(np.float32).max)
 SPECIAL = "'\"%\\_?{}"  # a row without these needs no tokens; _ because float("1_0") is 10
@@ -81,7 +82,7 @@ class ArffRows:
         if braces == ("{}{}" if sparse else "{}") and tokens[-1] == ("sign", "}"):
             raise table.error(
                 number,
-                f"the row has an instance weight ({{{tokens[-2][1]}}}), which training does not know; "
+                f"the row has an instance weight ({{{shown(tokens[-2][1])}}}), which training does not know; "
                 "remove the weights, or repeat the rows that shall count more",
             )
         if braces != ("{}" if sparse else "") or (sparse and tokens[-1] != ("sign", "}")):
@@ -141,4 +142,4 @@ class ArffRows:
             what = f"but {text[:40]!r} is {odd}; correct it or remove the row"
         if text == MISSING:
             what = "missing here (?), and nothing is filled in; give a value or remove the row"
-        raise self.table.error(number, f"attribute {attribute.name!r}: {what}")
+        raise self.table.error(number, f"attribute {quoted(attribute.name)}: {what}")

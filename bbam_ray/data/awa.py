@@ -12,9 +12,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from bbam_ray.config import shown
 from bbam_ray.data.dataset import Part
 from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles
+from bbam_ray.data.tables import read_text
 from bbam_ray.errors import UsageError
 
 TABLES = (
@@ -25,6 +27,7 @@ TABLES = (
     "testclasses.txt",
 )
 DEFAULT_DIR = Path("data/Animals_with_Attributes2")
+_AGAIN = "unpack the archive again"
 
 
 class Awa(ImageDataset):
@@ -69,19 +72,22 @@ class Awa(ImageDataset):
 
 
 def _class_list(root: Path, part: str) -> list[str]:
-    return (root / f"{part}classes.txt").read_text(encoding="utf-8").split()
+    return read_text(root / f"{part}classes.txt", _AGAIN).split()
 
 
 def _attributes(root: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Attribute names and the binary attribute row of each class."""
 
     def numbered(file: str) -> list[str]:
-        lines = (root / file).read_text(encoding="utf-8").splitlines()
+        lines = read_text(root / file, _AGAIN).splitlines()
         return [line.split()[-1] for line in lines if line.strip()]
 
     classes, names = numbered("classes.txt"), numbered("predicates.txt")
+    for file, given in (("classes.txt", classes), ("predicates.txt", names)):
+        if twice := next((name for name in given if given.count(name) > 1), None):
+            raise UsageError(f"{root / file}: names '{shown(twice)}' twice; {_AGAIN}")
     table = root / "predicate-matrix-binary.txt"
-    rows = [line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [line.split() for line in read_text(table, _AGAIN).splitlines() if line.strip()]
     if len(rows) != len(classes) or any(len(row) != len(names) for row in rows):
         raise UsageError(
             f"{table}: expected {len(classes)} rows of {len(names)} numbers, one row per line of "
@@ -93,10 +99,10 @@ def _attributes(root: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     lists = {part: _class_list(root, part) for part in ("train", "test")}
     unknown = [animal for names_ in lists.values() for animal in names_ if animal not in classes]
     if unknown:
-        raise UsageError(f"{root}: class '{unknown[0]}' is not in classes.txt")
+        raise UsageError(f"{root}: class '{shown(unknown[0])}' is not in classes.txt")
     if both := sorted(set(lists["train"]) & set(lists["test"])):
         raise UsageError(
-            f"{root}: class '{both[0]}' is in trainclasses.txt and in testclasses.txt; the published "
+            f"{root}: class '{shown(both[0])}' is in trainclasses.txt and in testclasses.txt; the published "
             "split has disjoint classes, so restore the files"
         )
     return tuple(names), dict(zip(classes, matrix, strict=True))

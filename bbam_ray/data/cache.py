@@ -46,6 +46,10 @@ def opened(target: Path) -> StoredRows | None:
         return StoredRows(target)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise UsageError(
+            f"{target}: cannot be read ({error.strerror}); remove it, and it is made anew"
+        ) from None
     except DamagedRowsError:
         target.unlink(missing_ok=True)
         return None

@@ -7,18 +7,19 @@ Layout as published: ``train2014/*.jpg``, ``val2014/*.jpg`` and ``annotations/in
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from bbam_ray.config import DatasetOptions
+from bbam_ray.config import DatasetOptions, parse_json, shown
 from bbam_ray.data.cache import cache_dir, whole_file
 from bbam_ray.data.dataset import Part
 from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles, files_state
+from bbam_ray.data.npz_files import open_arrays, read_array
+from bbam_ray.data.tables import read_text
 from bbam_ray.errors import UsageError
 
 DEFAULT_DIR = Path("data/coco2014")
@@ -83,17 +84,27 @@ def _annotations(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """
     key = hashlib.sha256(files_state([path]).encode()).hexdigest()[:20]
     small = cache_dir() / Coco2014.name / f"{key}-labels.npz"
-    if not small.exists():
-        files, labels, names = _parse(path)
+    if (found := _kept(small)) is None:
+        found = _parse(path)
+        files, labels, names = found
         with whole_file(small) as temporary, temporary.open("wb") as handle:
             np.savez(handle, files=files, labels=labels, names=np.array(names))
-    with np.load(small) as stored:
-        return stored["files"], stored["labels"], tuple(map(str, stored["names"]))
+    return found[0], found[1], tuple(map(str, found[2]))
+
+
+def _kept(small: Path) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
+    """What is in the cache; None where nothing is, or nothing that is whole."""
+    try:
+        with open_arrays(small) as archive:
+            files, labels, names = (read_array(archive, n) for n in ("files", "labels", "names"))
+    except ValueError:
+        return None
+    return files, labels, names.tolist()
 
 
 def _parse(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path, "unpack the archive again"))
         categories = sorted((entry["id"], entry["name"]) for entry in content["categories"])
         column = {number: place for place, (number, _) in enumerate(categories)}
         images = sorted((entry["id"], entry["file_name"]) for entry in content["images"])
@@ -103,10 +114,15 @@ def _parse(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
             labels[row[entry["image_id"]], column[entry["category_id"]]] = 1
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{path}: not an annotation file of COCO ({type(error).__name__}: {error}); unpack the "
-            "archive again"
+            f"{path}: not an annotation file of COCO ({type(error).__name__}: {shown(error)}); unpack "
+            "the archive again"
         ) from None
-    for _, file in images:
-        if Path(file).name != file:
-            raise UsageError(f"{path}: image '{file}' is not a plain file name")
-    return np.array([file for _, file in images], dtype=str), labels, [n for _, n in categories]
+    files, names = [file for _, file in images], [name for _, name in categories]
+    for file in files:
+        if not isinstance(file, str) or Path(file).name != file or "\0" in file:
+            raise UsageError(f"{path}: image '{shown(file)}' is not a plain file name")
+    if len(row) < len(images) or len(column) < len(categories):
+        raise UsageError(f"{path}: holds an image or category twice; unpack the archive again")
+    if len(set(map(str, names))) < len(names):
+        raise UsageError(f"{path}: two categories of one name; unpack the archive again")
+    return np.array(files, dtype=str), labels, [str(name) for name in names]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bbam_ray.config import shown
 from bbam_ray.data.image_sources import files_state
 from bbam_ray.data.label_tables import (
     NAMES_FILE,
@@ -19,7 +19,8 @@ from bbam_ray.data.label_tables import (
     with_test_part,
 )
 from bbam_ray.data.mulan import is_mulan, mulan_files, read_mulan
-from bbam_ray.data.tables import read_table
+from bbam_ray.data.npz_files import array_names, names_of, open_arrays, read_array
+from bbam_ray.data.tables import read_table, readable_parquet
 from bbam_ray.errors import UsageError, nearest
 
 FEATURES, NAME_COLUMNS, PARTS = (
@@ -99,7 +100,7 @@ def read_features(files: list[Path], options: LabelOptions) -> Vectors:
         row, column = bad[0]
         name = vectors.names[row] if vectors.names else f"row {row + 1}"
         raise UsageError(
-            f"{files[0]}: feature {column + 1} of {name} is {vectors.features[row, column]}; fill in or "
+            f"{files[0]}: feature {column + 1} of {shown(name)} is {vectors.features[row, column]}; fill in or "
             "remove what is missing"
         )
     labels = with_test_part(vectors.labels, options.test_fraction)
@@ -116,20 +117,26 @@ def _from_mulan(folder: Path) -> Vectors:
 
 
 def _from_npz(path: Path) -> Vectors:
+    arrays: dict[str, np.ndarray] = {}
     try:
-        with path.open("rb") as handle, np.load(handle) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        with open_arrays(path) as archive:
+            for name in array_names(archive):
+                if name not in _ARRAYS:
+                    raise UsageError(
+                        f"{path}: unknown array '{shown(name)}'; {nearest(shown(name), _ARRAYS)}"
+                    )
+                arrays[name] = read_array(archive, name)
+            named = names_of(arrays["label_names"]) if "label_names" in arrays else None
+    except ValueError as error:
         raise UsageError(f"{path}: not an .npz file of plain arrays ({error})") from None
-    for name in arrays:
-        if name not in _ARRAYS:
-            raise UsageError(f"{path}: unknown array '{name}'; {nearest(name, _ARRAYS)}")
     for name in ("features", "labels"):
         if name not in arrays:
             raise UsageError(f"{path}: no array '{name}'; has {', '.join(arrays) or 'nothing'}")
     if ("test_features" in arrays) != ("test_labels" in arrays):
         raise UsageError(f"{path}: test_features and test_labels belong together; give both")
     width, labels = arrays["features"].shape[1:], arrays["labels"]
+    if labels.ndim != 2 or not labels.shape[1] or labels.dtype.kind not in "fiub":
+        raise UsageError(f"{path}: labels is {labels.dtype} {labels.shape}; expected 0 and 1 in (N, K)")
     blocks, marks, parts = [], [], []
     for part, name, given in (
         ("train", "features", "labels"),
@@ -139,7 +146,8 @@ def _from_npz(path: Path) -> Vectors:
         if name not in arrays:
             continue
         block = arrays[name]
-        if block.ndim != 2 or block.shape[1:] != width or block.dtype.kind not in "fiub":
+        fits = block.ndim == 2 and block.shape[1:] == width and block.shape[1] > 0
+        if not fits or block.dtype.kind not in "fiub":
             raise UsageError(
                 f"{path}: {name} is {block.dtype} {block.shape}; expected numbers in (N, F), with the F "
                 "of features"
@@ -155,14 +163,16 @@ def _from_npz(path: Path) -> Vectors:
                 f"{path}: {given}[{row}, {column}] = {marked[row, column]} is neither 0 nor 1; samples "
                 "without labels go into unlabeled_features"
             )
-        blocks.append(block.astype(np.float32))
+        blocks.append(as_float32(block))
         marks.append(marked.astype(np.uint8))
         parts += [part] * len(block)
-    names = arrays.get("label_names", np.arange(labels.shape[1])).astype(str).tolist()
+    names = list(map(str, range(labels.shape[1]))) if named is None else named
     if len(names) != labels.shape[1] or len(set(names)) < len(names):
         raise UsageError(
             f"{path}: label_names has {len(set(names))} different names for {labels.shape[1]} labels"
         )
+    if bad := next((name for name in names if not name.strip()), None):
+        raise UsageError(f"{path}: label_names has a blank one ('{shown(bad)}'); name each label")
     known = np.array([part != "unlabeled" for part in parts])
     test = np.array([part == "test" for part in parts])
     return Vectors(np.concatenate(blocks), Labels(np.concatenate(marks), known, tuple(names), test))
@@ -191,11 +201,18 @@ def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
     return Vectors(np.concatenate(blocks), labels, names)
 
 
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """Numbers as they are trained on; what is too large becomes infinite, and is told as that."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(np.float32)
+
+
 def _feature_column(path: Path) -> np.ndarray:
     """Column ``features`` as (N, F) float32."""
-    if FEATURES not in pq.read_schema(path).names:
-        raise UsageError(f"{path}: no column '{FEATURES}' with a list of numbers in each row")
-    column = pq.read_table(path, columns=[FEATURES]).column(0).combine_chunks()
+    with readable_parquet(path), pq.ParquetFile(path) as file:
+        if FEATURES not in file.schema_arrow.names:
+            raise UsageError(f"{path}: no column '{FEATURES}' with a list of numbers in each row")
+        column = file.read(columns=[FEATURES]).column(0).combine_chunks()
     kind = column.type
     is_list = (
         pa.types.is_list(kind),
@@ -205,7 +222,7 @@ def _feature_column(path: Path) -> np.ndarray:
     inner = kind.value_type if any(is_list) else kind
     if not any(is_list) or not (pa.types.is_floating(inner) or pa.types.is_integer(inner)):
         raise UsageError(
-            f"{path}: column '{FEATURES}' is {kind}; expected a list of numbers in each row"
+            f"{path}: column '{FEATURES}' is {shown(str(kind))}; expected a list of numbers in each row"
         )
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
@@ -217,6 +234,8 @@ def _feature_column(path: Path) -> np.ndarray:
             f"{path} row {row + 1}: {widths[row]} features, where row 1 has {widths[0]}; every row needs "
             "the same ones"
         )
-    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    if not widths[0]:
+        raise UsageError(f"{path} row 1: no features; fill them in")
+    values = as_float32(column.flatten().to_numpy(zero_copy_only=False))
     matrix: np.ndarray = values.reshape(len(column), -1)
     return matrix

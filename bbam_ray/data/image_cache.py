@@ -7,19 +7,23 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from bbam_ray.config import shown
 from bbam_ray.data.cache import cache_dir, check_space, only_one, opened, remove_torn, whole_file
 from bbam_ray.data.image_sources import ImageSource
 from bbam_ray.data.stored_rows import StoredRows, write_rows
 
 MAX_PIXELS = 100_000_000  # more in one image is a mistake or an attack
+_LARGE_PIXELS = 16_000_000  # of these, one at a time: a small file may hold 400 MB of pixels
+_one_large = Lock()
 _WAITING = 64  # images that may be decoded ahead of the one that is written
 _DECODING = 2  # raise it when the code below gives other pixels for the same file
 
@@ -41,6 +45,17 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Pillow warns of images that are large or a little damaged; here they are read or refused.
+
+    Warnings belong to the process: it is entered before the threads that decode are started.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
 def read_image(source: Path | BinaryIO, side: int, channels: int = 3) -> np.ndarray:
     """One image as (channels, side, side) uint8, upright, resized without keeping its aspect ratio.
 
@@ -55,15 +70,23 @@ def read_image(source: Path | BinaryIO, side: int, channels: int = 3) -> np.ndar
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImageError(f"{image.width} x {image.height} pixels are too many")
             image.draft("RGB", (side, side))
-            upright = ImageOps.exif_transpose(image)
-            coloured = upright.convert("RGB" if channels == 3 else "L")
-            resized = coloured.resize((side, side), Image.Resampling.BILINEAR)
+            large = image.width * image.height > _LARGE_PIXELS
+            with _one_large if large else nullcontext():
+                resized = _resized(image, side, "RGB" if channels == 3 else "L")
+                image.close()  # its pixels go before those of the next large one come
     except UnreadableImageError:
         raise
     except Exception as error:  # damaged files make decoders fail in every way there is
-        reason = "empty" if _is_empty(source) else str(error).split("<_io")[0] or repr(error)
+        reason = "empty" if _is_empty(source) else shown(error, 200).split("<_io")[0]
         raise UnreadableImageError(reason.strip()) from None
     return np.asarray(resized).reshape(side, side, channels).transpose(2, 0, 1)
+
+
+def _resized(image: Image.Image, side: int, mode: str) -> Image.Image:
+    """Upright, in a mode, (side, side); copies no more than it must."""
+    ImageOps.exif_transpose(image, in_place=True)
+    coloured = image if image.mode == mode else image.convert(mode)
+    return coloured.resize((side, side), Image.Resampling.BILINEAR)
 
 
 def _is_empty(source: Path | BinaryIO) -> bool:
@@ -114,9 +137,7 @@ def _decoded(
             unreadable.append((number, str(error)))
         listener(name, number + 1, len(source))
 
-    # Pillow warns of images that are large; ours is the limit here.
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with without_warnings(), ThreadPoolExecutor() as pool:
         begun: deque[tuple[int, Future[np.ndarray]]] = deque()
         try:
             for number, encoded in enumerate(source):

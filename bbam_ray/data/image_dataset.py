@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from bbam_ray.config import DatasetOptions
+from bbam_ray.config import DatasetOptions, shown
 from bbam_ray.data.dataset import Dataset, Part, Samples, ViewSettings
 from bbam_ray.data.image_cache import cached_images
 from bbam_ray.data.image_sources import ImageFiles, ImageSource, files_state
@@ -27,6 +27,10 @@ class ImageOptions(DatasetOptions):
     image_size: int = Field(224, ge=32, le=1024, description="side of the stored images in pixels")
     unreadable: Literal["error", "skip"] = Field(
         "error", description="what to do about images that cannot be read: stop, or leave them out"
+    )
+    links: Literal["inside", "follow"] = Field(
+        "inside",
+        description="whether images may be links to files outside of the folder: follow = yes",
     )
 
 
@@ -93,21 +97,35 @@ class ImageDataset(Dataset):
 
     def check(self, options: Any, data_dir: Path | None) -> None:
         for part in ("train", "test"):
-            source = self.table(options, data_dir, part).images
+            source = self._table(options, data_dir, part).images
             if isinstance(source, ImageFiles):
                 absent = [path for path in source.paths if not path.is_file()]
                 if absent:
                     raise UsageError(
                         f"data set '{self.name}': {len(absent)} of {len(source)} images of the {part} "
-                        f"part are missing, the first is {absent[0]}; complete the folder"
+                        f"part are missing, the first is {shown(str(absent[0]), 300)}; complete the "
+                        "folder"
                     )
 
     def state(self, options: Any, data_dir: Path | None) -> str:
-        images = [self.table(options, data_dir, part).images.state() for part in ("train", "test")]
+        images = [self._table(options, data_dir, part).images.state() for part in ("train", "test")]
         return " ".join([files_state(self.label_files(options, data_dir)), *images])
 
-    def load(self, options: Any, data_dir: Path | None, part: Part) -> Samples:
+    def _table(self, options: Any, data_dir: Path | None, part: Part) -> ImageTable:
+        """``table``, whose images are all below the folder: a list of names comes from elsewhere."""
         table = self.table(options, data_dir, part)
+        if options.links == "inside" and isinstance(table.images, ImageFiles):
+            outside = table.images.outside()
+            if outside is not None:
+                raise UsageError(
+                    f"data set '{self.name}': {shown(str(outside), 300)} leads out of "
+                    f"{table.images.root}; put the image itself there, or allow links with "
+                    "--set links=follow"
+                )
+        return table
+
+    def load(self, options: Any, data_dir: Path | None, part: Part) -> Samples:
+        table = self._table(options, data_dir, part)
         stored = cached_images(self.name, table.images, options.image_size)
         kept = self._readable(stored, table.images, options)
         return Samples(
@@ -123,11 +141,11 @@ class ImageDataset(Dataset):
         """Positions of the images that have a row in the store."""
         unreadable: list[tuple[int, str]] = stored.remarks["unreadable"]
         if unreadable and options.unreadable == "error":
-            shown = [f"{images.names[row]} ({reason})" for row, reason in unreadable[:_SHOWN]]
+            first = [f"{shown(images.names[row])} ({shown(why)})" for row, why in unreadable[:_SHOWN]]
             more = f" and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
             raise UsageError(
                 f"data set '{self.name}': {len(unreadable)} of {len(images)} images cannot be read: "
-                f"{', '.join(shown)}{more}; replace them, or leave them out with "
+                f"{', '.join(first)}{more}; replace them, or leave them out with "
                 "--set unreadable=skip"
             )
         return np.setdiff1d(np.arange(len(images)), [row for row, _ in unreadable])

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
+
+from bbam_ray.data.tables import readable_parquet
+from bbam_ray.errors import UsageError
 
 
 class ImageSource(ABC):
@@ -35,9 +40,17 @@ def files_state(paths: Iterable[Path]) -> str:
     """Hexadecimal digest of paths, sizes and times: it changes when a file does."""
     digest = hashlib.sha256()
     for path in paths:
-        status = path.stat()
-        digest.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        try:
+            status, place = path.stat(), path.resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # a link to nowhere, or to itself
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"{path}: cannot be read ({reason}); restore or remove it") from None
+        digest.update(os.fsencode(f"{place}\0{status.st_size}\0{status.st_mtime_ns}\n"))
     return digest.hexdigest()
+
+
+def _is_below(place: str, bases: Iterable[str]) -> bool:
+    return any(os.path.commonpath((place, base)) == base for base in bases)
 
 
 class ImageFiles(ImageSource):
@@ -49,14 +62,46 @@ class ImageFiles(ImageSource):
     """
 
     def __init__(self, paths: Sequence[Path], root: Path) -> None:
-        self.paths = paths
+        self.paths, self.root = paths, root
         self.names = [path.relative_to(root).as_posix() for path in paths]
 
     def state(self) -> str:
         return files_state(self.paths)
 
+    def outside(self) -> Path | None:
+        """The first image that is really elsewhere than below the root, by its name or by a link.
+
+        Folders right below the root may be links: those are the layout, which its user has made.
+        """
+        known: dict[Path, tuple[str, ...]] = {}
+        for path in self.paths:
+            parent = path.parent
+            if parent not in known:
+                top = parent.relative_to(self.root).parts[:1]
+                bases = {self.root, *(self.root / name for name in top if name != "..")}
+                known[parent] = tuple(os.path.realpath(base) for base in bases)
+                if not _is_below(os.path.realpath(parent), known[parent]):
+                    return path
+            if path.is_symlink() and not _is_below(os.path.realpath(path), known[parent]):
+                return path
+        return None
+
     def __iter__(self) -> Iterator[Path]:
         return iter(self.paths)
+
+
+def holds_images(kind: pa.DataType) -> bool:
+    """Whether a column of this type can: bytes, or the pair of bytes and path of Hugging Face."""
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and holds_images(kind.field("bytes").type)
+    bare = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bare or pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind)
+
+
+def encoded(value: Any) -> BinaryIO:
+    """The bytes of an image in such a column; empty where there are none."""
+    content = value.get("bytes") if isinstance(value, dict) else value
+    return io.BytesIO(content or b"")
 
 
 class ParquetImages(ImageSource):
@@ -81,12 +126,10 @@ class ParquetImages(ImageSource):
     def __iter__(self) -> Iterator[BinaryIO]:
         wanted, place, row = self._chosen, 0, 0
         for path in self._files:
-            with pq.ParquetFile(path) as file:
+            with readable_parquet(path), pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=64, columns=[self._column]):
                     values: Any = batch.column(0)
                     while place < len(wanted) and wanted[place] < row + len(values):
-                        value = values[int(wanted[place]) - row].as_py()
-                        content = value.get("bytes") if isinstance(value, dict) else value
-                        yield io.BytesIO(content or b"")
+                        yield encoded(values[int(wanted[place]) - row].as_py())
                         place += 1
                     row += len(values)

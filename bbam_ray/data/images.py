@@ -21,10 +21,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from bbam_ray.config import DatasetOptions
+from bbam_ray.config import DatasetOptions, shown
 from bbam_ray.data.dataset import Part, ViewSettings
 from bbam_ray.data.image_dataset import IMAGE_SUFFIXES, ImageDataset, ImageOptions, ImageTable
-from bbam_ray.data.image_sources import ImageFiles, ImageSource, ParquetImages
+from bbam_ray.data.image_sources import ImageFiles, ImageSource, ParquetImages, holds_images
 from bbam_ray.data.label_tables import (
     NAMES_FILE,
     LabelOptions,
@@ -33,7 +33,7 @@ from bbam_ray.data.label_tables import (
     safe_relative,
     with_test_part,
 )
-from bbam_ray.data.tables import Table, read_table
+from bbam_ray.data.tables import Table, read_table, readable_parquet
 from bbam_ray.errors import UsageError
 
 UNLABELED = "unlabeled"
@@ -169,8 +169,16 @@ def _read(layout: _Layout) -> list[tuple[Table, str | None]]:
         return [(read_table(path), part) for path, part, _ in layout.tables]
     read = [(read_table(path, (_IMAGE_COLUMN,)), part) for path, part, _ in layout.tables]
     for table, _ in read:
-        if _IMAGE_COLUMN not in pq.read_schema(table.path).names:
+        with readable_parquet(table.path):
+            schema = pq.read_schema(table.path)
+        if _IMAGE_COLUMN not in schema.names:
             raise UsageError(f"{table.path}: no column '{_IMAGE_COLUMN}' with the bytes of images")
+        kind = schema.field(_IMAGE_COLUMN).type
+        if not holds_images(kind):
+            raise UsageError(
+                f"{table.path}: column '{_IMAGE_COLUMN}' is {shown(str(kind))}; expected the bytes of "
+                "images"
+            )
     return read
 
 
@@ -182,14 +190,14 @@ def _paths(read: list[tuple[Table, str | None]], layout: _Layout) -> list[Path]:
         if column is None:
             raise UsageError(
                 f"{table.path}: no column of file names; call it file_name (columns: "
-                f"{', '.join(table.columns)})"
+                f"{shown(', '.join(table.columns), 300)})"
             )
         for row, name in enumerate(table.columns[column]):
             path = folder / safe_relative(name, table.where(row))
             if path in paths:
-                raise UsageError(f"{table.where(row)}: file '{name}' again, after {paths[path]}")
+                raise UsageError(f"{table.where(row)}: file '{shown(name)}' again, after {paths[path]}")
             if not path.is_file():
-                raise UsageError(f"{table.where(row)}: there is no file {path}")
+                raise UsageError(f"{table.where(row)}: there is no file {shown(str(path), 300)}")
             paths[path] = table.where(row)
     return list(paths)
 

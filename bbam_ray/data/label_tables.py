@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from bbam_ray.config import DatasetOptions
+from bbam_ray.config import DatasetOptions, shown, similar
 from bbam_ray.data.splits import stratified_subset
-from bbam_ray.data.tables import Table
-from bbam_ray.errors import UsageError, nearest
+from bbam_ray.data.tables import Table, read_text
+from bbam_ray.errors import UsageError
 
 LABELS, SPLIT = "labels", "split"
 NAMES_FILE = "labels.txt"  # beside the data: the labels that may occur, one a line
@@ -103,7 +103,7 @@ def read_labels(
         for name in row or ():
             if name not in column:
                 raise UsageError(
-                    f"{table.where(number)}: unknown label '{name}'; {nearest(name, names)}, or add it "
+                    f"{table.where(number)}: unknown label '{shown(name)}'; {similar(name, names)}, or add it "
                     f"to {names_file}"
                 )
             labels[place, column[name]] = 1
@@ -144,7 +144,7 @@ def _parts(table: Table, part: str | None) -> list[str]:
     for row, value in enumerate(table.columns[SPLIT]):
         if value not in known:
             raise UsageError(
-                f"{table.where(row)}: {SPLIT} = '{value}'; expected train, test or unlabeled "
+                f"{table.where(row)}: {SPLIT} = '{shown(value)}'; expected train, test or unlabeled "
                 "(validation samples are taken out of train)"
             )
     return [known[value] for value in table.columns[SPLIT]]
@@ -174,14 +174,14 @@ def _from_columns(
         for name, cell in cells.items():
             if cell in _TRUE or cell in _FALSE or (cell == "" and options.blank == "negative"):
                 continue
-            what = "blank" if cell == "" else f"'{cell}', neither 0 nor 1"
+            what = "blank" if cell == "" else f"'{shown(cell)}', neither 0 nor 1"
             raise UsageError(
-                f"{table.where(row)}: label '{name}' is {what}; a row has every label or none, and a "
+                f"{table.where(row)}: label '{shown(name)}' is {what}; a row has every label or none, and a "
                 "column that is no label must go (or give one column 'labels')"
             )
         rows.append([name for name, cell in cells.items() if cell in _TRUE])
     if empty := [name for name in names if name not in filled]:
-        raise UsageError(f"{table.path}: column '{empty[0]}' is blank everywhere; remove it")
+        raise UsageError(f"{table.path}: column '{shown(empty[0])}' is blank everywhere; remove it")
     return rows, names
 
 
@@ -216,7 +216,7 @@ def _name(table: Table, row: int, value: Any, numbered: tuple[str, ...]) -> str:
     if numbered and isinstance(value, int):
         if not 0 <= value < len(numbered):
             raise UsageError(
-                f"{table.where(row)}: label {value} has no name; there are {len(numbered)}"
+                f"{table.where(row)}: label {shown(value)} has no name; there are {len(numbered)}"
             )
         return numbered[value]
     text = "" if value is None else str(value).strip()
@@ -249,11 +249,11 @@ def _ambiguous(table: Table, row: int, what: str) -> str:
 
 
 def _names_of(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path, "give a label a line").splitlines()
     names = [line.strip() for line in lines if line.strip()]
     double = [name for place, name in enumerate(names) if names.index(name) != place]
     if double:
-        raise UsageError(f"{path}: label '{double[0]}' is named twice; name each once")
+        raise UsageError(f"{path}: label '{shown(double[0])}' is named twice; name each once")
     return names
 
 
@@ -263,6 +263,6 @@ def safe_relative(name: Any, where: str) -> str:
     parts = text.split("/")
     if not text or text.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", text):
         raise UsageError(
-            f"{where}: file '{name}' is not a path inside the data set's folder; name files relative to it"
+            f"{where}: file '{shown(name)}' is not a path inside the data set's folder; name files relative to it"
         )
     return "/".join(part for part in parts if part not in ("", "."))

@@ -16,7 +16,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from bbam_ray.data.arff import ENCODINGS, ArffTable, Attribute, similar
+from bbam_ray.config import quoted, shown, similar
+from bbam_ray.data.arff import ENCODINGS, ArffTable, Attribute
 from bbam_ray.data.arff_rows import ArffRows
 from bbam_ray.errors import UsageError
 
@@ -89,7 +90,10 @@ def _locate(folder: Path) -> tuple[Path, dict[str, Path]]:
 def _label_names(xml: Path) -> tuple[str, ...]:
     """All labels in document order, also those within others (the inner nodes of a hierarchy)."""
     # Decoded here and without zero bytes, so that no encoding (UTF-16) hides a DTD from the check.
-    content = xml.read_bytes()
+    try:
+        content = xml.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{xml}: cannot be read ({error.strerror}); restore it") from None
     try:
         text = content.decode(ENCODINGS[0])
     except UnicodeDecodeError:
@@ -100,9 +104,9 @@ def _label_names(xml: Path) -> tuple[str, ...]:
         raise UsageError(f"{xml}: contains {found[0]}, which no list of labels needs; remove it")
     try:
         root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UsageError(
-            f"{xml}: not readable as XML ({error}); unpack the data set again"
+            f"{xml}: not readable as XML ({shown(error)}); unpack the data set again"
         ) from None
     names = [tag.get("name", "") for tag in root.iter() if tag.tag.rpartition("}")[2] == "label"]
     if not names or "" in names:
@@ -110,7 +114,7 @@ def _label_names(xml: Path) -> tuple[str, ...]:
         raise UsageError(f"{xml}: {what}; list every label of the tables with its name")
     if len(set(names)) < len(names):
         twice = next(name for number, name in enumerate(names) if name in names[:number])
-        raise UsageError(f"{xml}: label {twice!r} is listed twice; remove one of them")
+        raise UsageError(f"{xml}: label {quoted(twice)} is listed twice; remove one of them")
     return tuple(names)
 
 
@@ -119,12 +123,12 @@ def _check_labels(table: ArffTable, labels: tuple[str, ...], xml: Path) -> None:
     for label in labels:
         if label not in known:
             raise UsageError(
-                f"{xml}: label {label!r} is no attribute of {table.path.name}; {similar(label, known)}"
+                f"{xml}: label {quoted(label)} is no attribute of {table.path.name}; {similar(label, known)}"
             )
         if known[label].one_hot:
             raise table.error(
                 known[label].line,
-                f"label {label!r} is declared with other values than 0 and 1; declare it as {{0,1}} and "
+                f"label {quoted(label)} is declared with other values than 0 and 1; declare it as {{0,1}} and "
                 "write its values so",
             )
 
@@ -135,7 +139,7 @@ def _check_features(tables: list[ArffTable], labels: tuple[str, ...]) -> None:
     kept = [[a for a in table.attributes if a.name not in names] for table in tables]
     for one, other in zip_longest(kept[0], kept[-1]):
         if one is None or other is None or _meaning(one) != _meaning(other):
-            here, there = (f"line {a.line} ({a.name!r})" if a else "its end" for a in (other, one))
+            here, there = (f"line {a.line} ({quoted(a.name)})" if a else "its end" for a in (other, one))
             raise UsageError(
                 f"{tables[-1].path}: its features differ from those of {tables[0].path.name}, first at "
                 f"{here}, there {there}; give both the same names, types and declared values in one order"
@@ -186,7 +190,7 @@ def _load(table: ArffTable, labels: tuple[str, ...]) -> MulanPart:
         odd = (truth != 0) & (truth != 1)
         if odd.any():
             name = table.attributes[at[target][odd][0]].name
-            raise table.error(line, f"label {name!r} is {truth[odd][0]:g}, not 0 or 1; correct it")
+            raise table.error(line, f"label {quoted(name)} is {truth[odd][0]:g}, not 0 or 1; correct it")
         part.labels[row, to[target]] = truth
         part.features[row, to[~target]] = values[~target]
     return part

@@ -7,19 +7,31 @@ cannot be read is told with its sample and never stops the others.
 from __future__ import annotations
 
 import io
-import zipfile
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.data.image_cache import UnreadableImageError, read_image
+from bbam_ray.config import shown
+from bbam_ray.data.feature_files import as_float32
+from bbam_ray.data.image_cache import UnreadableImageError, read_image, without_warnings
 from bbam_ray.data.image_dataset import IMAGE_SUFFIXES
+from bbam_ray.data.image_sources import encoded, holds_images
+from bbam_ray.data.npz_files import (
+    array_header,
+    array_names,
+    check_size,
+    names_of,
+    open_arrays,
+    read_array,
+)
+from bbam_ray.data.tables import readable_parquet
 from bbam_ray.errors import UsageError
 
 _FILES, _ROWS = 512, 8192  # samples of a piece
@@ -69,14 +81,16 @@ class Piece(ABC):
             if len(self.shape) > 1:
                 channels, side, _ = self.shape
                 try:
-                    inputs[row] = read_image(value, side, channels)
+                    with without_warnings():
+                        inputs[row] = read_image(value, side, channels)
                 except UnreadableImageError as error:
                     problems[row] = str(error)
             elif value is None or len(value) != self.shape[0]:
                 found = "missing" if value is None else f"{len(value)} features"
                 problems[row] = f"{found}; the model takes {self.shape[0]} features"
             else:
-                inputs[row] = [np.nan if number is None else number for number in value]
+                numbers = [np.nan if number is None else number for number in value]
+                inputs[row] = as_float32(np.array(numbers, dtype=np.float64))
         return Batch(names, inputs, _finite(inputs, problems))
 
 
@@ -115,7 +129,10 @@ class ParquetPiece(Piece):
     def batches(self, size: int) -> Iterator[Batch]:
         columns = [self.column, *([self.name_column] if self.name_column else [])]
         row = self.first_row
-        with pq.ParquetFile(self.source, pre_buffer=False, buffer_size=1 << 20) as file:
+        with (
+            readable_parquet(self.source),
+            pq.ParquetFile(self.source, pre_buffer=False, buffer_size=1 << 20) as file,
+        ):
             for block in file.iter_batches(size, row_groups=[self.group], columns=columns):
                 names = [f"row {row + place + 1}" for place in range(len(block))]
                 if self.name_column:
@@ -124,14 +141,8 @@ class ParquetPiece(Piece):
                         str(n) if n is not None else d for n, d in zip(given, names, strict=True)
                     ]
                 values = block.column(self.column).to_pylist()
-                yield self._batch(names, values if len(self.shape) == 1 else _opened(values))
+                yield self._batch(names, values if len(self.shape) == 1 else list(map(encoded, values)))
                 row += len(block)
-
-
-def _opened(values: list[Any]) -> list[BinaryIO]:
-    """Encoded images; Hugging Face keeps them beside their path."""
-    contents = (v.get("bytes") if isinstance(v, dict) else v for v in values)
-    return [io.BytesIO(content or b"") for content in contents]
 
 
 @dataclass(frozen=True)
@@ -142,9 +153,15 @@ class NpzPiece(Piece):
     start: int = 0
 
     def batches(self, size: int) -> Iterator[Batch]:
-        with zipfile.ZipFile(self.source) as archive, archive.open(f"{self.array}.npy") as stream:
-            shape, dtype = _header(stream)
-            row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+        try:
+            yield from self._batches(size)
+        except ValueError as error:
+            raise UsageError(f"--input {self.source}: cannot be read ({error})") from None
+
+    def _batches(self, size: int) -> Iterator[Batch]:
+        with open_arrays(self.source) as archive, archive.open(f"{self.array}.npy") as stream:
+            shape, _, dtype = array_header(stream)
+            row_bytes = math.prod(shape[1:]) * dtype.itemsize
             stream.seek(self.start * row_bytes, io.SEEK_CUR)
             for start in range(0, self.count, size):
                 rows = min(size, self.count - start)
@@ -152,26 +169,10 @@ class NpzPiece(Piece):
                     rows, *shape[1:]
                 )
                 images = len(self.shape) > 1
-                inputs = np.array(block, np.uint8 if images else np.float32)
+                inputs = block.copy() if images else as_float32(block)
                 first = self.start + start + 1
                 names = [f"row {first + place}" for place in range(rows)]
                 yield Batch(names, inputs, _finite(inputs, [None] * rows))
-
-
-def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of an array in numpy's own format, whose rows follow in the stream."""
-    version = np.lib.format.read_magic(stream)
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, fortran_order, dtype = read(stream)
-    if fortran_order and len(shape) > 1:
-        raise ValueError("stored column by column; save np.ascontiguousarray of it")
-    if dtype.hasobject:
-        raise ValueError("holds Python objects; save plain numbers")
-    return shape, dtype
 
 
 def find_pieces(
@@ -219,19 +220,28 @@ def _parquet_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
             schema = file.schema_arrow
             groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"--input {source}: not a whole Parquet file ({error})") from None
+        raise UsageError(f"--input {source}: not a whole Parquet file ({shown(error, 200)})") from None
     column = "image" if len(shape) > 1 else "features"
     if column not in schema.names:
         raise UsageError(
             f"--input {source}: no column '{column}', which this model takes; has "
-            f"{', '.join(schema.names)}"
+            f"{shown(', '.join(schema.names), 300)}"
         )
     kind = schema.field(column).type
     if pa.types.is_fixed_size_list(kind) and kind.list_size != shape[0]:
         raise UsageError(
             f"--input {source}: {kind.list_size} features a row; the model takes {shape[0]}"
         )
-    name = next((name for name in _NAME_COLUMNS if name in schema.names), None)
+    if schema.names.count(column) > 1:
+        raise UsageError(f"--input {source}: two columns '{column}'; keep one of them")
+    inner = kind.value_type if _is_list(kind) else kind
+    numbers = pa.types.is_floating(inner) or pa.types.is_integer(inner) or pa.types.is_null(inner)
+    if not (holds_images(kind) if len(shape) > 1 else _is_list(kind) and numbers):
+        wanted = "bytes of images" if len(shape) > 1 else "lists of numbers"
+        raise UsageError(
+            f"--input {source}: column '{column}' is {shown(str(kind))}; expected {wanted}"
+        )
+    name = next((name for name in _NAME_COLUMNS if schema.names.count(name) == 1), None)
     starts = np.cumsum([0, *groups])
     return [
         ParquetPiece(source, shape, count, group, int(starts[group]), column, name)
@@ -240,28 +250,34 @@ def _parquet_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
     ]
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
 def _npz_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> list[Piece]:
     array = "images" if len(shape) > 1 else "features"
     try:
-        with zipfile.ZipFile(source) as archive:
-            arrays = [name.removesuffix(".npy") for name in archive.namelist()]
+        with open_arrays(source) as archive:
+            arrays = array_names(archive)
             if array not in arrays:
                 raise UsageError(
                     f"--input {source}: no array '{array}', which this model takes; has "
-                    f"{', '.join(arrays) or 'nothing'}"
+                    f"{shown(', '.join(arrays), 300) or 'nothing'}"
                 )
-            with archive.open(f"{array}.npy") as stream:
-                found, dtype = _header(stream)
-        named = None
-        if "label_names" in arrays:
-            with np.load(source) as stored:
-                named = stored["label_names"].astype(str).tolist()
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            found, by_column, dtype = check_size(archive, array)
+            if by_column and len(found) > 1:
+                raise ValueError("stored column by column; save np.ascontiguousarray of it")
+            named = None
+            if "label_names" in arrays:
+                named = names_of(read_array(archive, "label_names"))
+    except ValueError as error:
         raise UsageError(f"--input {source}: cannot be read ({error})") from None
     if named is not None and named != list(labels):
         other = next((n for n in named if n not in labels), "another order")
         raise UsageError(
-            f"--input {source}: its label_names are not those of the model ({other}); use the model that "
+            f"--input {source}: its label_names are not those of the model ({shown(other)}); use the model that "
             "was trained for them"
         )
     fits = dtype == np.uint8 if len(shape) > 1 else dtype.kind in "fiub"

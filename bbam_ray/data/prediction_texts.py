@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bbam_ray.config import shown
 from bbam_ray.data.prediction_inputs import Batch, Piece
-from bbam_ray.data.tables import read_table
+from bbam_ray.data.tables import read_table, readable_parquet
 from bbam_ray.data.text import NAME_COLUMNS, SUFFIXES, TEXT
 from bbam_ray.errors import UsageError
 
@@ -47,7 +48,10 @@ class TextGroup(Piece):
     def batches(self, size: int) -> Iterator[Batch]:
         columns = [TEXT, *([self.name_column] if self.name_column else [])]
         row = self.first_row
-        with pq.ParquetFile(self.source, pre_buffer=False, buffer_size=1 << 20) as file:
+        with (
+            readable_parquet(self.source),
+            pq.ParquetFile(self.source, pre_buffer=False, buffer_size=1 << 20) as file,
+        ):
             for block in file.iter_batches(size, row_groups=[self.group], columns=columns):
                 given = [None] * len(block)
                 if self.name_column:
@@ -85,9 +89,9 @@ def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
             columns = file.schema_arrow.names
             groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"--input {source}: not a whole Parquet file ({error})") from None
+        raise UsageError(f"--input {source}: not a whole Parquet file ({shown(error, 200)})") from None
     _check_column(source, columns)
-    name = next((name for name in NAME_COLUMNS if name in columns), None)
+    name = next((name for name in NAME_COLUMNS if columns.count(name) == 1), None)
     starts = [sum(groups[:group]) for group in range(len(groups))]
     return [
         TextGroup(source, shape, count, group, starts[group], name)
@@ -97,7 +101,10 @@ def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
 
 
 def _check_column(source: Path, columns: list[str]) -> None:
+    if columns.count(TEXT) > 1:
+        raise UsageError(f"--input {source}: two columns '{TEXT}'; keep one of them")
     if TEXT not in columns:
         raise UsageError(
-            f"--input {source}: no column '{TEXT}', which this model takes; has {', '.join(columns)}"
+            f"--input {source}: no column '{TEXT}', which this model takes; has "
+            f"{shown(', '.join(columns), 300)}"
         )

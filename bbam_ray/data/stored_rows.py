@@ -1,7 +1,7 @@
 """An array on disk whose rows all processes of a node share, written once and checked when opened.
 
 The file holds the rows one after the other, then a description in JSON (shape, type, checksums, remarks),
-its length and a mark. Rows are read by position, not mapped into memory: the operating system keeps one
+its own checksum, its length and a mark. Rows are read by position, not mapped into memory: the operating system keeps one
 copy of them for all processes, and none grows by what it has read.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-_MARK = b"BBAMROWS"
-_TAIL = len(_MARK) + 8  # the description's length in 8 bytes, and the mark
+_MARK = b"BBAMROW2"
+_TAIL = 4 + 8 + len(_MARK)  # the description's checksum and length, and the mark
 _BLOCK_BYTES = 1 << 22  # a checksum for about so many bytes
 
 
@@ -40,10 +40,13 @@ class StoredRows:
         self._file = path.open("rb", buffering=0)
         size = os.fstat(self._file.fileno()).st_size
         tail = self._read(max(0, size - _TAIL), min(size, _TAIL))
-        length = int.from_bytes(tail[:8], "little")
-        if tail[8:] != _MARK or length + _TAIL > size:
+        checksum, length = (int.from_bytes(part, "little") for part in (tail[:4], tail[4:12]))
+        if tail[12:] != _MARK or length + _TAIL > size:
             raise DamagedRowsError(f"{path}: cut short or not a file of stored rows")
-        described = json.loads(self._read(size - _TAIL - length, length))
+        content = self._read(size - _TAIL - length, length)
+        if zlib.crc32(content) != checksum:
+            raise DamagedRowsError(f"{path}: its description has changed")
+        described = json.loads(content)
         self.shape: tuple[int, ...] = tuple(described["shape"])
         self.dtype = np.dtype(described["dtype"])
         self.remarks: dict[str, Any] = described["remarks"]
@@ -169,7 +172,8 @@ def write_rows(
                 "remarks": remarks,
             }
         ).encode()
-        file.write(described + len(described).to_bytes(8, "little") + _MARK)
+        tail = zlib.crc32(described).to_bytes(4, "little") + len(described).to_bytes(8, "little")
+        file.write(described + tail + _MARK)
 
 
 def text_of_bits(bits: np.ndarray) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bbam_ray.config import parse_json, shown
 from bbam_ray.errors import UsageError
 
 
@@ -41,6 +42,32 @@ class Table:
         )
 
 
+def read_text(path: Path, way_out: str) -> str:
+    """A text file that belongs to a data set.
+
+    Args:
+        way_out: what to do where it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error}); {way_out}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not UTF-8 text; {way_out}") from None
+
+
+@contextmanager
+def readable_parquet(path: Path) -> Iterator[None]:
+    """Within it, what a damaged Parquet file raises becomes a UsageError."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        known = isinstance(error, OSError) and error.strerror
+        what = f"cannot be read ({known})" if known else "not a Parquet file that can be read"
+        reason = "" if known else f" ({shown(error, 200)})"
+        raise UsageError(f"{path}: {what}{reason}") from None
+
+
 def read_table(path: Path, without: tuple[str, ...] = ()) -> Table:
     """Read a table.
 
@@ -59,7 +86,7 @@ def read_table(path: Path, without: tuple[str, ...] = ()) -> Table:
             with path.open(encoding="utf-8-sig", newline="") as handle:
                 table = read[path.suffix](path, handle)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise UsageError(f"{path}: cannot be read ({error.strerror or shown(error)})") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not UTF-8 text; save it in UTF-8") from None
     if not len(table):
@@ -73,7 +100,7 @@ def _separated(path: Path, handle: Any) -> Table:
         header = [name.strip() for name in next(reader, [])]
         for number, name in enumerate(header, start=1):
             if not name or header.index(name) + 1 != number:
-                problem = f"is named '{name}' like an earlier one" if name else "has no name"
+                problem = f"is named '{shown(name)}' like an earlier one" if name else "has no name"
                 raise UsageError(f"{path} line 1: column {number} {problem}; name each column once")
         rows, lines = [], []
         for row in reader:
@@ -97,9 +124,9 @@ def _json_lines(path: Path, handle: Any) -> Table:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except ValueError as error:
-            raise UsageError(f"{path} line {number}: not JSON ({error})") from None
+            raise UsageError(f"{path} line {number}: not JSON ({shown(error)})") from None
         if not isinstance(entry, dict):
             raise UsageError(f"{path} line {number}: expected an object such as {{...}}")
         entries.append(entry)
@@ -109,14 +136,19 @@ def _json_lines(path: Path, handle: Any) -> Table:
 
 
 def _parquet(path: Path, without: tuple[str, ...]) -> Table:
-    try:
-        with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            names = [name for name in schema.names if name not in without]
-            read = file.read(columns=names)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UsageError(f"{path}: not a Parquet file that can be read ({error})") from None
-    columns = {name: read.column(name).to_pylist() for name in names}
+    with readable_parquet(path), pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        twice = [name for place, name in enumerate(schema.names) if name in schema.names[:place]]
+        if twice:
+            raise UsageError(f"{path}: two columns '{shown(twice[0])}'; name each column once")
+        names = [name for name in schema.names if name not in without]
+        read = file.read(columns=names)
+        try:
+            columns = {name: read.column(name).to_pylist() for name in names}
+        except (ValueError, OverflowError) as error:  # dates that Python does not know
+            raise UsageError(
+                f"{path}: holds a value that cannot be read ({shown(error)}); remove its column"
+            ) from None
     count = read.num_rows
     return Table(path, columns, list(range(1, count + 1)), _class_names(schema))
 
@@ -124,7 +156,7 @@ def _parquet(path: Path, without: tuple[str, ...]) -> Table:
 def _class_names(schema: pa.Schema) -> tuple[str, ...]:
     """Names of numbered labels, which Hugging Face's writer keeps in the file's metadata."""
     try:
-        info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        info = parse_json((schema.metadata or {}).get(b"huggingface", b"{}").decode())
     except ValueError:
         return ()
     for names in _found(info, "names"):

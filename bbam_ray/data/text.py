@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bbam_ray.config import DatasetOptions
+from bbam_ray.config import DatasetOptions, shown
 from bbam_ray.data.label_tables import NAMES_FILE, LabelOptions, read_labels, with_test_part
 from bbam_ray.data.tables import Table, read_table
 from bbam_ray.data.text_dataset import Documents, TextDataset, TextOptions
@@ -68,7 +68,8 @@ def texts_of(table: Table) -> list[str]:
     """The column ``text``; a UsageError that names the row without one."""
     if TEXT not in table.columns:
         raise UsageError(
-            f"{table.path}: no column '{TEXT}'; has {', '.join(table.columns) or 'nothing'}"
+            f"{table.path}: no column '{TEXT}'; has "
+            f"{shown(', '.join(table.columns), 300) or 'nothing'}"
         )
     for row, value in enumerate(table.columns[TEXT]):
         if not isinstance(value, str) or not value.strip():

@@ -18,6 +18,7 @@ from bbam_ray.config import DatasetOptions
 from bbam_ray.data.dataset import Part
 from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles
+from bbam_ray.data.tables import read_text
 from bbam_ray.errors import UsageError
 
 # fmt: off
@@ -68,35 +69,35 @@ class Voc2012(ImageDataset):
 
     def table(self, options: VocOptions, data_dir: Path | None, part: Part) -> ImageTable:
         root, lists, suffix = _root(data_dir), self._lists(data_dir), _LISTS[part]
-        images = lists[suffix].read_text(encoding="utf-8").split()
+        images = read_text(lists[suffix], "unpack the archive again").split()
         place = {image: row for row, image in enumerate(images)}
         if not images or len(place) < len(images):
             what = "lists an image twice" if images else "is empty"
             raise UsageError(f"{lists[suffix]}: {what}; unpack the archive again")
         labels: np.ndarray = np.zeros((len(images), len(LABELS)), dtype=np.uint8)
-        shown = {"1": 1, "-1": 0, "0": int(options.difficult == "positive")}
+        marks = {"1": 1, "-1": 0, "0": int(options.difficult == "positive")}
         for column, label in enumerate(LABELS):
             path = lists[f"{label}_{suffix}"]
             if not path.is_file():
                 raise UsageError(f"{path}: no such file; every label needs one, unpack again")
             seen: set[int] = set()
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_text(path, "unpack the archive again").splitlines()
             for number, line in enumerate(lines, start=1):
                 fields = line.split()
                 if not fields:
                     continue
-                if len(fields) != 2 or fields[1] not in shown or fields[0] not in place:
+                if len(fields) != 2 or fields[1] not in marks or fields[0] not in place:
                     raise UsageError(
-                        f"{path} line {number}: '{line.strip()}' is not an image of {suffix}.txt and "
+                        f"{path} line {number}: '{shown(line.strip())}' is not an image of {suffix}.txt and "
                         "1, 0 or -1; unpack the archive again"
                     )
                 row = place[fields[0]]
-                labels[row, column] = shown[fields[1]]
+                labels[row, column] = marks[fields[1]]
                 seen.add(row)
             if absent := [image for image, row in place.items() if row not in seen]:
                 raise UsageError(
                     f"{path}: says nothing of {len(absent)} images of {suffix}.txt, the first is "
-                    f"{absent[0]}; unpack the archive again"
+                    f"{shown(absent[0])}; unpack the archive again"
                 )
         paths = [root / "JPEGImages" / f"{image}.jpg" for image in images]
         return ImageTable(ImageFiles(paths, root), labels, LABELS)

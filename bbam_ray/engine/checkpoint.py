@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from bbam_ray.config import shown
 from bbam_ray.errors import UsageError
 
 FORMAT = 1
@@ -19,8 +22,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        # By way of memory: torch turns a full disk into a RuntimeError that says nothing.
+        content = io.BytesIO()
+        torch.save({"format": FORMAT, "state": state}, content)
         with temporary.open("wb") as handle:
-            torch.save({"format": FORMAT, "state": state}, handle)
+            handle.write(content.getbuffer())
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
@@ -42,19 +48,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         EOFError,
         RuntimeError,
         ValueError,
-        KeyError,
+        LookupError,
         TypeError,
+        AttributeError,
+        AssertionError,
+        ArithmeticError,
+        MemoryError,
+        struct.error,
         UnpicklingError,
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = shown(error, 200)
         if isinstance(error, UnpicklingError):
             reason = "it holds something else than tensors and plain values"
         raise UsageError(
             f"{path}: not a readable checkpoint ({reason}); move it away to train from the start"
         ) from None
-    if version != FORMAT:
+    if version != FORMAT or not isinstance(state, dict):
         raise UsageError(
-            f"{path}: checkpoint format {version}, expected {FORMAT}; continue it with the version of "
+            f"{path}: checkpoint format {shown(version)}, expected {FORMAT}; continue it with the version of "
             "bbam-ray that wrote it"
         )
     result: dict[str, Any] = state

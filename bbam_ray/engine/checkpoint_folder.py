@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bbam_ray import distributed
+from bbam_ray.config import shown
 from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
 from bbam_ray.engine.model_folder import WEIGHTS, replace_folder, save_model
 from bbam_ray.engine.trainer import EpochRecord, Trainer
@@ -62,22 +63,32 @@ def save_part(
 def load(folder: Path, trainer: Trainer) -> list[EpochRecord]:
     """Put a checkpoint into a trainer of the same configuration; returns the records of its epochs."""
     state = load_checkpoint(folder / STATE)
-    trainer.load_state_dict(state["trainer"])
     shards = [load_checkpoint(path) for path in _sample_files(folder)]
-    trainer.load_sample_state(shards)
-    return [EpochRecord(**record) for record in state["records"]]
+    try:
+        trainer.load_state_dict(state["trainer"])
+        trainer.load_sample_state(shards)
+        return [EpochRecord(**record) for record in state["records"]]
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UsageError(
+            f"{folder}: not a checkpoint of this run ({shown(error, 200)}); move it away to train from "
+            "the start"
+        ) from None
 
 
 def _sample_files(folder: Path) -> list[Path]:
     """The ranks' files in rank order; a UsageError names the first one that is missing."""
-    counts = {match[2] for p in folder.iterdir() if (match := _SAMPLES.fullmatch(p.name))}
+    try:
+        counts = {match[2] for p in folder.iterdir() if (match := _SAMPLES.fullmatch(p.name))}
+    except OSError as error:
+        raise UsageError(f"{folder}: not a checkpoint ({error.strerror})") from None
     if len(counts) != 1:
         raise UsageError(f"{folder}: not a checkpoint (files of {len(counts)} worker counts)")
     (count,) = counts
-    paths = [folder / f"samples-{rank}-of-{count}.pt" for rank in range(int(count))]
-    for path in paths:
-        if not path.is_file():
-            raise UsageError(f"{path}: this part of the checkpoint is missing")
+    paths = []
+    for rank in range(int(count)):  # one at a time: a file's name may claim any number
+        paths.append(folder / f"samples-{rank}-of-{count}.pt")
+        if not paths[-1].is_file():
+            raise UsageError(f"{paths[-1]}: this part of the checkpoint is missing")
     return paths
 
 
@@ -86,7 +97,7 @@ def defect(folder: Path) -> str | None:
     try:
         paths = [folder / STATE, *_sample_files(folder)]
     except (UsageError, OSError) as error:
-        return str(error)
+        return shown(error, 400)
     for path in paths:
         try:
             with zipfile.ZipFile(path) as archive:
@@ -95,7 +106,7 @@ def defect(folder: Path) -> str | None:
         except UsageError as error:
             return str(error)
         except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, ValueError) as error:
-            return f"{path}: {error}"
+            return f"{path}: {shown(error, 200)}"
         if broken:
             return f"{path}: damaged at {broken}"
     return None

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from bbam_ray.config import RunConfig
 from bbam_ray.engine.task import load_part, split_of
 from bbam_ray.errors import UsageError
+from bbam_ray.results.files import write_whole
 from bbam_ray.results.schemas import SPLIT
-from bbam_ray.results.store import read_table, write_whole
+from bbam_ray.results.store import read_table
 
 SPLIT_FILE = "split.parquet"
 

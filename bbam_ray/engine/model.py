@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bbam_ray.config import shown
 from bbam_ray.data import ViewSettings
-from bbam_ray.data.image_cache import UnreadableImageError, read_image
+from bbam_ray.data.image_cache import UnreadableImageError, read_image, without_warnings
 from bbam_ray.data.token_rows import trimmed
 from bbam_ray.data.tokenizer import TokenEncoder
 from bbam_ray.engine.evaluation import channels_last
@@ -175,9 +176,10 @@ class Model:
         samples = np.empty((len(names), *self.input_shape), np.uint8)
         for row, name in enumerate(names):
             try:
-                samples[row] = read_image(Path(name), side, channels)
+                with without_warnings():
+                    samples[row] = read_image(Path(name), side, channels)
             except UnreadableImageError as error:
-                raise UsageError(f"{name}: {error}; leave it out") from None
+                raise UsageError(f"{shown(str(name), 300)}: {error}; leave it out") from None
         return samples
 
 
@@ -249,6 +251,19 @@ def _build(folder: Path, described: ModelDescription, device: torch.device) -> S
             f"{folder}: the weights are for {len(head)} labels, labels.json names {labels}; these files "
             "are not of one model"
         )
+    # A network of another size would be made before it is seen not to fit, however large.
+    sides = {side for tensor in weights.values() for side in tensor.shape}
+    sizes = {"hidden_dim": common.hidden_dim, "feature_dim": common.feature_dim}
+    if vocabulary := described.views.vocabulary:
+        sizes["input_vocabulary"] = vocabulary
+    elif common.backbone == "mlp":
+        sizes["input_shape"] = described.input_shape[0]
+    for entry, size in sizes.items():
+        if size not in sides:
+            raise UsageError(
+                f"{folder / WEIGHTS}: does not fit config.json ({entry} = {size}); these files are not of "
+                "one model"
+            )
     with torch.random.fork_rng(devices=[]):
         network = build_network(
             common.backbone,

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from bbam_ray.config import RunConfig
+from bbam_ray.config import RunConfig, parse_json, quoted, shown
 from bbam_ray.data import ViewSettings
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError
@@ -83,7 +83,8 @@ def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
             (new / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         for name, text in _text_files(trainer).items():
             (new / name).write_text(text, encoding="utf-8")
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, new / WEIGHTS)
+        # As bytes: safetensors has an error of its own for a full disk.
+        (new / WEIGHTS).write_bytes(save({k: v.contiguous().cpu() for k, v in tensors.items()}))
 
     replace_folder(folder, write)
 
@@ -123,7 +124,7 @@ def read_description(folder: Path) -> ModelDescription:
     version = values.pop("format", 1)
     if version != FORMAT:
         raise UsageError(
-            f"{folder / CONFIG}: format {version} is from a newer version of bbam-ray, and this one reads "
+            f"{folder / CONFIG}: format {shown(version)} is from a newer version of bbam-ray, and this one reads "
             f"{FORMAT}; update it"
         )
     names, thresholds = _json(folder / LABELS, list), _json(folder / THRESHOLDS, list)
@@ -132,20 +133,70 @@ def read_description(folder: Path) -> ModelDescription:
             f"{folder}: {len(thresholds)} thresholds for {len(names)} labels; these files are not of one "
             "model"
         )
-    try:
-        shape = tuple(int(side) for side in values.pop("input_shape"))
-        views = ViewSettings(tuple(values.pop("input_mean")), tuple(values.pop("input_std")))
-        if vocabulary := values.pop("input_vocabulary", 0):
-            views = replace(views, vocabulary=int(vocabulary), tokenizer=_text(folder / TOKENIZER))
-    except KeyError as missing:
-        raise UsageError(
-            f"{folder / CONFIG}: no entry {missing}, which older versions did not write; train it again"
-        ) from None
+    _check_labels(folder, names, thresholds)
+    for entry in ("input_shape", "input_mean", "input_std"):
+        if entry not in values:
+            raise UsageError(
+                f"{folder / CONFIG}: no entry '{entry}', which older versions did not write; train it "
+                "again"
+            )
+    shape = _numbers(folder, values, "input_shape", int, lambda sides: len(sides) in (1, 3))
+    channels = (1, shape[0])
+    mean = _numbers(folder, values, "input_mean", float, lambda each: len(each) in channels)
+    std = _numbers(
+        folder, values, "input_std", float, lambda each: len(each) in channels and min(each) > 0
+    )
+    views, vocabulary = ViewSettings(mean, std), values.pop("input_vocabulary", 0)
+    if type(vocabulary) is not int or not 0 <= vocabulary < 2**31:
+        raise _wrong(folder, "input_vocabulary", vocabulary)
+    if vocabulary:
+        views = replace(views, vocabulary=vocabulary, tokenizer=_text(folder / TOKENIZER))
     config = run_config(values, str(folder / CONFIG))
     architecture = None
     if config.training.backbone == "transformer":
         architecture = _text(folder / ENCODER)
     return ModelDescription(config, shape, views, tuple(names), tuple(thresholds), architecture)
+
+
+def _check_labels(folder: Path, names: list[Any], thresholds: list[Any]) -> None:
+    """Labels are different texts, thresholds finite numbers."""
+    odd = next((n for n in names if not isinstance(n, str) or not n or names.count(n) > 1), None)
+    if odd is not None or not names:
+        raise UsageError(
+            f"{folder / LABELS}: {quoted(odd)} is no label, or one of several; copy the model again"
+        )
+    for value in thresholds:
+        if not _is_finite(value):
+            raise UsageError(
+                f"{folder / THRESHOLDS}: {quoted(value)} is no threshold; copy the model again"
+            )
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether it is a number that float32 holds."""
+    return type(value) in (int, float) and abs(value) < 3e38
+
+
+def _numbers(
+    folder: Path,
+    values: dict[str, Any],
+    entry: str,
+    kind: type,
+    fit: Callable[[tuple[Any, ...]], bool],
+) -> tuple[Any, ...]:
+    """A list of numbers out of ``config.json``; whole ones are at least 1."""
+    given = values.pop(entry)
+    if isinstance(given, list) and given and all(map(_is_finite, given)):
+        found = tuple(map(kind, given))
+        if fit(found) and (kind is float or found == tuple(given) and 1 <= min(found)):
+            return found
+    raise _wrong(folder, entry, given)
+
+
+def _wrong(folder: Path, entry: str, value: Any) -> UsageError:
+    return UsageError(
+        f"{folder / CONFIG}: {entry} = {quoted(value)} is not possible; copy the model again"
+    )
 
 
 def _text(path: Path) -> str:
@@ -157,11 +208,11 @@ def _text(path: Path) -> str:
 
 def _json(path: Path, kind: type) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; a model's folder has one") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); copy the model again") from None
+        raise UsageError(f"{path}: cannot be read ({shown(error, 200)}); copy the model again") from None
     if not isinstance(content, kind):
         raise UsageError(
             f"{path}: expected a JSON {'object' if kind is dict else 'list'}; copy the model again"
@@ -179,7 +230,7 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         tensors = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise UsageError(
-            f"{folder / WEIGHTS}: cannot be read ({error}); copy the model again"
+            f"{folder / WEIGHTS}: cannot be read ({shown(error, 200)}); copy the model again"
         ) from None
 
     def part(prefix: str) -> dict[str, Tensor]:

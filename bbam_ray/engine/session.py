@@ -7,12 +7,14 @@ gang (both in ``scale/``). Rank and number of ranks are those of the process gro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.model_folder import replace_folder
 from bbam_ray.engine.trainer import EpochRecord, Trainer
+from bbam_ray.results.patience import Patience
 
 
 class Session(Protocol):
@@ -73,6 +75,7 @@ class LocalSession:
     ) -> None:
         self._folder, self._listener, self._started = folder, listener, started
         self._keep, self._every = keep, every
+        self._patience = Patience(folder)
 
     def resume_folder(self) -> Path | None:
         found, defects = checkpoint_folder.resume_point(self._folder)
@@ -90,5 +93,8 @@ class LocalSession:
         if not is_due(trainer, self._every):
             return
         target = self._folder / checkpoint_folder.folder_name(trainer.epoch)
-        replace_folder(target, lambda new: checkpoint_folder.save_part(new, trainer, records))
-        checkpoint_folder.tidy(self._folder, self._keep, trainer.best_epoch)
+        write = partial(checkpoint_folder.save_part, trainer=trainer, records=records)
+        self._patience.insist(lambda: replace_folder(target, write))
+        self._patience.insist(
+            lambda: checkpoint_folder.tidy(self._folder, self._keep, trainer.best_epoch)
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bbam_ray.config import RunConfig, TrainingConfig
+from bbam_ray.config import RunConfig, TrainingConfig, shown, similar
 from bbam_ray.data import DATASETS
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.methods.bbam import Bbam
@@ -28,7 +28,7 @@ def known_settings(dataset: str, method: str) -> dict[str, type]:
     """Every setting that a run of this data set and method has, with the class that holds it."""
     for kind, name, known in (("data set", dataset, DATASETS), ("method", method, METHODS)):
         if not isinstance(name, str) or name not in known:
-            raise UsageError(f"unknown {kind} '{name}'; {nearest(str(name), known)}")
+            raise UsageError(f"unknown {kind} '{shown(name)}'; {similar(name, known)}")
     parts = (TrainingConfig, DATASETS[dataset].Options, METHODS[method].Options)
     return {name: part for part in parts for name in part.model_fields}
 
@@ -51,8 +51,8 @@ def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
     for name in values:
         if name not in owners:
             raise UsageError(
-                f"{source}: unknown setting '{name}' for data set '{dataset}' and method '{method}'; "
-                f"{nearest(name, owners)}"
+                f"{source}: unknown setting '{shown(name)}' for data set '{dataset}' and method "
+                f"'{method}'; {nearest(shown(name), owners)}"
             )
 
     weights = merged.get("weights", "none")

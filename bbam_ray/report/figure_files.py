@@ -11,7 +11,7 @@ from typing import Any
 
 from bbam_ray.errors import UsageError
 from bbam_ray.report.drawing import Picture, styled
-from bbam_ray.results.store import write_json, write_whole
+from bbam_ray.results.files import write_json, write_whole
 
 FORMATS = ("svg", "pdf")
 _LIST = "figures.json"
@@ -52,7 +52,8 @@ def _ours(folder: Path) -> set[str]:
     """Names of the files that an earlier call wrote there."""
     try:
         content = json.loads((folder / _LIST).read_text(encoding="utf-8"))
-        return set(content["bbam_ray_figures"])
+        # They are removed when they are no longer drawn, so a path is no name.
+        return {name for name in content["bbam_ray_figures"] if Path(name).name == name}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 

@@ -23,7 +23,7 @@ from bbam_ray.report.search_figures import (
 )
 from bbam_ray.report.space_figures import scale_and_margin, slices
 from bbam_ray.report.trials_table import trials_html
-from bbam_ray.results.store import write_text
+from bbam_ray.results.files import write_text
 
 
 def write_report(folder: Path, copy: Path | None = None) -> Path:

@@ -54,7 +54,7 @@ def state_of(folder: Path) -> str:
     found = []
     for path in sorted(folder.glob("*")):
         if path.suffix in (".parquet", ".json") and not path.name.startswith("."):
-            status = path.stat()
+            status = path.lstat()
             found.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
@@ -109,7 +109,7 @@ def _progress(study: Study) -> str:
 
 def _resources(record: dict[str, Any]) -> str:
     """Load and memory of this machine, where the study was started on it."""
-    if record["environment"].get("host") != platform.node():
+    if (record.get("environment") or {}).get("host") != platform.node():
         return ""
     facts = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
     memory = Path("/proc/meminfo")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from bbam_ray.results.redaction import redacted, redacted_command
 from bbam_ray.results.store import read_table
 from bbam_ray.results.study import StudyRecord
 
@@ -76,19 +80,19 @@ def model_card(
     parts = [
         f"---\nlibrary_name: bbam-ray\ntags: [multi-label, semi-supervised]\n"
         f"license: {_quoted(licence) if licence else 'unknown'}\n---\n",
-        f"# {dataset}: {len(label_names)} labels by {method}\n",
+        f"# {_plain(dataset)}: {len(label_names)} labels by {_plain(method)}\n",
         f"Takes {takes}; gives a score for each label, and decides by a threshold for each label.\n",
         "## Use\n",
         '```python\nfrom bbam_ray import load_model\n\nmodel = load_model("DIR")  # this folder\n'
         "model.predict_proba(inputs)  # (N, K); model.predict(inputs) decides\n```\n",
         "```\nbbam-ray predict --model DIR --input FOLDER --output scores.parquet\n```\n",
         "| file | content |\n|---|---|",
-        *(f"| `{name}` | {what} |" for name, what in files.items()),
+        *(f"| {_code(name)} | {_plain(what)} |" for name, what in files.items()),
         "",
         *_data(settings, origin),
         *_figures(origin),
         "## Labels\n",
-        ", ".join(label_names[:_SHOWN_LABELS])
+        ", ".join(map(_plain, label_names[:_SHOWN_LABELS]))
         + (
             f", and {len(label_names) - _SHOWN_LABELS} more"
             if len(label_names) > _SHOWN_LABELS
@@ -97,21 +101,38 @@ def model_card(
         + "\n",
         "## Settings\n",
         "| setting | value |\n|---|---|",
-        *(f"| `{name}` | {value} |" for name, value in settings.items() if name != "data_dir"),
+        *(
+            f"| {_code(name)} | {_plain(value)} |"
+            for name, value in settings.items()
+            if name != "data_dir"
+        ),
         "",
         *_limits(origin),
-        f"## Licence\n\n{licence or 'Not stated by those who exported the model.'}\n",
+        f"## Licence\n\n{_plain(licence or 'Not stated by those who exported the model.')}\n",
     ]
     return "\n".join(parts)
 
 
 def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """For YAML, on one line."""
+    return json.dumps(" ".join(text.split()), ensure_ascii=True)
+
+
+def _plain(value: object) -> str:
+    """A text from outside in Markdown: no HTML, link, emphasis or cell of a table comes of it."""
+    line = escape(redacted(" ".join(str(value).split())), quote=False)
+    return re.sub(r"([\\`*|\[\]])", r"\\\1", line)
+
+
+def _code(value: object) -> str:
+    """The same as a span of code, in which nothing can be escaped."""
+    line = redacted_command(" ".join(str(value).split()))
+    return "`" + line.replace("`", "'").replace("|", "\\|") + "`"
 
 
 def _data(settings: Mapping[str, Any], origin: Origin | None) -> list[str]:
     share = settings.get("labeled_fraction")
-    lines = ["## Data and protocol\n", f"- data set: `{settings['dataset']}`"]
+    lines = ["## Data and protocol\n", f"- data set: {_code(settings['dataset'])}"]
     own = origin.own if origin else None
     if own is not None:
         lines.append(
@@ -133,8 +154,8 @@ def _data(settings: Mapping[str, Any], origin: Origin | None) -> list[str]:
         packages = (f"{n} {v}" for n, v in environment["packages"].items() if v)
         commit = environment["git_commit"] or "unknown"
         lines += [
-            f"- study `{origin.record['study']}`, made by `{origin.record['command']}`",
-            f"- {', '.join(packages)}; commit {commit}",
+            f"- study {_code(origin.record['study'])}, made by {_code(origin.record['command'])}",
+            _plain(f"- {', '.join(packages)}; commit {commit}"),
         ]
     return [*lines, ""]
 

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import PurePath
 
 from bbam_ray.report.material import Material
+from bbam_ray.results.redaction import MARK, redacted_command
 
 
 def commands(material: Material) -> list[str]:
@@ -14,7 +15,7 @@ def commands(material: Material) -> list[str]:
 
     A command that this project does not know (a notebook, say) is given as it was recorded.
     """
-    recorded = str(material.record["command"])
+    recorded = redacted_command(str(material.record["command"]))  # an older one may hold secrets
     try:
         words = shlex.split(recorded)
     except ValueError:
@@ -59,6 +60,8 @@ def reproduce_html(material: Material) -> str:
         if len(lines) > 1
         else "The command."
     )
+    if any(MARK in line for line in lines):
+        told += f" Put your own credentials where it says {MARK}."
     blocks = "".join(f"<pre>{escape(line)}</pre>" for line in lines)
     when = (
         f"started {material.record['started_at']}, ended {material.record['ended_at'] or 'not yet'}"

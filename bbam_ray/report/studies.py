@@ -68,7 +68,7 @@ def groups(dataset: str, materials: Sequence[Material], *, alone: bool) -> list[
         alone: there is no other data set on the page.
     """
     end = "" if alone else f", {dataset}"
-    prefix = "" if alone else f"{_file_part(dataset)}-"
+    prefix = "" if alone else f"{file_part(dataset)}-"
     names = _names(materials)
     found = []
     for name, title, picture in (
@@ -83,7 +83,8 @@ def groups(dataset: str, materials: Sequence[Material], *, alone: bool) -> list[
     return found
 
 
-def _file_part(text: str) -> str:
+def file_part(text: str) -> str:
+    """A text as a part of a file's name."""
     return "".join(c if c.isalnum() or c in "._" else "-" for c in text)
 
 

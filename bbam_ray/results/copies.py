@@ -8,6 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bbam_ray.config import parse_json, shown
+from bbam_ray.errors import UsageError
+
 STATE = ".storage.json"  # whose copy a study's folder is, and what has been uploaded of it
 LAST = ("history.parquet", "confirm.parquet", "trials.parquet", "study.json")
 _ONLY_HERE = Path("checkpoints") / "trials"  # large, and of use only until their trial ends
@@ -20,7 +23,56 @@ def copies_dir() -> Path:
 
 
 def read_state(copy: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((copy / STATE).read_text(encoding="utf-8"))
+    """Whose copy it is (``owner``, ``after``), and ``files`` here and ``there`` with size and time.
+
+    Raises:
+        UsageError: damaged.
+    """
+    path = copy / STATE
+    try:
+        found = parse_json(path.read_text(encoding="utf-8"))
+        whole = (
+            isinstance(found["owner"], str)
+            and isinstance(found["after"], (str, type(None)))
+            and all(map(_is_listing, (found["files"], found["there"])))
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else shown(error)
+        raise _damaged(path, reason) from None
+    if not whole:
+        raise _damaged(path, "an entry of another kind")
+    state: dict[str, Any] = found
+    return state
+
+
+def _damaged(path: Path, reason: str | None) -> UsageError:
+    return UsageError(
+        f"{path}: cannot be read ({reason}); save what is new in this folder, and remove the folder"
+    )
+
+
+def _is_listing(files: Any) -> bool:
+    """Whether these are names of files below a folder, each with two numbers."""
+    return isinstance(files, dict) and all(
+        isinstance(stamp, list)
+        and [type(number) for number in stamp] == [int, int]
+        and not (name.startswith("/") or "\0" in name or {"", ".", ".."} & set(name.split("/")))
+        for name, stamp in files.items()
+    )
+
+
+def read_owner(content: bytes, where: str) -> str:
+    """Whose copy was uploaded last, as it is written in a storage.
+
+    Raises:
+        UsageError: damaged.
+    """
+    try:
+        found = parse_json(content.decode("utf-8"))["owner"]
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if not isinstance(found, str):
+        raise UsageError(f"{where}: does not say whose study this is; remove this file")
     return found
 
 

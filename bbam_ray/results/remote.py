@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bbam_ray.errors import UsageError
+from bbam_ray.results.redaction import redacted
 
 if TYPE_CHECKING:
     from bbam_ray.results.storage import Storage
@@ -38,7 +39,7 @@ def open_study(uri: str) -> tuple[Storage, Path]:
         storage.fetch(rest[1])
         if (storage.local / rest[0] / rest[1] / "study.json").is_file():
             return storage, storage.local.joinpath(*rest)
-    raise UsageError(f"{uri}: there is no study; give <results>/<data set>/<study>")
+    raise UsageError(f"{redacted(uri)}: there is no study; give <results>/<data set>/<study>")
 
 
 def local_copy(place: Path | str) -> Path:
@@ -55,5 +56,5 @@ def check_local(flag: str, place: Path) -> None:
     """Raise a UsageError for a URI where only a file or folder of this machine will do."""
     if (uri := address_of(place)) is not None:
         raise UsageError(
-            f"{flag} {uri}: is written on this machine; give a path, and copy it there"
+            f"{flag} {redacted(uri)}: is written on this machine; give a path, and copy it there"
         )

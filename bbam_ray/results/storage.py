@@ -17,17 +17,27 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from pyarrow import fs
 
 from bbam_ray.errors import StorageError, UsageError
-from bbam_ray.results.copies import LAST, STATE, copies_dir, keep_state, read_state, stamps, turn
+from bbam_ray.results.copies import (
+    LAST,
+    STATE,
+    copies_dir,
+    keep_state,
+    read_owner,
+    read_state,
+    stamps,
+    turn,
+)
+from bbam_ray.results.patience import patience_s
+from bbam_ray.results.redaction import redacted
 
 _SECONDS = 1.0  # between looks at the copy
-_PATIENCE_S = 600.0  # how long the end waits for a storage that does not answer
 
 
 class Storage:
@@ -42,12 +52,12 @@ class Storage:
     """
 
     def __init__(self, uri: str, *, reads: bool = False) -> None:
-        self.uri, self._reads = uri, reads
+        self.uri, self._reads = redacted(uri), reads  # the former for messages
         try:
             self._files, self._base = fs.FileSystem.from_uri(uri)
             self._files.get_file_info(self._base)
         except (OSError, ValueError, ImportError) as error:
-            raise UsageError(f"{uri}: cannot be reached ({_short(error)})") from None
+            raise UsageError(f"{self.uri}: cannot be reached ({_short(error)})") from None
         self.local = copies_dir() / hashlib.sha256(uri.encode()).hexdigest()[:16]
         self._there = set(self._studies())
         self._mine: set[Path] = set()
@@ -100,6 +110,11 @@ class Storage:
             for info in infos
             if info.type == fs.FileType.File and not info.base_name.startswith(".")
         }
+        if outside := [name for name in now if ".." in PurePosixPath(name).parts]:
+            raise UsageError(
+                f"{self.uri}: the file '{outside[0]}' of study '{copy.name}' leads out of its folder; do "
+                "not use it"
+            )
         before, local = state["there"], fs.LocalFileSystem()
         # Trials first: they must not be newer than their history.
         for name in sorted((n for n in now if now[n] != before.get(n)), key=turn, reverse=True):
@@ -129,7 +144,7 @@ class Storage:
         if self._files.get_file_info(path).type != fs.FileType.File:
             return None
         with self._files.open_input_stream(path) as stream:
-            return str(json.loads(stream.read())["owner"])
+            return read_owner(stream.read(), path)
 
     # -------------------------------------------------------------------- to the storage
 
@@ -142,7 +157,7 @@ class Storage:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + patience_s()
         while self._conflict is None:
             try:
                 self._push_all()
@@ -173,8 +188,8 @@ class Storage:
                 self._push_all()
             except OSError as error:
                 self._problem = _short(error)
-            except StorageError as error:
-                self._conflict = error
+            except (StorageError, UsageError) as error:
+                self._conflict = StorageError(str(error))
                 return
 
     def _push_all(self) -> None:
@@ -237,4 +252,4 @@ class Storage:
 
 
 def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
+    return redacted(" ".join(str(error).split()))[:200]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +12,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
+from bbam_ray.config import WHOLE_MARK, shown
 from bbam_ray.errors import UsageError
 from bbam_ray.results import schemas
+from bbam_ray.results.files import keep_previous, write_text, write_whole
+from bbam_ray.results.patience import Patience
+from bbam_ray.results.redaction import redacted
 
 Row = dict[str, Any]
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file, force it to the disk and rename it to ``path``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Standard JSON: an infinite or NaN number becomes the text "inf", "-inf" or "nan"."""
-    write_text(
-        path, json.dumps(standard_values(content), indent=2, allow_nan=False, default=str) + "\n"
-    )
-
-
-def standard_values(value: Any) -> Any:
-    """A copy that standard JSON can hold, equal to what reading the JSON file back gives."""
-    if isinstance(value, Mapping):
-        return {str(key): standard_values(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [standard_values(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _clean(row: Row, schema: pa.Schema) -> Row:
@@ -61,6 +27,8 @@ def _clean(row: Row, schema: pa.Schema) -> Row:
 
     def value(name: str) -> Any:
         found = row.get(name)
+        if name == "error" and isinstance(found, str):
+            return redacted(found)
         return None if isinstance(found, float) and math.isnan(found) else found
 
     return {name: value(name) for name in schema.names}
@@ -141,9 +109,12 @@ class Table:
         if not self._changed:
             return
         self._settle()
-        table = self._stored
-        write_whole(self.path, lambda path: pq.write_table(table, path, compression="zstd"))
+        keep_previous(self.path)
+        write_whole(self.path, self._write)
         self._changed = False
+
+    def _write(self, path: Path) -> None:
+        pq.write_table(self._stored, path, compression="zstd", write_page_checksum=True)
 
 
 class StudyStore:
@@ -156,6 +127,7 @@ class StudyStore:
 
     def __init__(self, folder: Path, parameter_kinds: Mapping[str, str]) -> None:
         self.folder = folder
+        self.patience = Patience(folder)
         self.trials = Table(
             folder / "trials.parquet", schemas.trials_schema(parameter_kinds), ("number",)
         )
@@ -171,16 +143,33 @@ class StudyStore:
         for table in (self.history, self.labels):
             table.drop(table.groups() - ended)
 
-    def flush(self) -> None:
-        """Write what changed; trials last, so that a trial in the table has its history."""
+    def flush(self, *, wait: bool = False) -> bool:
+        """Write what changed; trials last, so that a trial in the table has its history.
+
+        Args:
+            wait: until it could be written.
+
+        Returns:
+            Whether it was written; what was not stays in memory for the next time.
+
+        Raises:
+            StorageError: nothing could be written for too long.
+        """
+        if wait:
+            self.patience.insist(self._flush)
+            return True
+        return self.patience.attempt(self._flush)
+
+    def _flush(self) -> None:
         for table in (self.labels, self.history, self.trials, self.confirm):
             table.flush()
 
     def write_best(self, configuration: Mapping[str, Any], comment: str) -> Path:
         """Write ``best.yaml`` for ``train --config``."""
-        text = "".join(f"# {line}\n" for line in comment.splitlines())
+        text = "".join(f"# {line}\n" for line in [*comment.splitlines(), WHOLE_MARK])
         path = self.folder / "best.yaml"
-        write_text(path, text + yaml.safe_dump(dict(configuration), sort_keys=False))
+        text += yaml.safe_dump(dict(configuration), sort_keys=False, explicit_end=True)
+        self.patience.insist(lambda: write_text(path, text))
         return path
 
 
@@ -193,10 +182,17 @@ def read_table(path: Path) -> pa.Table:
     try:
         # Opened once: given a path, pyarrow opens it twice, and a study may replace it in between.
         with pa.OSFile(str(path)) as file:
-            table = pq.ParquetFile(file).read()
+            table = pq.ParquetFile(file, page_checksum_verification=True).read()
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{path}: cannot be read as Parquet ({error})") from None
-    version = int((table.schema.metadata or {}).get(b"schema_version", b"0"))
+        reason = shown(error, 200)
+        raise UsageError(
+            f"{path}: cannot be read as Parquet ({reason}); a study that goes on with --resume mends its "
+            "tables"
+        ) from None
+    try:
+        version = int((table.schema.metadata or {}).get(b"schema_version", b"0"))
+    except ValueError:
+        raise UsageError(f"{path}: no schema version that can be read; copy it again") from None
     if version > schemas.SCHEMA_VERSION:
         raise UsageError(
             f"{path}: schema version {version} is newer than this program's "

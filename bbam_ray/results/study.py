@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import platform
 import re
@@ -11,15 +10,18 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bbam_ray.config import parse_json, shown
 from bbam_ray.errors import UsageError
+from bbam_ray.results.files import PREVIOUS, write_json
+from bbam_ray.results.patience import Patience
+from bbam_ray.results.redaction import redacted_words
 from bbam_ray.results.schemas import SCHEMA_VERSION
-from bbam_ray.results.store import write_json
 
 RUNNING, COMPLETE, FAILED, INTERRUPTED = "RUNNING", "COMPLETE", "FAILED", "INTERRUPTED"
 PACKAGES = ("bbam-ray", "torch", "torchvision", "ray", "optuna", "pyarrow", "numpy", "scikit-learn")
@@ -49,9 +51,10 @@ def check_folder(
             f"study name '{name}' is not possible: use letters, digits, '.', '_' and '-' (at most 100)"
         )
     folder = results / dataset / name
-    if resume and not (folder / "study.json").is_file():
+    records = (folder / "study.json", folder / PREVIOUS / "study.json")
+    if resume and not any(path.is_file() for path in records):
         raise UsageError(f"--resume: there is no study in {folder}; check --name and --results")
-    if not resume and not goes_on and folder.exists():
+    if not resume and not goes_on and folder.exists() and not _never_begun(folder):
         raise UsageError(
             f"study '{name}' exists already in {folder}; choose another --name, or add --resume to go on"
         )
@@ -64,6 +67,13 @@ def check_folder(
             "choose another --results"
         )
     return folder
+
+
+def _never_begun(folder: Path) -> bool:
+    """Whether a process made the folder and was killed before it could write anything."""
+    return folder.is_dir() and all(
+        path.name.startswith(".study.json.") for path in folder.iterdir()
+    )
 
 
 def source_folder(given: str, beside: Path) -> Path:
@@ -104,7 +114,9 @@ def describe_environment(gpu: str | None) -> dict[str, Any]:
 
 
 def command_line() -> str:
-    return shlex.join(["python", *sys.argv] if sys.argv[0].endswith(".py") else sys.argv)
+    """The running command as a shell takes it, without secrets."""
+    words = ["python", *sys.argv] if sys.argv[0].endswith(".py") else sys.argv
+    return shlex.join(redacted_words(words))
 
 
 @contextmanager
@@ -136,38 +148,52 @@ class StudyRecord:
 
     def __init__(self, folder: Path, content: dict[str, Any]) -> None:
         self.folder, self.content = folder, content
+        self._patience = Patience(folder)
 
     @classmethod
     def create(cls, folder: Path, content: dict[str, Any]) -> StudyRecord:
-        """Make the folder (which must not exist) and write the first state."""
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise UsageError(f"cannot create {folder}: {error.strerror}") from None
+        """Make the folder (which must not exist, or hold nothing) and write the first state."""
         record = cls(folder, {"schema_version": SCHEMA_VERSION, "study": folder.name} | content)
-        record.update(status=RUNNING, started_at=_now(), ended_at=None, command=command_line())
+        record.content |= {"status": RUNNING, "started_at": _now(), "ended_at": None}
+        record.content["command"] = command_line()
+        try:
+            folder.mkdir(parents=True, exist_ok=folder.exists() and _never_begun(folder))
+            record._write()
+        except OSError as error:
+            with suppress(OSError):  # an empty one says nothing to anybody
+                folder.rmdir()
+            raise UsageError(
+                f"cannot create {folder}: {error.strerror or error}; choose another --results"
+            ) from None
         return record
 
     @classmethod
     def open(cls, folder: Path) -> StudyRecord:
         path = folder / "study.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: not a readable study ({error})") from None
+            raise UsageError(f"{path}: not a readable study ({shown(error, 200)})") from None
         version = content.get("schema_version") if isinstance(content, dict) else None
         if not isinstance(version, int):
             raise UsageError(f"{path}: not a study of bbam-ray (no schema_version)")
         if version > SCHEMA_VERSION:
             raise UsageError(
-                f"{path}: schema version {version} is newer than this program's {SCHEMA_VERSION}; "
+                f"{path}: schema version {shown(version)} is newer than this program's {SCHEMA_VERSION}; "
                 "update bbam-ray"
             )
         return cls(folder, content)
 
     def update(self, **values: Any) -> None:
         self.content |= values
-        write_json(self.folder / "study.json", self.content)
+        self._patience.insist(self._write)
+
+    def _write(self) -> None:
+        """Two copies of it all, one after the other: without it nothing can go on."""
+        path = self.folder / "study.json"
+        write_json(path, self.content)
+        (self.folder / PREVIOUS).mkdir(exist_ok=True)
+        write_json(self.folder / PREVIOUS / path.name, self.content)
 
     def end(self, status: str) -> None:
         self.update(status=status, ended_at=_now())

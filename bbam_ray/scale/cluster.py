@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import ray
 
 from bbam_ray.errors import UsageError
 from bbam_ray.scale import interruption
+from bbam_ray.scale.loopback import ADDRESS, only_loopback
+from bbam_ray.scale.scratch import LOG_BYTES, LOG_FILES, kept_session
 
 # Read when Ray or Tune starts; a user's own settings win.
 _SETTINGS = {
@@ -19,6 +22,9 @@ _SETTINGS = {
     "RAY_worker_niceness": "0",  # as fast as plain python; the default of 15 starves beside anything
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative --data-dir means the same everywhere
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Ray's log files turn over, so that no study fills the disk with them.
+    "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
+    "RAY_ROTATION_BACKUP_COUNT": str(LOG_FILES),
     # Ctrl-C is ours: Tune's own handler would wait for the running epochs.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
@@ -65,14 +71,16 @@ def _connected(
     logging.getLogger("ray").setLevel(logging.ERROR)
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
-        context = ray.init(
-            address="local",
-            num_cpus=os.cpu_count(),
-            resources={TRIAL_SLOT: 1000},
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            **common,
-        )
+        with only_loopback():
+            context = ray.init(
+                address="local",
+                num_cpus=os.cpu_count(),
+                resources={TRIAL_SLOT: 1000},
+                include_dashboard=dashboard,
+                dashboard_host=ADDRESS,
+                _node_ip_address=ADDRESS,
+                **common,
+            )
     else:
         try:
             context = ray.init(address=address, **common)
@@ -83,11 +91,12 @@ def _connected(
                 "--address local"
             ) from None
     interruption.listen()  # Ray has taken SIGTERM
-    try:
+    with ExitStack() as stack:
+        if address == "local":
+            stack.enter_context(kept_session(Path(context.address_info["session_dir"])))
+        stack.callback(ray.shutdown)
         interruption.check()
         yield getattr(context, "dashboard_url", None)
-    finally:
-        ray.shutdown()
 
 
 def driver_resources() -> dict[str, float]:

@@ -12,9 +12,10 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from bbam_ray.engine.confirm import confirmation_config
-from bbam_ray.engine.model_folder import replace_folder
-from bbam_ray.errors import WorkerLostError
+from bbam_ray.engine.model_folder import read_description, read_weights, replace_folder
+from bbam_ray.errors import UsageError, WorkerLostError
 from bbam_ray.methods import run_config
+from bbam_ray.results.redaction import redacted
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale import interruption
 from bbam_ray.scale.gang import Gang
@@ -32,6 +33,7 @@ def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Liste
     rows = store.confirm.rows()
     store.confirm.put(row | {"rank": ranks.get(row["number"])} for row in rows)
     done = {(row["number"], row["seed"]) for row in rows if not row["error"]}
+    done -= {(row["number"], row["seed"]) for row in rows if _damaged(model_place(store, row))}
     waiting = [
         (ranks[row["number"]], seed, row)
         for row in best
@@ -78,7 +80,7 @@ def _run_all(
             row = {name: value for name, value in trial.items() if name.startswith("param_")}
             row |= {name: trial[name] for name in ("study", "trial_id", "number")}
             row |= {"rank": rank, "seed": seed}
-            folder = store.folder / "checkpoints" / f"confirm-{trial['trial_id']}-seed{seed}"
+            folder = model_place(store, row)
             thresholds = trial_thresholds(store, trial, plan.label_names)
             listener(Event("confirm_started", place, row))
             group = free.pop()
@@ -101,7 +103,7 @@ def _run_all(
             figures, files = ray.get(finished)
             row |= figures
             if files:
-                replace_folder(folder, partial(_write_files, files))
+                store.patience.insist(partial(replace_folder, folder, partial(_write_files, files)))
         except ray.exceptions.RayError as error:  # lost its workers again and again
             row |= {"error": f"{type(error).__name__}: its workers were lost", "duration_s": 0.0}
         row["gpu_hours"] = row["duration_s"] / 3600 * plan.gpus
@@ -109,6 +111,23 @@ def _run_all(
         store.confirm.put([row])
         store.flush()
         listener(Event("confirm_ended", number, row))
+
+
+def model_place(store: StudyStore, row: Row) -> Path:
+    """Folder of the model of a confirmed run."""
+    return store.folder / "checkpoints" / f"confirm-{row['trial_id']}-seed{row['seed']}"
+
+
+def _damaged(model: Path) -> bool:
+    """Whether there is a model that cannot be used; one that somebody has removed is not missed."""
+    if not model.is_dir():
+        return False
+    try:
+        read_description(model)
+        read_weights(model)
+    except UsageError:
+        return True
+    return False
 
 
 def confirmation_seeds(seed: int, count: int) -> list[int]:
@@ -144,7 +163,8 @@ def _confirm_one(
         raise  # the whole run is tried again
     except Exception as error:
         elapsed = (datetime.now(UTC) - row["started_at"]).total_seconds()
-        return row | {"error": f"{type(error).__name__}: {error}", "duration_s": elapsed}, {}
+        reason = redacted(f"{type(error).__name__}: {error}")
+        return row | {"error": reason, "duration_s": elapsed}, {}
     finally:
         heart.stop()
         if gang is not None:

@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bbam_ray.distributed import nccl_available
 from bbam_ray.errors import UsageError
+from bbam_ray.results.redaction import redacted
 from bbam_ray.results.remote import address_of
 from bbam_ray.results.storage import Storage
 
@@ -211,7 +212,7 @@ def _results(results: Path) -> Finding:
             Storage(uri).check_writable()
         except UsageError as error:
             return Finding("results folder", "blocker", str(error))
-        return Finding("results folder", "ok", f"{uri}, written by the driver alone")
+        return Finding("results folder", "ok", f"{redacted(uri)}, written by the driver alone")
     above = results
     while not above.exists() and above != above.parent:
         above = above.parent

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from bbam_ray.results import schemas
+from bbam_ray.results.redaction import redacted
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.space import Space
 
@@ -93,7 +94,7 @@ def trial_row(
         "best_epoch": best,
         "epochs": len(history),
         "seconds_per_epoch": fmean(seconds) if seconds else None,
-        "error": error,
+        "error": error and redacted(error),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -12,8 +13,10 @@ from ray.tune import Callback
 
 from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.results import schemas
+from bbam_ray.results.files import write_text
+from bbam_ray.results.redaction import redacted
 from bbam_ray.results.rows import put_epoch
-from bbam_ray.results.store import Row, StudyStore, write_text
+from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale import interruption
 from bbam_ray.scale.budget import Budget
 from bbam_ray.scale.outcomes import Outcome, mark_pareto, outcome_of, trial_id, trial_row
@@ -111,6 +114,8 @@ class Recorder(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         interruption.check()
         self._watch.check()
+        if self._store.patience.waiting and time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self._flush()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
@@ -126,8 +131,9 @@ class Recorder(Callback):
         if "error" in result:
             self._errors[number] = result["error"]
             folder = self._store.folder / "errors"
-            folder.mkdir(exist_ok=True)
-            write_text(folder / f"{trial_id(number)}.txt", result["traceback"])
+            with suppress(OSError):  # the reason itself is in the trial's row
+                folder.mkdir(exist_ok=True)
+                write_text(folder / f"{trial_id(number)}.txt", redacted(result["traceback"]))
             return
         row = put_epoch(
             self._store,
@@ -189,9 +195,10 @@ class Recorder(Callback):
         self._listener(Event("trial_ended", number, row))
 
     def _flush(self) -> None:
-        self._store.flush()
+        written = self._store.flush()
         self._flushed = time.monotonic()
-        if self._flushed > self._database_due:
-            write_study_db(self._store.folder, self._plan.space, self._outcomes.values())
+        if written and self._flushed > self._database_due:
+            with suppress(OSError):
+                write_study_db(self._store.folder, self._plan.space, self._outcomes.values())
             taken = time.monotonic() - self._flushed
             self._database_due = time.monotonic() + max(_DATABASE_SECONDS, 10 * taken)

@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 import optuna
+from sqlalchemy.exc import OperationalError
 
 from bbam_ray.errors import UsageError
 from bbam_ray.results import schemas
-from bbam_ray.results.store import write_whole
+from bbam_ray.results.files import write_whole
 from bbam_ray.scale.outcomes import Outcome
 from bbam_ray.scale.space import Space
 
@@ -53,7 +54,6 @@ class Sequence:
         sampler: Sampler = "tpe",
         prior: Iterable[Outcome] = (),
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.seed, self.lag, self._kind = space, seed, lag, sampler
         self.outcomes = {outcome.number: outcome for outcome in done}
         self._study, self.prior = _study(space), list(prior)
@@ -154,6 +154,7 @@ class _QuasiRandom:
 
 
 def _study(space: Space, **options: Any) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
     directions = [up if mode == "max" else down for _, mode in space.objectives]
     return optuna.create_study(directions=directions, **options)
@@ -190,6 +191,13 @@ def write_study_db(folder: Path, space: Space, outcomes: Iterable[Outcome]) -> N
 
 
 def _fill_study_db(path: Path, name: str, space: Space, outcomes: list[Outcome]) -> None:
+    try:
+        _fill(path, name, space, outcomes)
+    except OperationalError as error:  # of SQLite: a full disk, say
+        raise OSError(str(error.orig)) from error
+
+
+def _fill(path: Path, name: str, space: Space, outcomes: list[Outcome]) -> None:
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
     study = _study(space, study_name=name, storage=storage)
     metrics = [metric for metric, _ in space.objectives]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from bbam_ray.config import Options
+from bbam_ray.config import Options, shown
 
 if TYPE_CHECKING:
     import optuna
@@ -98,7 +98,7 @@ class Parameter(Options):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
         assert self.low is not None and self.high is not None
-        whole = self.type != "int" or float(value).is_integer()
+        whole = self.type != "int" or isinstance(value, int) or value.is_integer()
         return whole and self.low <= value <= self.high and self._on_a_step(value)
 
     def extremes(self) -> tuple[bool | int | float | str, ...]:
@@ -163,7 +163,7 @@ class Space(Options):
             raise ValueError(
                 f"metric names {len(metric)} objectives, so mode must be a list of as many of max and min"
             )
-        if len(set(map(str, metric))) < len(metric):
+        if len(set(map(shown, metric))) < len(metric):
             raise ValueError("metric names an objective twice")
         rest = tuple(zip(metric[1:], mode[1:], strict=True))
         return {**values, "metric": metric[0], "mode": mode[0], "also": rest}

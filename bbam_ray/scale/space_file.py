@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bbam_ray.config import read_yaml_mapping
+from bbam_ray.config import quoted, read_yaml_mapping, shown, similar
 from bbam_ray.core.metric_names import METRIC_NAMES
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.methods import known_settings, run_config
@@ -31,7 +31,7 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
     content = read_yaml_mapping(path)
     for key in content:
         if key not in KEYS:
-            raise UsageError(f"{path}: unknown key '{key}'; {nearest(key, KEYS)}")
+            raise UsageError(f"{path}: unknown key '{shown(key)}'; {similar(key, KEYS)}")
     known = known_settings(dataset, method)
     for key in ("parameters", "published", "fixed"):
         section = content.get(key, {})
@@ -44,8 +44,8 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
                 )
             if name not in known:
                 raise UsageError(
-                    f"{path}: {key}.{name}: unknown setting for data set '{dataset}' and method "
-                    f"'{method}'; {nearest(str(name), known)}"
+                    f"{path}: {key}.{shown(name)}: unknown setting for data set '{dataset}' and "
+                    f"method '{method}'; {nearest(shown(name), known)}"
                 )
     if "published" not in content:
         raise UsageError(f"{path}: published is missing: trial 0 needs a value for each parameter")
@@ -65,7 +65,7 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
         known_names = OBJECTIVES if place else OBJECTIVES[:-1]  # quality comes first
         if name not in known_names:
             raise UsageError(
-                f"{path}: metric: unknown measure '{name}'; {nearest(name, known_names)}"
+                f"{path}: metric: unknown measure '{shown(name)}'; {nearest(shown(name), known_names)}"
             )
     _check_published(path, space)
     space = _without(space, overrides)
@@ -83,12 +83,12 @@ def _in_order(path: Path, parameters: Mapping[str, Parameter]) -> dict[str, Para
         for other, value in parameter.when.items():
             if other not in parameters:
                 raise UsageError(
-                    f"{path}: parameters.{name}.when: '{other}' is not searched; "
-                    f"{nearest(other, parameters)}"
+                    f"{path}: parameters.{name}.when: '{shown(other)}' is not searched; "
+                    f"{nearest(shown(other), parameters)}"
                 )
             if not parameters[other].holds(value):
                 raise UsageError(
-                    f"{path}: parameters.{name}.when: {other} is never {value!r}; correct the value"
+                    f"{path}: parameters.{name}.when: {other} is never {quoted(value)}; correct the value"
                 )
     ordered: dict[str, Parameter] = {}
     while len(ordered) < len(parameters):
@@ -110,7 +110,9 @@ def _check_published(path: Path, space: Space) -> None:
                 f"{path}: published.{name}: is not searched; {nearest(name, space.parameters)}"
             )
         if not space.parameters[name].holds(value):
-            raise UsageError(f"{path}: published.{name} = {value!r} is out of its range; widen it")
+            raise UsageError(
+                f"{path}: published.{name} = {quoted(value)} is out of its range; widen it"
+            )
     for name in space.parameters:
         wanted = space.active(name, space.published)
         if wanted != (name in space.published):

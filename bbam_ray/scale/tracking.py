@@ -20,6 +20,7 @@ from typing import Any
 from ray.tune import Callback
 
 from bbam_ray.errors import UsageError, nearest
+from bbam_ray.results.redaction import redacted
 from bbam_ray.scale.outcomes import trial_id
 
 TRACKERS = ("tensorboard", "mlflow", "wandb")
@@ -182,7 +183,8 @@ class Tracker(Callback):
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
         if self._on:
-            _log.warning("tracker %s is off, the study goes on (%s)", self._name, reason)
+            told = redacted(reason)  # a server's address may hold a password
+            _log.warning("tracker %s is off, the study goes on (%s)", self._name, told)
         self._on = False
 
 

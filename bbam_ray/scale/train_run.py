@@ -14,6 +14,7 @@ import ray.train.torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bbam_ray.scale import interruption
+from bbam_ray.scale.rendezvous import Rendezvous
 from bbam_ray.scale.shapes import TrainShape
 from bbam_ray.scale.train_worker import TrainJob, train_worker
 
@@ -33,7 +34,7 @@ def _scaling(shape: TrainShape) -> Any:
 
 def _torch(shape: TrainShape) -> Any:
     backend = "nccl" if shape.gpus >= 1 else "gloo"
-    return ray.train.torch.TorchConfig(backend=backend, timeout_s=int(shape.timeout_s))
+    return Rendezvous(backend=backend, timeout_s=int(shape.timeout_s))
 
 
 class Ledger:

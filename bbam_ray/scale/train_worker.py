@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.errors import NonFiniteError, UsageError
 from bbam_ray.methods import run_config
+from bbam_ray.scale.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,12 @@ class TrainSession:
         if not due:
             ray.train.report(metrics)
             return
-        with tempfile.TemporaryDirectory(prefix="bbam-ray-") as name:
-            checkpoint_folder.save_part(Path(name), trainer, records)
+        with Scratch() as scratch:
+            folder = scratch / "checkpoint"
+            checkpoint_folder.save_part(folder, trainer, records)
             ray.train.report(
                 metrics,
-                checkpoint=ray.train.Checkpoint.from_directory(name),
+                checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
                 checkpoint_dir_name=checkpoint_folder.folder_name(trainer.epoch),
             )
         if distributed.rank() == 0:

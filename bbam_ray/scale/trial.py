@@ -83,7 +83,10 @@ class Trial(tune.Trainable):
         assert self._gang is not None
         if self._unsaved:
             target = self._folder / checkpoint_folder.folder_name(self._unsaved)
-            replace_folder(target, self._gang.save)
+            try:
+                replace_folder(target, self._gang.save)
+            except OSError:  # a full disk: the trial goes on with the checkpoint before
+                return
             for older in checkpoint_folder.newest_first(self._folder):
                 if older != target:
                     shutil.rmtree(older, ignore_errors=True)

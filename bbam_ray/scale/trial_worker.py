@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from bbam_ray.engine.session import run_epochs
 from bbam_ray.engine.task import TrainingData, prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config
+from bbam_ray.scale.scratch import Scratch
 
 Files = dict[str, bytes]
 
@@ -100,14 +100,16 @@ class TrialWorker:
 
     def saved_files(self) -> Files:
         """This rank's part of a checkpoint as bytes: a gang may be spread over machines."""
-        with tempfile.TemporaryDirectory(prefix="bbam-ray-") as name:
-            self.save(Path(name))
-            return {path.name: path.read_bytes() for path in Path(name).iterdir()}
+        with Scratch() as scratch:
+            folder = scratch / "checkpoint"
+            self.save(folder)
+            return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def restore(self, files: Files) -> None:
         """Go on from a checkpoint, which is read when the next epoch is asked for."""
-        self._restored = tempfile.TemporaryDirectory(prefix="bbam-ray-")
-        folder = Path(self._restored.name)
+        self._restored = Scratch()
+        folder = self._restored.folder / "checkpoint"
+        folder.mkdir()
         for name, content in files.items():
             (folder / name).write_bytes(content)
         self._start(folder)
@@ -124,8 +126,8 @@ class TrialWorker:
             Its figures, and the files of the trained model: the driver may be on another node.
         """
         use_cpus(threads)
-        with tempfile.TemporaryDirectory(prefix="bbam-ray-") as name:
-            folder = Path(name) / "model"
+        with Scratch() as scratch:
+            folder = scratch / "model"
             figures = train_and_test(run_config(values, "confirmation"), thresholds, folder)
             there = folder.iterdir() if folder.is_dir() else ()
             return figures, {path.name: path.read_bytes() for path in there}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -12,6 +11,7 @@ from typing import Any
 
 from ray import tune
 
+from bbam_ray.errors import StorageError
 from bbam_ray.results import schemas
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
@@ -24,6 +24,7 @@ from bbam_ray.scale.plan import StudyPlan, StudyResult
 from bbam_ray.scale.pulse import Watch
 from bbam_ray.scale.recorder import Event, Listener, Recorder
 from bbam_ray.scale.reuse import Memory
+from bbam_ray.scale.scratch import Scratch
 from bbam_ray.scale.search import Sequence, write_study_db
 from bbam_ray.scale.searcher import StudySearcher
 from bbam_ray.scale.tracking import tracking_callbacks
@@ -58,6 +59,8 @@ def run_study(
         best = ranked(store.trials.rows(), plan.space)[: plan.confirm_top]
         if best and plan.confirm_seeds:
             confirm(plan, store, best, listener)
+    except StorageError:  # nothing more can be written
+        raise
     except KeyboardInterrupt:
         _close(plan, store, outcomes, record, INTERRUPTED)
         raise
@@ -84,8 +87,8 @@ def _close(
     status: str,
 ) -> StudyResult:
     """Write everything that a reader of the folder needs, however the study ended."""
-    store.flush()
-    write_study_db(record.folder, plan.space, outcomes.values())
+    store.flush(wait=True)
+    store.patience.insist(lambda: write_study_db(record.folder, plan.space, outcomes.values()))
     order = ranked(store.trials.rows(), plan.space)
     if order:
         _write_best(plan, store, order[0])
@@ -158,7 +161,7 @@ def _search(
     # Tune's own folder is scratch: the study goes on from its store, never from here.
     with (
         watch,
-        tempfile.TemporaryDirectory(prefix="bbam-ray-") as scratch,
+        Scratch() as scratch,
         _ended(trackers, store, record, budget),
     ):
         tune.Tuner(
@@ -173,7 +176,7 @@ def _search(
             ),
             run_config=tune.RunConfig(
                 name=store.folder.name,
-                storage_path=scratch,
+                storage_path=str(scratch),
                 callbacks=[recorder, *trackers],
                 stop=budget,
                 verbose=0,
@@ -193,13 +196,18 @@ def _ended(
     trackers: list[Any], store: StudyStore, record: StudyRecord, budget: Budget
 ) -> Iterator[None]:
     """However the search ends: end the trackers' runs, and leave trials that did not end to --resume."""
+    writable = True
     try:
         yield
+    except StorageError:
+        writable = False
+        raise
     finally:
-        store.drop_unfinished()
-        store.flush()
-        if lost := budget.unfinished_hours:
-            record.update(**{_UNFINISHED: record.content.get(_UNFINISHED, 0.0) + lost})
+        if writable:
+            store.drop_unfinished()
+            store.flush()
+            if lost := budget.unfinished_hours:
+                record.update(**{_UNFINISHED: record.content.get(_UNFINISHED, 0.0) + lost})
         for tracker in trackers:  # after Ctrl-C, Tune does not
             tracker.on_experiment_end(trials=[])
 

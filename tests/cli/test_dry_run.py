@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from bbam_ray.cli.main import app
 from bbam_ray.cli.search_rules import pace_settings
 from bbam_ray.results.estimate import measured_pace
-from bbam_ray.results.store import StudyStore, write_json
+from bbam_ray.results.files import write_json
+from bbam_ray.results.store import StudyStore
 
 SMALL = ["--set", "scenes=60", "--set", "test_scenes=20", "--set", "labeled_fraction=0.5"]
 

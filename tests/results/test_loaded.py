@@ -11,8 +11,9 @@ import pytest
 
 import bbam_ray
 from bbam_ray.errors import UsageError
+from bbam_ray.results.files import write_json
 from bbam_ray.results.loaded import load_study
-from bbam_ray.results.store import StudyStore, write_json
+from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import locked
 
 

@@ -261,7 +261,7 @@ def test_a_server_that_is_away_for_a_while_loses_nothing(
 def test_a_server_that_stays_away_is_told_and_the_copy_kept(
     uri: str, s3_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storing, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(storing, "patience_s", lambda: 0.0)
     with machine("a", tmp_path):
         storage = Storage(uri)
         with pytest.raises(StorageError, match=r"does not answer.*--resume stores it"), storage:

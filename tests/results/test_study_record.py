@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import StorageError, UsageError
 from bbam_ray.results.schemas import SCHEMA_VERSION
 from bbam_ray.results.study import (
     COMPLETE,
@@ -89,10 +89,11 @@ def test_an_update_that_breaks_off_leaves_the_old_state(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refused)
-        with pytest.raises(OSError):
+        patch.setenv("BBAM_RAY_PATIENCE", "0")
+        with pytest.raises(StorageError, match="No space left on device"):
             record.end(COMPLETE)
     assert StudyRecord.open(tmp_path / "mine").content["status"] == RUNNING
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["study.json"]
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"study.json", ".previous"}
 
 
 # ------------------------------------------------------------------ check_folder
@@ -122,6 +123,7 @@ def test_an_existing_study_needs_resume_and_resume_an_existing_study(tmp_path: P
 
 def test_a_folder_that_holds_no_study_is_neither_used_nor_resumed(tmp_path: Path) -> None:
     (tmp_path / "digits" / "other").mkdir(parents=True)
+    (tmp_path / "digits" / "other" / "notes.txt").touch()
     with pytest.raises(UsageError, match="exists already"):
         check_folder(tmp_path, "digits", "other", resume=False)
     with pytest.raises(UsageError, match="no study"):

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from bbam_ray.errors import UsageError
-from bbam_ray.results import schemas, store
-from bbam_ray.results.store import StudyStore, Table, read_table, write_json, write_whole
+from bbam_ray.results import files, schemas, store
+from bbam_ray.results.files import write_json, write_whole
+from bbam_ray.results.store import StudyStore, Table, read_table
 
 KINDS = {"scale": "float", "balance": "bool"}
 
@@ -124,11 +125,12 @@ def test_a_write_that_breaks_off_leaves_the_old_table_and_no_litter(
         if moment == "while writing":
             patch.setattr(store.pq, "write_table", torn)
         else:
-            patch.setattr(store.os, "fsync", refused)
+            patch.setattr(files.os, "fsync", refused)
         with pytest.raises(OSError):
             trials.flush()
     assert read_table(tmp_path / "t.parquet")["number"].to_pylist() == [0]
-    assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
+    assert {path.name for path in tmp_path.iterdir()} == {"t.parquet", ".previous"}
+    assert [path.name for path in (tmp_path / ".previous").iterdir()] == ["t.parquet"]
     trials.flush()  # the row was not forgotten
     assert read_table(tmp_path / "t.parquet")["number"].to_pylist() == [0, 1]
 
@@ -137,8 +139,8 @@ def test_a_file_is_complete_and_on_the_disk_before_it_takes_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, order = tmp_path / "a.txt", []
-    fsync = store.os.fsync
-    monkeypatch.setattr(store.os, "fsync", lambda fd: (order.append(path.exists()), fsync(fd)))
+    fsync = files.os.fsync
+    monkeypatch.setattr(files.os, "fsync", lambda fd: (order.append(path.exists()), fsync(fd)))
     write_whole(path, lambda temporary: temporary.write_text("all of it"))
     assert order == [False]
     assert path.read_text() == "all of it"
@@ -187,7 +189,8 @@ def test_the_store_writes_trials_after_what_belongs_to_them(
     study.flush()
     assert order.index("history") < order.index("trials")
     assert order.index("labels") < order.index("trials")
-    assert {path.stem for path in tmp_path.iterdir()} == {"trials", "history", "labels", "confirm"}
+    written = {path.stem for path in tmp_path.glob("*.parquet")}
+    assert written == {"trials", "history", "labels", "confirm"}
 
 
 def test_a_store_takes_over_what_an_earlier_one_wrote(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from bbam_ray.errors import UsageError
-from bbam_ray.results.store import StudyStore, write_json
+from bbam_ray.results.files import write_json
+from bbam_ray.results.store import StudyStore
 from bbam_ray.scale.space import Space
 from bbam_ray.scale.space_file import read_space
 from bbam_ray.scale.warm_start import prior_outcomes, restored_outcomes

@@ -1,0 +1,99 @@
+"""What is left on a machine's own disk while a study runs, and that it does not stay there.
+
+Temporary folders and the folders of private Ray sessions are held by a lock that ends with their process,
+so what killed processes have left is told from what is in use, and removed by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PREFIX, _LOCK = "bbam-ray-", ".bbam-ray.lock"
+_YOUNG_S = 60.0  # younger folders may not have their lock yet
+KEPT_SESSIONS = 3  # of studies that failed or were killed: their logs may be wanted
+LOG_BYTES, LOG_FILES = 16 << 20, 2  # of each of Ray's log files, and how many older ones beside it
+
+
+class Scratch:
+    """A temporary folder, removed at the end, or by another process when this one is killed."""
+
+    def __init__(self) -> None:
+        _sweep(Path(tempfile.gettempdir()), _PREFIX)
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = _hold(self.folder)
+
+    def __enter__(self) -> Path:
+        return self.folder
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __del__(self) -> None:
+        self.remove()
+
+
+@contextmanager
+def kept_session(folder: Path) -> Iterator[None]:
+    """Around the use of a private Ray's session folder: it goes when all went well, else its logs stay.
+
+    Of folders that stayed, the newest few are kept.
+    """
+    lock = _hold(folder)
+    _sweep(folder.parent, "session_", keep=KEPT_SESSIONS)
+    well = False
+    try:
+        yield
+        well = True
+    finally:
+        if lock is not None:
+            os.close(lock)
+        if well:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hold(folder: Path) -> int | None:
+    """Lock a folder until the descriptor is closed; None where there are no locks."""
+    descriptor = None
+    with suppress(OSError):
+        descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _sweep(parent: Path, prefix: str, *, keep: int = 0) -> None:
+    """Remove folders of ours that no process holds any more, but for the newest ones."""
+    left = []
+    for folder in parent.glob(f"{prefix}*"):
+        with suppress(OSError):
+            if folder.is_dir() and not folder.is_symlink() and _is_left(folder):
+                left.append((folder.stat().st_mtime, folder))
+    for _, folder in sorted(left, reverse=True)[keep:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether a folder has our lock, of our user, and nobody holds it."""
+    lock = folder / _LOCK
+    if lock.stat().st_uid != os.getuid() or time.time() - folder.stat().st_mtime < _YOUNG_S:
+        return False
+    descriptor = os.open(lock, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
