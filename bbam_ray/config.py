@@ -21,7 +21,8 @@ from yaml.constructor import ConstructorError
 
 from bbam_ray.errors import UsageError, nearest
 
-_MAX_NODES = 10_000  # of a YAML document, aliases written out; more is a mistake or an attack
+# Of a YAML document, aliases written out; more is a mistake or an attack.
+_MAX_NODES, _MAX_DEPTH = 10_000, 50
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -210,11 +211,16 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._sizes: dict[int, int] = {}  # nodes below each one, by its identity
+        self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        mark = self.peek_event().start_mark
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         is_alias = self.check_event(yaml.AliasEvent)
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise ComposerError(None, None, "nested too deeply", mark)
         node = super().compose_node(parent, index)
+        self._depth -= 1
         if node is None or (is_alias and id(node) not in self._sizes):
             raise ComposerError(None, None, "a value contains itself", mark)
         if isinstance(node, yaml.MappingNode):
@@ -223,13 +229,15 @@ class _Loader(yaml.SafeLoader):
                 twice = next(key for place, key in enumerate(keys) if key in keys[:place])
                 raise ComposerError(None, None, f"key '{shown(twice[1])}' stands twice", mark)
         below = node.value if isinstance(node, yaml.CollectionNode) else []
-        nodes = [part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))]
+        nodes = [
+            part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))
+        ]
         self._sizes[id(node)] = size = 1 + sum(self._sizes[id(part)] for part in nodes)
         if size > _MAX_NODES:
             raise ComposerError(None, None, f"more than {_MAX_NODES} values", mark)
         return node
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         if isinstance(value, str) and not _is_text(value):
             raise ConstructorError(None, None, "half a character (a surrogate)", node.start_mark)

@@ -48,7 +48,10 @@ def _store(address: str, rank: int, world_size: int, timeout: timedelta) -> Any:
     host, _, port = address.rpartition(":")
     listening = None
     if rank == 0 and host.startswith("127."):
-        listening = socket.create_server((host, int(port)), backlog=1024).detach()
+        try:
+            listening = socket.create_server((host, int(port)), backlog=1024).detach()
+        except OSError as error:  # as torch has it
+            raise RuntimeError(f"{address}: {error.strerror}") from error
     return dist.TCPStore(  # type: ignore[attr-defined]  # which torch does not say
         host,
         int(port),

@@ -28,8 +28,9 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 
 from bbam_ray.errors import UsageError
-from benchmarks.fuzz_cases import READERS, Files, Reader
-from benchmarks.fuzz_mutations import mutated
+from benchmarks.fuzz_cases import READERS, Reader
+from benchmarks.fuzz_folders import Files
+from benchmarks.fuzz_formats import mutated
 
 MAX_SECONDS, MAX_MESSAGE = 20, 1000
 _MEMORY = 6 << 30  # that may be asked for beyond what is in use
@@ -116,8 +117,10 @@ def refusal(reader: Reader, files: Files) -> str | None:
     if warned:
         raise Defect(f"a warning: {warned[0].message} ({warned[0].filename}:{warned[0].lineno})")
     if message is not None and (len(message) > MAX_MESSAGE or len(message.splitlines()) != 1):
-        raise Defect(f"a message of {len(message)} characters on {len(message.splitlines())} lines: "
-                     f"{message[:200]!r}")
+        raise Defect(
+            f"a message of {len(message)} characters on {len(message.splitlines())} lines: "
+            f"{message[:200]!r}"
+        )
     return message
 
 
@@ -215,7 +218,9 @@ def main() -> None:
     began = time.perf_counter()
     found = run(arguments.cases, arguments.seed, arguments.only)
     defects = sum(one.tracebacks for one in found)
-    print(f"{sum(one.cases for one in found)} cases, {defects} defects, {time.perf_counter() - began:.0f} s")
+    print(
+        f"{sum(one.cases for one in found)} cases, {defects} defects, {time.perf_counter() - began:.0f} s"
+    )
     sys.exit(1 if defects else 0)
 
 

@@ -1,59 +1,17 @@
-"""What is fuzzed: small valid files of every kind that the program reads, each with what reads it.
-
-A case is a mapping of names in a folder to contents. Contents are bytes; a text stands for what is no file:
-"/" for a folder, anything else for a link to that place.
-"""
+"""What is fuzzed: every way into the program, with a small valid folder for it."""
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
-import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
 
+from benchmarks import fuzz_folders as folders
 from benchmarks import fuzz_readers as readers
-
-Files = dict[str, bytes | str]
-
-_SPACE = """\
-metric: val_map
-mode: max
-parameters:
-  scale: {type: float, low: 10, high: 30, log: true}
-  margin: {type: float, low: 0.2, high: 0.5, step: 0.1}
-  epochs: {type: int, low: 20, high: 40}
-  negative_ratio: {type: categorical, choices: [5, 20, .inf]}
-  balance: {type: categorical, choices: [true, false]}
-  clamp: {type: categorical, choices: [true, false], when: {balance: true}}
-published: {scale: 20, margin: 0.4, epochs: 30, negative_ratio: 20, balance: true, clamp: true}
-fixed: {ema_decay: 0.99}
-"""
-_CONFIG = """\
-dataset: digits
-method: bbam
-epochs: 30
-learning_rate: 1e-4
-labeled_fraction: null
-amp: false
-scenes: 500
-scale: 20
-"""
-_ARFF = "@relation r\n@attribute a numeric\n@attribute b {x,'y z'}\n@attribute l1 {0,1}\n@attribute l2 {1,0}\n@data\n"
-_TEXTS = "id,text,labels\n" + "".join(
-    f"n{k},word{k} and so on,{'a;b' if k % 2 else 'b'}\n" for k in range(8)
-)
-_COLUMNS = "file_name,cat,dog\n" + "".join(f"{k}.png,{k % 2},{k % 3 % 2}\n" for k in range(4))
+from benchmarks import fuzz_results as results
+from benchmarks.fuzz_folders import Files
 
 
 @dataclass(frozen=True)
@@ -71,202 +29,90 @@ class Reader:
     skip: tuple[str, ...] = ()
 
 
-def files_of(folder: Path) -> Files:
-    """The files below a folder as a case."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
-
-
-def image(kind: str = "png", side: int = 9) -> bytes:
-    """A small image with some structure."""
-    pixels = np.arange(side * side * 3, dtype=np.uint8).reshape(side, side, 3)
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, kind)
-    return content.getvalue()
-
-
-def parquet(**columns: Any) -> bytes:
-    """A Parquet file with these columns."""
-    content = io.BytesIO()
-    pq.write_table(pa.table(columns), content, row_group_size=3)
-    return content.getvalue()
-
-
-def npz(**arrays: Any) -> bytes:
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    return content.getvalue()
-
-
-def _vectors() -> dict[str, Any]:
-    labels = np.array([[k % 2, k % 3 == 0] for k in range(8)], np.uint8)
-    features = np.arange(24, dtype=np.float32).reshape(8, 3)
-    return {"features": features, "labels": labels, "label_names": np.array(["a", "b"])}
-
-
-def _parquet_vectors() -> dict[str, Any]:
-    given = _vectors()
-    names = [["a"] if row[0] else ["b"] for row in given["labels"]]
-    return {"name": [f"n{k}" for k in range(8)], "features": given["features"].tolist(), "labels": names}
-
-
-def _images() -> Files:
-    kinds = ("png", "jpeg", "gif", "bmp", "tiff", "webp")
-    pictures: Files = {f"images/{k}.png": image() for k in range(4)}
-    return {"labels.csv": _COLUMNS.encode(), **pictures} | {
-        f"unlabeled/{place}.{kind}": image(kind) for place, kind in enumerate(kinds)
-    }
-
-
-def _image_lines() -> Files:
-    rows = [{"file_name": f"{k}.png", "labels": ["a", "b"][: 1 + k % 2]} for k in range(4)]
-    lines = "\n".join(map(json.dumps, rows)).encode()
-    return {"metadata.jsonl": lines, "labels.txt": b"a\nb\n"} | {f"{k}.png": image() for k in range(4)}
-
-
-def _mulan() -> Files:
-    rows = "1,x,0,1\n2.5,'y z',1,0\n{0 3, 2 1}\n"
-    xml = "<labels><label name='l1'><label name='l2'/></label></labels>"
-    parts: Files = {f"d-{part}.arff": (_ARFF + rows).encode() for part in ("train", "test")}
-    return {"d.xml": xml.encode(), **parts}
-
-
-def _aapd() -> Files:
-    parts = ("train", "val", "test")
-    texts: Files = {f"text_{part}": b"one text\nand another\n" for part in parts}
-    return texts | {f"label_{part}": b"cs.a cs.b\ncs.b\n" for part in parts}
-
-
-def _ohsumed() -> Files:
-    labels = [f"C{number:02d}" for number in range(1, 24)]
-    return {f"{part}/{c}/{c}1": b"A text." for part in ("training", "test") for c in labels}
-
-
-def _voc() -> Files:
-    from bbam_ray.data.voc import LABELS
-
-    main = "ImageSets/Main"
-    found: Files = {f"{main}/{part}.txt": f"{part}1\n{part}2\n".encode() for part in ("train", "val")}
-    for part in ("train", "val"):
-        lines = f"{part}1 -1\n{part}2  1\n".encode()
-        found |= {f"{main}/{label}_{part}.txt": lines for label in LABELS}
-        found |= {f"JPEGImages/{part}{k}.jpg": image("jpeg") for k in (1, 2)}
-    return found
-
-
-def _coco() -> Files:
-    found: Files = {}
-    for part in ("train2014", "val2014"):
-        content = {
-            "images": [{"id": k, "file_name": f"{part}-{k}.jpg"} for k in (3, 5)],
-            "categories": [{"id": 1, "name": "cat"}, {"id": 7, "name": "dog"}],
-            "annotations": [{"image_id": k, "category_id": c} for k, c in ((3, 1), (5, 7), (5, 1))],
-        }
-        found[f"annotations/instances_{part}.json"] = json.dumps(content).encode()
-        found |= {f"{part}/{part}-{k}.jpg": image("jpeg") for k in (3, 5)}
-    return found
-
-
-def _awa() -> Files:
-    tables = {
-        "classes.txt": "1\tfox\n2\tox\n3\tpig\n",
-        "predicates.txt": "1\tred\n2\tbig\n",
-        "predicate-matrix-binary.txt": "1 0\n0 1\n1 1\n",
-        "trainclasses.txt": "fox\nox\n",
-        "testclasses.txt": "pig\n",
-    }
-    animals: Files = {f"JPEGImages/{a}/{a}.jpg": image("jpeg") for a in ("fox", "ox", "pig")}
-    return {name: text.encode() for name, text in tables.items()} | animals
-
-
-def _zip() -> Files:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("top/a.txt", b"some text " * 20)
-        archive.writestr("top/b/c.txt", b"more")
-    return {"a.zip": content.getvalue()}
-
-
-def _tar(name: str, mode: Any) -> Files:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode=mode) as archive:
-        for member in ("top/a.txt", "top/b/c.txt"):
-            info = tarfile.TarInfo(member)
-            info.size = 50
-            archive.addfile(info, io.BytesIO(b"x" * 50))
-    return {name: content.getvalue()}
-
-
-@cache
-def _made(make: Callable[[Path], None]) -> Files:
-    """What a part of the program writes into a folder, written once."""
-    with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder))
-        return files_of(Path(folder))
-
-
-_STUDY = ("study.json", "trials.parquet", "history.parquet", "labels.parquet", "confirm.parquet")
-
 READERS: dict[str, Reader] = {
-    "configuration": Reader(lambda: {"c.yaml": _CONFIG.encode()}, readers.configuration),
-    "assignments": Reader(lambda: {"set.txt": _CONFIG.replace(": ", "=").encode()}, readers.assignments),
-    "search space": Reader(lambda: {"s.yaml": _SPACE.encode()}, readers.space),
-    "texts .csv": Reader(lambda: {"train.csv": _TEXTS.encode(), "labels.txt": b"a\nb"}, readers.dataset("text")),
-    "texts .tsv": Reader(lambda: {"train.tsv": _TEXTS.replace(",", "\t").encode()}, readers.dataset("text")),
+    "configuration": Reader(lambda: {"c.yaml": folders.CONFIG.encode()}, readers.configuration),
+    "assignments": Reader(
+        lambda: {"set.txt": folders.CONFIG.replace(": ", "=").encode()}, readers.assignments
+    ),
+    "search space": Reader(lambda: {"s.yaml": folders.SPACE.encode()}, readers.space),
+    "texts .csv": Reader(
+        lambda: {"train.csv": folders.TEXTS.encode(), "labels.txt": b"a\nb"},
+        readers.dataset("text"),
+    ),
+    "texts .tsv": Reader(
+        lambda: {"train.tsv": folders.TEXTS.replace(",", "\t").encode()}, readers.dataset("text")
+    ),
     "texts .jsonl": Reader(
         lambda: {"train.jsonl": b'{"text": "so", "labels": ["a"]}\n' * 6}, readers.dataset("text")
     ),
     "texts .parquet": Reader(
-        lambda: {"train.parquet": parquet(text=["a b"] * 8, a=[0, 1] * 4, b=[1.0, 0.0] * 4)},
+        lambda: {
+            "train.parquet": folders.parquet(text=["a b"] * 8, a=[0, 1] * 4, b=[1.0, 0.0] * 4)
+        },
         readers.dataset("text"),
     ),
-    "aapd": Reader(_aapd, readers.dataset("aapd", tokenizer="trained")),
-    "ohsumed": Reader(_ohsumed, readers.dataset("ohsumed", tokenizer="trained")),
-    "images": Reader(_images, readers.dataset("images", image_size=32)),
-    "images .jsonl": Reader(_image_lines, readers.dataset("images", image_size=32)),
+    "aapd": Reader(folders.aapd, readers.dataset("aapd", tokenizer="trained")),
+    "ohsumed": Reader(folders.ohsumed, readers.dataset("ohsumed", tokenizer="trained")),
+    "images": Reader(folders.images, readers.dataset("images", image_size=32)),
+    "images .jsonl": Reader(folders.image_lines, readers.dataset("images", image_size=32)),
     "images .parquet": Reader(
-        lambda: {"train.parquet": parquet(image=[image()] * 6, labels=[["a"], ["b"]] * 3)},
+        lambda: {
+            "train.parquet": folders.parquet(image=[folders.image()] * 6, labels=[["a"], ["b"]] * 3)
+        },
         readers.dataset("images", image_size=32),
     ),
-    "one image": Reader(lambda: {"i.png": image(side=20)}, readers.one_image),
-    "features .npz": Reader(lambda: {"f.npz": npz(**_vectors())}, readers.dataset("features", "f.npz")),
-    "features .parquet": Reader(
-        lambda: {"train.parquet": parquet(**_parquet_vectors())}, readers.dataset("features")
+    "one image": Reader(lambda: {"i.png": folders.image(side=20)}, readers.one_image),
+    "features .npz": Reader(
+        lambda: {"f.npz": folders.npz(**folders.vectors())}, readers.dataset("features", "f.npz")
     ),
-    "mulan": Reader(_mulan, readers.dataset("features")),
-    "voc2012": Reader(_voc, readers.dataset("voc2012", image_size=32)),
-    "coco2014": Reader(_coco, readers.dataset("coco2014", image_size=32)),
-    "awa": Reader(_awa, readers.dataset("awa", image_size=32)),
-    "archive .zip": Reader(_zip, readers.archive),
-    "archive .tar": Reader(lambda: _tar("a.tar", "w"), readers.archive),
-    "archive .tar.gz": Reader(lambda: _tar("a.tar.gz", "w:gz"), readers.archive),
-    "stored rows": Reader(lambda: _made(readers.make_rows), readers.stored_rows),
+    "features .parquet": Reader(
+        lambda: {"train.parquet": folders.parquet(**folders.parquet_vectors())},
+        readers.dataset("features"),
+    ),
+    "mulan": Reader(folders.mulan, readers.dataset("features")),
+    "voc2012": Reader(folders.voc, readers.dataset("voc2012", image_size=32)),
+    "coco2014": Reader(folders.coco, readers.dataset("coco2014", image_size=32)),
+    "awa": Reader(folders.awa, readers.dataset("awa", image_size=32)),
+    "archive .zip": Reader(folders.zip_file, readers.archive),
+    "archive .tar": Reader(lambda: folders.tar_file("a.tar", "w"), readers.archive),
+    "archive .tar.gz": Reader(lambda: folders.tar_file("a.tar.gz", "w:gz"), readers.archive),
+    "stored rows": Reader(lambda: folders.made(readers.make_rows), readers.stored_rows),
     "predict images": Reader(
-        lambda: {f"{k}.{kind}": image(kind) for k, kind in enumerate(("png", "jpeg", "gif", "tiff"))},
+        lambda: {
+            f"{k}.{kind}": folders.image(kind)
+            for k, kind in enumerate(("png", "jpeg", "gif", "tiff"))
+        },
         readers.inputs((3, 8, 8)),
     ),
     "predict images .parquet": Reader(
-        lambda: {"f.parquet": parquet(image=[image()] * 4, name=list("abcd"))},
+        lambda: {"f.parquet": folders.parquet(image=[folders.image()] * 4, name=list("abcd"))},
         readers.inputs((3, 8, 8), "f.parquet"),
     ),
     "predict .npz": Reader(
-        lambda: {"f.npz": npz(features=_vectors()["features"], label_names=np.array(["a", "b"]))},
+        lambda: {
+            "f.npz": folders.npz(
+                features=folders.vectors()["features"], label_names=np.array(["a", "b"])
+            )
+        },
         readers.inputs((3,), "f.npz"),
     ),
     "predict .parquet": Reader(
-        lambda: {"f.parquet": parquet(**_parquet_vectors())}, readers.inputs((3,), "f.parquet")
+        lambda: {"f.parquet": folders.parquet(**folders.parquet_vectors())},
+        readers.inputs((3,), "f.parquet"),
     ),
     "predict texts .csv": Reader(
-        lambda: {"t.csv": _TEXTS.encode()}, readers.inputs((9,), "t.csv", texts=True)
+        lambda: {"t.csv": folders.TEXTS.encode()}, readers.inputs((9,), "t.csv", texts=True)
     ),
     "predict texts .parquet": Reader(
-        lambda: {"t.parquet": parquet(text=["a b", None] * 4, id=list(range(8)))},
+        lambda: {"t.parquet": folders.parquet(text=["a b", None] * 4, id=list(range(8)))},
         readers.inputs((9,), "t.parquet", texts=True),
     ),
-    "study": Reader(lambda: _made(readers.make_study), readers.study),
-    "report": Reader(lambda: _made(readers.make_study), readers.report),
-    "storage": Reader(lambda: _made(readers.make_storage), readers.storage),
-    "model": Reader(lambda: _made(readers.make_model), readers.model),
-    "checkpoint": Reader(lambda: _made(readers.make_checkpoint), readers.checkpoint),
-    "checkpoint of another run": Reader(lambda: _made(readers.make_checkpoint), readers.resumed),
+    "study": Reader(lambda: folders.made(results.make_study), results.study),
+    "report": Reader(lambda: folders.made(results.make_study), results.report),
+    "storage": Reader(lambda: folders.made(results.make_storage), results.storage),
+    "model": Reader(lambda: folders.made(results.make_model), results.model),
+    "checkpoint": Reader(lambda: folders.made(results.make_checkpoint), results.checkpoint),
+    "checkpoint of another run": Reader(
+        lambda: folders.made(results.make_checkpoint), results.resumed
+    ),
 }

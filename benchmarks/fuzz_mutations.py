@@ -6,50 +6,96 @@ archive), so that the damage passes the first check; the rest are flipped, torn 
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import struct
-import warnings
-import zipfile
-import zlib
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from hypothesis import strategies as st
-
-from benchmarks.fuzz_cases import Files
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 TEXTS = (
-    *("", " ", "nan", "-.inf", "1e400", "9" * 30, "9" * 5000, "-1", "0", "1", "null", "true", "2.5"),
-    *("\0", "\ufeff", "é\u2028", "a\nb", "a\r\nb", "'", '"', "../..", "/x", "x" * 20_000, "[", "{", "?"),
+    *(
+        "",
+        " ",
+        "nan",
+        "-.inf",
+        "1e400",
+        "9" * 30,
+        "9" * 5000,
+        "-1",
+        "0",
+        "1",
+        "null",
+        "true",
+        "2.5",
+    ),
+    *(
+        "\0",
+        "\ufeff",
+        "é\u2028",
+        "a\nb",
+        "a\r\nb",
+        "'",
+        '"',
+        "../..",
+        "/x",
+        "x" * 20_000,
+        "[",
+        "{",
+        "?",
+    ),
     *("*a", "&a [*a]", "!!python/object:os.system x", "%", "#", "=", "1_0", "0x1f", "٣", "\ud800"),
-    *("0x" + "f" * 5000, "1:1:1", "2001-13-45", "<<", "labels", "split", "test", "unlabeled", "~", "\t"),
+    *(
+        "0x" + "f" * 5000,
+        "1:1:1",
+        "2001-13-45",
+        "<<",
+        "labels",
+        "split",
+        "test",
+        "unlabeled",
+        "~",
+        "\t",
+    ),
     *("-" * 200, "`", "@", "@data", "%s", "{0}", "\x1b[31m", "1" + ":0" * 2000, "1e5", "-0.0"),
 )
-VALUES = (
+VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2**31, 2**63, 10**400, 0.5, -0.5, 1e300, 5e-324, float("nan")),
     *(float("inf"), float("-inf"), [], {}, [[]], {"a": {}}, [None], ["a", "a"], {"": 1}, *TEXTS),
 )
-_LAUGHS = "\n".join(["a0: &a0 [x]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, 10))])
+_LAUGHS = "\n".join(
+    ["a0: &a0 [x]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, 10))]
+)
 _MERGES = "\n".join(
-    ["a0: &a0 {x: 1}", *(f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 10)}]}}" for k in range(1, 10))]
+    [
+        "a0: &a0 {x: 1}",
+        *(f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 10)}]}}" for k in range(1, 10)),
+    ]
 )
 WHOLE = (
     *(b"", b"\0" * 100, b"[" * 5000, b'{"a":' * 5000, b"[" * 5000 + b"]" * 5000, b"\xef\xbb\xbf"),
     *(_LAUGHS.encode(), _MERGES.encode(), f"scale: {_LAUGHS[4:7]}\nx: *a0".encode(), b"a: &a [*a]"),
-    *("é: 1\n".encode("utf-16"), b"\xff" * 50, b"- " * 5000, b"a: " * 3000, b"? " * 3000, b"\n" * 9),
-    *(b"scale: &a [1, *a]", b"? [1, 2]\n: 3", b"1: 2", b"PK\x05\x06" + b"\0" * 18, b"PAR1PAR1", b"null"),
+    *(
+        "é: 1\n".encode("utf-16"),
+        b"\xff" * 50,
+        b"- " * 5000,
+        b"a: " * 3000,
+        b"? " * 3000,
+        b"\n" * 9,
+    ),
+    *(
+        b"scale: &a [1, *a]",
+        b"? [1, 2]\n: 3",
+        b"1: 2",
+        b"PK\x05\x06" + b"\0" * 18,
+        b"PAR1PAR1",
+        b"null",
+    ),
     *(b"<" + b"a><" * 5000, b"<!DOCTYPE a>", b'"' * 999, b"scale=[" * 50, b"%YAML 9.9\n---\na: 1"),
 )
-_SHAPES = ((), (0,), (0, 3), (8, 0), (8, 3, 1), (1, 3), (8, 2), (3, 8))
-_TYPES = ("f2", "f8", "i8", "u1", "c8", "?", "U3", "S3", "M8[s]", ">f4", "V4")
 
 
 def damaged(draw: Draw, content: bytes) -> bytes:
@@ -90,7 +136,9 @@ def lined(draw: Draw, content: bytes) -> bytes:
         elif found := list(re.finditer(r"[\w.+-]+|[^\w\s]", lines[place])):
             match = draw(st.sampled_from(found))
             line = lines[place]
-            lines[place] = line[: match.start()] + draw(st.sampled_from(TEXTS)) + line[match.end() :]
+            lines[place] = (
+                line[: match.start()] + draw(st.sampled_from(TEXTS)) + line[match.end() :]
+            )
     joined = draw(st.sampled_from(("\n", "\n", "\n", "\r\n", "\r"))).join(lines)
     prefix = draw(st.sampled_from(("", "", "", "\ufeff", "\0")))
     return (prefix + joined).encode("utf-8", "surrogatepass")
@@ -120,162 +168,5 @@ def json_document(draw: Draw, content: bytes) -> bytes:
 
 def yaml_document(draw: Draw, content: bytes) -> bytes:
     changed = nested(draw, yaml.safe_load(content))
-    return yaml.safe_dump(changed, sort_keys=False).encode("utf-8", "surrogatepass")
-
-
-def array(draw: Draw, content: bytes) -> bytes:
-    """An array in numpy's format of another shape, type or order, or whose header tells lies."""
-    given = np.load(io.BytesIO(content))
-    kind = draw(st.sampled_from(("shape", "type", "value", "header", "bytes")))
-    if kind == "bytes":
-        return damaged(draw, content)
-    if kind == "header":
-        shape = draw(st.sampled_from(("(10**12, 3)", "(1000000000000, 3)", "(8, 1000000000000)", "(-1, 3)")))
-        order = draw(st.sampled_from(("False", "True")))
-        kind = draw(st.sampled_from(("<f4", "|O", "|V0", "<U0", "<c16", "<f4,<f4")))
-        header = f"{{'descr': '{kind}', 'fortran_order': {order}, 'shape': {shape}, }}".encode()
-        return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + b"\0" * 96
-    if kind == "shape":
-        changed: Any = np.ones(draw(st.sampled_from(_SHAPES)), given.dtype)
-    elif kind == "type":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            changed = np.zeros(given.shape, draw(st.sampled_from(_TYPES)))
-    else:
-        changed = given.astype("f8") if given.dtype.kind in "fiu" else np.zeros(given.shape)
-        odd = (float("nan"), float("inf"), -1e300, 1e39, -1, 2, 0.5)
-        changed[..., -1:] = draw(st.sampled_from(odd))
-    stream = io.BytesIO()
-    np.save(stream, np.asfortranarray(changed) if draw(st.booleans()) else changed)
-    return stream.getvalue()
-
-
-def members(draw: Draw, content: bytes) -> bytes:
-    """A zip file with a member changed, renamed, doubled or gone."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        found = [(name, archive.read(name)) for name in archive.namelist()]
-    place = draw(st.integers(0, len(found) - 1))
-    name, inner = found[place]
-    kind = draw(st.sampled_from(("inner", "inner", "inner", "rename", "double", "remove")))
-    if kind == "inner":
-        found[place] = (name, changed_content(draw, name, inner))
-    elif kind == "rename":
-        new = [t for t in TEXTS if t and "\ud800" not in t and len(t) < 9999]
-        found[place] = (draw(st.sampled_from(new)), inner)
-    elif kind == "double":
-        found.append(found[place])
-    else:
-        del found[place]
-    stream = io.BytesIO()
-    packing = draw(st.sampled_from((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)))
-    with warnings.catch_warnings(), zipfile.ZipFile(stream, "w", packing) as archive:
-        warnings.simplefilter("ignore")
-        for name, inner in found:
-            archive.writestr(name, inner)
-    return stream.getvalue()
-
-
-def columns(draw: Draw, content: bytes) -> bytes:
-    """A Parquet file with a column or the metadata changed, or without rows."""
-    table = pq.read_table(io.BytesIO(content))
-    place = draw(st.integers(0, table.num_columns - 1))
-    name, count = table.column_names[place], len(table)
-    kind = draw(st.sampled_from(("column", "column", "column", "remove", "rename", "rows", "metadata")))
-    if kind == "column":
-        whole = [1, -1, 2**40, 1.5, float("nan"), float("inf"), "", "a", "x" * 2000, b"\xff", None, True]
-        more = [[], [1.0], [None], ["a", None], [[1]], {"a": 1}, {"bytes": None}, {"bytes": "a"}, [1e300] * 3]
-        one = draw(st.sampled_from([*whole, *more, "a\nb", "\u2028", "../x", [float("nan")] * 3, ["a", "a"]]))
-        values = [one] * count
-        if draw(st.booleans()) and count:
-            values[-1] = None
-        changed = pa.array(values)
-        if draw(st.booleans()) and pa.types.is_string(changed.type):
-            changed = changed.dictionary_encode()
-        table = table.set_column(place, name, changed)
-    elif kind == "remove":
-        table = table.drop_columns([name])
-    elif kind == "rename":
-        names = [t for t in TEXTS if "\ud800" not in t] + table.column_names
-        new = draw(st.sampled_from(names))
-        table = table.rename_columns([new if n == name else n for n in table.column_names])
-    elif kind == "rows":
-        table = table.slice(0, draw(st.integers(0, 2)))
-    else:
-        odd = (b"", b"x", b"-1", b"1.5", b"9" * 5000, b"\xff", b"[" * 5000, b'{"names": [1]}', b"2", b"null")
-        key = draw(st.sampled_from((b"schema_version", b"huggingface", b"pandas", b"ARROW:schema")))
-        table = table.replace_schema_metadata({key: draw(st.sampled_from(odd))})
-    stream = io.BytesIO()
-    pq.write_table(table, stream, row_group_size=3)
-    return stream.getvalue()
-
-
-def picture(draw: Draw, content: bytes) -> bytes:
-    """A PNG file with a chunk changed whose checksum is right, or one that claims to be huge."""
-    side = struct.pack(">I", draw(st.sampled_from((0, 1, 20, 9_000, 20_000, 2**31 - 1, 2**32 - 1))))
-    head = bytearray(content[12:29])
-    at = draw(st.sampled_from((4, 8)))
-    head[at : at + 4] = side
-    if draw(st.booleans()):
-        head[draw(st.integers(12, 16))] = draw(st.integers(0, 16))
-    return content[:12] + bytes(head) + struct.pack(">I", zlib.crc32(head)) + content[33:]
-
-
-def described(draw: Draw, content: bytes) -> bytes:
-    """Tensors in safetensors' format with another description before them."""
-    length = int.from_bytes(content[:8], "little")
-    header = json_document(draw, content[8 : 8 + length])
-    return len(header).to_bytes(8, "little") + header + content[8 + length :]
-
-
-def row_file(draw: Draw, content: bytes) -> bytes:
-    """Stored rows whose description was changed, and fits in its length."""
-    marks = content[-8:]
-    start = content.rindex(b'{"shape"')
-    end = content.rindex(b"}") + 1
-    header = json_document(draw, content[start:end])
-    between = content[end:-16]
-    return content[:start] + header + between + len(header).to_bytes(8, "little") + marks
-
-
-STRUCTURED: dict[str, tuple[Callable[[Draw, bytes], bytes], ...]] = {
-    **dict.fromkeys((".json",), (json_document,)),
-    **dict.fromkeys((".yaml",), (yaml_document, lined)),
-    **dict.fromkeys((".csv", ".tsv", ".jsonl", ".txt", ".arff", ".xml"), (lined,)),
-    **dict.fromkeys((".npz", ".zip", ".pt"), (members,)),
-    **{".parquet": (columns,), ".png": (picture,), ".npy": (array,)},
-    **{".safetensors": (described,), ".rows": (row_file,)},
-}
-
-
-def changed_content(draw: Draw, name: str, content: bytes) -> bytes:
-    """Another content of a file, by its kind."""
-    kinds = STRUCTURED.get("." + name.rpartition(".")[2], (damaged,))
-    how = draw(st.sampled_from((*kinds, *kinds, *kinds, damaged, None)))
-    if how is not None:
-        return how(draw, content)  # type: ignore[no-any-return]
-    return draw(st.one_of(st.sampled_from(WHOLE), st.binary(max_size=60)))  # type: ignore[no-any-return]
-
-
-@st.composite
-def mutated(draw: Draw, valid: Files, skip: tuple[str, ...] = ()) -> Files:
-    """A folder with something changed in one or two of its files, or with one that is no file."""
-    files = dict(valid)
-    names = [name for name in files if name not in skip]
-    for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)):
-        content = files[name]
-        kind = draw(st.sampled_from(("content",) * 12 + ("remove", "folder", "link", "loop", "rename")))
-        if kind == "content" and isinstance(content, bytes):
-            files[name] = changed_content(draw, name, content)
-        elif kind == "folder":
-            files[name] = "/"
-        elif kind == "link":
-            files[name] = "nothing"
-        elif kind == "loop":
-            files[name] = name.rpartition("/")[2]
-        elif kind == "rename" and len(files) > 1:
-            above, _, last = name.rpartition("/")
-            odd = draw(st.sampled_from(("é ", "\udcff", ".", "a\nb", "%s", "-")))
-            files[f"{above}/{odd}{last}".removeprefix("/")] = files.pop(name)
-        elif len(files) > 1:
-            del files[name]
-    return files
+    text: str = yaml.safe_dump(changed, sort_keys=False)
+    return text.encode("utf-8", "surrogatepass")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from bbam_ray.cli.disk import disk_lines, expected_disk
 from bbam_ray.cli.progress import short
 from bbam_ray.cli.search_rules import pace_settings
 from bbam_ray.results.estimate import measured_pace
@@ -16,11 +17,8 @@ from bbam_ray.results.summary import duration
 if TYPE_CHECKING:
     from bbam_ray.scale.plan import StudyPlan
 
-# An epoch's rows in the three tables, and the report with its plotting library.
-_BYTES_PER_LABEL_ROW, _REPORT_BYTES = 120, 5_000_000
 
-
-def show_plan(console: Console, plan: StudyPlan, folder: Path) -> None:
+def show_plan(console: Console, plan: StudyPlan, folder: Path, *, local: bool) -> None:
     """The search space, the first configurations and what would run."""
     from bbam_ray.scale.search import Sequence
 
@@ -62,15 +60,16 @@ def show_plan(console: Console, plan: StudyPlan, folder: Path) -> None:
         f"{plan.confirmations} runs confirm the best {plan.confirm_top}."
     )
     console.print(_expected(plan, folder), markup=False)
+    for line in disk_lines(expected_disk(plan), folder, local=local):
+        console.print(line, markup=False)
     console.print(f"Results would go to {folder}.", markup=False)
 
 
 def _expected(plan: StudyPlan, folder: Path) -> str:
-    """Time, GPU-hours, money and disk, as far as they can be known."""
-    disk = f"about {_disk(plan) / 1e6:.0f} MB of disk"
+    """Time, GPU-hours and money, as far as they can be known."""
     pace = measured_pace(folder.parent, plan.settings["method"], pace_settings(plan))
     if pace is None:
-        return f"Time: unknown until a study like this has been measured; {disk}."
+        return "Time: unknown until a study like this has been measured."
     each = plan.stopping.epochs * pace.seconds_per_epoch + pace.overhead
     runs = plan.num_samples + plan.confirmations
     hours = runs * each / 3600 * plan.gpus
@@ -81,33 +80,5 @@ def _expected(plan: StudyPlan, folder: Path) -> str:
             text += f", cost {cost:.2f}"
     return (
         f"{text}: {pace.seconds_per_epoch:.2f} s an epoch in study '{pace.study}', "
-        f"{plan.stopping.epochs} epochs in {runs} runs; {disk}."
-    )
-
-
-def _disk(plan: StudyPlan) -> float:
-    """Bytes: confirmed models, checkpoints of running trials, tables and report."""
-    from bbam_ray.engine.task import load_part
-    from bbam_ray.methods import run_config
-    from bbam_ray.models import build_network
-
-    config = run_config({**plan.settings, **plan.space.published}, "plan")
-    common, samples = config.training, load_part(config, "train")
-    network = build_network(
-        common.backbone,
-        samples.input_shape,
-        len(plan.label_names),
-        hidden_dim=common.hidden_dim,
-        feature_dim=common.feature_dim,
-        weights=common.weights if common.backbone == "transformer" else "none",
-        vocabulary=samples.views.vocabulary,
-    )
-    model: int = 4 * sum(tensor.numel() for tensor in network.state_dict().values())
-    rows = plan.num_samples * plan.stopping.epochs * (len(plan.label_names) + 2)
-    # A checkpoint holds the model, its average and two moments of the optimizer, the old and the new one.
-    return (
-        plan.confirmations * model
-        + plan.concurrency * 2 * 4 * model
-        + rows * _BYTES_PER_LABEL_ROW
-        + _REPORT_BYTES
+        f"{plan.stopping.epochs} epochs in {runs} runs."
     )

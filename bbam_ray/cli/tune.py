@@ -14,6 +14,7 @@ from rich.console import Console
 
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
+from bbam_ray.cli.disk import check_room, expected_disk
 from bbam_ray.cli.dry_run import show_plan
 from bbam_ray.cli.outcome import as_json, show_result
 from bbam_ray.cli.progress import StudyProgress
@@ -171,8 +172,10 @@ def tune(
     with decoding_shown(Console(stderr=True, quiet=quiet)):
         plan = make_plan(base, space_path, shape, rules, runner=runner, local=address == "local")
     if dry_run:
-        show_plan(console, plan, folder)
+        show_plan(console, plan, folder, local=address == "local")
         return 0
+    if not resume:
+        check_room(expected_disk(plan), folder)
     make = partial(open_record, folder, plan, space_path, resume=resume)
     if resume:
         with locked(folder):

@@ -8,6 +8,7 @@ part (1,000).
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,7 +31,7 @@ class Aapd(TextDataset):
 
     def files(self, options: TextOptions, data_dir: Path | None) -> list[Path]:
         root = data_dir or DEFAULT_DIR
-        if not root.is_dir():
+        if not os.path.isdir(root):
             raise UsageError(
                 f"--data-dir {root}: no such folder; give the one with text_train, label_train and so on "
                 "of AAPD (published with SGM, Yang et al. 2018)"

@@ -70,7 +70,9 @@ class ArffTable:
                     if text and text[0] != "%":
                         yield number, text
         except OSError as error:
-            raise UsageError(f"{self.path}: cannot be read ({error.strerror}); restore it") from None
+            raise UsageError(
+                f"{self.path}: cannot be read ({error.strerror}); restore it"
+            ) from None
 
     def data(self) -> Iterator[tuple[int, str]]:
         """The lines after @data."""
@@ -127,8 +129,8 @@ class ArffTable:
         if kind.lower() in ("string", "date", "relational"):
             raise self.error(
                 number,
-                f"attribute {quoted(name)} is of type {kind.lower()}, which is no number; remove it or make "
-                "numbers of it (in Weka: Remove, StringToWordVector)",
+                f"attribute {quoted(name)} is of type {kind.lower()}, which is no number; remove it or "
+                "make numbers of it (in Weka: Remove, StringToWordVector)",
             )
         named = tokens[:1] and tokens[0][0] != "sign"
         if named and len(tokens) == 2 and kind.lower() in ("numeric", "real", "integer"):
@@ -143,7 +145,8 @@ class ArffTable:
         values = tuple(value for cell in cells(tokens[2:-1]) for value in cell or [""])
         if {"", MISSING} & set(values) or len(set(values)) < len(values):
             raise self.error(
-                number, f"attribute {quoted(name)} declares no value, ?, or one value twice; correct it"
+                number,
+                f"attribute {quoted(name)} declares no value, ?, or one value twice; correct it",
             )
         return Attribute(name, number, values)
 

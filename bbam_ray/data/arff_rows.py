@@ -82,8 +82,8 @@ class ArffRows:
         if braces == ("{}{}" if sparse else "{}") and tokens[-1] == ("sign", "}"):
             raise table.error(
                 number,
-                f"the row has an instance weight ({{{shown(tokens[-2][1])}}}), which training does not know; "
-                "remove the weights, or repeat the rows that shall count more",
+                f"the row has an instance weight ({{{shown(tokens[-2][1])}}}), which training does not "
+                "know; remove the weights, or repeat the rows that shall count more",
             )
         if braces != ("{}" if sparse else "") or (sparse and tokens[-1] != ("sign", "}")):
             raise table.error(

@@ -7,6 +7,7 @@ attributes of its class; train and test classes are disjoint.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,7 +57,7 @@ class Awa(ImageDataset):
         labels: list[np.ndarray] = []
         for animal in _class_list(root, part):
             folder = root / "JPEGImages" / animal
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 raise UsageError(
                     f"{folder}: no such folder, though {part}classes.txt lists this class; unpack the "
                     "archive again"
@@ -102,7 +103,7 @@ def _attributes(root: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         raise UsageError(f"{root}: class '{shown(unknown[0])}' is not in classes.txt")
     if both := sorted(set(lists["train"]) & set(lists["test"])):
         raise UsageError(
-            f"{root}: class '{shown(both[0])}' is in trainclasses.txt and in testclasses.txt; the published "
-            "split has disjoint classes, so restore the files"
+            f"{root}: class '{shown(both[0])}' is in trainclasses.txt and in testclasses.txt; the "
+            "published split has disjoint classes, so restore the files"
         )
     return tuple(names), dict(zip(classes, matrix, strict=True))

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache import cache_dir, whole_file
 from bbam_ray.data.dataset import Dataset, Part, Samples, ViewSettings
+from bbam_ray.data.npz_files import open_arrays, read_array
 
 SIDE = 24
 DIGITS_PER_SCENE = (0.25, 0.35, 0.25, 0.15)  # probability of 1, 2, 3 and 4 digits
@@ -78,13 +79,21 @@ class Digits(Dataset):
         count = options.scenes if part == "train" else options.test_scenes
         stem = f"{part}-seed{options.scene_seed}-size{count}-{_recipe(options.label_decay)}"
         path = cache_dir() / "digits" / f"{stem}.npz"
-        if not path.exists():
-            images, labels = compose_scenes(count, options.scene_seed, part, options.label_decay)
+        if (found := _kept(path)) is None:
+            found = compose_scenes(count, options.scene_seed, part, options.label_decay)
             with whole_file(path) as temporary, temporary.open("wb") as handle:
-                np.savez(handle, images=images, labels=labels)
-        with np.load(path) as stored:
-            images, labels = stored["images"], stored["labels"]
+                np.savez(handle, images=found[0], labels=found[1])
+        images, labels = found
         return Samples(images, labels, tuple(str(digit) for digit in range(10)), self.views)
+
+
+def _kept(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """The scenes in the cache; None where none are, or no whole ones."""
+    try:
+        with open_arrays(path) as archive:
+            return read_array(archive, "images"), read_array(archive, "labels")
+    except ValueError:
+        return None
 
 
 def _weights(label_decay: float) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def feature_files(data_dir: Path | None) -> list[Path]:
             "data set 'features' needs --data-dir: an .npz or Parquet file, a folder of Parquet files or "
             "a Mulan folder"
         )
-    if not data_dir.exists():
+    if not os.path.exists(data_dir):
         raise UsageError(f"--data-dir {data_dir}: no such folder or file")
     if data_dir.is_file():
         if data_dir.suffix not in (".npz", ".parquet"):
@@ -100,8 +101,8 @@ def read_features(files: list[Path], options: LabelOptions) -> Vectors:
         row, column = bad[0]
         name = vectors.names[row] if vectors.names else f"row {row + 1}"
         raise UsageError(
-            f"{files[0]}: feature {column + 1} of {shown(name)} is {vectors.features[row, column]}; fill in or "
-            "remove what is missing"
+            f"{files[0]}: feature {column + 1} of {shown(name)} is {vectors.features[row, column]}; fill "
+            "in or remove what is missing"
         )
     labels = with_test_part(vectors.labels, options.test_fraction)
     return Vectors(vectors.features, labels, vectors.names)
@@ -136,7 +137,9 @@ def _from_npz(path: Path) -> Vectors:
         raise UsageError(f"{path}: test_features and test_labels belong together; give both")
     width, labels = arrays["features"].shape[1:], arrays["labels"]
     if labels.ndim != 2 or not labels.shape[1] or labels.dtype.kind not in "fiub":
-        raise UsageError(f"{path}: labels is {labels.dtype} {labels.shape}; expected 0 and 1 in (N, K)")
+        raise UsageError(
+            f"{path}: labels is {labels.dtype} {labels.shape}; expected 0 and 1 in (N, K)"
+        )
     blocks, marks, parts = [], [], []
     for part, name, given in (
         ("train", "features", "labels"),
@@ -171,8 +174,8 @@ def _from_npz(path: Path) -> Vectors:
         raise UsageError(
             f"{path}: label_names has {len(set(names))} different names for {labels.shape[1]} labels"
         )
-    if bad := next((name for name in names if not name.strip()), None):
-        raise UsageError(f"{path}: label_names has a blank one ('{shown(bad)}'); name each label")
+    if not all(map(str.strip, names)):
+        raise UsageError(f"{path}: label_names has a blank one; name each label")
     known = np.array([part != "unlabeled" for part in parts])
     test = np.array([part == "test" for part in parts])
     return Vectors(np.concatenate(blocks), Labels(np.concatenate(marks), known, tuple(names), test))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ class ImageDataset(Dataset):
             size: of the download.
             folder: what to give as --data-dir.
         """
-        if missing := [name for name in wanted if not (root / name).exists()]:
+        if missing := [name for name in wanted if not os.path.exists(root / name)]:
             raise UsageError(
                 f"data set '{self.name}' is not in {root.resolve()} (missing: {', '.join(missing)}): get "
                 f"it with `bbam-ray data download {self.name}` ({size}) and give {folder} as --data-dir; "
@@ -99,7 +100,7 @@ class ImageDataset(Dataset):
         for part in ("train", "test"):
             source = self._table(options, data_dir, part).images
             if isinstance(source, ImageFiles):
-                absent = [path for path in source.paths if not path.is_file()]
+                absent = [path for path in source.paths if not os.path.isfile(path)]
                 if absent:
                     raise UsageError(
                         f"data set '{self.name}': {len(absent)} of {len(source)} images of the {part} "
@@ -141,7 +142,9 @@ class ImageDataset(Dataset):
         """Positions of the images that have a row in the store."""
         unreadable: list[tuple[int, str]] = stored.remarks["unreadable"]
         if unreadable and options.unreadable == "error":
-            first = [f"{shown(images.names[row])} ({shown(why)})" for row, why in unreadable[:_SHOWN]]
+            first = [
+                f"{shown(images.names[row])} ({shown(why)})" for row, why in unreadable[:_SHOWN]
+            ]
             more = f" and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
             raise UsageError(
                 f"data set '{self.name}': {len(unreadable)} of {len(images)} images cannot be read: "

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bbam_ray.config import shown
 from bbam_ray.data.tables import readable_parquet
 from bbam_ray.errors import UsageError
 
@@ -36,6 +37,11 @@ class ImageSource(ABC):
         return len(self.names)
 
 
+def name_of_file(name: str) -> str:
+    """A name as text that can be stored: bytes that are none are written as escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def files_state(paths: Iterable[Path]) -> str:
     """Hexadecimal digest of paths, sizes and times: it changes when a file does."""
     digest = hashlib.sha256()
@@ -44,7 +50,9 @@ def files_state(paths: Iterable[Path]) -> str:
             status, place = path.stat(), path.resolve()
         except (OSError, RuntimeError, ValueError) as error:  # a link to nowhere, or to itself
             reason = error.strerror if isinstance(error, OSError) else error
-            raise UsageError(f"{path}: cannot be read ({reason}); restore or remove it") from None
+            raise UsageError(
+                f"{shown(str(path), 300)}: cannot be read ({reason}); restore or remove it"
+            ) from None
         digest.update(os.fsencode(f"{place}\0{status.st_size}\0{status.st_mtime_ns}\n"))
     return digest.hexdigest()
 
@@ -63,7 +71,7 @@ class ImageFiles(ImageSource):
 
     def __init__(self, paths: Sequence[Path], root: Path) -> None:
         self.paths, self.root = paths, root
-        self.names = [path.relative_to(root).as_posix() for path in paths]
+        self.names = [name_of_file(path.relative_to(root).as_posix()) for path in paths]
 
     def state(self) -> str:
         return files_state(self.paths)
@@ -95,7 +103,7 @@ def holds_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and holds_images(kind.field("bytes").type)
     bare = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    return bare or pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind)
+    return bool(bare or pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind))
 
 
 def encoded(value: Any) -> BinaryIO:

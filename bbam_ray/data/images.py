@@ -13,6 +13,7 @@ or unlabeled; without a test part a share of the labelled rows becomes one.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -110,7 +111,7 @@ def _root(data_dir: Path | None) -> Path:
         raise UsageError(
             "data set 'images' needs --data-dir: the folder (or Parquet file) with yours"
         )
-    if not data_dir.exists():
+    if not os.path.exists(data_dir):
         raise UsageError(f"--data-dir {data_dir}: no such folder or file")
     if data_dir.is_file() and data_dir.suffix != ".parquet":
         raise UsageError(f"--data-dir {data_dir}: give the folder that holds this file")
@@ -195,8 +196,10 @@ def _paths(read: list[tuple[Table, str | None]], layout: _Layout) -> list[Path]:
         for row, name in enumerate(table.columns[column]):
             path = folder / safe_relative(name, table.where(row))
             if path in paths:
-                raise UsageError(f"{table.where(row)}: file '{shown(name)}' again, after {paths[path]}")
-            if not path.is_file():
+                raise UsageError(
+                    f"{table.where(row)}: file '{shown(name)}' again, after {paths[path]}"
+                )
+            if not os.path.isfile(path):  # unlike pathlib it bears names that are too long
                 raise UsageError(f"{table.where(row)}: there is no file {shown(str(path), 300)}")
             paths[path] = table.where(row)
     return list(paths)

@@ -103,8 +103,8 @@ def read_labels(
         for name in row or ():
             if name not in column:
                 raise UsageError(
-                    f"{table.where(number)}: unknown label '{shown(name)}'; {similar(name, names)}, or add it "
-                    f"to {names_file}"
+                    f"{table.where(number)}: unknown label '{shown(name)}'; {similar(name, names)}, or "
+                    f"add it to {names_file}"
                 )
             labels[place, column[name]] = 1
         if parts[place] == "test" and row is None:
@@ -156,6 +156,10 @@ def _from_columns(
     """Labels of a table with one 0/1 column a label, and the columns."""
     names = [name for name in table.columns if name not in ignored]
     rows: list[list[str] | None] = []
+    if not all(map(str.strip, names)):
+        raise UsageError(
+            f"{table.path}: a column has no name; name each label, or remove the column"
+        )
     filled: set[str] = set()
     for row in range(len(table)):
         cells = {name: _plain(table.columns[name][row]) for name in names}
@@ -176,8 +180,8 @@ def _from_columns(
                 continue
             what = "blank" if cell == "" else f"'{shown(cell)}', neither 0 nor 1"
             raise UsageError(
-                f"{table.where(row)}: label '{shown(name)}' is {what}; a row has every label or none, and a "
-                "column that is no label must go (or give one column 'labels')"
+                f"{table.where(row)}: label '{shown(name)}' is {what}; a row has every label or none, and "
+                "a column that is no label must go (or give one column 'labels')"
             )
         rows.append([name for name, cell in cells.items() if cell in _TRUE])
     if empty := [name for name in names if name not in filled]:
@@ -263,6 +267,7 @@ def safe_relative(name: Any, where: str) -> str:
     parts = text.split("/")
     if not text or text.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", text):
         raise UsageError(
-            f"{where}: file '{shown(name)}' is not a path inside the data set's folder; name files relative to it"
+            f"{where}: file '{shown(name)}' is not a path inside the data set's folder; name files "
+            "relative to it"
         )
     return "/".join(part for part in parts if part not in ("", "."))

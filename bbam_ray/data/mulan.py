@@ -19,6 +19,7 @@ import numpy as np
 from bbam_ray.config import quoted, shown, similar
 from bbam_ray.data.arff import ENCODINGS, ArffTable, Attribute
 from bbam_ray.data.arff_rows import ArffRows
+from bbam_ray.data.tables import check_name
 from bbam_ray.errors import UsageError
 
 MAX_BYTES = 8 << 30  # of one part in memory
@@ -46,6 +47,7 @@ def mulan_files(folder: Path) -> list[Path]:
 def read_mulan(folder: Path) -> tuple[dict[str, MulanPart], tuple[str, ...]]:
     """Parts ``train`` and, where there is one, ``test``; label names in the XML's order."""
     xml, paths = _locate(folder)
+    check_name(xml)
     labels = _label_names(xml)
     tables = {part: ArffTable(path) for part, path in paths.items()}
     for table in tables.values():
@@ -62,7 +64,7 @@ def _visible(folder: Path, kind: str) -> list[Path]:
 def _locate(folder: Path) -> tuple[Path, dict[str, Path]]:
     found = _visible(folder, "xml")
     if len(found) != 1:
-        held = " and ".join(path.name for path in found[:2]) or "no .xml file"
+        held = " and ".join(shown(path.name) for path in found[:2]) or "no .xml file"
         raise UsageError(
             f"{folder}: expected one data set, NAME.xml with NAME-train.arff and NAME-test.arff or with "
             f"NAME.arff, but here is {held}; give the folder of one data set"
@@ -71,8 +73,9 @@ def _locate(folder: Path) -> tuple[Path, dict[str, Path]]:
     name = xml.stem
     if strange := sorted(set(tables) - {name, f"{name}-train", f"{name}-test"}):
         raise UsageError(
-            f"{tables[strange[0]]}: does not belong to {xml.name}, whose tables are {name}-train.arff "
-            f"and {name}-test.arff, or {name}.arff; rename it or move it out of this folder"
+            f"{shown(str(tables[strange[0]]), 300)}: does not belong to {shown(xml.name)}, whose tables "
+            f"are {shown(name)}-train.arff and {shown(name)}-test.arff, or {shown(name)}.arff; rename it "
+            "or move it out of this folder"
         )
     parts = {
         part: tables[f"{name}-{part}"] for part in ("train", "test") if f"{name}-{part}" in tables
@@ -81,8 +84,8 @@ def _locate(folder: Path) -> tuple[Path, dict[str, Path]]:
         parts = {"train": tables[name]}
     if "train" not in parts:
         raise UsageError(
-            f"{folder}: no {name}-train.arff beside {xml.name}; unpack the data set again, or call its "
-            f"table {name}.arff if there is no test part"
+            f"{folder}: no {shown(name)}-train.arff beside {shown(xml.name)}; unpack the data set again, "
+            f"or call its table {shown(name)}.arff if there is no test part"
         )
     return xml, parts
 
@@ -123,13 +126,14 @@ def _check_labels(table: ArffTable, labels: tuple[str, ...], xml: Path) -> None:
     for label in labels:
         if label not in known:
             raise UsageError(
-                f"{xml}: label {quoted(label)} is no attribute of {table.path.name}; {similar(label, known)}"
+                f"{xml}: label {quoted(label)} is no attribute of {table.path.name}; "
+                f"{similar(label, known)}"
             )
         if known[label].one_hot:
             raise table.error(
                 known[label].line,
-                f"label {quoted(label)} is declared with other values than 0 and 1; declare it as {{0,1}} and "
-                "write its values so",
+                f"label {quoted(label)} is declared with other values than 0 and 1; declare it as {{0,1}} "
+                "and write its values so",
             )
 
 
@@ -139,7 +143,9 @@ def _check_features(tables: list[ArffTable], labels: tuple[str, ...]) -> None:
     kept = [[a for a in table.attributes if a.name not in names] for table in tables]
     for one, other in zip_longest(kept[0], kept[-1]):
         if one is None or other is None or _meaning(one) != _meaning(other):
-            here, there = (f"line {a.line} ({quoted(a.name)})" if a else "its end" for a in (other, one))
+            here, there = (
+                f"line {a.line} ({quoted(a.name)})" if a else "its end" for a in (other, one)
+            )
             raise UsageError(
                 f"{tables[-1].path}: its features differ from those of {tables[0].path.name}, first at "
                 f"{here}, there {there}; give both the same names, types and declared values in one order"
@@ -190,7 +196,9 @@ def _load(table: ArffTable, labels: tuple[str, ...]) -> MulanPart:
         odd = (truth != 0) & (truth != 1)
         if odd.any():
             name = table.attributes[at[target][odd][0]].name
-            raise table.error(line, f"label {quoted(name)} is {truth[odd][0]:g}, not 0 or 1; correct it")
+            raise table.error(
+                line, f"label {quoted(name)} is {truth[odd][0]:g}, not 0 or 1; correct it"
+            )
         part.labels[row, to[target]] = truth
         part.features[row, to[~target]] = values[~target]
     return part

@@ -46,9 +46,7 @@ def array_names(archive: zipfile.ZipFile) -> list[str]:
     return names
 
 
-def check_size(
-    archive: zipfile.ZipFile, name: str
-) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def check_size(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """The header of an array, whose bytes must be there as it says."""
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as stream:
@@ -65,7 +63,9 @@ def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with archive.open(f"{name}.npy") as stream:
         array_header(stream)
         content = bytearray(stream.read())
-    array: np.ndarray = np.frombuffer(content, dtype).reshape(shape, order="F" if by_column else "C")
+    array: np.ndarray = np.frombuffer(content, dtype).reshape(
+        shape, order="F" if by_column else "C"
+    )
     return array
 
 

@@ -7,12 +7,14 @@ of the category. An abstract of several categories lies in several folders under
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from bbam_ray.data.dataset import Part
+from bbam_ray.data.image_sources import name_of_file
 from bbam_ray.data.label_tables import Labels
 from bbam_ray.data.text_dataset import PRETRAINED, Documents, TextDataset, TextOptions
 from bbam_ray.errors import UsageError
@@ -62,7 +64,7 @@ class Ohsumed(TextDataset):
                 f"{_root(data_dir)}: no abstracts in training/ or in test/; unpack it again"
             )
         labels = Labels(np.stack(marks), np.ones(len(texts), dtype=bool), LABELS, test)
-        return Documents(texts, labels, [f"{part}/{name}" for part, name in places])
+        return Documents(texts, labels, [f"{part}/{name_of_file(name)}" for part, name in places])
 
 
 def _text(path: Path) -> str:
@@ -74,7 +76,7 @@ def _text(path: Path) -> str:
 
 def _root(data_dir: Path | None) -> Path:
     root = data_dir or DEFAULT_DIR
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UsageError(
             f"--data-dir {root}: no such folder; get ohsumed-first-20000-docs.tar.gz of the text "
             "categorization corpora of A. Moschitti (University of Trento), unpack it and give its folder"

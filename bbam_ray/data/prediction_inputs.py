@@ -22,7 +22,7 @@ from bbam_ray.config import shown
 from bbam_ray.data.feature_files import as_float32
 from bbam_ray.data.image_cache import UnreadableImageError, read_image, without_warnings
 from bbam_ray.data.image_dataset import IMAGE_SUFFIXES
-from bbam_ray.data.image_sources import encoded, holds_images
+from bbam_ray.data.image_sources import encoded, holds_images, name_of_file
 from bbam_ray.data.npz_files import (
     array_header,
     array_names,
@@ -105,6 +105,14 @@ def _finite(inputs: np.ndarray, problems: list[str | None]) -> list[str | None]:
     return problems
 
 
+def check_count(piece: Piece, rows: int) -> None:
+    """Raise a UsageError unless as many samples were read as a damaged file may only claim to hold."""
+    if rows != piece.count:
+        raise UsageError(
+            f"--input {piece.source}: {rows} rows where it claims {piece.count}; copy it again"
+        )
+
+
 @dataclass(frozen=True)
 class FilesPiece(Piece):
     """Images in files below a folder."""
@@ -114,7 +122,8 @@ class FilesPiece(Piece):
     def batches(self, size: int) -> Iterator[Batch]:
         for start in range(0, len(self.names), size):
             names = list(self.names[start : start + size])
-            yield self._batch(names, [self.source / name for name in names])
+            files = [self.source / name for name in names]
+            yield self._batch(list(map(name_of_file, names)), files)
 
 
 @dataclass(frozen=True)
@@ -141,8 +150,11 @@ class ParquetPiece(Piece):
                         str(n) if n is not None else d for n, d in zip(given, names, strict=True)
                     ]
                 values = block.column(self.column).to_pylist()
-                yield self._batch(names, values if len(self.shape) == 1 else list(map(encoded, values)))
+                yield self._batch(
+                    names, values if len(self.shape) == 1 else list(map(encoded, values))
+                )
                 row += len(block)
+        check_count(self, row - self.first_row)
 
 
 @dataclass(frozen=True)
@@ -220,20 +232,22 @@ def _parquet_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
             schema = file.schema_arrow
             groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"--input {source}: not a whole Parquet file ({shown(error, 200)})") from None
+        raise UsageError(
+            f"--input {source}: not a whole Parquet file ({shown(error, 200)})"
+        ) from None
     column = "image" if len(shape) > 1 else "features"
     if column not in schema.names:
         raise UsageError(
             f"--input {source}: no column '{column}', which this model takes; has "
             f"{shown(', '.join(schema.names), 300)}"
         )
+    if schema.names.count(column) > 1:
+        raise UsageError(f"--input {source}: two columns '{column}'; keep one of them")
     kind = schema.field(column).type
     if pa.types.is_fixed_size_list(kind) and kind.list_size != shape[0]:
         raise UsageError(
             f"--input {source}: {kind.list_size} features a row; the model takes {shape[0]}"
         )
-    if schema.names.count(column) > 1:
-        raise UsageError(f"--input {source}: two columns '{column}'; keep one of them")
     inner = kind.value_type if _is_list(kind) else kind
     numbers = pa.types.is_floating(inner) or pa.types.is_integer(inner) or pa.types.is_null(inner)
     if not (holds_images(kind) if len(shape) > 1 else _is_list(kind) and numbers):
@@ -251,9 +265,8 @@ def _parquet_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in kinds)
 
 
 def _npz_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> list[Piece]:
@@ -277,8 +290,8 @@ def _npz_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
     if named is not None and named != list(labels):
         other = next((n for n in named if n not in labels), "another order")
         raise UsageError(
-            f"--input {source}: its label_names are not those of the model ({shown(other)}); use the model that "
-            "was trained for them"
+            f"--input {source}: its label_names are not those of the model ({shown(other)}); use the "
+            "model that was trained for them"
         )
     fits = dtype == np.uint8 if len(shape) > 1 else dtype.kind in "fiub"
     if tuple(found[1:]) != shape or not fits:

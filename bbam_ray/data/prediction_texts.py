@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bbam_ray.config import shown
-from bbam_ray.data.prediction_inputs import Batch, Piece
+from bbam_ray.data.prediction_inputs import Batch, Piece, check_count
 from bbam_ray.data.tables import read_table, readable_parquet
 from bbam_ray.data.text import NAME_COLUMNS, SUFFIXES, TEXT
 from bbam_ray.errors import UsageError
@@ -59,6 +59,7 @@ class TextGroup(Piece):
                 names = [_name(value, row + place) for place, value in enumerate(given)]
                 yield _batch(block.column(TEXT).to_pylist(), names)
                 row += len(block)
+        check_count(self, row - self.first_row)
 
 
 def _name(given: object, row: int) -> str:
@@ -89,7 +90,9 @@ def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
             columns = file.schema_arrow.names
             groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"--input {source}: not a whole Parquet file ({shown(error, 200)})") from None
+        raise UsageError(
+            f"--input {source}: not a whole Parquet file ({shown(error, 200)})"
+        ) from None
     _check_column(source, columns)
     name = next((name for name in NAME_COLUMNS if columns.count(name) == 1), None)
     starts = [sum(groups[:group]) for group in range(len(groups))]

@@ -1,13 +1,15 @@
 """An array on disk whose rows all processes of a node share, written once and checked when opened.
 
 The file holds the rows one after the other, then a description in JSON (shape, type, checksums, remarks),
-its own checksum, its length and a mark. Rows are read by position, not mapped into memory: the operating system keeps one
-copy of them for all processes, and none grows by what it has read.
+its own checksum, its length and a mark. Rows are read by position, not mapped into memory: the operating
+system keeps one copy of them for all processes, and none grows by what it has read.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import operator
 import os
 import zlib
 from collections.abc import Iterable
@@ -46,12 +48,18 @@ class StoredRows:
         content = self._read(size - _TAIL - length, length)
         if zlib.crc32(content) != checksum:
             raise DamagedRowsError(f"{path}: its description has changed")
-        described = json.loads(content)
-        self.shape: tuple[int, ...] = tuple(described["shape"])
-        self.dtype = np.dtype(described["dtype"])
-        self.remarks: dict[str, Any] = described["remarks"]
-        self._checksums: list[int] = described["checksums"]
-        self._row_bytes: int = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        try:
+            described = json.loads(content)
+            self.shape: tuple[int, ...] = tuple(map(operator.index, described["shape"]))
+            self.dtype = np.dtype(described["dtype"])
+            self.remarks: dict[str, Any] = described["remarks"]
+            self._checksums: list[int] = described["checksums"]
+            self._row_bytes: int = math.prod(self.shape[1:]) * self.dtype.itemsize
+            blocks = -(-len(self) // _rows_of_block(self._row_bytes))
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise DamagedRowsError(f"{path}: its description makes no sense ({error})") from None
+        if min(self.shape) < 0 or len(self._checksums) != blocks:
+            raise DamagedRowsError(f"{path}: its description makes no sense")
         if self._row_bytes * len(self) + length + _TAIL != size:
             raise DamagedRowsError(f"{path}: {size} bytes do not fit the shape {self.shape}")
         for block in {0, len(self._checksums) - 1} if self._checksums else ():

@@ -42,6 +42,14 @@ class Table:
         )
 
 
+def check_name(path: Path) -> None:
+    """Raise a UsageError for a file whose name cannot be printed on a line."""
+    if not path.name.isprintable():
+        raise UsageError(
+            f"{shown(str(path), 300)}: a name with characters that cannot be printed; rename this file"
+        )
+
+
 def read_text(path: Path, way_out: str) -> str:
     """A text file that belongs to a data set.
 
@@ -61,7 +69,7 @@ def readable_parquet(path: Path) -> Iterator[None]:
     """Within it, what a damaged Parquet file raises becomes a UsageError."""
     try:
         yield
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError, KeyError) as error:
         known = isinstance(error, OSError) and error.strerror
         what = f"cannot be read ({known})" if known else "not a Parquet file that can be read"
         reason = "" if known else f" ({shown(error, 200)})"
@@ -78,6 +86,7 @@ def read_table(path: Path, without: tuple[str, ...] = ()) -> Table:
     Raises:
         UsageError: unreadable, another form, an unequal row, a column without or with a double name.
     """
+    check_name(path)
     read = {".csv": _separated, ".tsv": _separated, ".jsonl": _json_lines}
     try:
         if path.suffix == ".parquet":

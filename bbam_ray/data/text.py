@@ -8,6 +8,7 @@ test part a share of the labelled rows becomes one.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -84,7 +85,7 @@ def _tables(data_dir: Path | None) -> list[tuple[Path, str | None]]:
             "data set 'text' needs --data-dir: a .csv, .tsv, .jsonl or .parquet file with a column "
             "'text', or a folder of them"
         )
-    if not data_dir.exists():
+    if not os.path.exists(data_dir):
         raise UsageError(f"--data-dir {data_dir}: no such folder or file")
     if data_dir.is_file():
         if data_dir.suffix not in SUFFIXES:

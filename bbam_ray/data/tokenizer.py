@@ -69,7 +69,9 @@ def load_tokenizer(name: str) -> str:
         return file.read_text(encoding="utf-8")
     library = needed("transformers", f"the tokenizer in {folder}")
     try:
-        loaded = library.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        loaded = library.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         content: str = loaded.backend_tokenizer.to_str()
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

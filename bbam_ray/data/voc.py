@@ -8,13 +8,14 @@ and 1 (shown), -1 (not shown) or 0 (shown only in objects that are marked diffic
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from bbam_ray.config import DatasetOptions
+from bbam_ray.config import DatasetOptions, shown
 from bbam_ray.data.dataset import Part
 from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles
@@ -88,8 +89,8 @@ class Voc2012(ImageDataset):
                     continue
                 if len(fields) != 2 or fields[1] not in marks or fields[0] not in place:
                     raise UsageError(
-                        f"{path} line {number}: '{shown(line.strip())}' is not an image of {suffix}.txt and "
-                        "1, 0 or -1; unpack the archive again"
+                        f"{path} line {number}: '{shown(line.strip())}' is not an image of "
+                        f"{suffix}.txt and 1, 0 or -1; unpack the archive again"
                     )
                 row = place[fields[0]]
                 labels[row, column] = marks[fields[1]]
@@ -107,4 +108,4 @@ def _root(data_dir: Path | None) -> Path:
     """The folder VOC2012, whether it was given or one that the archive puts around it."""
     given = data_dir or DEFAULT_DIR
     inner = (given / "VOCdevkit" / "VOC2012", given / "VOC2012")
-    return next((folder for folder in inner if folder.is_dir()), given)
+    return next((folder for folder in inner if os.path.isdir(folder)), given)

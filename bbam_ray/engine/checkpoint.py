@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -41,7 +42,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         UsageError: the file is damaged or of another format.
     """
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that it refuses in the end
+            stored = torch.load(path, map_location="cpu", weights_only=True)
         version, state = stored["format"], stored["state"]
     except (
         OSError,
@@ -65,8 +68,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     if version != FORMAT or not isinstance(state, dict):
         raise UsageError(
-            f"{path}: checkpoint format {shown(version)}, expected {FORMAT}; continue it with the version of "
-            "bbam-ray that wrote it"
+            f"{path}: checkpoint format {shown(version)}, expected {FORMAT}; continue it with the version "
+            "of bbam-ray that wrote it"
         )
     result: dict[str, Any] = state
     return result

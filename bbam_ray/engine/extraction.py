@@ -16,6 +16,7 @@ from bbam_ray.data.views import Views
 from bbam_ray.engine.evaluation import plain_batches
 from bbam_ray.engine.task import load_part
 from bbam_ray.errors import UsageError, nearest
+from bbam_ray.models.backbones import state_of_file
 
 
 def feature_network(name: str, weights: str) -> nn.Module:
@@ -37,12 +38,15 @@ def feature_network(name: str, weights: str) -> nn.Module:
     try:
         if file.is_file():
             network: nn.Module = models.get_model(name, weights=None)
-            network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+            network.load_state_dict(state_of_file(file))
         else:
             network = models.get_model(name, weights=None if weights == "none" else weights)
-    except Exception as error:  # torchvision and pickle fail in every way there is
+    except UsageError:
+        raise
+    except Exception as error:  # torchvision fails in every way there is
+        reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"weights = '{weights}' of {name}: not to be had ({error}); give DEFAULT, none, or a file "
+            f"weights = '{weights}' of {name}: not to be had ({reason}); give DEFAULT, none, or a file "
             "with a state dict"
         ) from None
     linear = [path for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]

@@ -254,8 +254,9 @@ def _build(folder: Path, described: ModelDescription, device: torch.device) -> S
     # A network of another size would be made before it is seen not to fit, however large.
     sides = {side for tensor in weights.values() for side in tensor.shape}
     sizes = {"hidden_dim": common.hidden_dim, "feature_dim": common.feature_dim}
-    if vocabulary := described.views.vocabulary:
-        sizes["input_vocabulary"] = vocabulary
+    if described.views.vocabulary:
+        if common.backbone != "transformer":  # whose table of tokens may be larger
+            sizes["input_vocabulary"] = described.views.vocabulary
     elif common.backbone == "mlp":
         sizes["input_shape"] = described.input_shape[0]
     for entry, size in sizes.items():

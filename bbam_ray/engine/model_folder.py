@@ -124,8 +124,8 @@ def read_description(folder: Path) -> ModelDescription:
     version = values.pop("format", 1)
     if version != FORMAT:
         raise UsageError(
-            f"{folder / CONFIG}: format {shown(version)} is from a newer version of bbam-ray, and this one reads "
-            f"{FORMAT}; update it"
+            f"{folder / CONFIG}: format {shown(version)} is from a newer version of bbam-ray, and this "
+            f"one reads {FORMAT}; update it"
         )
     names, thresholds = _json(folder / LABELS, list), _json(folder / THRESHOLDS, list)
     if len(thresholds) != len(names):
@@ -188,7 +188,7 @@ def _numbers(
     given = values.pop(entry)
     if isinstance(given, list) and given and all(map(_is_finite, given)):
         found = tuple(map(kind, given))
-        if fit(found) and (kind is float or found == tuple(given) and 1 <= min(found)):
+        if fit(found) and (kind is float or (found == tuple(given) and min(found) >= 1)):
             return found
     raise _wrong(folder, entry, given)
 
@@ -212,7 +212,9 @@ def _json(path: Path, kind: type) -> Any:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; a model's folder has one") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({shown(error, 200)}); copy the model again") from None
+        raise UsageError(
+            f"{path}: cannot be read ({shown(error, 200)}); copy the model again"
+        ) from None
     if not isinstance(content, kind):
         raise UsageError(
             f"{path}: expected a JSON {'object' if kind is dict else 'list'}; copy the model again"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 
@@ -117,20 +119,35 @@ def _resnet(name: str) -> Any:
     return getattr(torchvision_models, name)(weights=None)
 
 
+def state_of_file(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file; runs no code from it.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: dict[str, Tensor] = load_file(path)
+            return state
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that it refuses in the end
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle fails in every way there is
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, UnpicklingError):  # torch would tell how to let the file run its code
+            reason = "it holds something else than tensors"
+        raise UsageError(
+            f"weights = '{path}': cannot be read as a state dict ({reason}); give one of tensors alone"
+        ) from None
+    return state
+
+
 def _load_resnet_state(backbone: str, weights: str) -> dict[str, Tensor]:
     path = Path(weights).expanduser()
     if path.is_file():
-        try:
-            if path.suffix == ".safetensors":
-                from safetensors.torch import load_file
-
-                state = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise UsageError(
-                f"weights = '{weights}': cannot be read as a state dict ({error})"
-            ) from None
+        state = state_of_file(path)
         reference = _resnet(backbone).state_dict()
         for name, tensor in reference.items():
             if not name.startswith("fc.") and (

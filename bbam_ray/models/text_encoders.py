@@ -109,7 +109,9 @@ def pretrained_encoder(weights: str) -> HubEncoder:
     folder = hub_folder(weights, "weights")
     try:
         return HubEncoder(
-            library.AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            library.AutoModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+            )
         )
     except Exception as error:  # the library fails in every way there is
         reason = " ".join(str(error).split())[:200]
@@ -131,9 +133,14 @@ def encoder_of(architecture: str) -> HubEncoder:
 def check_length(weights: str, max_length: int) -> None:
     """Raise a UsageError if a pretrained encoder has fewer places than texts may have tokens."""
     library = needed("transformers", "backbone 'transformer'")
-    config = library.AutoConfig.from_pretrained(
-        hub_folder(weights, "weights"), local_files_only=True
-    )
+    folder = hub_folder(weights, "weights")
+    try:
+        config = library.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # the library fails in every way there is
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"weights = '{weights}': cannot be loaded ({reason})") from None
     places = getattr(config, "max_position_embeddings", None)
     if places is not None and 0 < places < max_length:
         raise UsageError(

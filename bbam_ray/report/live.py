@@ -56,7 +56,7 @@ def state_of(folder: Path) -> str:
         if path.suffix in (".parquet", ".json") and not path.name.startswith("."):
             status = path.lstat()
             found.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(found).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(found))).hexdigest()
 
 
 def live_html(folder: Path) -> str:

@@ -114,8 +114,9 @@ def model_card(
 
 
 def _quoted(text: str) -> str:
-    """For YAML, on one line."""
-    return json.dumps(" ".join(text.split()), ensure_ascii=True)
+    """For YAML, on one line; who does not know the header for one sees no HTML in it either."""
+    line = json.dumps(" ".join(text.split()))
+    return re.sub(r"[<\[`|]", lambda mark: f"\\u{ord(mark[0]):04x}", line)
 
 
 def _plain(value: object) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -20,7 +20,6 @@ from bbam_ray.results.remote import local_copy
 from bbam_ray.results.store import read_table
 from bbam_ray.results.study import StudyRecord
 from bbam_ray.results.summary import confirmed_figures
-
 
 #: schema and columns that no row may lack, of each table
 _TABLES: dict[str, tuple[pa.Schema, tuple[str, ...]]] = {
@@ -63,7 +62,7 @@ class _Parameter(_Part):
 class _Space(_Part):
     metric: str
     mode: Literal["max", "min"]
-    also: list[tuple[str, Literal["max", "min"]]] = Field([], strict=False)
+    also: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
     parameters: dict[str, _Parameter] | None = None
     fixed: dict[str, Any] | None = None
 
@@ -90,7 +89,7 @@ class _Content(_Part):
     dataset: str
     method: str
     status: str
-    num_samples: int = Field(ge=0, lt=2**31)
+    num_samples: int | None = Field(None, ge=0, lt=2**31)
     space: _Space
     settings: dict[str, Any] = {}
     environment: _Environment | None = None
@@ -129,7 +128,9 @@ class Study:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            what = f"{shown(where)} = {quoted(first['input'])} is not possible: {shown(first['msg'])}"
+            what = (
+                f"{shown(where)} = {quoted(first['input'])} is not possible: {shown(first['msg'])}"
+            )
             if first["type"] == "missing":
                 what = f"no entry '{shown(where)}'"
             raise UsageError(
@@ -172,7 +173,8 @@ class Study:
         for one in needed:
             if table.column(one).null_count:
                 raise UsageError(f"{path}: a row without '{one}'; copy it again")
-        return table.replace_schema_metadata().to_pandas()
+        frame: pd.DataFrame = table.replace_schema_metadata().to_pandas()
+        return frame
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -223,7 +225,7 @@ class Study:
         """The study in a few lines."""
         lines = [
             f"study {self.name}: {self.record['method']} on {self.record['dataset']}, {self.status}, "
-            f"{len(self.trials)} of {self.record['num_samples']} trials"
+            f"{len(self.trials)} of {self.record.get('num_samples') or len(self.trials)} trials"
         ]
         if len(self.trials) and self.trials["state"].iloc[0] == "COMPLETE":
             top = self.trials.iloc[0]

@@ -105,11 +105,16 @@ class Storage:
         """Bring what has changed there into a folder; what has not is left alone, and so seen to be so."""
         base = self._remote(copy)
         infos = self._files.get_file_info(fs.FileSelector(base, recursive=True))
-        now = {
-            info.path[len(base) + 1 :]: [info.size, info.mtime_ns]
-            for info in infos
-            if info.type == fs.FileType.File and not info.base_name.startswith(".")
-        }
+        try:
+            now = {
+                info.path[len(base) + 1 :]: [info.size, info.mtime_ns]
+                for info in infos
+                if info.type == fs.FileType.File and not info.base_name.startswith(".")
+            }
+        except UnicodeDecodeError:
+            raise UsageError(
+                f"{self.uri}: study '{copy.name}' has a file whose name is no text; remove it there"
+            ) from None
         if outside := [name for name in now if ".." in PurePosixPath(name).parts]:
             raise UsageError(
                 f"{self.uri}: the file '{outside[0]}' of study '{copy.name}' leads out of its folder; do "

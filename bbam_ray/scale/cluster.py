@@ -72,15 +72,23 @@ def _connected(
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
         with only_loopback():
-            context = ray.init(
-                address="local",
-                num_cpus=os.cpu_count(),
-                resources={TRIAL_SLOT: 1000},
-                include_dashboard=dashboard,
-                dashboard_host=ADDRESS,
-                _node_ip_address=ADDRESS,
-                **common,
-            )
+            try:
+                context = ray.init(
+                    address="local",
+                    num_cpus=os.cpu_count(),
+                    resources={TRIAL_SLOT: 1000},
+                    include_dashboard=dashboard,
+                    dashboard_host=ADDRESS,
+                    _node_ip_address=ADDRESS,
+                    **common,
+                )
+            except OSError as error:
+                if "AF_UNIX path length" not in str(error):
+                    raise
+                raise UsageError(
+                    f"Ray's temporary folder {_temporary()} is too long a path for its sockets; set "
+                    "RAY_TMPDIR to a shorter one"
+                ) from None
     else:
         try:
             context = ray.init(address=address, **common)
@@ -97,6 +105,11 @@ def _connected(
         stack.callback(ray.shutdown)
         interruption.check()
         yield getattr(context, "dashboard_url", None)
+
+
+def _temporary() -> str:
+    """Where Ray makes its folders."""
+    return os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
 
 
 def driver_resources() -> dict[str, float]:

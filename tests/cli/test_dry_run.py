@@ -41,8 +41,9 @@ def test_it_shows_space_rules_first_configurations_and_what_fits(tmp_path: Path)
         "trial 0: scale=20 margin=0.4",
         "trial 2:",
         "9 trials (1 CPU each), 2 at once; then 3 runs confirm the best 1.",
-        "MB of disk",
         "Time: unknown until a study like this has been measured",
+        "GB free: 0 MB of confirmed models",
+        "Ray's own folder: log files of 16 MB, 2 older ones",
     ):
         assert words in shown
     assert not list(tmp_path.iterdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bbam_ray.results.store import read_table
-from benchmarks import kills
+from benchmarks.disturbed import figures
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -32,14 +31,8 @@ def frame(results: Path, name: str, table: str) -> pd.DataFrame:
 
 def assert_equal(results: Path, first: str, second: str) -> None:
     for table in ("trials", "history", "labels"):
-        left, right = (kills.figures(frame(results, name, table)) for name in (first, second))
+        left, right = (figures(frame(results, name, table)) for name in (first, second))
         pd.testing.assert_frame_equal(left, right)
-
-
-def test_kills_lose_nothing() -> None:
-    """One of each kind; ``python -m benchmarks.kills`` does it twenty times."""
-    lines = kills.run(len(kills.TARGETS), seed=1)
-    assert sum(int(found[1]) for line in lines if (found := re.search(r"\| (\d+) \| 0", line))) == 4
 
 
 def test_two_studies_at_once_do_not_disturb_each_other(

@@ -1,0 +1,256 @@
+"""Disturb small studies in every way we can think of, and count what is lost; fuzz the readers; run long.
+
+    python -m benchmarks.chaos [--faults 130] [--cases 10000] [--minutes 30] [--seed 0]
+                               [--store FILE] [--write benchmarks/README.md]
+    python -m benchmarks.chaos --table [--write benchmarks/README.md]
+
+Needs two CPUs and about an hour and a half, and the right to mount a file system (without it, the
+disturbances of disks are left out, and the table says so).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import fuzz, soak
+from benchmarks.disturbed import LIMIT_S, BrokenPromiseError, Disturbed
+from benchmarks.faults import DISKS, KILLS, TEARS, TEARS_AFTERWARDS, Fault, small_disk
+from benchmarks.nodes import Nodes
+from benchmarks.page import write_section
+from benchmarks.trust import STORE, keep, table
+
+LATEST_S = 5.0  # after an epoch
+_TOGETHER = 3  # disturbances of one study, one after the other
+
+
+@dataclass
+class Tally:
+    """What came of one kind of disturbance; ``ended_badly`` is what no other column names."""
+
+    injected: int = 0
+    nothing_to_hit: int = 0
+    lost_or_doubled: int = 0
+    unreadable: int = 0
+    other_figures: int = 0
+    ended_badly: int = 0
+    slowest_s: float = 0.0
+
+    def faultless(self) -> bool:
+        bad = self.lost_or_doubled + self.unreadable + self.other_figures + self.ended_badly
+        return bad == 0
+
+
+@dataclass
+class Chaos:
+    """All stories of one run of the harness.
+
+    Args:
+        place: an empty folder.
+        seed: of moments, victims and offsets.
+    """
+
+    place: Path
+    seed: int
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    stories: int = 0
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.seed)
+        self._calm: dict[tuple[str, int], Disturbed] = {}
+        self._studies: list[Disturbed] = []
+
+    def calm(self, command: str, workers: int) -> Disturbed:
+        """The study that is left alone."""
+        key = command, workers
+        if key not in self._calm:
+            study = Disturbed(self.place / f"calm-{command}-{workers}", command, _flags(workers))
+            study.start()
+            if study.to_end() or study.lost_or_doubled():
+                raise BrokenPromiseError(
+                    f"the study that is left alone has failed:\n{study.output}"
+                )
+            study.check_end()
+            self._calm[key] = study
+        return self._calm[key]
+
+    def story(self, faults: Sequence[Fault]) -> None:
+        """One study, and what happens to it while it runs."""
+        first = faults[0]
+        with ExitStack() as stack:
+            place = self.place / f"{self.stories:03d}"
+            results = None
+            if first.disk:
+                try:
+                    results = stack.enter_context(small_disk(place / "disk")) / "results"
+                except OSError as error:
+                    print(f"left out: {', '.join(f.name for f in faults)} ({error})", flush=True)
+                    return
+            study = Disturbed(place, first.command, _flags(first.workers), results)
+            stack.callback(study.close)
+            self._tell(study, faults, lambda: self._disturb(study, faults))
+
+    def afterwards(self, fault: Fault) -> None:
+        """A study that has ended, whose files are torn and which is asked to go on."""
+        study = Disturbed(self.place / f"{self.stories:03d}", "tune")
+        shutil.copytree(self.calm("tune", 1).results, study.results)
+
+        def disturb() -> Iterator[tuple[Fault, bool]]:
+            yield fault, fault.strike(study, self._rng)
+
+        self._tell(study, [fault], disturb)
+
+    def lost_node(self, times: int) -> None:
+        """A study on a cluster whose nodes die and are replaced."""
+        with Nodes() as nodes:
+            fault = Fault("node killed", lambda study, rng: nodes.replace_one())
+            study = Disturbed(
+                self.place / f"{self.stories:03d}", "tune", ["--address", nodes.address]
+            )
+            self._tell(study, [fault] * times, lambda: self._disturb(study, [fault] * times))
+            study.close()
+
+    # --------------------------------------------------------------------------------
+
+    def _disturb(self, study: Disturbed, faults: Sequence[Fault]) -> Iterator[tuple[Fault, bool]]:
+        for fault in faults:
+            if not study.running:
+                if study.process is not None and study.process.returncode == 0:
+                    yield fault, False  # it has ended meanwhile
+                    continue
+                study.start()
+            study.until_training()
+            study.wait(self._rng.uniform(0, LATEST_S))
+            yield fault, study.running and fault.strike(study, self._rng)
+
+    def _tell(self, study: Disturbed, faults: Sequence[Fault], disturb: Any) -> None:
+        """Let it happen, let the study end, and count what came of it."""
+        self.stories += 1
+        self._studies.append(study)
+        story, mine = [], {fault.name for fault in faults}
+        for name in mine:
+            self.tallies.setdefault(name, Tally())
+        try:
+            for fault, hit in disturb():
+                tally = self.tallies[fault.name]
+                tally.injected += hit
+                tally.nothing_to_hit += not hit
+                story.append(fault.name if hit else f"({fault.name})")
+            code = study.to_end() if study.running else -1
+            for _ in range(2):  # once more, where a driver was killed or a disk was full to the end
+                if code != 0:
+                    study.start()
+                    code = study.to_end()
+            if code:
+                raise BrokenPromiseError(f"exit code {code} in the end")
+            study.check_end()
+            exact = faults[0].workers == 1
+            lost, other = (
+                study.lost_or_doubled(),
+                study.other_figures(self.calm(study.command, faults[0].workers), exact=exact),
+            )
+        except (BrokenPromiseError, AssertionError) as error:
+            lost = other = 0
+            print(f"{study.folder}: {error}\n{study.output[-3000:]}", flush=True)
+            for name in mine:
+                self.tallies[name].ended_badly += not study.unreadable
+        for name in mine:
+            tally = self.tallies[name]
+            tally.lost_or_doubled += lost
+            tally.other_figures += other
+            tally.unreadable += study.unreadable
+            tally.slowest_s = max(tally.slowest_s, study.slowest_s)
+        print(
+            f"{self.stories:>3}: {', '.join(story)}; {lost} lost or doubled, {other} other",
+            flush=True,
+        )
+
+    def finish(self) -> None:
+        """No process outlives its study."""
+        alive = [process for study in self._studies for process in study.left_behind()]
+        if alive:
+            print(f"processes that nobody ended: {alive}", flush=True)
+            self.tallies["driver killed"].ended_badly += len(alive)
+
+
+def _flags(workers: int) -> list[str]:
+    return ["--workers", str(workers)]
+
+
+def stories(faults: int, seed: int) -> list[list[Fault]]:
+    """So many disturbances of every kind, in stories of a few of one sort of study."""
+    rng = random.Random(seed)
+    kinds = [*KILLS, *TEARS, *DISKS]
+    wanted = [kinds[place % len(kinds)] for place in range(faults)]
+    rng.shuffle(wanted)
+    found: list[list[Fault]] = []
+    for sort in sorted({(f.workers, f.command, f.disk) for f in wanted}):
+        alike = [f for f in wanted if (f.workers, f.command, f.disk) == sort]
+        found += [alike[n : n + _TOGETHER] for n in range(0, len(alike), _TOGETHER)]
+    return found
+
+
+def run(faults: int, seed: int, place: Path) -> dict[str, Tally]:
+    """Disturb studies; a third of the disturbances hit studies that have ended, a few whole nodes.
+
+    Returns:
+        What came of each kind.
+    """
+    os.environ["BBAM_RAY_CACHE"] = str(place / "cache")
+    chaos = Chaos(place, seed)
+    nodes, afterwards = max(1, faults // 25), faults // 4
+    for kinds in stories(faults - nodes - afterwards, seed):
+        chaos.story(kinds)
+    for number in range(afterwards):
+        chaos.afterwards(TEARS_AFTERWARDS[number % len(TEARS_AFTERWARDS)])
+    while nodes > 0:
+        chaos.lost_node(min(2, nodes))
+        nodes -= 2
+    chaos.finish()
+    return chaos.tallies
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--faults", type=int, default=130)
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--store", type=Path, default=STORE, metavar="FILE")
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    given = parser.parse_args()
+    if not given.table:
+        rows: list[tuple[str, str, dict[str, Any]]] = []
+        with tempfile.TemporaryDirectory() as name:
+            if given.faults:
+                began = time.monotonic()
+                tallies = run(given.faults, given.seed, Path(name))
+                rows += [("fault", kind, vars(tally)) for kind, tally in tallies.items()]
+                minutes = (time.monotonic() - began) / 60
+                print(f"{minutes:.0f} minutes; every command had {LIMIT_S:g} s", flush=True)
+        if given.cases:
+            found = fuzz.run(given.cases, given.seed)
+            rows += [("fuzz", one.reader, {**vars(one)}) for one in found]
+        if given.minutes:
+            rows += soak.run(given.minutes)
+        keep(rows, given.seed, given.store)
+    text = table(given.store)
+    print(text)
+    if given.write:
+        write_section(given.write, "chaos", text)
+
+
+if __name__ == "__main__":
+    main()

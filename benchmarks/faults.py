@@ -1,0 +1,216 @@
+"""What is done to studies: processes killed, stopped and frozen, files torn, disks filled and locked."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.disturbed import PATIENCE_S, Disturbed
+
+Strike = Callable[[Disturbed, random.Random], bool]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of disturbance.
+
+    Args:
+        name: in the table.
+        strike: does it; returns whether there was anything to hit.
+        workers: of the trials of studies that it is done to.
+        command: what it is done to: tune or train.
+        disk: whether the study is on a small disk of its own.
+    """
+
+    name: str
+    strike: Strike
+    workers: int = 1
+    command: str = "tune"
+    disk: bool = False
+
+
+# ------------------------------------------------------------------------- processes
+
+
+def kill_driver(study: Disturbed, rng: random.Random) -> bool:
+    assert study.process is not None
+    study.family()
+    os.kill(study.process.pid, signal.SIGKILL)
+    study.gone()
+    return True
+
+
+def kill_group(study: Disturbed, rng: random.Random) -> bool:
+    assert study.process is not None
+    study.family()
+    os.killpg(study.process.pid, signal.SIGKILL)
+    study.gone()
+    return True
+
+
+def _send(title: str, number: int) -> Strike:
+    def strike(study: Disturbed, rng: random.Random) -> bool:
+        found = study.named(title)
+        if found:
+            os.kill(rng.choice(found), number)
+        return bool(found)
+
+    return strike
+
+
+def _pause(title: str) -> Strike:
+    """Stop for a while; the driver itself where the title is empty."""
+
+    def strike(study: Disturbed, rng: random.Random) -> bool:
+        assert study.process is not None
+        found = study.named(title) if title else [study.process.pid]
+        if not found:
+            return False
+        process = rng.choice(found)
+        os.kill(process, signal.SIGSTOP)
+        time.sleep(rng.uniform(1, 5))
+        os.kill(process, signal.SIGCONT)
+        return True
+
+    return strike
+
+
+# ----------------------------------------------------------------------------- files
+
+
+def torn(path: Path, rng: random.Random) -> bool:
+    """Cut a file at a random byte, or let zeros follow from there as after a power failure."""
+    content = path.read_bytes()
+    offset = rng.randrange(len(content)) if content else 0
+    rest = bytes(len(content) - offset) if rng.random() < 0.5 else b""
+    path.write_bytes(content[:offset] + rest)
+    return content[:offset] + rest != content
+
+
+def tear(pattern: str, *, of_cache: bool = False) -> Strike:
+    """Kill the driver, if it runs, and tear one of the files that match in the study's folder."""
+
+    def strike(study: Disturbed, rng: random.Random) -> bool:
+        if study.running:
+            kill_driver(study, rng)
+        base = Path(os.environ["BBAM_RAY_CACHE"]) if of_cache else study.folder
+        found = sorted(path for path in base.glob(pattern) if path.is_file())
+        study.torn = bool(found)
+        return bool(found) and torn(rng.choice(found), rng)
+
+    return strike
+
+
+# ----------------------------------------------------------------------------- disks
+
+
+@contextmanager
+def small_disk(place: Path, megabytes: int = 24) -> Iterator[Path]:
+    """A file system of its own size; OSError where none may be mounted."""
+    place.mkdir(parents=True)
+    options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
+    if subprocess.run(["mount", *options], capture_output=True).returncode:
+        raise OSError("no file system may be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def _disk_of(study: Disturbed) -> Path:
+    return study.results.parent
+
+
+def _remount(disk: Path, mode: str) -> bool:
+    for _ in range(200):  # refused while a file is being written
+        done = subprocess.run(["mount", "-o", f"remount,{mode}", str(disk)], capture_output=True)
+        if not done.returncode:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _fill(disk: Path) -> None:
+    with (disk / "ballast").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return
+
+
+def _disk(begin: Callable[[Path], object], end: Callable[[Path], object], *, stays: bool) -> Strike:
+    """Trouble that ends within the study's patience, or outlasts it and ends the study."""
+
+    def strike(study: Disturbed, rng: random.Random) -> bool:
+        disk = _disk_of(study)
+        begin(disk)
+        if stays:
+            code = study.to_end()
+        else:
+            study.wait(rng.uniform(1, PATIENCE_S / 2))
+        end(disk)
+        if stays and code != 1 and code != 0:  # 0: it had nothing left to write
+            raise AssertionError(f"exit code {code} on a disk that cannot be written")
+        return True
+
+    return strike
+
+
+def _full(*, stays: bool) -> Strike:
+    return _disk(_fill, lambda disk: (disk / "ballast").unlink(), stays=stays)
+
+
+def _locked(*, stays: bool) -> Strike:
+    return _disk(lambda disk: _remount(disk, "ro"), lambda disk: _remount(disk, "rw"), stays=stays)
+
+
+KILLS = (
+    Fault("driver killed", kill_driver),
+    Fault("driver's process group killed", kill_group),
+    Fault("trial's process killed", _send("ray::Trial", signal.SIGKILL)),
+    Fault("worker of a gang of 2 killed", _send("ray::TrialWorker", signal.SIGKILL), workers=2),
+    Fault("driver stopped for a while", _pause("")),
+    Fault("trial's process stopped for a while", _pause("ray::Trial")),
+    Fault("trial's process frozen for good", _send("ray::Trial", signal.SIGSTOP)),
+    Fault("train killed", kill_driver, command="train"),
+)
+TEARS = (
+    Fault("trials.parquet torn", tear("trials.parquet")),
+    Fault("history.parquet torn", tear("history.parquet")),
+    Fault("labels.parquet torn", tear("labels.parquet")),
+    Fault("study.json torn", tear("study.json")),
+    Fault("split.parquet torn", tear("split.parquet")),
+    Fault("trial's checkpoint torn", tear("checkpoints/trials/*/epoch-*/*.pt")),
+    Fault("cached data torn", tear("**/*.np[yz]", of_cache=True)),
+    Fault("checkpoint of train torn", tear("checkpoints/epoch-*/*.pt"), command="train"),
+    Fault("history of train torn", tear("history.parquet"), command="train"),
+)
+# Files that are there when a study has ended; it is asked to go on, and has nothing left to train.
+TEARS_AFTERWARDS = tuple(
+    Fault(f"{name} torn afterwards", tear(pattern))
+    for name, pattern in (
+        ("trials.parquet", "trials.parquet"),
+        ("history.parquet", "history.parquet"),
+        ("labels.parquet", "labels.parquet"),
+        ("confirm.parquet", "confirm.parquet"),
+        ("study.json", "study.json"),
+        ("study.db", "study.db"),
+        ("best.yaml", "best.yaml"),
+        ("report.html", "report.html"),
+        ("confirmed model", "checkpoints/confirm-*/*"),
+    )
+)
+DISKS = (
+    Fault("disk full for a while", _full(stays=False), disk=True),
+    Fault("disk read-only for a while", _locked(stays=False), disk=True),
+    Fault("disk full for good", _full(stays=True), disk=True),
+    Fault("disk read-only for good", _locked(stays=True), disk=True),
+)

@@ -1,0 +1,163 @@
+"""What the command line does with folders of results, models and checkpoints, as ``fuzz_readers``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from bbam_ray.engine.checkpoint import load_checkpoint
+from bbam_ray.engine.checkpoint_folder import STATE, defect, load, save_part
+from bbam_ray.engine.model import load_model
+from bbam_ray.engine.model_folder import save_model
+from bbam_ray.engine.task import prepare_training
+from bbam_ray.engine.trainer import Trainer
+from bbam_ray.errors import UsageError
+from bbam_ray.methods import run_config
+from bbam_ray.report.html import write_report
+from bbam_ray.report.live import live_html, state_of
+from bbam_ray.report.material import Material
+from bbam_ray.report.studies import groups, studies_html
+from bbam_ray.results.copies import keep_state, read_state
+from bbam_ray.results.loaded import load_study
+from bbam_ray.results.storage import Storage
+from bbam_ray.results.store import StudyStore
+from bbam_ray.results.study import COMPLETE, StudyRecord
+
+_PARAMETERS = {
+    "scale": {"type": "float", "low": 10.0, "high": 30.0, "log": True},
+    "balance": {"type": "categorical", "choices": [True, False]},
+}
+
+
+def make_study(folder: Path) -> None:
+    who = {"study": "s", "trial_id": "t", "number": 0, "state": "COMPLETE", "seed": 0}
+    figures = {"val_map": 0.5, "best_epoch": 2, "epochs": 2, "duration_s": 5.0, "gpu_hours": 0.1}
+    environment = {"packages": {"torch": "2"}, "python": "3", "cpu_count": 2, "gpu": None}
+    content = {
+        "dataset": "digits",
+        "method": "bbam",
+        "seed": 0,
+        "settings": {"labeled_fraction": 0.05},
+        "num_samples": 3,
+        "space": {"metric": "val_map", "mode": "max", "parameters": _PARAMETERS, "fixed": {}},
+        "environment": environment | {"git_commit": None},
+    }
+    record = StudyRecord.create(folder / "s", content)
+    store = StudyStore(folder / "s", {"scale": "float", "balance": "bool"})
+    for number in range(3):
+        row = who | {"trial_id": f"t{number}", "number": number}
+        searched = {"param_scale": 20.0 + number, "param_balance": number > 0}
+        store.trials.put([row | figures | searched])
+        store.confirm.put([row | {"rank": number + 1, "test_map": 0.4, "gpu_hours": 0.1}])
+        for epoch in (1, 2):
+            times = {"seconds_refresh": 0.1, "seconds_train": 0.2, "seconds_evaluate": 0.1}
+            done = {"epoch": epoch, "phase": "main", "val_map": 0.4 + epoch / 10, "loss": 1.0}
+            store.history.put([row | done | times])
+            measured = {"prior": 0.1, "vdfd": 0.2, "val_ap": 0.5, "angles_positive": [1.0, 2.0]}
+            label = measured | {
+                "angles_negative": [5.0, 1.0],
+                "mean_positive": 1.0,
+                "n_positive": 3.0,
+            }
+            store.labels.put([row | label | {"epoch": epoch, "label": name} for name in ("a", "b")])
+    store.flush()
+    store.write_best({"scale": 20.0, "balance": True}, "best")
+    record.end(COMPLETE)
+
+
+def study(folder: Path) -> None:
+    """Everything that a notebook may ask of a study."""
+    found = load_study(folder / "s")
+    assert found.name is not None and found.status is not None
+    for table in (found.trials, found.history, found.labels, found.confirm, found.split):
+        table.describe(include="all") if len(table.columns) and len(table) else None
+    assert isinstance(found.best, dict)
+    found._repr_html_()
+    repr(found)
+
+
+def report(folder: Path) -> None:
+    """The page of a study, that of it beside itself, and the live one."""
+    write_report(folder / "s")
+    material = Material(folder / "s")
+    studies_html([material, Material(folder / "s")], "report")
+    groups("digits", [material], alone=True)
+    state_of(folder / "s")
+    live_html(folder / "s")
+
+
+def make_storage(folder: Path) -> None:
+    for name in ("there", "here"):
+        (folder / name / "d" / "s").mkdir(parents=True)
+        (folder / name / "d" / "s" / "study.json").write_text("{}", encoding="utf-8")
+        state = {"owner": "o", "after": "o", "files": {"study.json": [2, 3]}, "there": {}}
+        keep_state(folder / name / "d" / "s", state)
+
+
+def storage(folder: Path) -> None:
+    """A study in a results folder elsewhere, and the state of its copy here."""
+    copy = folder / "here" / "d" / "s"
+    if copy.is_dir():
+        state = read_state(copy)
+        assert {"owner", "after", "files", "there"} <= set(state)
+    with mock.patch("bbam_ray.results.storage.copies_dir", lambda: folder / "copies"):
+        remote = Storage((folder / "there").resolve().as_uri(), reads=True)
+        remote.local = folder / "here"
+        remote.fetch("s")
+
+
+@cache
+def _trainer() -> Trainer:
+    """Of a tiny model of feature vectors."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(os.environ, {"BBAM_RAY_CACHE": folder}))
+        labels = np.array([[k % 2, k % 3 == 0] for k in range(40)], np.uint8)
+        features = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+        np.savez(Path(folder) / "f.npz", features=features, labels=labels)
+        settings = {"dataset": "features", "data_dir": f"{folder}/f.npz", "epochs": 2}
+        sizes = {
+            "labeled_fraction": 0.8,
+            "warmup_epochs": 1,
+            "hidden_dim": 4,
+            "feature_dim": 3,
+            "device": "cpu",
+        }
+        config = run_config({**settings, **sizes}, "test")
+        return Trainer(config, *prepare_training(config))
+
+
+def make_model(folder: Path) -> None:
+    save_model(folder / "m", _trainer(), [0.0, 0.1])
+
+
+def model(folder: Path) -> None:
+    """Loads a model and scores samples with it."""
+    loaded = load_model(folder / "m", "cpu")
+    count = int(np.prod(loaded.input_shape))
+    assert count < 10**7, "the weights are for three features"
+    scores = loaded.logits(np.ones((2, *loaded.input_shape), np.float32))
+    assert scores.shape == (2, len(loaded.label_names)) and np.isfinite(scores).all()
+    assert loaded.predict(np.ones((2, *loaded.input_shape), np.float32)).shape == scores.shape
+
+
+def make_checkpoint(folder: Path) -> None:
+    save_part(folder / "epoch-00001", _trainer(), [], model=False)
+
+
+def checkpoint(folder: Path) -> None:
+    """A defect is a text, and counts as refused."""
+    found = defect(folder / "epoch-00001")
+    if found is not None:
+        raise UsageError(found)
+    load_checkpoint(folder / "epoch-00001" / STATE)
+
+
+def resumed(folder: Path) -> None:
+    """Goes on from a checkpoint that may be none of this run."""
+    load(folder / "epoch-00001", _trainer())

@@ -1,0 +1,111 @@
+"""A short version of ``python -m benchmarks.chaos``: studies are disturbed, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import chaos, faults, trust
+from benchmarks.disturbed import BrokenPromiseError, Disturbed
+
+KINDS = {f.name: f for f in (*faults.KILLS, *faults.TEARS, *faults.DISKS)}
+AFTERWARDS = {f.name: f for f in faults.TEARS_AFTERWARDS}
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chaos.Chaos]:
+    place = tmp_path_factory.mktemp("chaos")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BBAM_RAY_CACHE", str(place / "cache"))
+        patch.setattr(chaos, "LATEST_S", 0.5)
+        yield chaos.Chaos(place, seed=0)
+
+
+def struck(harness: chaos.Chaos, *names: str) -> None:
+    for name in names:
+        tally = harness.tallies[name]
+        if not tally.injected and not tally.nothing_to_hit:
+            pytest.skip("no file system may be mounted here")
+        assert tally.injected == 1 and tally.faultless(), (name, tally)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("driver killed", "trials.parquet torn"),
+        ("disk full for a while",),
+        ("train killed", "checkpoint of train torn"),
+    ],
+    ids=" and ".join,
+)
+def test_a_study_that_is_disturbed_ends_like_one_that_is_not(
+    names: tuple[str, ...], harness: chaos.Chaos
+) -> None:
+    harness.story([KINDS[name] for name in names])
+    struck(harness, *names)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_a_study_whose_files_are_torn_afterwards_goes_on(harness: chaos.Chaos) -> None:
+    harness.afterwards(AFTERWARDS["history.parquet torn afterwards"])
+    struck(harness, "history.parquet torn afterwards")
+    harness.finish()
+
+
+@pytest.mark.parametrize("count", [8, 100])
+def test_all_kinds_have_their_turn(count: int) -> None:
+    told = [fault for story in chaos.stories(count, seed=1) for fault in story]
+    assert len(told) == count
+    assert len({fault.name for fault in told}) == min(count, len(KINDS))
+    for story in chaos.stories(count, seed=1):  # one sort of study in each
+        assert len({(f.command, f.workers, f.disk) for f in story}) == 1
+
+
+def test_the_harness_notices_what_it_looks_for(tmp_path: Path) -> None:
+    """It would be worth nothing otherwise: a study that loses a trial, an epoch, or cannot be read."""
+    from bbam_ray.results.rows import put_epoch
+    from bbam_ray.results.store import StudyStore
+
+    study = Disturbed(tmp_path, "tune")
+    study.folder.mkdir(parents=True)
+    store = StudyStore(study.folder, {})
+    for number in range(6):
+        identity = {"study": "s", "trial_id": f"t{number}", "number": number}
+        put_epoch(store, identity, {"epoch": 1, "val_map": 0.5}, {"prior": [0.1]}, "a")
+        store.trials.put([{**identity, "state": "COMPLETE", "epochs": 1, "val_map": 0.5}])
+    store.confirm.put([{"study": "s", "trial_id": "t0", "number": 0, "seed": 1}])
+    store.flush()
+    study.look()
+    assert study.lost_or_doubled() == 0
+    assert study.other_figures(study, exact=True) == 0
+    store.history.drop([3])
+    store.flush()
+    assert study.lost_or_doubled() == 1
+    with pytest.raises(BrokenPromiseError, match="trial 3 has ended without all of its 1 epochs"):
+        study.look()
+    store.trials.drop([3, 4])
+    store.flush()
+    with pytest.raises(BrokenPromiseError, match=r"trials \{3, 4\} had ended, and are gone"):
+        study.look()
+    assert study.lost_or_doubled() == 2
+    (study.folder / "trials.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BrokenPromiseError, match="cannot be read"):
+        study.look()
+    assert study.unreadable == 1
+
+
+def test_what_was_found_is_kept_and_shown(tmp_path: Path) -> None:
+    store = tmp_path / "chaos.parquet"
+    for count in (1, 2):  # the table is of the last run
+        tally = chaos.Tally(injected=count, lost_or_doubled=count - 1, slowest_s=1.25)
+        trust.keep([("fault", "driver killed", vars(tally))], 7, store)
+    trust.keep([("soak", "threads", {"began": 3, "ended": 4, "most": 5.5})], 7, store)
+    text = trust.table(store)
+    assert "| driver killed | 2 | 1 | 0 | 0 | 0 | 1.2 |" in text
+    assert "| threads | 3 | 4 | 5.5 |" in text
+    assert not chaos.Tally(other_figures=1).faultless() and chaos.Tally().faultless()
