@@ -178,24 +178,22 @@ def described(draw: Draw, content: bytes) -> bytes:
 
 def row_file(draw: Draw, content: bytes) -> bytes:
     """Stored rows whose description was changed, and fits in its length."""
-    marks = content[-8:]
-    start = content.rindex(b'{"shape"')
-    end = content.rindex(b"}") + 1
+    start, end = content.rindex(b'{"shape"'), content.rindex(b"}") + 1
     header = json_document(draw, content[start:end])
-    between = content[end:-16]
-    return content[:start] + header + between + len(header).to_bytes(8, "little") + marks
+    tail = zlib.crc32(header).to_bytes(4, "little") + len(header).to_bytes(8, "little")
+    return content[:start] + header + tail + content[-8:]
 
 
 STRUCTURED: dict[str, tuple[Callable[[Draw, bytes], bytes], ...]] = {
-    **dict.fromkeys((".json",), (json_document,)),
-    **dict.fromkeys((".yaml",), (yaml_document, lined)),
     **dict.fromkeys((".csv", ".tsv", ".jsonl", ".txt", ".arff", ".xml"), (lined,)),
     **dict.fromkeys((".npz", ".zip", ".pt"), (members,)),
-    ".parquet": (columns,),
-    ".png": (picture,),
-    ".npy": (array,),
-    ".safetensors": (described,),
-    ".rows": (row_file,),
+    **{".yaml": (yaml_document, lined), ".json": (json_document,), ".npy": (array,)},
+    **{
+        ".parquet": (columns,),
+        ".png": (picture,),
+        ".safetensors": (described,),
+        ".rows": (row_file,),
+    },
 }
 
 
