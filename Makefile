@@ -1,12 +1,13 @@
 # Two commands do everything on a fresh Linux machine with Python 3.11 or newer:
 #   make demo   environment, installation, and a study on the embedded data set
 #   make test   environment with the development tools, all checks and tests
+#   make audit   known vulnerabilities of the installed packages
 #   make test-slow   the tests that take minutes each: lost nodes, frozen workers, killed drivers
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test test-with-ray test-without-ray test-slow check clean
+.PHONY: demo test test-with-ray test-without-ray test-slow check audit clean
 
 demo: $(VENV)/.installed
 	$(RUN)/python launch/tune.py
@@ -30,6 +31,14 @@ check: $(VENV)/.installed-dev
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 
+# Known vulnerabilities of what is installed; needs a way to a database of them.
+audit: $(VENV)/.installed-dev
+	$(RUN)/python -m pip check
+	test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && \
+	  .audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
+	.audit/bin/pip-audit --strict --progress-spinner off \
+	  --path "$$($(RUN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ..." >&2; exit 2; }
@@ -44,4 +53,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .audit build dist .pytest_cache .mypy_cache .ruff_cache

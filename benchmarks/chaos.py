@@ -29,7 +29,7 @@ from benchmarks.nodes import Nodes
 from benchmarks.page import write_section
 from benchmarks.trust import STORE, keep, table
 
-LATEST_S = 5.0  # after an epoch
+LATEST_S = 3.0  # after an epoch
 _TOGETHER = 3  # disturbances of one study, one after the other
 
 

@@ -28,6 +28,8 @@ _CLOCK = ("study", "started_at", "duration_s", "gpu_hours", "seconds_", "images_
 _SETTINGS = ["--epochs", str(EPOCHS), "--warmup-epochs", "3"]
 for _setting in ("scenes=400", "test_scenes=60", "labeled_fraction=0.3", "warmup_passes=5"):
     _SETTINGS += ["--set", _setting]
+# Said by a command that has looked at its files, and mended them if need be.
+_MENDED = ("starting Ray", "joining Ray", "run /")
 _COMMANDS = {
     "tune": [
         *("--num-samples", str(TRIALS), "--confirm-seeds", "1", "--no-dashboard", "--no-reuse"),
@@ -164,8 +166,8 @@ class Disturbed:
 
     def look(self) -> None:
         """The store is whole, and what has ended stays ended."""
-        if self.torn and "starting Ray" not in self.output and self.command == "tune":
-            return  # it has not mended it yet
+        if self.torn and not any(words in self.output for words in _MENDED):
+            return
         trials = self.table("trials")
         now = dict(zip(trials["number"], trials["epochs"], strict=True)) if len(trials) else {}
         if self.torn:

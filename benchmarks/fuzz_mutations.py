@@ -139,8 +139,8 @@ def lined(draw: Draw, content: bytes) -> bytes:
             lines[place] = (
                 line[: match.start()] + draw(st.sampled_from(TEXTS)) + line[match.end() :]
             )
-    joined = draw(st.sampled_from(("\n", "\n", "\n", "\r\n", "\r"))).join(lines)
-    prefix = draw(st.sampled_from(("", "", "", "\ufeff", "\0")))
+    joined: str = draw(st.sampled_from(("\n", "\n", "\n", "\r\n", "\r"))).join(lines)
+    prefix: str = draw(st.sampled_from(("", "", "", "\ufeff", "\0")))
     return (prefix + joined).encode("utf-8", "surrogatepass")
 
 

@@ -1,7 +1,4 @@
-"""A cluster of two nodes on this machine, one of which can be killed and is followed by another.
-
-Run as a program it holds the cluster, and takes orders on its standard input.
-"""
+"""A cluster of two nodes on this machine, one of which can be killed and is followed by another."""
 
 from __future__ import annotations
 
@@ -10,7 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-_CPUS = 1
+# The program that holds the cluster, and takes orders on its standard input.
+_PROGRAM = """
+import os, sys
+from ray.cluster_utils import Cluster
+from bbam_ray.scale import cluster
+
+os.environ.update(cluster._SETTINGS)
+head = {"num_cpus": 0, "include_dashboard": False, "resources": {cluster.TRIAL_SLOT: 1000}}
+whole = Cluster(initialize_head=True, head_node_args=head)
+nodes = [whole.add_node(num_cpus=1) for _ in range(2)]
+print("ANSWER", whole.address, flush=True)
+for _ in sys.stdin:
+    whole.remove_node(nodes.pop(0), allow_graceful=False)
+    nodes.append(whole.add_node(num_cpus=1))
+    print("ANSWER replaced", flush=True)
+whole.shutdown()
+"""
 
 
 class Nodes:
@@ -18,7 +31,7 @@ class Nodes:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.nodes"],
+            [sys.executable, "-c", _PROGRAM],
             cwd=Path(__file__).parents[1],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -46,25 +59,3 @@ class Nodes:
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate(timeout=60)  # the end of its input ends it
-
-
-def main() -> None:
-    from ray.cluster_utils import Cluster
-
-    from bbam_ray.scale import cluster
-
-    os.environ.update(cluster._SETTINGS)
-    resources = {cluster.TRIAL_SLOT: 1000}
-    head = {"num_cpus": 0, "include_dashboard": False, "resources": resources}
-    whole = Cluster(initialize_head=True, head_node_args=head)
-    nodes = [whole.add_node(num_cpus=_CPUS) for _ in range(2)]
-    print("ANSWER", whole.address, flush=True)
-    for _ in sys.stdin:
-        whole.remove_node(nodes.pop(0), allow_graceful=False)
-        nodes.append(whole.add_node(num_cpus=_CPUS))
-        print("ANSWER replaced", flush=True)
-    whole.shutdown()
-
-
-if __name__ == "__main__":
-    main()

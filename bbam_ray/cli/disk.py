@@ -90,7 +90,7 @@ def disk_lines(need: DiskNeed, folder: Path, *, local: bool) -> list[str]:
     ]
     if local:
         lines.append(
-            f"Ray's own folder: log files of {LOG_BYTES >> 20} MB, {LOG_FILES} older ones of each; it goes "
-            f"at the end, and of studies that fail the last {KEPT_SESSIONS} stay."
+            f"Ray's own folder: log files of {LOG_BYTES >> 20} MB, {LOG_FILES} older ones of each; it "
+            f"goes at the end, and of studies that fail the last {KEPT_SESSIONS} stay."
         )
     return lines

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NoReturn, cast
 
+from bbam_ray.config import quoted
 from bbam_ray.errors import UsageError
 
 #: what reading a damaged archive raises
@@ -71,9 +72,9 @@ def _zip_members(archive: Path, source: zipfile.ZipFile) -> Iterator[Member]:
     for info in source.infolist():
         name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            refuse(archive, f"{name!r} is a link or a device")
+            refuse(archive, f"{quoted(name)} is a link or a device")
         if info.flag_bits & 1 or info.compress_type not in bounded:
-            refuse(archive, f"{name!r} is encrypted or packed in an unusual way")
+            refuse(archive, f"{quoted(name)} is encrypted or packed in an unusual way")
         is_folder = name.endswith("/") or kind == stat.S_IFDIR
         opens = None if is_folder else partial(source.open, info)
         yield Member(_parts(archive, name), info.file_size, opens)
@@ -84,7 +85,7 @@ def _tar_members(archive: Path, stream: _ShortReads) -> Iterator[Member]:
     source = tarfile.TarFile(fileobj=cast(IO[bytes], stream))
     for info in source:
         if not (info.isfile() or info.isdir()) or info.issparse():
-            refuse(archive, f"{info.name!r} is a link or a device")
+            refuse(archive, f"{quoted(info.name)} is a link or a device")
         opens = cast(Callable[[], IO[bytes]], partial(source.extractfile, info))
         yield Member(_parts(archive, info.name), info.size, None if info.isdir() else opens)
     stream.seek(source.offset)
@@ -109,7 +110,7 @@ def _parts(archive: Path, name: str) -> tuple[str, ...]:
     """A name as parts below the target; not one that is special here or on another system."""
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:|.*[\\\0]", name, re.DOTALL):
-        refuse(archive, f"{name!r} leads out of the folder")
+        refuse(archive, f"{quoted(name)} leads out of the folder")
     return tuple(part for part in parts if part not in ("", "."))
 
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from bbam_ray.config import quoted, shown
 from bbam_ray.data.archive_members import BLOCK, DAMAGED, Member, read_members, refuse
 from bbam_ray.data.locks import lock
 from bbam_ray.errors import UsageError
@@ -65,7 +66,7 @@ def extract(
                     _in_the_way(archive, folder / top)
                 (hidden / top).rename(folder / top)
     except DAMAGED as error:
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = shown(error, 300)
         raise UsageError(
             f"{archive}: damaged or not what its name says ({text}); remove it and download it again"
         ) from None
@@ -98,11 +99,11 @@ def _checked(
         if member.open is None:
             folders.add(member.parts)
         elif member.parts in files:
-            refuse(archive, f"holds {'/'.join(member.parts)!r} twice")
+            refuse(archive, f"holds {quoted('/'.join(member.parts))} twice")
         else:
             files.add(member.parts)
     if both := files & folders:
-        refuse(archive, f"holds {'/'.join(min(both))!r} as a file and as a folder")
+        refuse(archive, f"holds {quoted('/'.join(min(both)))} as a file and as a folder")
     if not files:
         refuse(archive, "holds no file")
     return found
@@ -155,11 +156,11 @@ def _write(archive: Path, member: Member, hidden: Path) -> Iterator[int]:
         while block := source.read(BLOCK):
             left -= len(block)
             if left < 0:
-                refuse(archive, f"{'/'.join(member.parts)!r} is longer than the archive says")
+                refuse(archive, f"{quoted('/'.join(member.parts))} is longer than the archive says")
             target.write(block)
             yield len(block)
     if left:
-        raise EOFError(f"{'/'.join(member.parts)!r} is shorter than the archive says")
+        raise EOFError(f"{quoted('/'.join(member.parts))} is shorter than the archive says")
 
 
 def _in_the_way(archive: Path, path: Path) -> NoReturn:

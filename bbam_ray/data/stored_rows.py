@@ -56,9 +56,10 @@ class StoredRows:
             self._checksums: list[int] = described["checksums"]
             self._row_bytes: int = math.prod(self.shape[1:]) * self.dtype.itemsize
             blocks = -(-len(self) // _rows_of_block(self._row_bytes))
+            sensible = min(self.shape) >= 0 and len(self._checksums) == blocks
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise DamagedRowsError(f"{path}: its description makes no sense ({error})") from None
-        if min(self.shape) < 0 or len(self._checksums) != blocks:
+        if not sensible:
             raise DamagedRowsError(f"{path}: its description makes no sense")
         if self._row_bytes * len(self) + length + _TAIL != size:
             raise DamagedRowsError(f"{path}: {size} bytes do not fit the shape {self.shape}")

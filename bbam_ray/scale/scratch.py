@@ -62,6 +62,15 @@ def kept_session(folder: Path) -> Iterator[None]:
             os.close(lock)
         if well:
             shutil.rmtree(folder, ignore_errors=True)
+            _drop_dead_links(folder.parent)
+
+
+def _drop_dead_links(parent: Path) -> None:
+    """Ray links its newest session, and the file that Prometheus reads, to what is gone now."""
+    for path in parent.iterdir():
+        if path.is_symlink() and not path.exists():
+            with suppress(OSError):
+                path.unlink()
 
 
 def _hold(folder: Path) -> int | None:

@@ -199,6 +199,10 @@ def test_a_file_on_object_storage_is_not_fetched_to_elsewhere(
     keys = ["study.json", "../../../../sprung", "checkpoints/../../../sprung"]
     for key in keys:
         client.put_object(Bucket="results", Key=f"{base}/digits/x/{key}", Body=b"{}")
-    with pytest.raises(UsageError, match="leads out of its folder"):
-        Storage(f"{uri}/{base}", reads=True).fetch("x")
+    try:
+        with pytest.raises(UsageError, match="leads out of its folder"):
+            Storage(f"{uri}/{base}", reads=True).fetch("x")
+    finally:
+        for key in keys:
+            client.delete_object(Bucket="results", Key=f"{base}/digits/x/{key}")
     assert not list(tmp_path.rglob("sprung"))

@@ -99,11 +99,15 @@ def test_of_failed_sessions_the_newest_stay(tmp_path: Path) -> None:
     age(foreign, 5000)
     mine = tmp_path / "ray" / "session_mine"
     mine.mkdir()
+    dead, alive = (tmp_path / "ray" / name for name in ("session_latest", "prometheus.json"))
+    dead.symlink_to(mine)
+    alive.symlink_to(foreign)
     with kept_session(mine):
         assert not any(folder.exists() for folder in failed[:2])
         assert all(folder.exists() for folder in failed[2:])
         assert foreign.exists()
     assert not mine.exists()
+    assert not dead.is_symlink() and alive.exists()
 
 
 @pytest.mark.ray
