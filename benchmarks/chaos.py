@@ -130,7 +130,8 @@ class Chaos:
                 study.start()
             study.until_training()
             study.wait(self._rng.uniform(0, LATEST_S))
-            yield fault, study.running and fault.strike(study, self._rng)
+            hit = study.running and fault.strike(study, self._rng)
+            yield fault, hit
 
     def _tell(self, study: Disturbed, faults: Sequence[Fault], disturb: Any) -> None:
         """Let it happen, let the study end, and count what came of it."""

@@ -55,9 +55,18 @@ def kill_group(study: Disturbed, rng: random.Random) -> bool:
     return True
 
 
+def _victims(study: Disturbed, title: str) -> list[int]:
+    """Processes of a title, as soon as there are any; none when the study ends before."""
+    while study.running:
+        if found := study.named(title):
+            return found
+        study.wait(0.05)
+    return []
+
+
 def _send(title: str, number: int) -> Strike:
     def strike(study: Disturbed, rng: random.Random) -> bool:
-        found = study.named(title)
+        found = _victims(study, title)
         if found:
             os.kill(rng.choice(found), number)
         return bool(found)
@@ -70,7 +79,7 @@ def _pause(title: str) -> Strike:
 
     def strike(study: Disturbed, rng: random.Random) -> bool:
         assert study.process is not None
-        found = study.named(title) if title else [study.process.pid]
+        found = _victims(study, title) if title else [study.process.pid]
         if not found:
             return False
         process = rng.choice(found)

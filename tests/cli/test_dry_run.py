@@ -42,7 +42,7 @@ def test_it_shows_space_rules_first_configurations_and_what_fits(tmp_path: Path)
         "trial 2:",
         "9 trials (1 CPU each), 2 at once; then 3 runs confirm the best 1.",
         "Time: unknown until a study like this has been measured",
-        "GB free: 0 MB of confirmed models",
+        "MB of confirmed models",
         "Ray's own folder: log files of 16 MB, 2 older ones",
     ):
         assert words in shown

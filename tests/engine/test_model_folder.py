@@ -76,12 +76,13 @@ def broken_off(
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     trainer.run_epoch()
 
-    def torn(tensors: object, path: Path) -> None:
-        Path(path).write_bytes(b"half")
+    def torn(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:4])
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(model_folder, "save_file", torn)
+        patch.setattr(Path, "write_bytes", torn)
         with pytest.raises(OSError):
             save_model(tmp_path, trainer, [-1.0] * 10)
     return old
