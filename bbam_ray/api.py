@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from bbam_ray.cli.train import train as train_command
 from bbam_ray.cli.tune import tune as tune_command
-from bbam_ray.config import read_yaml_mapping
+from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import EXIT_INTERRUPTED, UsageError, nearest
 from bbam_ray.results.loaded import Study, load_study
 from bbam_ray.results.study import default_name

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from bbam_ray.config import read_yaml_mapping
+from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.engine.model_folder import read_description, read_weights
 from bbam_ray.errors import UsageError
 from bbam_ray.results.store import read_table

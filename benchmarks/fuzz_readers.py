@@ -26,7 +26,7 @@ _ROWS = np.arange(60, dtype=np.float32).reshape(12, 5)
 
 
 def configuration(folder: Path) -> None:
-    from bbam_ray.config import read_yaml_mapping
+    from bbam_ray.documents import read_yaml_mapping
 
     path = folder / "c.yaml"
     run_config(read_yaml_mapping(path), str(path)).flat()
@@ -34,7 +34,7 @@ def configuration(folder: Path) -> None:
 
 def assignments(folder: Path) -> None:
     """A line an option, as the operating system hands it over."""
-    from bbam_ray.config import parse_assignments
+    from bbam_ray.documents import parse_assignments
 
     if (folder / "set.txt").is_file():
         content = (folder / "set.txt").read_bytes().replace(b"\0", b"")

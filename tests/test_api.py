@@ -13,7 +13,7 @@ from bbam_ray import Study, train, tune_study
 from bbam_ray.api import _arguments
 from bbam_ray.cli.search_rules import SamplerName
 from bbam_ray.cli.tune import tune
-from bbam_ray.config import parse_assignments
+from bbam_ray.documents import parse_assignments
 from bbam_ray.errors import UsageError
 
 SETTINGS: dict[str, Any] = {

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bbam_ray.config import TrainingConfig, parse_assignments, parse_yaml, read_yaml_mapping
+from bbam_ray.config import TrainingConfig
 from bbam_ray.data import DATASETS
+from bbam_ray.documents import parse_assignments, parse_yaml, read_yaml_mapping
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.methods import METHODS, known_settings, run_config
 

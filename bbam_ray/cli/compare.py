@@ -19,7 +19,7 @@ from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
 from bbam_ray.cli.search_rules import SearchRules
 from bbam_ray.cli.storage import with_storage
-from bbam_ray.config import parse_assignments
+from bbam_ray.documents import parse_assignments
 from bbam_ray.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,

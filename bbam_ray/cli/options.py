@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import bbam_ray
-from bbam_ray.config import parse_assignments
+from bbam_ray.documents import parse_assignments
 from bbam_ray.errors import UsageError, nearest
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bbam_ray.config import read_yaml_mapping
+from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import UsageError, nearest
 
 if TYPE_CHECKING:

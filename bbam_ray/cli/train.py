@@ -12,7 +12,7 @@ from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
 from bbam_ray.cli.run_book import CHECKPOINTS, RunBook
 from bbam_ray.cli.storage import with_storage
-from bbam_ray.config import read_yaml_mapping
+from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import NonFiniteError, UsageError
 from bbam_ray.results import study as studies
 from bbam_ray.results.repair import repair_study

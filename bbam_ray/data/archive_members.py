@@ -19,8 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NoReturn, cast
 
-from bbam_ray.config import quoted
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, quoted
 
 #: what reading a damaged archive raises
 DAMAGED = (

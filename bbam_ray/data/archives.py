@@ -13,10 +13,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from bbam_ray.config import quoted, shown
 from bbam_ray.data.archive_members import BLOCK, DAMAGED, Member, read_members, refuse
 from bbam_ray.data.locks import lock
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, quoted, shown
 
 MAX_MEMBERS = 1_000_000
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bbam_ray.config import quoted
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, quoted
 
 ENCODINGS = ("utf-8-sig", "latin-1")  # the second takes any bytes
 MISSING = "\0?"  # a ? without quotes, among values

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bbam_ray.config import quoted, shown, similar
 from bbam_ray.data.arff import MISSING, ArffTable, cells
+from bbam_ray.errors import quoted, shown, similar
 
 LARGEST = float(np.finfo(np.float32).max)
 SPECIAL = "'\"%\\_?{}"  # a row without these needs no tokens; _ because float("1_0") is 10

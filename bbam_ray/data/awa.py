@@ -13,12 +13,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from bbam_ray.config import shown
 from bbam_ray.data.dataset import Part
 from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles
 from bbam_ray.data.tables import read_text
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown
 
 TABLES = (
     "classes.txt",

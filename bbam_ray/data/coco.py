@@ -13,14 +13,15 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from bbam_ray.config import DatasetOptions, parse_json, shown
+from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache import cache_dir, whole_file
 from bbam_ray.data.dataset import Part
 from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles, files_state
 from bbam_ray.data.npz_files import open_arrays, read_array
 from bbam_ray.data.tables import read_text
-from bbam_ray.errors import UsageError
+from bbam_ray.documents import parse_json
+from bbam_ray.errors import UsageError, shown
 
 DEFAULT_DIR = Path("data/coco2014")
 _FOLDERS: dict[Part, str] = {"train": "train2014", "test": "val2014"}

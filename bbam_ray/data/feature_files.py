@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.config import shown
 from bbam_ray.data.image_sources import files_state
 from bbam_ray.data.label_tables import (
     NAMES_FILE,
@@ -22,7 +21,7 @@ from bbam_ray.data.label_tables import (
 from bbam_ray.data.mulan import is_mulan, mulan_files, read_mulan
 from bbam_ray.data.npz_files import array_names, names_of, open_arrays, read_array
 from bbam_ray.data.tables import read_table, readable_parquet
-from bbam_ray.errors import UsageError, nearest
+from bbam_ray.errors import UsageError, nearest, shown
 
 FEATURES, NAME_COLUMNS, PARTS = (
     "features",

@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from bbam_ray.config import shown
 from bbam_ray.data.cache import cache_dir, check_space, only_one, opened, remove_torn, whole_file
 from bbam_ray.data.image_sources import ImageSource
 from bbam_ray.data.stored_rows import StoredRows, write_rows
+from bbam_ray.errors import shown
 
 MAX_PIXELS = 100_000_000  # more in one image is a mistake or an attack
 _LARGE_PIXELS = 16_000_000  # of these, one at a time: a small file may hold 400 MB of pixels

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from bbam_ray.config import DatasetOptions, shown
+from bbam_ray.config import DatasetOptions
 from bbam_ray.data.dataset import Dataset, Part, Samples, ViewSettings
 from bbam_ray.data.image_cache import cached_images
 from bbam_ray.data.image_sources import ImageFiles, ImageSource, files_state
 from bbam_ray.data.stored_rows import StoredRows
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
 _SHOWN = 5  # names in an error message

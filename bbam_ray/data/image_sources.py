@@ -14,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.config import shown
 from bbam_ray.data.tables import readable_parquet
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown
 
 
 class ImageSource(ABC):

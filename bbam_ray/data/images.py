@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from bbam_ray.config import DatasetOptions, shown
+from bbam_ray.config import DatasetOptions
 from bbam_ray.data.dataset import Part, ViewSettings
 from bbam_ray.data.image_dataset import IMAGE_SUFFIXES, ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles, ImageSource, ParquetImages, holds_images
@@ -35,7 +35,7 @@ from bbam_ray.data.label_tables import (
     with_test_part,
 )
 from bbam_ray.data.tables import Table, read_table, readable_parquet
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown
 
 UNLABELED = "unlabeled"
 _FILE_COLUMNS = ("file_name", "filename", "file", "image", "path")

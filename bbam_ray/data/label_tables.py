@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from bbam_ray.config import DatasetOptions, shown, similar
+from bbam_ray.config import DatasetOptions
 from bbam_ray.data.splits import stratified_subset
 from bbam_ray.data.tables import Table, read_text
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown, similar
 
 LABELS, SPLIT = "labels", "split"
 NAMES_FILE = "labels.txt"  # beside the data: the labels that may occur, one a line

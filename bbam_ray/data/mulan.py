@@ -16,11 +16,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from bbam_ray.config import quoted, shown, similar
 from bbam_ray.data.arff import ENCODINGS, ArffTable, Attribute
 from bbam_ray.data.arff_rows import ArffRows
 from bbam_ray.data.tables import check_name
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, quoted, shown, similar
 
 MAX_BYTES = 8 << 30  # of one part in memory
 

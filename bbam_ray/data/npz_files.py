@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from bbam_ray.config import shown
 from bbam_ray.data.archive_members import DAMAGED
+from bbam_ray.errors import shown
 
 #: what reading a damaged .npz file raises
 DAMAGED_ARRAYS = (*DAMAGED, OSError, KeyError, SyntaxError, TypeError, tokenize.TokenError)

@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.config import shown
 from bbam_ray.data.feature_files import as_float32
 from bbam_ray.data.image_cache import UnreadableImageError, read_image, without_warnings
 from bbam_ray.data.image_dataset import IMAGE_SUFFIXES
@@ -32,7 +31,7 @@ from bbam_ray.data.npz_files import (
     read_array,
 )
 from bbam_ray.data.tables import readable_parquet
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown
 
 _FILES, _ROWS = 512, 8192  # samples of a piece
 _NAME_COLUMNS = ("file_name", "filename", "name", "path")

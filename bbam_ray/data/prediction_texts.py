@@ -9,11 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.config import shown
 from bbam_ray.data.prediction_inputs import Batch, Piece, check_count
 from bbam_ray.data.tables import read_table, readable_parquet
 from bbam_ray.data.text import NAME_COLUMNS, SUFFIXES, TEXT
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown
 
 
 def _batch(texts: list[object], names: list[str]) -> Batch:

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.config import parse_json, shown
-from bbam_ray.errors import UsageError
+from bbam_ray.documents import parse_json
+from bbam_ray.errors import UsageError, shown
 
 
 @dataclass(frozen=True)

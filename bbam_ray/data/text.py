@@ -12,11 +12,11 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bbam_ray.config import DatasetOptions, shown
+from bbam_ray.config import DatasetOptions
 from bbam_ray.data.label_tables import NAMES_FILE, LabelOptions, read_labels, with_test_part
 from bbam_ray.data.tables import Table, read_table
 from bbam_ray.data.text_dataset import Documents, TextDataset, TextOptions
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown
 
 TEXT, SUFFIXES = "text", (".csv", ".tsv", ".jsonl", ".parquet")
 NAME_COLUMNS = ("id", "name", "file_name")

@@ -15,12 +15,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from bbam_ray.config import DatasetOptions, shown
+from bbam_ray.config import DatasetOptions
 from bbam_ray.data.dataset import Part
 from bbam_ray.data.image_dataset import ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.image_sources import ImageFiles
 from bbam_ray.data.tables import read_text
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown
 
 # fmt: off
 LABELS = (

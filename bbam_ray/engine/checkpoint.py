@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from bbam_ray.config import shown
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown
 
 FORMAT = 1
 

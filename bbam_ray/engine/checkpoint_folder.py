@@ -15,11 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bbam_ray import distributed
-from bbam_ray.config import shown
 from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
 from bbam_ray.engine.model_folder import WEIGHTS, replace_folder, save_model
 from bbam_ray.engine.trainer import EpochRecord, Trainer
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown
 
 STATE, MODEL = "state.pt", "model"
 _NAME, _SAMPLES = re.compile(r"epoch-(\d{5,})"), re.compile(r"samples-(\d+)-of-(\d+)\.pt")

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bbam_ray.config import shown
 from bbam_ray.data import ViewSettings
 from bbam_ray.data.image_cache import UnreadableImageError, read_image, without_warnings
 from bbam_ray.data.token_rows import trimmed
 from bbam_ray.data.tokenizer import TokenEncoder
 from bbam_ray.engine.evaluation import channels_last
 from bbam_ray.engine.model_folder import WEIGHTS, ModelDescription, read_description, read_weights
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, shown
 from bbam_ray.methods import METHODS
 from bbam_ray.methods.method import Method, Setting
 from bbam_ray.models import Network, build_network

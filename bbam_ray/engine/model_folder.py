@@ -13,10 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from bbam_ray.config import RunConfig, parse_json, quoted, shown
+from bbam_ray.config import RunConfig
 from bbam_ray.data import ViewSettings
+from bbam_ray.documents import parse_json
 from bbam_ray.engine.trainer import Trainer
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, quoted, shown
 from bbam_ray.methods import run_config
 from bbam_ray.models import HubEncoder
 

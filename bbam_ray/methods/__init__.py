@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bbam_ray.config import RunConfig, TrainingConfig, shown, similar
+from bbam_ray.config import RunConfig, TrainingConfig
 from bbam_ray.data import DATASETS
-from bbam_ray.errors import UsageError, nearest
+from bbam_ray.errors import UsageError, nearest, shown, similar
 from bbam_ray.methods.bbam import Bbam
 from bbam_ray.methods.cap import Cap
 from bbam_ray.methods.drml import Drml

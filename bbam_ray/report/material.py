@@ -96,7 +96,9 @@ class Material:
         self.metric, self.highest_is_best = str(space["metric"]), space["mode"] != "min"
         for entry in ("environment", "command", "started_at", "ended_at"):
             if entry not in self.record:
-                raise UsageError(f"{folder / 'study.json'}: no entry '{entry}'; copy the study again")
+                raise UsageError(
+                    f"{folder / 'study.json'}: no entry '{entry}'; copy the study again"
+                )
         if self.study.trials.empty:
             raise UsageError(f"{folder}: no trial of this study has ended yet; nothing to report")
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bbam_ray.config import parse_json, shown
-from bbam_ray.errors import UsageError
+from bbam_ray.documents import parse_json
+from bbam_ray.errors import UsageError, shown
 
 STATE = ".storage.json"  # whose copy a study's folder is, and what has been uploaded of it
 LAST = ("history.parquet", "confirm.parquet", "trials.parquet", "study.json")

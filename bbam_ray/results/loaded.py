@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bbam_ray.config import quoted, read_yaml_mapping, shown
-from bbam_ray.errors import UsageError
+from bbam_ray.documents import read_yaml_mapping
+from bbam_ray.errors import UsageError, quoted, shown
 from bbam_ray.results import schemas
 from bbam_ray.results.remote import local_copy
 from bbam_ray.results.store import read_table

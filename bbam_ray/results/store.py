@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from bbam_ray.config import WHOLE_MARK, shown
-from bbam_ray.errors import UsageError
+from bbam_ray.documents import WHOLE_MARK
+from bbam_ray.errors import UsageError, shown
 from bbam_ray.results import schemas
 from bbam_ray.results.files import keep_previous, write_text, write_whole
 from bbam_ray.results.patience import Patience

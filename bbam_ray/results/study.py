@@ -16,8 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bbam_ray.config import parse_json, shown
-from bbam_ray.errors import UsageError
+from bbam_ray.documents import parse_json
+from bbam_ray.errors import UsageError, shown
 from bbam_ray.results.files import PREVIOUS, write_json
 from bbam_ray.results.patience import Patience
 from bbam_ray.results.redaction import redacted_words

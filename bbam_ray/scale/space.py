@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from bbam_ray.config import Options, shown
+from bbam_ray.config import Options
+from bbam_ray.errors import shown
 
 if TYPE_CHECKING:
     import optuna

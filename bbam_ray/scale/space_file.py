@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bbam_ray.config import quoted, read_yaml_mapping, shown, similar
 from bbam_ray.core.metric_names import METRIC_NAMES
-from bbam_ray.errors import UsageError, nearest
+from bbam_ray.documents import read_yaml_mapping
+from bbam_ray.errors import UsageError, nearest, quoted, shown, similar
 from bbam_ray.methods import known_settings, run_config
 from bbam_ray.scale.space import Parameter, Space
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bbam_ray.config import parse_json, quoted, shown
 from bbam_ray.data.cache import opened
 from bbam_ray.data.stored_rows import write_rows
-from bbam_ray.errors import UsageError
+from bbam_ray.documents import parse_json
+from bbam_ray.errors import UsageError, quoted, shown
 
 
 def test_changed_remarks_of_stored_rows_are_made_anew(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bbam_ray.engine import model_folder
 from bbam_ray.engine.model_folder import load_weights, read_thresholds, save_model
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.methods import METHODS, run_config

@@ -15,8 +15,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bbam_ray.config import read_yaml_mapping
 from bbam_ray.data import DATASETS
+from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import METHODS, run_config
 from bbam_ray.scale.space import Parameter, Space

@@ -1,0 +1,140 @@
+"""YAML and JSON from outside: plain values only, of a sane size, or a sentence that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
+
+from bbam_ray.errors import UsageError, shown
+
+# Of a YAML document, aliases written out; more is a mistake or an attack.
+_MAX_NODES, _MAX_DEPTH = 10_000, 50
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+WHOLE_MARK = "The last line is three dots; without it this file has been cut short."
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads ``1e-4`` as a string; here it is the number that everybody means.
+
+    Refused are a key that stands twice, and aliases that make much of little ("billion laughs").
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._sizes: dict[int, int] = {}  # nodes below each one, by its identity
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        is_alias = self.check_event(yaml.AliasEvent)
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise ComposerError(None, None, "nested too deeply", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is None or (is_alias and id(node) not in self._sizes):
+            raise ComposerError(None, None, "a value contains itself", mark)
+        if isinstance(node, yaml.MappingNode):
+            keys = [(k.tag, k.value) for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
+            if len(set(keys)) < len(keys):
+                twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+                raise ComposerError(None, None, f"key '{shown(twice[1])}' stands twice", mark)
+        below = node.value if isinstance(node, yaml.CollectionNode) else []
+        nodes = [
+            part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))
+        ]
+        self._sizes[id(node)] = size = 1 + sum(self._sizes[id(part)] for part in nodes)
+        if size > _MAX_NODES:
+            raise ComposerError(None, None, f"more than {_MAX_NODES} values", mark)
+        return node
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and not _is_text(value):
+            raise ConstructorError(None, None, "half a character (a surrogate)", node.start_mark)
+        return value
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written: an escaped half of a character cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\.\d[\d_]*(?:[eE][-+]?\d+)?"
+        r"|\d[\d_]*[eE][-+]?\d+|\.inf|\.nan)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+# A date is text here: no setting is one, and an impossible date would end in a ValueError.
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+    for first, pairs in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Read YAML text safely; a syntax error becomes a UsageError that names place and reason."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark else ""
+        problem = shown(getattr(error, "problem", None) or "cannot be read", 200)
+        raise UsageError(f"{source}{place}: not valid YAML ({problem})") from None
+    except RecursionError:
+        raise UsageError(f"{source}: not valid YAML (nested too deeply)") from None
+    except (ValueError, OverflowError) as error:  # what begins like a number and is none
+        raise UsageError(
+            f"{source}: a value cannot be read ({shown(error, 200)}); put it in quotes"
+        ) from None
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON; whatever is wrong with it is a ValueError."""
+    try:
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()  # fails for half a character
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
+
+
+def read_yaml_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; a missing file or another content is a UsageError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UsageError(f"cannot read {path}: {reason}; give the path of a YAML file") from None
+    if WHOLE_MARK in text and not text.rstrip().endswith("\n..."):
+        raise UsageError(f"{path}: has been cut short (no '...' at its end); copy it again")
+    values = parse_yaml(text, str(path))
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UsageError(f"{path}: expected lines of the form 'key: value'")
+    return values
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Values of repeated ``--set key=value`` options; the value is read as YAML."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name:
+            raise UsageError(
+                f"--set {shown(assignment)}: expected key=value, for example --set scale=20"
+            )
+        values[name.strip()] = parse_yaml(text, f"--set {shown(name)}")
+    return values
