@@ -23,19 +23,28 @@ from bbam_ray.results.store import read_table
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 240.0  # every command ends within it, whatever happens
 PATIENCE_S = 8.0  # that the studies have with a disk
-TRIALS, EPOCHS = 6, 8
+TRIALS = 6
 _CLOCK = ("study", "started_at", "duration_s", "gpu_hours", "seconds_", "images_per", "cost")
-_SETTINGS = ["--epochs", str(EPOCHS), "--warmup-epochs", "3"]
+_SETTINGS = ["--warmup-epochs", "3"]
 for _setting in ("scenes=400", "test_scenes=60", "labeled_fraction=0.3", "warmup_passes=5"):
     _SETTINGS += ["--set", _setting]
 # Said by a command that has looked at its files, and mended them if need be.
 _MENDED = ("starting Ray", "joining Ray", "run /")
 _COMMANDS = {
     "tune": [
-        *("--num-samples", str(TRIALS), "--confirm-seeds", "1", "--no-dashboard", "--no-reuse"),
+        *(
+            "--epochs",
+            "8",
+            "--num-samples",
+            str(TRIALS),
+            "--confirm-seeds",
+            "1",
+            "--no-dashboard",
+            "--no-reuse",
+        ),
         *("--scheduler", "asha", "--worker-timeout", "20s"),
     ],
-    "train": ["--worker-timeout", "20s"],
+    "train": ["--epochs", "40", "--worker-timeout", "20s"],
 }
 
 

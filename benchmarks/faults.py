@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,14 +107,39 @@ def tear(pattern: str, *, of_cache: bool = False) -> Strike:
     """Kill the driver, if it runs, and tear one of the files that match in the study's folder."""
 
     def strike(study: Disturbed, rng: random.Random) -> bool:
-        if study.running:
-            kill_driver(study, rng)
         base = Path(os.environ["BBAM_RAY_CACHE"]) if of_cache else study.folder
-        found = sorted(path for path in base.glob(pattern) if path.is_file())
+        if study.running:
+            _files(study, base, pattern)
+            kill_driver(study, rng)
+        found = _files(study, base, pattern)
         study.torn = bool(found)
         return bool(found) and torn(rng.choice(found), rng)
 
     return strike
+
+
+def _files(study: Disturbed, base: Path, pattern: str) -> list[Path]:
+    """Files that match, as soon as there are any; none when the study ends before."""
+    while True:
+        if found := sorted(path for path in base.glob(pattern) if path.is_file()):
+            return found
+        if not study.running:
+            return []
+        study.wait(0.05)
+
+
+def tear_checkpoint(study: Disturbed, rng: random.Random) -> bool:
+    """Tear a file of the checkpoint of a trial, and kill the process that would not have needed it."""
+    while study.running:
+        found = _files(study, study.folder, "checkpoints/trials/*/epoch-*/*.pt")
+        victims = study.named("ray::Trial")
+        with suppress(FileNotFoundError):  # its trial has ended just now
+            if found and victims and torn(rng.choice(found), rng):
+                for victim in victims:
+                    os.kill(victim, signal.SIGKILL)
+                return True
+        study.wait(0.05)
+    return False
 
 
 # ----------------------------------------------------------------------------- disks
@@ -197,7 +222,7 @@ TEARS = (
     Fault("labels.parquet torn", tear("labels.parquet")),
     Fault("study.json torn", tear("study.json")),
     Fault("split.parquet torn", tear("split.parquet")),
-    Fault("trial's checkpoint torn", tear("checkpoints/trials/*/epoch-*/*.pt")),
+    Fault("trial's checkpoint torn, its process killed", tear_checkpoint),
     Fault("cached data torn", tear("**/*.np[yz]", of_cache=True)),
     Fault("checkpoint of train torn", tear("checkpoints/epoch-*/*.pt"), command="train"),
     Fault("history of train torn", tear("history.parquet"), command="train"),
