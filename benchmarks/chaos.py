@@ -1,6 +1,6 @@
 """Disturb small studies in every way we can think of, and count what is lost; fuzz the readers; run long.
 
-    python -m benchmarks.chaos [--faults 130] [--cases 10000] [--minutes 30] [--seed 0]
+    python -m benchmarks.chaos [--faults 140] [--cases 10000] [--minutes 30] [--seed 0]
                                [--store FILE] [--write benchmarks/README.md]
     python -m benchmarks.chaos --table [--write benchmarks/README.md]
 
@@ -113,9 +113,9 @@ class Chaos:
         """A study on a cluster whose nodes die and are replaced."""
         with Nodes() as nodes:
             fault = Fault("node killed", lambda study, rng: nodes.replace_one())
-            study = Disturbed(
-                self.place / f"{self.stories:03d}", "tune", ["--address", nodes.address]
-            )
+            place = self.place / f"{self.stories:03d}"
+            variables = {"RAY_ADDRESS": nodes.address, "RAY_AUTH_MODE": "disabled"}
+            study = Disturbed(place, "tune", ["--address", "auto"], variables=variables)
             self._tell(study, [fault] * times, lambda: self._disturb(study, [fault] * times))
             study.close()
 
@@ -224,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--faults", type=int, default=130)
+    parser.add_argument("--faults", type=int, default=140)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -65,12 +64,20 @@ class Disturbed:
         command: tune or train.
         flags: further ones, for example ``--workers 2``.
         results: elsewhere, for example on a disk of its own.
+        variables: of its environment, beside our own.
     """
 
     def __init__(
-        self, place: Path, command: str, flags: Iterable[str] = (), results: Path | None = None
+        self,
+        place: Path,
+        command: str,
+        flags: Iterable[str] = (),
+        results: Path | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.place, self.command, self._flags = place, command, list(flags)
+        self._variables = {"BBAM_RAY_PATIENCE": str(PATIENCE_S), "PYTHONUNBUFFERED": "1"}
+        self._variables |= variables or {}
         self.results = results or place / "results"
         self.folder = self.results / "digits" / "s"
         self.slowest_s, self.unreadable, self.said_from = 0.0, 0, 0
@@ -105,7 +112,7 @@ class Disturbed:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env={**os.environ, "BBAM_RAY_PATIENCE": str(PATIENCE_S), "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **self._variables},
             )
         self._began = time.monotonic()
 
@@ -269,7 +276,3 @@ class Disturbed:
             read_yaml_mapping(self.folder / "best.yaml")
         if not models or list(self.folder.rglob(".*.[0-9]*")):
             raise BrokenPromiseError(f"{self.folder}: no model, or temporary files stay")
-
-
-def moment(rng: random.Random, latest: float) -> float:
-    return rng.uniform(0, latest)
