@@ -17,7 +17,7 @@ from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import bar
 
 if TYPE_CHECKING:
-    from bbam_ray.data.prediction_inputs import Piece
+    from bbam_ray.data.prediction_pieces import Piece
     from bbam_ray.engine.model import Model
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.data.prediction_inputs import Batch, Piece, check_count
+from bbam_ray.data.prediction_pieces import Batch, Piece, check_count
 from bbam_ray.data.tables import read_table, readable_parquet
 from bbam_ray.data.text import NAME_COLUMNS, SUFFIXES, TEXT
 from bbam_ray.errors import UsageError, shown

@@ -3,109 +3,19 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bbam_ray.documents import read_yaml_mapping
-from bbam_ray.errors import UsageError, quoted, shown
-from bbam_ray.results import schemas
+from bbam_ray.errors import UsageError, quoted
+from bbam_ray.results.checks import check_record, checked_table
 from bbam_ray.results.remote import local_copy
-from bbam_ray.results.store import read_table
 from bbam_ray.results.study import StudyRecord
 from bbam_ray.results.summary import confirmed_figures
-
-#: schema and columns that no row may lack, of each table
-_TABLES: dict[str, tuple[pa.Schema, tuple[str, ...]]] = {
-    "trials": (schemas.trials_schema({}), ("number", "state")),
-    "history": (schemas.HISTORY, ("number", "epoch")),
-    "labels": (schemas.LABELS, ("number", "epoch", "label")),
-    "confirm": (schemas.confirm_schema({}), ("number",)),
-    "split": (schemas.SPLIT, ("index",)),
-}
-#: of a column ``param_*``
-_SCALAR = pa.null()
-_KINDS = (
-    *(pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_string),
-    pa.types.is_null,
-)
-
-
-class _Part(BaseModel):
-    """What is read here of a part of ``study.json``; there may be more in it."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-
-class _Parameter(_Part):
-    low: float | None = Field(None, allow_inf_nan=False)
-    high: float | None = Field(None, allow_inf_nan=False)
-    log: bool | None = None
-    choices: list[bool | int | float | str] | None = None
-
-    @model_validator(mode="after")
-    def _has_a_range(self) -> _Parameter:
-        if self.choices is None:
-            if self.low is None or self.high is None or self.low > self.high:
-                raise ValueError("neither choices nor a range")
-            if self.log and self.low <= 0:
-                raise ValueError("a logarithmic range that begins at 0")
-        return self
-
-
-class _Space(_Part):
-    metric: str
-    mode: Literal["max", "min"]
-    also: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
-    parameters: dict[str, _Parameter] | None = None
-    fixed: dict[str, Any] | None = None
-
-
-class _Environment(_Part):
-    packages: dict[str, str | None]
-    python: str
-    cpu_count: int | None
-    gpu: str | None
-    git_commit: str | None
-
-
-class _Confirm(_Part):
-    top: int | None = Field(None, ge=0, lt=2**31)
-    seeds: int | None = Field(None, ge=0, lt=2**31)
-
-
-class _Pace(_Part):
-    labeled_fraction: float | None = Field(None, allow_inf_nan=False)
-
-
-class _Content(_Part):
-    study: str
-    dataset: str
-    method: str
-    status: str
-    num_samples: int | None = Field(None, ge=0, lt=2**31)
-    space: _Space
-    settings: dict[str, Any] = {}
-    environment: _Environment | None = None
-    command: str = ""
-    lag: int | None = Field(None, lt=2**31)
-    confirm: _Confirm | None = None
-    pace: _Pace | None = None
-    started_at: str | None = None
-    ended_at: str | None = None
-
-    @field_validator("started_at", "ended_at")
-    @classmethod
-    def _is_a_time(cls, text: str | None) -> str | None:
-        if text is not None and datetime.fromisoformat(text).tzinfo is None:
-            raise ValueError("a time without a zone")
-        return text
 
 
 class Study:
@@ -123,19 +33,7 @@ class Study:
         if not (self.folder / "study.json").is_file():
             raise UsageError(f"{self.folder}: there is no study; give <results>/<data set>/<study>")
         self.record: dict[str, Any] = StudyRecord.open(self.folder).content
-        try:
-            _Content(**self.record)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            what = (
-                f"{shown(where)} = {quoted(first['input'])} is not possible: {shown(first['msg'])}"
-            )
-            if first["type"] == "missing":
-                what = f"no entry '{shown(where)}'"
-            raise UsageError(
-                f"{self.folder / 'study.json'}: {what}; copy the study again"
-            ) from None
+        check_record(self.folder / "study.json", self.record)
 
     @property
     def name(self) -> str:
@@ -155,24 +53,7 @@ class Study:
         path = self.folder / f"{name}.parquet"
         if not os.path.lexists(path):
             return pd.DataFrame()
-        table, (schema, needed) = read_table(path), _TABLES[name]
-        for place, column in enumerate(table.schema):
-            known = schema.field(column.name).type if column.name in schema.names else None
-            expected = known or (_SCALAR if column.name.startswith("param_") else column.type)
-            fits = column.type == expected or pa.types.is_null(column.type)
-            if expected is _SCALAR:
-                fits = any(is_kind(column.type) for is_kind in _KINDS)
-            if not fits or column.name in table.column_names[:place]:
-                raise UsageError(
-                    f"{path}: column '{shown(column.name)}' is {shown(str(column.type))} or there "
-                    "twice, which no study has; copy it again"
-                )
-        for column in schema:
-            if column.name not in table.column_names:  # of an older version
-                table = table.append_column(column, pa.nulls(len(table), column.type))
-        for one in needed:
-            if table.column(one).null_count:
-                raise UsageError(f"{path}: a row without '{one}'; copy it again")
+        table = checked_table(path, name)
         frame: pd.DataFrame = table.replace_schema_metadata().to_pandas()
         return frame
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from bbam_ray.data.prediction_inputs import Piece
+from bbam_ray.data.prediction_pieces import Piece
 from bbam_ray.engine.model import Model
 from bbam_ray.engine.prediction import predictions
 from bbam_ray.engine.process import use_cpus

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from trees import png
 
-from bbam_ray.data.prediction_inputs import Batch, find_pieces
+from bbam_ray.data.prediction_inputs import find_pieces
+from bbam_ray.data.prediction_pieces import Batch
 from bbam_ray.errors import UsageError
 
 SHAPE, N = (1, 24, 24), 50
