@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,12 @@ def parse_json(text: str) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return value
+
+
+def check_regular(path: Path) -> None:
+    """Raise a UsageError for a pipe or a device in a folder, which would be read without an end."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise UsageError(f"{path}: a pipe or a device; put a file with what it gives in its place")
 
 
 def read_yaml_mapping(path: Path) -> dict[str, Any]:

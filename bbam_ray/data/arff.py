@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bbam_ray.documents import check_regular
 from bbam_ray.errors import UsageError, quoted
 
 ENCODINGS = ("utf-8-sig", "latin-1")  # the second takes any bytes
@@ -63,6 +64,7 @@ class ArffTable:
     def lines(self) -> Iterator[tuple[int, str]]:
         """(number, text) of the lines that say something; text without blanks around it."""
         try:
+            check_regular(self.path)
             with self.path.open(encoding=self.encoding) as file:
                 for number, line in enumerate(file, start=1):
                     text = line.strip()

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.documents import parse_json
+from bbam_ray.documents import check_regular, parse_json
 from bbam_ray.errors import UsageError, shown
 
 
@@ -56,6 +56,7 @@ def read_text(path: Path, way_out: str) -> str:
     Args:
         way_out: what to do where it cannot be read.
     """
+    check_regular(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -87,6 +88,7 @@ def read_table(path: Path, without: tuple[str, ...] = ()) -> Table:
         UsageError: unreadable, another form, an unequal row, a column without or with a double name.
     """
     check_name(path)
+    check_regular(path)
     read = {".csv": _separated, ".tsv": _separated, ".jsonl": _json_lines}
     try:
         if path.suffix == ".parquet":

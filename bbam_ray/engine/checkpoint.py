@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from bbam_ray.documents import check_regular
 from bbam_ray.errors import UsageError, shown
 
 FORMAT = 1
@@ -40,6 +41,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file is damaged or of another format.
     """
+    check_regular(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles that it refuses in the end

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bbam_ray import distributed
+from bbam_ray.documents import check_regular
 from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
 from bbam_ray.engine.model_folder import WEIGHTS, replace_folder, save_model
 from bbam_ray.engine.trainer import EpochRecord, Trainer
@@ -99,6 +100,7 @@ def defect(folder: Path) -> str | None:
         return shown(error, 400)
     for path in paths:
         try:
+            check_regular(path)
             with zipfile.ZipFile(path) as archive:
                 broken = archive.testzip()  # checksums, which torch does not look at
             load_checkpoint(path)

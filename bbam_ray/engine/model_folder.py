@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bbam_ray.config import RunConfig
 from bbam_ray.data import ViewSettings
-from bbam_ray.documents import parse_json
+from bbam_ray.documents import check_regular, parse_json
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError, quoted, shown
 from bbam_ray.methods import run_config
@@ -200,16 +200,21 @@ def _wrong(folder: Path, entry: str, value: Any) -> UsageError:
     )
 
 
+def _regular(path: Path) -> Path:
+    check_regular(path)
+    return path
+
+
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return _regular(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); copy the model again") from None
 
 
 def _json(path: Path, kind: type) -> Any:
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(_regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; a model's folder has one") from None
     except (OSError, ValueError) as error:
@@ -230,7 +235,7 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         UsageError: no weights, or damaged ones.
     """
     try:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = load_file(_regular(folder / WEIGHTS))
     except (OSError, SafetensorError) as error:
         raise UsageError(
             f"{folder / WEIGHTS}: cannot be read ({shown(error, 200)}); copy the model again"

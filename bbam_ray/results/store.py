@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from bbam_ray.documents import WHOLE_MARK
+from bbam_ray.documents import WHOLE_MARK, check_regular
 from bbam_ray.errors import UsageError, shown
 from bbam_ray.results import schemas
 from bbam_ray.results.files import keep_previous, write_text, write_whole
@@ -179,6 +179,7 @@ def read_table(path: Path) -> pa.Table:
     Raises:
         UsageError: not readable as Parquet, or written by a newer version.
     """
+    check_regular(path)
     try:
         # Opened once: given a path, pyarrow opens it twice, and a study may replace it in between.
         with pa.OSFile(str(path)) as file:

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bbam_ray.documents import parse_json
+from bbam_ray.documents import check_regular, parse_json
 from bbam_ray.errors import UsageError, shown
 from bbam_ray.results.files import PREVIOUS, write_json
 from bbam_ray.results.patience import Patience
@@ -170,6 +170,7 @@ class StudyRecord:
     @classmethod
     def open(cls, folder: Path) -> StudyRecord:
         path = folder / "study.json"
+        check_regular(path)
         try:
             content = parse_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

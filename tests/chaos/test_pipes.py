@@ -1,0 +1,82 @@
+"""A pipe in the place of a file would be read without an end: readers refuse it at once, or leave it out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bbam_ray.data import DATASETS
+from bbam_ray.data.arff import ArffTable
+from bbam_ray.data.tables import read_table, read_text
+from bbam_ray.engine.checkpoint import load_checkpoint
+from bbam_ray.engine.checkpoint_folder import STATE, defect
+from bbam_ray.engine.model_folder import read_description, read_weights
+from bbam_ray.errors import UsageError
+from bbam_ray.results.repair import repair_study
+from bbam_ray.results.store import read_table as read_results
+from bbam_ray.results.study import StudyRecord
+
+pytestmark = pytest.mark.timeout(20)  # it would wait for ever otherwise
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("labels.txt", lambda path: read_text(path, "copy it again")),
+        ("train.csv", read_table),
+        ("train.jsonl", read_table),
+        ("train.parquet", read_table),
+        ("a.arff", ArffTable),
+        ("trials.parquet", read_results),
+        ("study.json", lambda path: StudyRecord.open(path.parent)),
+        ("config.json", lambda path: read_description(path.parent)),
+        ("model.safetensors", lambda path: read_weights(path.parent)),
+        ("state.pt", load_checkpoint),
+    ],
+)
+def test_a_reader_refuses_it(name: str, read: Callable[[Path], Any], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UsageError, match=rf"{name}: a pipe or a device; put a file"):
+        read(tmp_path / name)
+
+
+def test_devices_are_refused_as_well() -> None:
+    with pytest.raises(UsageError, match="/dev/zero: a pipe or a device"):
+        read_text(Path("/dev/zero"), "copy it again")
+
+
+def test_a_checkpoint_with_one_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "samples-0-of-1.pt").touch()
+    os.mkfifo(tmp_path / STATE)
+    assert "a pipe" in str(defect(tmp_path))
+
+
+def test_among_images_it_is_none(tmp_path: Path) -> None:
+    for place in range(6):
+        pixels = np.full((8, 8, 3), place, np.uint8)
+        folder = tmp_path / "train" / "ab"[place % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{place}.png")
+    os.mkfifo(tmp_path / "train" / "a" / "pipe.png")
+    dataset = DATASETS["images"]
+    options = dataset.Options()
+    dataset.check(options, tmp_path)
+    for part in ("train", "test"):
+        names = dataset.table(options, tmp_path, part).images.names
+        assert names and "pipe" not in " ".join(names)
+
+
+def test_a_study_with_one_is_not_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "digits" / "s"
+    StudyRecord.create(folder, {})
+    os.mkfifo(folder / "trials.parquet")
+    (said,) = repair_study(folder)
+    assert "trials.parquet was damaged" in said
+    shutil.rmtree(folder)
