@@ -1,4 +1,4 @@
-"""A pipe in the place of a file would be read without an end: readers refuse it at once, or leave it out."""
+"""A pipe in the place of a file would be read without an end: it is refused at once, or left out."""
 
 from __future__ import annotations
 
@@ -58,19 +58,23 @@ def test_a_checkpoint_with_one_is_damaged(tmp_path: Path) -> None:
     assert "a pipe" in str(defect(tmp_path))
 
 
-def test_among_images_it_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [False, True])
+def test_among_images_it_is_none(named: bool, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    rows = ["file_name,labels"]
     for place in range(6):
-        pixels = np.full((8, 8, 3), place, np.uint8)
-        folder = tmp_path / "train" / "ab"[place % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(folder / f"{place}.png")
-    os.mkfifo(tmp_path / "train" / "a" / "pipe.png")
+        Image.fromarray(np.full((8, 8, 3), place, np.uint8)).save(
+            tmp_path / "images" / f"{place}.png"
+        )
+        rows.append(f"{place}.png,{'ab'[place % 2]}")
+    os.mkfifo(tmp_path / "images" / "pipe.png")
+    (tmp_path / "labels.csv").write_text("\n".join([*rows, *["pipe.png,a"] * named]))
     dataset = DATASETS["images"]
-    options = dataset.Options()
-    dataset.check(options, tmp_path)
-    for part in ("train", "test"):
-        names = dataset.table(options, tmp_path, part).images.names
-        assert names and "pipe" not in " ".join(names)
+    if named:
+        with pytest.raises(UsageError, match=r"there is no file .*pipe\.png"):
+            dataset.check(dataset.Options(), tmp_path)
+    else:
+        dataset.check(dataset.Options(), tmp_path)
 
 
 def test_a_study_with_one_is_not_waited_for(tmp_path: Path) -> None:
