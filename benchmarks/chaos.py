@@ -1,6 +1,6 @@
 """Disturb small studies in every way we can think of, and count what is lost; fuzz the readers; run long.
 
-    python -m benchmarks.chaos [--faults 140] [--cases 10000] [--minutes 30] [--seed 0]
+    python -m benchmarks.chaos [--faults 120] [--cases 10000] [--minutes 30] [--seed 0]
                                [--store FILE] [--write benchmarks/README.md]
     python -m benchmarks.chaos --table [--write benchmarks/README.md]
 
@@ -224,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--faults", type=int, default=140)
+    parser.add_argument("--faults", type=int, default=120)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)

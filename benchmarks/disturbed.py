@@ -245,7 +245,7 @@ class Disturbed:
         return wrong
 
     def other_figures(self, calm: Disturbed, *, exact: bool) -> int:
-        """Trials and confirmed runs that are not those of the study left alone.
+        """Trials, confirmed runs and models that are not those of the study left alone.
 
         Args:
             exact: bit for bit, else (workers that came and went add in another order) within 0.005 mAP.
@@ -260,6 +260,10 @@ class Disturbed:
                 rows = [f[f["number"] == number].reset_index(drop=True) for f in (ours, theirs)]
                 if not rows[0].equals(rows[1]):
                     different.add(("confirm" if name == "confirm" else "trial", int(number)))
+        for path in calm.folder.glob("checkpoints/confirm-*/model.safetensors"):
+            mine = self.folder / path.relative_to(calm.folder)
+            if not mine.exists() or mine.read_bytes() != path.read_bytes():
+                different.add(("model", 0))
         return len(different)
 
     def check_end(self) -> None:

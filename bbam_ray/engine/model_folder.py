@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -30,6 +31,7 @@ WEIGHTS, CONFIG, LABELS, THRESHOLDS = (
 TOKENIZER, ENCODER = "tokenizer.json", "encoder.json"  # of texts only
 FORMAT = 1  # raised when a reader of today would misunderstand the files of tomorrow
 _NETWORK, _METHOD = "network.", "method."
+_CHECKSUM = "weights_sha256"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
         thresholds: (K,) on logits.
     """
     views = trainer.data.views
-    contents = {
+    contents: dict[str, Any] = {
         CONFIG: {
             "format": FORMAT,
             **trainer.config.flat(),
@@ -77,6 +79,9 @@ def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
     }
     tensors = {f"{_NETWORK}{k}": v for k, v in trainer.average.module.state_dict().items()}
     tensors |= {f"{_METHOD}{k}": v for k, v in trainer.method.scoring_state().items()}
+    # As bytes: safetensors has an error of its own for a full disk, and looks at no checksum.
+    weights = save({k: v.contiguous().cpu() for k, v in tensors.items()})
+    contents[CONFIG][_CHECKSUM] = hashlib.sha256(weights).hexdigest()
 
     def write(new: Path) -> None:
         new.mkdir(parents=True)
@@ -84,8 +89,7 @@ def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
             (new / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         for name, text in _text_files(trainer).items():
             (new / name).write_text(text, encoding="utf-8")
-        # As bytes: safetensors has an error of its own for a full disk.
-        (new / WEIGHTS).write_bytes(save({k: v.contiguous().cpu() for k, v in tensors.items()}))
+        (new / WEIGHTS).write_bytes(weights)
 
     replace_folder(folder, write)
 
@@ -123,6 +127,7 @@ def read_description(folder: Path) -> ModelDescription:
     """
     values = _json(folder / CONFIG, dict)
     version = values.pop("format", 1)
+    values.pop(_CHECKSUM, None)
     if version != FORMAT:
         raise UsageError(
             f"{folder / CONFIG}: format {shown(version)} is from a newer version of bbam-ray, and this "
@@ -234,12 +239,20 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     Raises:
         UsageError: no weights, or damaged ones.
     """
+    path = _regular(folder / WEIGHTS)
     try:
-        tensors = load_file(_regular(folder / WEIGHTS))
+        tensors = load_file(path)
+        with path.open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, SafetensorError) as error:
         raise UsageError(
-            f"{folder / WEIGHTS}: cannot be read ({shown(error, 200)}); copy the model again"
+            f"{path}: cannot be read ({shown(error, 200)}); copy the model again"
         ) from None
+    if _json(folder / CONFIG, dict).get(_CHECKSUM, checksum) != checksum:  # older ones have none
+        raise UsageError(
+            f"{path}: not the weights that were saved here (their checksum is another); copy the model "
+            "again"
+        )
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

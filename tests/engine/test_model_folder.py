@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bbam_ray.engine.model_folder import load_weights, read_thresholds, save_model
+from bbam_ray.engine.model_folder import load_weights, read_thresholds, read_weights, save_model
 from bbam_ray.engine.trainer import Trainer
+from bbam_ray.errors import UsageError
 from bbam_ray.methods import METHODS, run_config
 
 Make = Callable[..., Trainer]
@@ -41,6 +43,8 @@ def test_the_folder_says_how_to_build_and_read_the_model(
     save_model(tmp_path, trainer, THRESHOLDS)
     assert {path.name for path in tmp_path.iterdir()} == FILES
     content = json.loads((tmp_path / "config.json").read_text())
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    assert content.pop("weights_sha256") == hashlib.sha256(weights).hexdigest()
     assert content.pop("format") == 1
     assert content.pop("input_shape") == [1, 24, 24]
     assert content.pop("input_mean") == list(trainer.data.views.mean)
@@ -49,6 +53,26 @@ def test_the_folder_says_how_to_build_and_read_the_model(
     assert content["scale"] == 11
     assert json.loads((tmp_path / "labels.json").read_text()) == [str(k) for k in range(10)]
     assert read_thresholds(tmp_path) == THRESHOLDS
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+@pytest.mark.parametrize("rest", [b"", b"\0"], ids=["cut", "zeros follow"])
+def test_torn_weights_are_refused(
+    rest: bytes, share: float, tiny_trainer: Make, tmp_path: Path
+) -> None:
+    save_model(tmp_path, tiny_trainer(), THRESHOLDS)
+    path = tmp_path / "model.safetensors"
+    whole = path.read_bytes()
+    offset = int(share * len(whole))
+    path.write_bytes(whole[:offset] + rest * (len(whole) - offset))
+    with pytest.raises(UsageError, match=r"model\.safetensors: (cannot be read|not the weights)"):
+        read_weights(tmp_path)
+    path.write_bytes(whole)
+    read_weights(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["weights_sha256"]  # of an older version
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    read_weights(tmp_path)
 
 
 def test_the_weights_are_those_of_the_averaged_network(tiny_trainer: Make, tmp_path: Path) -> None:

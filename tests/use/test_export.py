@@ -91,7 +91,12 @@ def test_without_its_data_it_is_checked_with_given_samples(
 def test_an_export_with_other_scores_is_not_written(
     digits_model: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of the copy: a weight of one label arrives a little larger."""
+    """A fault of the copy: a weight of one label arrives a little larger, and no checksum tells."""
+    model = tmp_path / "model"
+    shutil.copytree(digits_model[1], model)
+    config = json.loads((model / "config.json").read_text())
+    del config["weights_sha256"]
+    (model / "config.json").write_text(json.dumps(config))
     real = shutil.copyfile
 
     def faulty(source: Path, target: Path) -> None:
@@ -103,10 +108,10 @@ def test_an_export_with_other_scores_is_not_written(
 
     monkeypatch.setattr(exporting.shutil, "copyfile", faulty)
     ended = CliRunner().invoke(
-        app, ["export", "--model", str(digits_model[1]), "--output", str(tmp_path / "out")]
+        app, ["export", "--model", str(model), "--output", str(tmp_path / "out")]
     )
     assert ended.exit_code == 1 and "differs from the original's by" in ended.output
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [model]
 
 
 def test_nothing_is_overwritten(digits_model: Stored, tmp_path: Path) -> None:
