@@ -8,6 +8,7 @@ would have drawn. Outcomes of the store are put in by number; Optuna's own stora
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 import optuna
-from sqlalchemy.exc import OperationalError
 
 from bbam_ray.errors import UsageError
 from bbam_ray.results import schemas
@@ -193,8 +193,11 @@ def write_study_db(folder: Path, space: Space, outcomes: Iterable[Outcome]) -> N
 def _fill_study_db(path: Path, name: str, space: Space, outcomes: list[Outcome]) -> None:
     try:
         _fill(path, name, space, outcomes)
-    except OperationalError as error:  # of SQLite: a full disk, say
-        raise OSError(str(error.orig)) from error
+    except Exception as error:  # in which Optuna's database layer wraps that of SQLite
+        cause = getattr(error, "orig", None)
+        if isinstance(cause, sqlite3.OperationalError):  # a full disk, say
+            raise OSError(str(cause)) from error
+        raise
 
 
 def _fill(path: Path, name: str, space: Space, outcomes: list[Outcome]) -> None:

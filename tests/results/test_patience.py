@@ -21,11 +21,11 @@ from bbam_ray.results.store import StudyStore, Table, read_table
 
 @pytest.fixture()
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """An empty disk of 256 KB."""
+    """An empty disk of 1 MB."""
     place = tmp_path / "disk"
     place.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True
     )
     if made.returncode:
         pytest.skip("no file system may be mounted here")
@@ -166,5 +166,21 @@ def test_json_that_cannot_be_written_leaves_the_old_one(disk: Path) -> None:
     write_json(disk / "a.json", {"a": 1})
     fill(disk)
     with pytest.raises(OSError, match="No space"):
-        write_json(disk / "a.json", {"a": "x" * 300_000})
+        write_json(disk / "a.json", {"a": "x" * 2_000_000})
     assert (disk / "a.json").read_text() == '{\n  "a": 1\n}\n'
+
+
+def test_a_database_that_finds_no_room_says_so_like_any_file(disk: Path) -> None:
+    from bbam_ray.scale.outcomes import Outcome
+    from bbam_ray.scale.search import write_study_db
+    from bbam_ray.scale.space_file import read_space
+
+    path = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
+    space = read_space(path, "digits", "bbam", {})
+    outcome = Outcome(0, dict(space.published), "COMPLETE", (0.5,), {1: 0.5})
+    write_study_db(disk, space, [outcome])
+    before = (disk / "study.db").read_bytes()
+    fill(disk)
+    with pytest.raises(OSError, match="full"):
+        write_study_db(disk, space, [outcome, outcome])
+    assert (disk / "study.db").read_bytes() == before
