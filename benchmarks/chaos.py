@@ -1,6 +1,6 @@
 """Disturb small studies in every way we can think of, and count what is lost; fuzz the readers; run long.
 
-    python -m benchmarks.chaos [--faults 120] [--cases 10000] [--minutes 30] [--seed 0]
+    python -m benchmarks.chaos [--faults 120] [--cases 10000] [--minutes 30] [--seed 0] [--at-once 2]
                                [--store FILE] [--write benchmarks/README.md]
     python -m benchmarks.chaos --table [--write benchmarks/README.md]
 
@@ -17,13 +17,17 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+from bbam_ray.errors import UsageError
 from benchmarks import fuzz, soak
-from benchmarks.disturbed import LIMIT_S, BrokenPromiseError, Disturbed
+from benchmarks.disturbed import LIMIT_S, BrokenPromiseError, Disturbed, LostError
 from benchmarks.faults import DISKS, KILLS, TEARS, TEARS_AFTERWARDS, Fault, small_disk
 from benchmarks.nodes import Nodes
 from benchmarks.page import write_section
@@ -39,6 +43,7 @@ class Tally:
 
     injected: int = 0
     nothing_to_hit: int = 0
+    left_out: int = 0
     lost_or_doubled: int = 0
     unreadable: int = 0
     other_figures: int = 0
@@ -62,10 +67,9 @@ class Chaos:
     place: Path
     seed: int
     tallies: dict[str, Tally] = field(default_factory=dict)
-    stories: int = 0
 
     def __post_init__(self) -> None:
-        self._rng = random.Random(self.seed)
+        self._rng, self._numbers, self._lock = random.Random(self.seed), count(1), Lock()
         self._calm: dict[tuple[str, int], Disturbed] = {}
         self._studies: list[Disturbed] = []
 
@@ -85,15 +89,15 @@ class Chaos:
 
     def story(self, faults: Sequence[Fault]) -> None:
         """One study, and what happens to it while it runs."""
-        first = faults[0]
+        first, place, results = faults[0], self._place(), None
         with ExitStack() as stack:
-            place = self.place / f"{self.stories:03d}"
-            results = None
             if first.disk:
                 try:
                     results = stack.enter_context(small_disk(place / "disk")) / "results"
                 except OSError as error:
                     print(f"left out: {', '.join(f.name for f in faults)} ({error})", flush=True)
+                    for fault in faults:
+                        self.tallies.setdefault(fault.name, Tally()).left_out += 1
                     return
             study = Disturbed(place, first.command, _flags(first.workers), results)
             stack.callback(study.close)
@@ -101,7 +105,7 @@ class Chaos:
 
     def afterwards(self, fault: Fault) -> None:
         """A study that has ended, whose files are torn and which is asked to go on."""
-        study = Disturbed(self.place / f"{self.stories:03d}", "tune")
+        study = Disturbed(self._place(), "tune")
         shutil.copytree(self.calm("tune", 1).results, study.results)
 
         def disturb() -> Iterator[tuple[Fault, bool]]:
@@ -113,13 +117,15 @@ class Chaos:
         """A study on a cluster whose nodes die and are replaced."""
         with Nodes() as nodes:
             fault = Fault("node killed", lambda study, rng: nodes.replace_one())
-            place = self.place / f"{self.stories:03d}"
             variables = {"RAY_ADDRESS": nodes.address, "RAY_AUTH_MODE": "disabled"}
-            study = Disturbed(place, "tune", ["--address", "auto"], variables=variables)
+            study = Disturbed(self._place(), "tune", ["--address", "auto"], variables=variables)
             self._tell(study, [fault] * times, lambda: self._disturb(study, [fault] * times))
             study.close()
 
     # --------------------------------------------------------------------------------
+
+    def _place(self) -> Path:
+        return self.place / f"{next(self._numbers):03d}"
 
     def _disturb(self, study: Disturbed, faults: Sequence[Fault]) -> Iterator[tuple[Fault, bool]]:
         for fault in faults:
@@ -132,46 +138,49 @@ class Chaos:
             study.wait(self._rng.uniform(0, LATEST_S))
             hit = study.running and fault.strike(study, self._rng)
             yield fault, hit
+            if not study.running and study.returncode not in (0, fault.ends):
+                raise BrokenPromiseError(f"exit code {study.returncode} after '{fault.name}'")
 
     def _tell(self, study: Disturbed, faults: Sequence[Fault], disturb: Any) -> None:
         """Let it happen, let the study end, and count what came of it."""
-        self.stories += 1
-        self._studies.append(study)
         story, mine = [], {fault.name for fault in faults}
-        for name in mine:
-            self.tallies.setdefault(name, Tally())
+        found = Tally()
+        with self._lock:
+            self._studies.append(study)
+            for name in mine:
+                self.tallies.setdefault(name, Tally())
         try:
             for fault, hit in disturb():
-                tally = self.tallies[fault.name]
-                tally.injected += hit
-                tally.nothing_to_hit += not hit
+                with self._lock:
+                    self.tallies[fault.name].injected += hit
+                    self.tallies[fault.name].nothing_to_hit += not hit
                 story.append(fault.name if hit else f"({fault.name})")
-            code = study.to_end() if study.running else -1
-            for _ in range(2):  # once more, where a driver was killed or a disk was full to the end
-                if code != 0:
-                    study.start()
-                    code = study.to_end()
-            if code:
+            if not study.running and study.returncode != 0:  # ended by what it may be ended by
+                study.start()
+            if code := study.to_end():
                 raise BrokenPromiseError(f"exit code {code} in the end")
             study.check_end()
             exact = faults[0].workers == 1
-            lost, other = (
-                study.lost_or_doubled(),
-                study.other_figures(self.calm(study.command, faults[0].workers), exact=exact),
-            )
-        except (BrokenPromiseError, AssertionError) as error:
-            lost = other = 0
+            calm = self.calm(study.command, faults[0].workers)
+            found.lost_or_doubled = study.lost_or_doubled()
+            found.other_figures = study.other_figures(calm, exact=exact)
+        except LostError as error:
+            found.lost_or_doubled += 1
             print(f"{study.folder}: {error}\n{study.output[-3000:]}", flush=True)
+        except (BrokenPromiseError, UsageError, OSError) as error:
+            found.ended_badly += not study.unreadable
+            print(f"{study.folder}: {error}\n{study.output[-3000:]}", flush=True)
+        with self._lock:
             for name in mine:
-                self.tallies[name].ended_badly += not study.unreadable
-        for name in mine:
-            tally = self.tallies[name]
-            tally.lost_or_doubled += lost
-            tally.other_figures += other
-            tally.unreadable += study.unreadable
-            tally.slowest_s = max(tally.slowest_s, study.slowest_s)
+                tally = self.tallies[name]
+                tally.lost_or_doubled += found.lost_or_doubled
+                tally.other_figures += found.other_figures
+                tally.ended_badly += found.ended_badly
+                tally.unreadable += study.unreadable
+                tally.slowest_s = max(tally.slowest_s, study.slowest_s)
         print(
-            f"{self.stories:>3}: {', '.join(story)}; {lost} lost or doubled, {other} other",
+            f"{study.place.name}: {', '.join(story)}; {found.lost_or_doubled} lost or doubled, "
+            f"{found.other_figures} other",
             flush=True,
         )
 
@@ -180,7 +189,7 @@ class Chaos:
         alive = [process for study in self._studies for process in study.left_behind()]
         if alive:
             print(f"processes that nobody ended: {alive}", flush=True)
-            self.tallies["driver killed"].ended_badly += len(alive)
+            self.tallies.setdefault("processes left behind", Tally()).ended_badly += len(alive)
 
 
 def _flags(workers: int) -> list[str]:
@@ -200,8 +209,8 @@ def stories(faults: int, seed: int) -> list[list[Fault]]:
     return found
 
 
-def run(faults: int, seed: int, place: Path) -> dict[str, Tally]:
-    """Disturb studies; a third of the disturbances hit studies that have ended, a few whole nodes.
+def run(faults: int, seed: int, place: Path, at_once: int = 2) -> dict[str, Tally]:
+    """Disturb studies; a quarter of the disturbances hit studies that have ended, a few whole nodes.
 
     Returns:
         What came of each kind.
@@ -209,10 +218,13 @@ def run(faults: int, seed: int, place: Path) -> dict[str, Tally]:
     os.environ["BBAM_RAY_CACHE"] = str(place / "cache")
     chaos = Chaos(place, seed)
     nodes, afterwards = max(1, faults // 25), faults // 4
-    for kinds in stories(faults - nodes - afterwards, seed):
-        chaos.story(kinds)
-    for number in range(afterwards):
-        chaos.afterwards(TEARS_AFTERWARDS[number % len(TEARS_AFTERWARDS)])
+    told = stories(faults - nodes - afterwards, seed)
+    for kind in sorted({("tune", 1), *((f.command, f.workers) for story in told for f in story)}):
+        chaos.calm(*kind)
+    kinds = [TEARS_AFTERWARDS[n % len(TEARS_AFTERWARDS)] for n in range(afterwards)]
+    with ThreadPoolExecutor(at_once) as pool:  # they mostly wait
+        list(pool.map(chaos.story, told))
+        list(pool.map(chaos.afterwards, kinds))
     while nodes > 0:
         chaos.lost_node(min(2, nodes))
         nodes -= 2
@@ -228,6 +240,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--at-once", type=int, default=2, help="disturbed studies at once")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     parser.add_argument("--store", type=Path, default=STORE, metavar="FILE")
     parser.add_argument("--write", type=Path, metavar="FILE")
@@ -237,7 +250,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             if given.faults:
                 began = time.monotonic()
-                tallies = run(given.faults, given.seed, Path(name))
+                tallies = run(given.faults, given.seed, Path(name), given.at_once)
                 rows += [("fault", kind, vars(tally)) for kind, tally in tallies.items()]
                 minutes = (time.monotonic() - began) / 60
                 print(f"{minutes:.0f} minutes; every command had {LIMIT_S:g} s", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,7 +23,8 @@ from bbam_ray.results.store import read_table
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 240.0  # every command ends within it, whatever happens
 PATIENCE_S = 8.0  # that the studies have with a disk
-TRIALS = 6
+TRIALS, LABELS = 6, 10
+_ENDED_BETWEEN = 2  # trials that may end between two versions of a table, two being trained at once
 _CLOCK = ("study", "started_at", "duration_s", "gpu_hours", "seconds_", "images_per", "cost")
 _SETTINGS = ["--warmup-epochs", "3"]
 for _setting in ("scenes=400", "test_scenes=60", "labeled_fraction=0.3", "warmup_passes=5"):
@@ -49,6 +51,10 @@ _COMMANDS = {
 
 class BrokenPromiseError(Exception):
     """What must not happen has happened; the message says what."""
+
+
+class LostError(BrokenPromiseError):
+    """A trial that had ended is gone, or not whole."""
 
 
 def figures(frame: pd.DataFrame) -> pd.DataFrame:
@@ -92,6 +98,10 @@ class Disturbed:
     @property
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    @property
+    def returncode(self) -> int | None:
+        return None if self.process is None else self.process.poll()
 
     @property
     def output(self) -> str:
@@ -159,15 +169,13 @@ class Disturbed:
         return list(alive)
 
     def close(self) -> None:
-        """End whatever is left of it."""
+        """End it if it still runs; of one that has ended, nothing may be left to end."""
         if self.running:
             assert self.process is not None
-            self.family()
+            for process in self.family():
+                process.kill()
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        for process in self._family.values():
-            if process.is_running():
-                process.kill()
 
     # ----------------------------------------------------------------------- its tables
 
@@ -237,6 +245,7 @@ class Disturbed:
         expected = set(range(TRIALS if self.command == "tune" else 1))
         wrong = len(expected ^ set(trials["number"])) + int(trials["number"].duplicated().sum())
         wrong += int(labels.duplicated(["number", "epoch", "label"]).sum() > 0)
+        wrong += int(len(labels) != LABELS * len(history))
         for number, count in zip(trials["number"], trials["epochs"], strict=True):
             epochs = sorted(history.loc[history["number"] == number, "epoch"])
             wrong += epochs != list(range(1, count + 1))
@@ -251,8 +260,7 @@ class Disturbed:
             exact: bit for bit, else (workers that came and went add in another order) within 0.005 mAP.
         """
         if not exact:
-            both = [s.table("trials").set_index("number")["val_map"] for s in (self, calm)]
-            return int(((both[0] - both[1]).abs() > 0.005).sum())
+            return sum(_far(self.table(name), calm.table(name)) for name in ("trials", "confirm"))
         different: set[tuple[str, int]] = set()
         for name in ("trials", "history", "labels", "confirm"):
             ours, theirs = (figures(s.table(name)) for s in (self, calm))
@@ -276,7 +284,23 @@ class Disturbed:
         models = [p.parent for p in self.folder.rglob("config.json")]
         for model in models:
             read_description(model), read_weights(model)
+        read_table(self.folder / "split.parquet")
         if self.command == "tune":
             read_yaml_mapping(self.folder / "best.yaml")
+            page = (self.folder / "report.html").read_text(encoding="utf-8")
+            with sqlite3.connect(self.folder / "study.db") as database:
+                answer = database.execute("pragma integrity_check").fetchone()
+            if answer != ("ok",) or not page.rstrip().endswith("</html>"):
+                raise BrokenPromiseError(f"{self.folder}: study.db or report.html is damaged")
         if not models or list(self.folder.rglob(".*.[0-9]*")):
             raise BrokenPromiseError(f"{self.folder}: no model, or temporary files stay")
+
+
+def _far(ours: pd.DataFrame, theirs: pd.DataFrame) -> int:
+    """Rows that end otherwise, or whose mAP is not within 0.005."""
+    keys = [name for name in ("number", "seed", "state", "epochs", "error") if name in theirs]
+    if ours[keys].to_dict("records") != theirs[keys].to_dict("records"):
+        return max(1, abs(len(ours) - len(theirs)))
+    measure = "test_map" if "test_map" in theirs else "val_map"
+    near = (ours[measure] - theirs[measure]).abs() <= 0.005
+    return int((~near).sum())

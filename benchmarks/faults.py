@@ -12,8 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bbam_ray.errors import EXIT_FAILED
 from benchmarks.disturbed import PATIENCE_S, Disturbed
 
+KILLED = -signal.SIGKILL
 Strike = Callable[[Disturbed, random.Random], bool]
 
 
@@ -27,6 +29,7 @@ class Fault:
         workers: of the trials of studies that it is done to.
         command: what it is done to: tune or train.
         disk: whether the study is on a small disk of its own.
+        ends: the exit code with which it ends the command; None where the command has to survive it.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Fault:
     workers: int = 1
     command: str = "tune"
     disk: bool = False
+    ends: int | None = None
 
 
 # ------------------------------------------------------------------------- processes
@@ -131,7 +135,7 @@ def _files(study: Disturbed, base: Path, pattern: str) -> list[Path]:
 def tear_checkpoint(study: Disturbed, rng: random.Random) -> bool:
     """Tear a file of the checkpoint of a trial, and kill the process that would not have needed it."""
     while study.running:
-        found = _files(study, study.folder, "checkpoints/trials/*/epoch-*/*.pt")
+        found = _files(study, study.folder, "checkpoints/trials/*/*/epoch-*/*.pt")
         victims = study.named("ray::Trial")
         with suppress(FileNotFoundError):  # its trial has ended just now
             if found and victims and torn(rng.choice(found), rng):
@@ -171,29 +175,27 @@ def _remount(disk: Path, mode: str) -> bool:
     return False
 
 
-def _fill(disk: Path) -> None:
+def _fill(disk: Path) -> bool:
     with (disk / "ballast").open("wb", buffering=0) as file:
         try:
             while True:
                 file.write(bytes(4096))
         except OSError:
-            return
+            return True
 
 
-def _disk(begin: Callable[[Path], object], end: Callable[[Path], object], *, stays: bool) -> Strike:
+def _disk(begin: Callable[[Path], bool], end: Callable[[Path], object], *, stays: bool) -> Strike:
     """Trouble that ends within the study's patience, or outlasts it and ends the study."""
 
     def strike(study: Disturbed, rng: random.Random) -> bool:
         disk = _disk_of(study)
-        begin(disk)
+        begun = begin(disk)
         if stays:
-            code = study.to_end()
+            study.to_end()
         else:
             study.wait(rng.uniform(1, PATIENCE_S / 2))
         end(disk)
-        if stays and code != 1 and code != 0:  # 0: it had nothing left to write
-            raise AssertionError(f"exit code {code} on a disk that cannot be written")
-        return True
+        return begun and "cannot be written" in study.output  # else it had nothing to write
 
     return strike
 
@@ -207,25 +209,27 @@ def _locked(*, stays: bool) -> Strike:
 
 
 KILLS = (
-    Fault("driver killed", kill_driver),
-    Fault("driver's process group killed", kill_group),
+    Fault("driver killed", kill_driver, ends=KILLED),
+    Fault("driver's process group killed", kill_group, ends=KILLED),
     Fault("trial's process killed", _send("ray::Trial", signal.SIGKILL)),
     Fault("worker of a gang of 2 killed", _send("ray::TrialWorker", signal.SIGKILL), workers=2),
     Fault("driver stopped for a while", _pause("")),
     Fault("trial's process stopped for a while", _pause("ray::Trial")),
     Fault("trial's process frozen for good", _send("ray::Trial", signal.SIGSTOP)),
-    Fault("train killed", kill_driver, command="train"),
+    Fault("train killed", kill_driver, command="train", ends=KILLED),
 )
 TEARS = (
-    Fault("trials.parquet torn", tear("trials.parquet")),
-    Fault("history.parquet torn", tear("history.parquet")),
-    Fault("labels.parquet torn", tear("labels.parquet")),
-    Fault("study.json torn", tear("study.json")),
-    Fault("split.parquet torn", tear("split.parquet")),
+    Fault("trials.parquet torn", tear("trials.parquet"), ends=KILLED),
+    Fault("history.parquet torn", tear("history.parquet"), ends=KILLED),
+    Fault("labels.parquet torn", tear("labels.parquet"), ends=KILLED),
+    Fault("study.json torn", tear("study.json"), ends=KILLED),
+    Fault("split.parquet torn", tear("split.parquet"), ends=KILLED),
     Fault("trial's checkpoint torn, its process killed", tear_checkpoint),
-    Fault("cached data torn", tear("**/*.np[yz]", of_cache=True)),
-    Fault("checkpoint of train torn", tear("checkpoints/epoch-*/*.pt"), command="train"),
-    Fault("history of train torn", tear("history.parquet"), command="train"),
+    Fault("cached data torn", tear("**/*.np[yz]", of_cache=True), ends=KILLED),
+    Fault(
+        "checkpoint of train torn", tear("checkpoints/epoch-*/*.pt"), command="train", ends=KILLED
+    ),
+    Fault("history of train torn", tear("history.parquet"), command="train", ends=KILLED),
 )
 # Files that are there when a study has ended; it is asked to go on, and has nothing left to train.
 TEARS_AFTERWARDS = tuple(
@@ -245,6 +249,6 @@ TEARS_AFTERWARDS = tuple(
 DISKS = (
     Fault("disk full for a while", _full(stays=False), disk=True),
     Fault("disk read-only for a while", _locked(stays=False), disk=True),
-    Fault("disk full for good", _full(stays=True), disk=True),
-    Fault("disk read-only for good", _locked(stays=True), disk=True),
+    Fault("disk full for good", _full(stays=True), disk=True, ends=EXIT_FAILED),
+    Fault("disk read-only for good", _locked(stays=True), disk=True, ends=EXIT_FAILED),
 )

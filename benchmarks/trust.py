@@ -89,6 +89,9 @@ def table(store: Path) -> str:
             ]
             lines.append(f"| **all** | {' | '.join(f'**{text}**' for text in sums)} |")
         where = mine.iloc[-1]
+        if part == "fault" and (out := figures[figures["left_out"] > 0]["left_out"].to_dict()):
+            told = ", ".join(f"{kind} ({count:.0f})" for kind, count in out.items())
+            lines += ["", f"Left out, since no file system could be mounted: {told}."]
         day, commit = where["measured_at"].date().isoformat(), (where["git_commit"] or "?")[:9]
         lines += ["", f"{where['hardware']}; seed {where['seed']}; commit {commit}, {day}.", ""]
     return "\n".join(lines[:-1])

@@ -33,7 +33,7 @@ from bbam_ray.results.repair import repair_study, repair_table
 from bbam_ray.results.schemas import COMPARE
 from bbam_ray.results.store import Table as Rows
 from bbam_ray.results.store import read_table
-from bbam_ray.results.study import check_folder, command_line, locked
+from bbam_ray.results.study import check_folder, command_line, locked, never_begun
 from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
@@ -196,13 +196,11 @@ def _run(plans: list[tuple[Entry, StudyPlan]], table: Rows, shown: Console) -> b
     began, failed = time.monotonic(), False
     places = {row["entry"]: row["place"] for row in table.rows()}
     for done, (entry, plan) in enumerate(plans, start=1):
-        going_on = entry.folder.exists()
-        if going_on:
-            with locked(entry.folder):
-                for finding in repair_study(entry.folder):
-                    shown.print(f"repaired: {finding}", style="yellow", markup=False)
-        record, plan = open_record(entry.folder, plan, entry.space, resume=going_on)
-        with locked(entry.folder):
+        with locked(entry.folder, make=True):
+            going_on = not never_begun(entry.folder)
+            for finding in repair_study(entry.folder) if going_on else ():
+                shown.print(f"repaired: {finding}", style="yellow", markup=False)
+            record, plan = open_record(entry.folder, plan, entry.space, resume=going_on)
             result = run_study(plan, record, lambda event: None)
         place = places.setdefault(entry.text, len(places))
         table.put(_rows(entry, place, result))

@@ -18,7 +18,7 @@ from bbam_ray.errors import (
 )
 from bbam_ray.results.redaction import redacted
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def with_exit_code(command: Callable[..., int | None]) -> Callable[..., None]:

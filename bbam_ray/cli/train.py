@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,47 +90,50 @@ def train(
     if address == "local":
         shared.check_machine(fewest, cpus_per_worker, gpus_per_worker)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
-    if resume:
-        with studies.locked(folder):
+    with ExitStack() as held:
+        if resume:
+            held.enter_context(studies.locked(folder))
             for finding in repair_study(folder):
                 console.print(f"repaired: {finding}", style="yellow", markup=False)
             _record(folder, settings, resume=True, check_only=True)
-    shown = Console(quiet=True) if quiet or json_ else console
-    label_names = load_part(settings, "train").label_names
+        shown = Console(quiet=True) if quiet or json_ else console
+        label_names = load_part(settings, "train").label_names
 
-    def book() -> RunBook:
-        """Made when nothing can be wrong any more: from here on there is a folder."""
-        record = _record(folder, settings, resume=resume)
-        made = RunBook(shown, record, settings, label_names, gpus_per_worker * most)
-        shown.print(
-            f"run {folder}: {common.method} on {common.dataset}, {len(split.labeled)} labelled, "
-            f"{len(split.validation)} validation, {len(split.unlabeled)} unlabelled, "
-            f"{workers} worker{'s' * (workers != '1')}"
-        )
-        return made
+        def book() -> RunBook:
+            """Made when nothing can be wrong any more: from here on there is a folder."""
+            if not resume:
+                held.enter_context(studies.locked(folder, make=True))
+            record = _record(folder, settings, resume=resume)
+            made = RunBook(shown, record, settings, label_names, gpus_per_worker * most)
+            shown.print(
+                f"run {folder}: {common.method} on {common.dataset}, {len(split.labeled)} labelled, "
+                f"{len(split.validation)} validation, {len(split.unlabeled)} unlabelled, "
+                f"{workers} worker{'s' * (workers != '1')}"
+            )
+            return made
 
-    if with_ray:
-        made = _with_ray(
-            book,
-            settings,
-            address=address,
-            shape={
-                "min_workers": fewest,
-                "max_workers": most,
-                "cpus": cpus_per_worker,
-                "gpus": gpus_per_worker,
-                "timeout_s": lost_after,
-                "max_failures": max_failures,
-            },
-            wait=wait,
-            every=checkpoint_every,
-            keep=keep_checkpoints,
-        )
-    else:
-        made = _here(
-            book, settings, cpus=cpus_per_worker, every=checkpoint_every, keep=keep_checkpoints
-        )
-    return made.finish(test=test, as_json=json_)
+        if with_ray:
+            made = _with_ray(
+                book,
+                settings,
+                address=address,
+                shape={
+                    "min_workers": fewest,
+                    "max_workers": most,
+                    "cpus": cpus_per_worker,
+                    "gpus": gpus_per_worker,
+                    "timeout_s": lost_after,
+                    "max_failures": max_failures,
+                },
+                wait=wait,
+                every=checkpoint_every,
+                keep=keep_checkpoints,
+            )
+        else:
+            made = _here(
+                book, settings, cpus=cpus_per_worker, every=checkpoint_every, keep=keep_checkpoints
+            )
+        return made.finish(test=test, as_json=json_)
 
 
 def _here(book: Any, settings: RunConfig, *, cpus: int, every: int, keep: int) -> RunBook:
@@ -153,9 +157,8 @@ def _here(book: Any, settings: RunConfig, *, cpus: int, every: int, keep: int) -
         made.folder / CHECKPOINTS, listen, started=started, keep=keep, every=every
     )
     try:
-        with studies.locked(made.folder):
-            for _ in run_epochs(Trainer(settings, *data), session):
-                pass
+        for _ in run_epochs(Trainer(settings, *data), session):
+            pass
     except NonFiniteError as failure:
         made.error = str(failure)
     except BaseException as stop:
@@ -204,8 +207,7 @@ def _with_ray(
                 made.error = entry["error"]
 
         try:
-            with studies.locked(made.folder):
-                train_with_ray(job, form, listen)
+            train_with_ray(job, form, listen)
         except TrainingFailed as failure:
             made.error = (
                 f"{failure}; what is done is kept, go on with --name {made.folder.name} --resume"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -177,14 +178,27 @@ def tune(
     if not resume:
         check_room(expected_disk(plan), folder)
     make = partial(open_record, folder, plan, space_path, resume=resume)
-    if resume:
-        with locked(folder):
+    with ExitStack() as held:
+        if resume:
+            held.enter_context(locked(folder))
             for finding in repair_study(folder):
                 console.print(f"repaired: {finding}", style="yellow", markup=False)
             make(check_only=True)
-    result = _run(
-        console, plan, make, address, wait=wait, dashboard=dashboard, quiet=quiet or json_
-    )
+
+        def make_record() -> tuple[StudyRecord, StudyPlan]:
+            if not resume:
+                held.enter_context(locked(folder, make=True))
+            return make()
+
+        result = _run(
+            console,
+            plan,
+            make_record,
+            address,
+            wait=wait,
+            dashboard=dashboard,
+            quiet=quiet or json_,
+        )
     if json_:
         typer.echo(json.dumps(as_json(folder, plan, result), default=str))
     else:
@@ -225,7 +239,7 @@ def _run(
         if url:
             shown.print(f"Ray dashboard: http://{url} (token: ray get-auth-token)", style="dim")
         try:
-            with locked(record.folder), _progress(shown, plan, record) as progress:
+            with _progress(shown, plan, record) as progress:
                 result = run_study(plan, record, progress)
         except KeyboardInterrupt:
             if record.content["status"] == RUNNING:

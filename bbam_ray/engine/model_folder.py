@@ -113,7 +113,12 @@ def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

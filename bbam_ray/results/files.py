@@ -13,24 +13,27 @@ from typing import Any
 PREVIOUS = ".previous"  # folder in a study's folder
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file, force it to the disk and rename it to ``path``."""
+def write_whole(path: Path, write: Callable[[Path], object], *, keep: bool = False) -> None:
+    """Let ``write`` fill a temporary file, force it to the disk and rename it to ``path``.
+
+    Args:
+        keep: let the version that is replaced stay in the folder ``.previous``.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
+        if keep:
+            _keep_previous(path)
         temporary.replace(path)
     finally:
         with suppress(OSError):  # of a file system that nothing can be removed from either
             temporary.unlink(missing_ok=True)
 
 
-def keep_previous(path: Path) -> None:
-    """Let the version that is about to be replaced stay, should the new one ever be damaged.
-
-    It is linked into the folder ``.previous`` and takes no time; a file system without links keeps none.
-    """
+def _keep_previous(path: Path) -> None:
+    """Link a version that is about to be replaced; a file system without links keeps none."""
     kept = path.parent / PREVIOUS / path.name
     new = kept.with_name(f".{path.name}.{os.getpid()}")
     with suppress(OSError):

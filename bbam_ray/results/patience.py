@@ -33,6 +33,11 @@ class Patience:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._since: float | None = None
+        self._hurried = False
+
+    def hurry(self) -> None:
+        """From now on a write that fails is an error at once: somebody wants to stop."""
+        self._hurried = True
 
     @property
     def waiting(self) -> bool:
@@ -57,10 +62,10 @@ class Patience:
                     self._folder,
                     reason,
                 )
-            if now - self._since >= patience_s():
+            if self._hurried or now - self._since >= patience_s():
                 raise StorageError(
-                    f"{self._folder} could not be written for {patience_s():g} s ({reason}); what was "
-                    "stored before is whole: make room and go on with --resume"
+                    f"{self._folder} could not be written for {now - self._since:.0f} s ({reason}); what "
+                    "was stored before is whole: make room and go on with --resume"
                 ) from error
             return False
         self._since = None

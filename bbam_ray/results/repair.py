@@ -6,23 +6,26 @@ sentence that says what was wrong and what is lost.
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from bbam_ray.documents import parse_json
 from bbam_ray.errors import UsageError
 from bbam_ray.results.files import PREVIOUS, write_whole
-from bbam_ray.results.store import read_table
+from bbam_ray.results.patience import Patience
+from bbam_ray.results.store import read_table, write_table
 
 _TABLES = ("labels", "history", "trials", "confirm")
-_LITTER = re.compile(r"\.(.+)\.\d+")  # a temporary file of ``write_whole``
+# Temporary files of ``write_whole``, and what SQLite keeps beside one.
+_LITTER = re.compile(r"\.[a-z]+\.(?:parquet|json|yaml|html|db)\.\d+(?:-journal)?")
 
 
 def repair_study(folder: Path) -> list[str]:
@@ -47,7 +50,8 @@ def repair_study(folder: Path) -> list[str]:
         found += _repair_table(folder / f"{name}.parquet")
     split = folder / "split.parquet"
     if split.exists() and not _readable(split):
-        _put_aside(split)
+        _keep_damaged(split)
+        split.unlink()
         found.append(
             f"{split} was damaged and is made anew from the data; whether they have changed since the "
             "study began cannot be told"
@@ -68,14 +72,18 @@ def _remove_litter(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _put_aside(path: Path) -> Path:
-    """Move a damaged file to a name that is free."""
+def _keep_damaged(path: Path) -> None:
+    """Let a damaged file stay under a free name as well; its own place is still to be filled."""
     for place in range(1000):
         aside = path.with_name(f"{path.name}.damaged{place or ''}")
-        if not aside.exists():
+        if not os.path.lexists(aside):
             break
-    path.replace(aside)
-    return aside
+        if aside.samefile(path):  # an earlier try that was broken off
+            return
+    try:
+        aside.hardlink_to(path)
+    except OSError:  # no links here
+        shutil.copyfile(path, aside)
 
 
 def _readable(path: Path) -> bool:
@@ -89,70 +97,88 @@ def _readable(path: Path) -> bool:
 
 
 def _repair_table(path: Path) -> list[str]:
-    if not path.exists() or _readable(path):
-        return []
-    _put_aside(path)
     kept = path.parent / PREVIOUS / path.name
+    there = os.path.lexists(path)
+    if (there and _readable(path)) or (not there and not kept.exists()):
+        return []
+    was = "damaged" if there else "missing"
+    if there:
+        _keep_damaged(path)
     if kept.exists() and _readable(kept):
-        write_whole(path, partial(shutil.copyfile, kept))
-        return [f"{path} was damaged and is now as it was before it was last written"]
-    return [f"{path} was damaged and its rows are lost"]
+        _insist(path, lambda: write_whole(path, partial(shutil.copyfile, kept)))
+        return [f"{path} was {was} and is now as it was before it was last written"]
+    for lost in (path, kept):  # last of all, so that a repair that is broken off comes here again
+        lost.unlink(missing_ok=True)
+    return [f"{path} was {was} and its rows are lost"]
+
+
+def _insist(path: Path, write: Callable[[], object]) -> None:
+    Patience(path.parent).insist(write)
 
 
 def _repair_record(path: Path) -> str | None:
     kept = path.parent / PREVIOUS / path.name
     if _is_record(path):
         return None
-    if not kept.exists() and not path.exists():
+    if not os.path.lexists(kept) and not os.path.lexists(path):
         raise UsageError(f"{path}: there is no study; check --name and --results")
     if not _is_record(kept):
         raise UsageError(
             f"{path} is damaged and there is no version before it: what the study was asked for is lost; "
             "its tables can still be read, and the search begun again under another --name"
         )
-    if path.exists():
-        _put_aside(path)
-    write_whole(path, partial(shutil.copyfile, kept))
+    if os.path.lexists(path):
+        _keep_damaged(path)
+    _insist(path, lambda: write_whole(path, partial(shutil.copyfile, kept)))
     return f"{path} was damaged and is now as it was before it was last written"
 
 
 def _is_record(path: Path) -> bool:
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
     return isinstance(content, dict) and isinstance(content.get("schema_version"), int)
 
 
 def _drop_incomplete(folder: Path) -> list[str]:
     """Take out the trials whose epochs or labels are not all there."""
-    paths = {name: folder / f"{name}.parquet" for name in _TABLES}
-    if not paths["trials"].exists():
+    path = folder / "trials.parquet"
+    if not path.exists():
         return []
-    trials = read_table(paths["trials"])
-    epochs, labels = (_rows_by_number(paths[name]) for name in ("history", "labels"))
-    expected = dict(zip(trials["number"].to_pylist(), trials["epochs"].to_pylist(), strict=True))
-    # Every epoch has a row for each label; a study has one set of labels, and at least one.
-    per_epoch = max((labels[n] / epochs[n] for n in labels if epochs.get(n)), default=1)
-    lost = sorted(
-        number
-        for number, count in expected.items()
-        if epochs.get(number, 0) != (count or 0)
-        or labels.get(number, 0) != (count or 0) * per_epoch
-    )
+    trials = read_table(path)
+    epochs = _rows_by_epoch(folder / "history.parquet")
+    labels = _rows_by_epoch(folder / "labels.parquet")
+    # A study has one set of labels: as many rows of each epoch as most epochs have. Trials that still run
+    # may be an epoch further in one table than in the other.
+    sizes = Counter(rows for mine in labels.values() for rows in mine.values())
+    per_epoch = sizes.most_common(1)[0][0] if sizes else 1
+
+    def whole(number: int, count: int) -> bool:
+        mine = epochs.get(number, {})
+        return len(mine) == count and labels.get(number, {}) == dict.fromkeys(mine, per_epoch)
+
+    ended = zip(trials["number"].to_pylist(), trials["epochs"].to_pylist(), strict=True)
+    lost = sorted(number for number, count in ended if not whole(number, count or 0))
     if not lost:
         return []
     kept = trials.filter(pc.invert(pc.is_in(trials["number"], pa.array(lost, pa.int64()))))
-    write_whole(paths["trials"], lambda path: pq.write_table(kept, path, compression="zstd"))
+    _insist(path, lambda: write_table(path, kept))
     return [f"epochs of {_named(lost)} are lost with them: trained again"]
 
 
-def _rows_by_number(path: Path) -> dict[int, int]:
-    """How many rows each trial has."""
+def _rows_by_epoch(path: Path) -> dict[int, dict[int, int]]:
+    """How many rows each trial has of each epoch."""
     if not path.exists():
         return {}
-    counts = pc.value_counts(read_table(path)["number"]).to_pylist()
-    return {item["values"]: item["counts"] for item in counts}
+    table = read_table(path).select(["number", "epoch"])
+    counts = table.group_by(["number", "epoch"]).aggregate([([], "count_all")])
+    found: dict[int, dict[int, int]] = {}
+    for row in counts.to_pylist():
+        found.setdefault(row["number"], {})[row["epoch"]] = row["count_all"]
+    return found
 
 
 def _named(numbers: Iterable[int]) -> str:

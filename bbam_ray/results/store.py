@@ -15,7 +15,7 @@ import yaml
 from bbam_ray.documents import WHOLE_MARK, check_regular
 from bbam_ray.errors import UsageError, shown
 from bbam_ray.results import schemas
-from bbam_ray.results.files import keep_previous, write_text, write_whole
+from bbam_ray.results.files import write_text, write_whole
 from bbam_ray.results.patience import Patience
 from bbam_ray.results.redaction import redacted
 
@@ -109,12 +109,17 @@ class Table:
         if not self._changed:
             return
         self._settle()
-        keep_previous(self.path)
-        write_whole(self.path, self._write)
+        write_table(self.path, self._stored)
         self._changed = False
 
-    def _write(self, path: Path) -> None:
-        pq.write_table(self._stored, path, compression="zstd", write_page_checksum=True)
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Replace a table's file as a whole; the version before stays beside it."""
+    write_whole(
+        path,
+        lambda new: pq.write_table(table, new, compression="zstd", write_page_checksum=True),
+        keep=True,
+    )
 
 
 class StudyStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import platform
 import re
@@ -24,6 +25,8 @@ from bbam_ray.results.redaction import redacted_words
 from bbam_ray.results.schemas import SCHEMA_VERSION
 
 RUNNING, COMPLETE, FAILED, INTERRUPTED = "RUNNING", "COMPLETE", "FAILED", "INTERRUPTED"
+LOCK = ".lock"
+_log = logging.getLogger(__name__)
 PACKAGES = ("bbam-ray", "torch", "torchvision", "ray", "optuna", "pyarrow", "numpy", "scikit-learn")
 
 
@@ -54,7 +57,7 @@ def check_folder(
     records = (folder / "study.json", folder / PREVIOUS / "study.json")
     if resume and not any(path.is_file() for path in records):
         raise UsageError(f"--resume: there is no study in {folder}; check --name and --results")
-    if not resume and not goes_on and folder.exists() and not _never_begun(folder):
+    if not resume and not goes_on and folder.exists() and not never_begun(folder):
         raise UsageError(
             f"study '{name}' exists already in {folder}; choose another --name, or add --resume to go on"
         )
@@ -69,7 +72,7 @@ def check_folder(
     return folder
 
 
-def _never_begun(folder: Path) -> bool:
+def never_begun(folder: Path) -> bool:
     """Whether a process made the folder and was killed before it could write anything."""
     return folder.is_dir() and all(
         path.name.startswith(".study.json.") for path in folder.iterdir()
@@ -120,13 +123,25 @@ def command_line() -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, make: bool = False) -> Iterator[None]:
     """Hold a study's folder, so that no second process writes into it at the same time.
 
+    The lock is on a file in it, which network file systems know too; it ends with the process.
+
+    Args:
+        make: make the folder first.
+
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process holds it, or it cannot be made.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {folder}: {error.strerror}; make room, or choose another --results"
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -135,8 +150,8 @@ def locked(folder: Path) -> Iterator[None]:
             f"study '{folder.name}' in {folder} is being run by another process; wait until it has "
             "ended, or use another --name"
         ) from None
-    except OSError:
-        pass  # a shared file system without locks
+    except OSError as error:
+        _log.warning("%s cannot be locked (%s): run this study once at a time", folder, error)
     try:
         yield
     finally:
@@ -148,7 +163,7 @@ class StudyRecord:
 
     def __init__(self, folder: Path, content: dict[str, Any]) -> None:
         self.folder, self.content = folder, content
-        self._patience = Patience(folder)
+        self.patience = Patience(folder)
 
     @classmethod
     def create(cls, folder: Path, content: dict[str, Any]) -> StudyRecord:
@@ -157,11 +172,11 @@ class StudyRecord:
         record.content |= {"status": RUNNING, "started_at": _now(), "ended_at": None}
         record.content["command"] = command_line()
         try:
-            folder.mkdir(parents=True, exist_ok=folder.exists() and _never_begun(folder))
+            folder.mkdir(parents=True, exist_ok=folder.exists() and never_begun(folder))
             record._write()
         except OSError as error:
-            with suppress(OSError):  # an empty one says nothing to anybody
-                folder.rmdir()
+            with suppress(OSError):  # half a record would only take the name
+                (folder / "study.json").unlink(missing_ok=True)
             raise UsageError(
                 f"cannot create {folder}: {error.strerror or error}; choose another --results"
             ) from None
@@ -187,7 +202,7 @@ class StudyRecord:
 
     def update(self, **values: Any) -> None:
         self.content |= values
-        self._patience.insist(self._write)
+        self.patience.insist(self._write)
 
     def _write(self) -> None:
         """Two copies of it all, one after the other: without it nothing can go on."""

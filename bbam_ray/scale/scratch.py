@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -62,14 +63,14 @@ def kept_session(folder: Path) -> Iterator[None]:
             os.close(lock)
         if well:
             shutil.rmtree(folder, ignore_errors=True)
-            _drop_dead_links(folder.parent)
+            _drop_links_to(folder)
 
 
-def _drop_dead_links(parent: Path) -> None:
+def _drop_links_to(session: Path) -> None:
     """Ray links its newest session, and the file that Prometheus reads, to what is gone now."""
-    for path in parent.iterdir():
-        if path.is_symlink() and not path.exists():
-            with suppress(OSError):
+    with suppress(OSError):
+        for path in session.parent.iterdir():
+            if path.is_symlink() and path.readlink().is_relative_to(session):
                 path.unlink()
 
 
@@ -77,9 +78,17 @@ def _hold(folder: Path) -> int | None:
     """Lock a folder until the descriptor is closed; None where there are no locks."""
     descriptor = None
     with suppress(OSError):
-        descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(folder / _LOCK, flags, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(descriptor, _machine())
     return descriptor
+
+
+def _machine() -> bytes:
+    """This machine since it was started: a lock says nothing about the processes of another one."""
+    started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{platform.node()} {started}".encode()
 
 
 def _sweep(parent: Path, prefix: str, *, keep: int = 0) -> None:
@@ -94,15 +103,15 @@ def _sweep(parent: Path, prefix: str, *, keep: int = 0) -> None:
 
 
 def _is_left(folder: Path) -> bool:
-    """Whether a folder has our lock, of our user, and nobody holds it."""
-    lock = folder / _LOCK
-    if lock.stat().st_uid != os.getuid() or time.time() - folder.stat().st_mtime < _YOUNG_S:
+    """Whether a folder is ours and has our lock, made on this machine, which nobody holds."""
+    mine = all(path.lstat().st_uid == os.getuid() for path in (folder, folder / _LOCK))
+    if not mine or time.time() - folder.stat().st_mtime < _YOUNG_S:
         return False
-    descriptor = os.open(lock, os.O_RDWR)
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.read(descriptor, 1000) == _machine()
     except OSError:
         return False
     finally:
         os.close(descriptor)
-    return True

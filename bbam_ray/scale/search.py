@@ -202,9 +202,15 @@ def _fill_study_db(path: Path, name: str, space: Space, outcomes: list[Outcome])
 
 def _fill(path: Path, name: str, space: Space, outcomes: list[Outcome]) -> None:
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+    try:
+        _put_all(storage, name, space, outcomes)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _put_all(storage: Any, name: str, space: Space, outcomes: list[Outcome]) -> None:
     study = _study(space, study_name=name, storage=storage)
     metrics = [metric for metric, _ in space.objectives]
     study.set_user_attr("metric", metrics if len(metrics) > 1 else metrics[0])
     study.add_trials([_ended(space, outcome) for outcome in outcomes])
-    storage.remove_session()
-    storage.engine.dispose()

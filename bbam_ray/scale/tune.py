@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -144,8 +145,10 @@ def _search(
         plan, store, outcomes, memory, budget, listener, watch, again=searcher.again
     )
     searcher.answered_by(recorder.answer)
-    checkpoints = store.folder.absolute() / "checkpoints" / "trials"
-    shutil.rmtree(checkpoints, ignore_errors=True)  # of trials that begin again
+    whole = store.folder.absolute() / "checkpoints" / "trials"
+    shutil.rmtree(whole, ignore_errors=True)  # of trials that begin again
+    # A process of an earlier run may live a little longer, and must not write among those of this one.
+    checkpoints = whole / uuid.uuid4().hex[:8]
     run: Row = {
         "study": store.folder.name,
         "settings": plan.settings,
@@ -187,7 +190,7 @@ def _search(
                 ),
             ),
         ).fit()
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(whole, ignore_errors=True)
     return budget.reached and len(store.trials.groups()) < plan.num_samples
 
 
@@ -201,6 +204,10 @@ def _ended(
         yield
     except StorageError:
         writable = False
+        raise
+    except KeyboardInterrupt:  # Ctrl-C does not wait for a full disk
+        store.patience.hurry()
+        record.patience.hurry()
         raise
     finally:
         if writable:

@@ -117,4 +117,4 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert "is being run by another process" in other()
     assert other().strip() == "free"
-    assert not os.listdir(tmp_path)
+    assert os.listdir(tmp_path) == [".lock"]

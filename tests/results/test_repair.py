@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,68 @@ def test_what_is_left_is_consistent_and_the_rest_is_named(
     assert repair_study(folder) == []
 
 
+def test_a_trial_that_still_runs_says_nothing_about_those_that_have_ended(folder: Path) -> None:
+    """A kill between the writing of two tables leaves its labels an epoch ahead of its history."""
+    store = StudyStore(folder, KINDS)
+    identity = {"study": "s", "trial_id": "t00009", "number": 9}
+    for epoch in (1, 2, 3):
+        put_epoch(store, identity, {"epoch": epoch}, {"prior": [0.2, 0.3]}, "ab")
+        if epoch < 3:
+            store.flush()
+    store.labels.flush()
+    assert repair_study(folder) == []
+    (folder / "history.parquet").write_bytes(
+        b"PAR1"
+    )  # the version before lacks an epoch of trial 9
+    (finding,) = repair_study(folder)
+    assert "before it was last written" in finding
+    assert read_table(folder / "trials.parquet")["number"].to_pylist() == [0, 1, 2]
+
+
+def test_epochs_that_are_there_twice_in_number_but_not_in_kind_are_noticed(folder: Path) -> None:
+    store = StudyStore(folder, KINDS)
+    rows = store.history.rows_of(1)
+    store.history.drop([1])
+    store.history.put([{**row, "epoch": row["epoch"] + 1} for row in rows])  # 2 and 3 for 1 and 2
+    store.history.flush()
+    (finding,) = repair_study(folder)
+    assert finding == "epochs of trial 1 are lost with them: trained again"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_is_gone_comes_back(name: str, folder: Path) -> None:
+    (folder / f"{name}.parquet").unlink()
+    assert "was missing and is now as it was" in repair_study(folder)[0]
+    assert (folder / f"{name}.parquet").exists()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_repair_that_is_broken_off_is_made_again(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / f"{name}.parquet"
+    path.write_bytes(b"torn")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "copyfile", killed)
+        repair_study(folder)
+    assert path.read_bytes() == b"torn"
+    assert "was damaged and is now as it was" in repair_study(folder)[0]
+    assert path.with_name(f"{name}.parquet.damaged").read_bytes() == b"torn"
+    assert not path.with_name(f"{name}.parquet.damaged1").exists()
+
+
+def test_a_pipe_in_the_place_of_the_record_is_not_waited_for(folder: Path) -> None:
+    content = StudyRecord.open(folder).content
+    (folder / "study.json").unlink()
+    os.mkfifo(folder / "study.json")
+    repair_study(folder)
+    assert StudyRecord.open(folder).content == content
+
+
 def test_a_second_damage_does_not_overwrite_what_was_put_aside(folder: Path) -> None:
     path = folder / "trials.parquet"
     for content in (b"one", b"two"):
@@ -188,8 +251,9 @@ def test_a_split_that_is_torn_makes_room_for_a_new_one(folder: Path) -> None:
 
 
 def test_litter_of_killed_processes_goes_and_nothing_else(folder: Path) -> None:
-    litter = [folder / ".trials.parquet.4242", folder / PREVIOUS / ".study.json.17"]
-    others = [folder / ".storage.json", folder / "notes.txt", folder / ".hidden"]
+    litter = [folder / name for name in (".trials.parquet.4242", ".study.db.9-journal")]
+    litter.append(folder / PREVIOUS / ".study.json.17")
+    others = [folder / name for name in (".storage.json", "notes.txt", ".hidden", ".notes.2024")]
     for path in litter + others:
         path.write_text("x")
     assert repair_study(folder) == []

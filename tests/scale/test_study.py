@@ -103,7 +103,7 @@ def test_the_study_ends_well_and_says_what_a_user_wants_to_know(study: tuple) ->
 
 def test_every_file_of_the_contract_is_there(study: tuple) -> None:
     folder, _ = study
-    names = {path.name for path in folder.iterdir()} - {".previous"}
+    names = {path.name for path in folder.iterdir()} - {".previous", ".lock"}
     tables = {f"{name}.parquet" for name in ("trials", "history", "labels", "confirm", "split")}
     assert names == tables | {"study.json", "best.yaml", "study.db", "report.html", "checkpoints"}
     record = json.loads((folder / "study.json").read_text())
