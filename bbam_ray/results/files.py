@@ -34,6 +34,8 @@ def write_whole(path: Path, write: Callable[[Path], object], *, keep: bool = Fal
 
 def _keep_previous(path: Path) -> None:
     """Link a version that is about to be replaced; a file system without links keeps none."""
+    if not path.exists():
+        return
     kept = path.parent / PREVIOUS / path.name
     new = kept.with_name(f".{path.name}.{os.getpid()}")
     with suppress(OSError):

@@ -75,7 +75,7 @@ def check_folder(
 def never_begun(folder: Path) -> bool:
     """Whether a process made the folder and was killed before it could write anything."""
     return folder.is_dir() and all(
-        path.name.startswith(".study.json.") for path in folder.iterdir()
+        path.name == LOCK or path.name.startswith(".study.json.") for path in folder.iterdir()
     )
 
 
@@ -171,12 +171,15 @@ class StudyRecord:
         record = cls(folder, {"schema_version": SCHEMA_VERSION, "study": folder.name} | content)
         record.content |= {"status": RUNNING, "started_at": _now(), "ended_at": None}
         record.content["command"] = command_line()
+        made = False
         try:
             folder.mkdir(parents=True, exist_ok=folder.exists() and never_begun(folder))
+            made = True
             record._write()
         except OSError as error:
-            with suppress(OSError):  # half a record would only take the name
-                (folder / "study.json").unlink(missing_ok=True)
+            if made:  # half a record would only take the name
+                with suppress(OSError):
+                    (folder / "study.json").unlink(missing_ok=True)
             raise UsageError(
                 f"cannot create {folder}: {error.strerror or error}; choose another --results"
             ) from None
