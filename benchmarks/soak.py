@@ -33,7 +33,7 @@ def run(minutes: float) -> list[tuple[str, str, dict[str, Any]]]:
         env = {**os.environ, "TMPDIR": str(place / "t"), "RAY_TMPDIR": str(place / "r")}
         env["BBAM_RAY_CACHE"] = str(place / "cache")
         short = _short(place, minutes * 40, env)
-        bare = _bare(len(short), env)
+        bare = _bare(len(short), env | {"RAY_TMPDIR": str(place / "b")})
         long = _long(place, minutes * 20, env)
     rows = _rows("", short) + _rows("Ray alone, as often: ", bare) + _rows("long study: ", long)
     return [("soak", kind, figures) for kind, figures in rows]

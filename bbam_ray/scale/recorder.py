@@ -90,6 +90,7 @@ class Recorder(Callback):
         self._done: dict[int, bool] = {}
         self._stopped_early: set[int] = set()
         self._errors: dict[int, str] = {}
+        self._ended: list[Any] = []
         self._flushed = time.monotonic()
         self._database_due = self._flushed + _DATABASE_SECONDS
 
@@ -114,6 +115,8 @@ class Recorder(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         interruption.check()
         self._watch.check()
+        while self._ended:
+            _lighten(self._ended.pop())
         if self._store.patience.waiting and time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self._flush()
 
@@ -172,6 +175,7 @@ class Recorder(Callback):
         self._end(trial, schemas.FAILED, lines[-1] if lines else type(cause).__name__)
 
     def _end(self, trial: Any, state: str, error: str | None) -> None:
+        self._ended.append(trial)
         number, parameters = trial.config["number"], trial.config["parameters"]
         history = list(self._epochs.pop(number, {}).values())
         started = self._started.get(number, time.time())
@@ -202,3 +206,10 @@ class Recorder(Callback):
                 write_study_db(self._store.folder, self._plan.space, self._outcomes.values())
             taken = time.monotonic() - self._flushed
             self._database_due = time.monotonic() + max(_DATABASE_SECONDS, 10 * taken)
+
+
+def _lighten(trial: Any) -> None:
+    """Take from an ended trial of Tune, which keeps all of them, what is in the store by now."""
+    kept = trial.run_metadata
+    kept.last_result = {n: v for n, v in kept.last_result.items() if n not in ("config", "record")}
+    kept.metric_analysis, kept.metric_n_steps = {}, {}
