@@ -246,20 +246,19 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE")
     given = parser.parse_args()
     if not given.table:
-        rows: list[tuple[str, str, dict[str, Any]]] = []
-        with tempfile.TemporaryDirectory() as name:
-            if given.faults:
-                began = time.monotonic()
+        if given.faults:
+            began = time.monotonic()
+            with tempfile.TemporaryDirectory() as name:
                 tallies = run(given.faults, given.seed, Path(name), given.at_once)
-                rows += [("fault", kind, vars(tally)) for kind, tally in tallies.items()]
-                minutes = (time.monotonic() - began) / 60
-                print(f"{minutes:.0f} minutes; every command had {LIMIT_S:g} s", flush=True)
+            rows = [("fault", kind, vars(tally)) for kind, tally in tallies.items()]
+            keep(rows, given.seed, given.store)
+            minutes = (time.monotonic() - began) / 60
+            print(f"{minutes:.0f} minutes; every command had {LIMIT_S:g} s", flush=True)
         if given.cases:
             found = fuzz.run(given.cases, given.seed)
-            rows += [("fuzz", one.reader, {**vars(one)}) for one in found]
+            keep([("fuzz", one.reader, vars(one)) for one in found], given.seed, given.store)
         if given.minutes:
-            rows += soak.run(given.minutes)
-        keep(rows, given.seed, given.store)
+            keep(soak.run(given.minutes), given.seed, given.store)
     text = table(given.store)
     print(text)
     if given.write:

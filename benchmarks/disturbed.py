@@ -160,14 +160,12 @@ class Disturbed:
             except psutil.Error:
                 return False
 
-        _, alive = psutil.wait_procs([p for p in self._family.values() if trains(p)], timeout=40)
-        if alive:
+        if alive := still_there([p for p in self._family.values() if trains(p)], timeout=40):
             raise BrokenPromiseError(f"processes outlive their driver: {alive}")
 
     def left_behind(self) -> list[psutil.Process]:
         """What still lives of all that it has ever started."""
-        _, alive = psutil.wait_procs(self._family.values(), timeout=150)
-        return list(alive)
+        return still_there(self._family.values(), timeout=150)
 
     def close(self) -> None:
         """End it if it still runs; of one that has ended, nothing may be left to end."""
@@ -297,6 +295,22 @@ class Disturbed:
                 raise BrokenPromiseError(f"{self.folder}: study.db or report.html is damaged")
         if not models or list(self.folder.rglob(".*.[0-9]*")):
             raise BrokenPromiseError(f"{self.folder}: no model, or temporary files stay")
+
+
+def still_there(processes: Iterable[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Those that have not ended after so many seconds."""
+    deadline, left = time.monotonic() + timeout, list(processes)
+    while left and time.monotonic() < deadline:
+        left = [process for process in left if _lives(process)]
+        time.sleep(0.1)
+    return left
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _rows_by_number(frame: pd.DataFrame) -> dict[int, int]:

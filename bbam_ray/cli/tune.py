@@ -28,7 +28,14 @@ from bbam_ray.cli.study_setup import (
     open_record,
     space_path_of,
 )
-from bbam_ray.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_TRIALS_FAILED, UsageError
+from bbam_ray.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_SOME_TRIALS_FAILED,
+    StorageError,
+    UsageError,
+)
+from bbam_ray.results.patience import Patience
 from bbam_ray.results.repair import repair_study
 from bbam_ray.results.schemas import FAILED
 from bbam_ray.results.study import (
@@ -283,6 +290,6 @@ def _write_report(console: Console, folder: Path, result: StudyResult) -> None:
 
     if result.trials:
         try:
-            write_report(folder)
-        except OSError as error:  # it is made of the tables, at any time
-            console.print(f"no report ({error}); bbam-ray report {folder} makes it", style="red")
+            Patience(folder).insist(lambda: write_report(folder))
+        except StorageError:  # it is made of the tables, at any time
+            console.print(f"no report; bbam-ray report {folder} makes it", style="red")
