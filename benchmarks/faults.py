@@ -175,27 +175,28 @@ def _remount(disk: Path, mode: str) -> bool:
     return False
 
 
-def _fill(disk: Path) -> bool:
-    with (disk / "ballast").open("wb", buffering=0) as file:
+def _fill(disk: Path) -> None:
+    with (disk / "ballast").open("ab", buffering=0) as file:
         try:
             while True:
                 file.write(bytes(4096))
         except OSError:
-            return True
+            return
 
 
-def _disk(begin: Callable[[Path], bool], end: Callable[[Path], object], *, stays: bool) -> Strike:
+def _disk(begin: Callable[[Path], object], end: Callable[[Path], object], *, stays: bool) -> Strike:
     """Trouble that ends within the study's patience, or outlasts it and ends the study."""
 
     def strike(study: Disturbed, rng: random.Random) -> bool:
         disk = _disk_of(study)
-        begun = begin(disk)
-        if stays:
-            study.to_end()
-        else:
-            study.wait(rng.uniform(1, PATIENCE_S / 2))
+        begin(disk)
+        # Checkpoints that go make room again, and what lies before the end of a trial is nothing to write.
+        while study.running and (stays or "cannot be written" not in study.output):
+            begin(disk)
+            study.wait(0.1)
+        study.wait(rng.uniform(0, PATIENCE_S / 2))
         end(disk)
-        return begun and "cannot be written" in study.output  # else it had nothing to write
+        return "cannot be written" in study.output  # else it had nothing to write
 
     return strike
 
