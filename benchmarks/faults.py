@@ -43,20 +43,20 @@ class Fault:
 # ------------------------------------------------------------------------- processes
 
 
-def kill_driver(study: Disturbed, rng: random.Random) -> bool:
-    assert study.process is not None
-    study.family()
-    os.kill(study.process.pid, signal.SIGKILL)
-    study.gone()
-    return True
+def _kill(kill: Callable[[int, int], None]) -> Strike:
+    """Kill the driver, or with ``os.killpg`` all that it leads, and wait for what trained with it."""
+
+    def strike(study: Disturbed, rng: random.Random) -> bool:
+        assert study.process is not None
+        study.family()
+        kill(study.process.pid, signal.SIGKILL)
+        study.gone()
+        return True
+
+    return strike
 
 
-def kill_group(study: Disturbed, rng: random.Random) -> bool:
-    assert study.process is not None
-    study.family()
-    os.killpg(study.process.pid, signal.SIGKILL)
-    study.gone()
-    return True
+kill_driver, kill_group = _kill(os.kill), _kill(os.killpg)
 
 
 def _victims(study: Disturbed, title: str) -> list[int]:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
+from bbam_ray.cli.mending import say_repaired
 from bbam_ray.cli.search_rules import SearchRules
 from bbam_ray.cli.storage import with_storage
 from bbam_ray.documents import parse_assignments
@@ -121,8 +122,7 @@ def compare(
     with connected(address, dashboard=False):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            for finding in repair_table(folder / TABLE):
-                console.print(f"repaired: {finding}", style="yellow", markup=False)
+            say_repaired(console, repair_table(folder / TABLE))
             table = Rows(folder / TABLE, COMPARE, ("entry", "labeled_fraction", "seed"))
             try:
                 failed = _run(plans, table, shown)
@@ -198,8 +198,7 @@ def _run(plans: list[tuple[Entry, StudyPlan]], table: Rows, shown: Console) -> b
     for done, (entry, plan) in enumerate(plans, start=1):
         with locked(entry.folder, make=True):
             going_on = not never_begun(entry.folder)
-            for finding in repair_study(entry.folder) if going_on else ():
-                shown.print(f"repaired: {finding}", style="yellow", markup=False)
+            say_repaired(shown, repair_study(entry.folder) if going_on else ())
             record, plan = open_record(entry.folder, plan, entry.space, resume=going_on)
             result = run_study(plan, record, lambda event: None)
         place = places.setdefault(entry.text, len(places))

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
+from bbam_ray.cli.mending import say_repaired
 from bbam_ray.cli.run_book import CHECKPOINTS, RunBook
 from bbam_ray.cli.storage import with_storage
 from bbam_ray.documents import read_yaml_mapping
@@ -93,8 +94,7 @@ def train(
     with ExitStack() as held:
         if resume:
             held.enter_context(studies.locked(folder))
-            for finding in repair_study(folder):
-                console.print(f"repaired: {finding}", style="yellow", markup=False)
+            say_repaired(console, repair_study(folder))
             _record(folder, settings, resume=True, check_only=True)
         shown = Console(quiet=True) if quiet or json_ else console
         label_names = load_part(settings, "train").label_names

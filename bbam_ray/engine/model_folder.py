@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,7 +172,9 @@ def read_description(folder: Path) -> ModelDescription:
 
 def _check_labels(folder: Path, names: list[Any], thresholds: list[Any]) -> None:
     """Labels are different texts, thresholds finite numbers."""
-    odd = next((n for n in names if not isinstance(n, str) or not n or names.count(n) > 1), None)
+    odd = next((n for n in names if not isinstance(n, str) or not n), None)
+    if odd is None:
+        odd = next((n for n, count in Counter(names).items() if count > 1), None)
     if odd is not None or not names:
         raise UsageError(
             f"{folder / LABELS}: {quoted(odd)} is no label, or one of several; copy the model again"

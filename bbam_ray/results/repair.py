@@ -47,7 +47,7 @@ def repair_study(folder: Path) -> list[str]:
     _remove_litter(folder)
     found = [said for said in [_repair_record(folder / "study.json")] if said]
     for name in _TABLES:
-        found += _repair_table(folder / f"{name}.parquet")
+        found += repair_table(folder / f"{name}.parquet")
     split = folder / "split.parquet"
     if split.exists() and not _readable(split):
         _keep_damaged(split)
@@ -57,11 +57,6 @@ def repair_study(folder: Path) -> list[str]:
             "study began cannot be told"
         )
     return found + _drop_incomplete(folder)
-
-
-def repair_table(path: Path) -> list[str]:
-    """The same for one table that does not belong to a study."""
-    return _repair_table(path)
 
 
 def _remove_litter(folder: Path) -> None:
@@ -96,7 +91,8 @@ def _readable(path: Path) -> bool:
     return True
 
 
-def _repair_table(path: Path) -> list[str]:
+def repair_table(path: Path) -> list[str]:
+    """The same for one table, also one that does not belong to a study."""
     kept = path.parent / PREVIOUS / path.name
     there = os.path.lexists(path)
     if (there and _readable(path)) or (not there and not kept.exists()):
