@@ -38,8 +38,8 @@ RULES: dict[str, Any] = {
 }
 
 
-def study(name: str, gpus: float = 0.0, space: Path | None = None, **changes: Any) -> None:
-    """Run a study, or go on with it, and print how it ended."""
+def study(name: str, gpus: float = 0.0, space: Path | None = None, **changes: Any) -> int:
+    """Run a study, or go on with it, and print how it ended; returns the last trial that did."""
     results = Path(sys.argv[1])
     resume = (results / "digits" / name).exists()
     folder = check_folder(results, "digits", name, resume=resume)
@@ -61,6 +61,7 @@ def study(name: str, gpus: float = 0.0, space: Path | None = None, **changes: An
         "events": events,
     }
     print("TOLD" + json.dumps(told), flush=True)
+    return max((row["number"] for row in result.trials), default=-1)
 
 
 def main() -> None:
@@ -74,8 +75,8 @@ def main() -> None:
     study("wider", space=Path(sys.argv[2]), warm_start="plain", num_samples=2)
     study("two", space=Path(sys.argv[3]), num_samples=4)
     study("poor", gpus=1.0, num_samples=30, cost=float(sys.argv[4]), price="3600", concurrency=1)
-    study("late", num_samples=200, seconds=6.0)
-    study("late", num_samples=8, seconds=None)
+    last = study("late", num_samples=200, seconds=6.0)
+    study("late", num_samples=max(8, last + 1), seconds=None)  # with all that were cut off
     ray.shutdown()
 
 
