@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bbam_ray.errors import UsageError
 from bbam_ray.scale import interruption
@@ -117,3 +118,8 @@ def driver_resources() -> dict[str, float]:
     if TRIAL_SLOT in ray.cluster_resources():
         return {TRIAL_SLOT: 1.0}
     return {"CPU": 0.001}
+
+
+def beside_the_driver() -> NodeAffinitySchedulingStrategy:
+    """Where an actor belongs that a driver cannot do without: elsewhere it could be lost alone."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

@@ -16,6 +16,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from bbam_ray.scale.cluster import beside_the_driver
+
 BEAT_SECONDS = 2.0
 
 
@@ -51,7 +53,10 @@ class Watch:
     """
 
     def __init__(self, limit_s: float) -> None:
-        self.beats = ray.remote(num_cpus=0)(Beats).remote()
+        # It comes again when its process is killed, and hears of all that live at their next beat.
+        lasting = {"max_restarts": -1, "max_task_retries": -1}
+        beside = beside_the_driver()
+        self.beats = ray.remote(num_cpus=0, scheduling_strategy=beside, **lasting)(Beats).remote()
         self._limit_s, self._asked = limit_s, time.monotonic()
 
     def __enter__(self) -> Watch:

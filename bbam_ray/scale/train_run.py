@@ -11,9 +11,9 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bbam_ray.scale import interruption
+from bbam_ray.scale.cluster import beside_the_driver
 from bbam_ray.scale.rendezvous import Rendezvous
 from bbam_ray.scale.shapes import TrainShape
 from bbam_ray.scale.train_worker import TrainJob, train_worker
@@ -73,9 +73,7 @@ def train_with_ray(
     # Ray Train's own list of checkpoints knows nothing of damaged ones; ours is the folder itself.
     for snapshot in checkpoints.glob("*snapshot*.json"):
         snapshot.unlink()
-    # On the node of whoever follows the run: on another one it could be lost while this one lives.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    ledger = ray.remote(num_cpus=0, scheduling_strategy=here)(Ledger).remote()
+    ledger = ray.remote(num_cpus=0, scheduling_strategy=beside_the_driver())(Ledger).remote()
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"job": job, "ledger": ledger},
