@@ -35,7 +35,11 @@ def run(minutes: float) -> list[tuple[str, str, dict[str, Any]]]:
         short = _short(place, minutes * 40, env)
         bare = _bare(len(short), env | {"RAY_TMPDIR": str(place / "b")})
         long = _long(place, minutes * 20, env)
-    rows = _rows("", short) + _rows("Ray alone, as often: ", bare) + _rows("long study: ", long)
+    rows = (
+        _rows("", short)
+        + _rows("Ray alone, with one actor, as often: ", bare)
+        + _rows("long study: ", long)
+    )
     return [("soak", kind, figures) for kind, figures in rows]
 
 
@@ -69,8 +73,16 @@ def _short(place: Path, seconds: float, env: Mapping[str, str]) -> list[Sample]:
 
 _BARE = """
 import json, logging, psutil, ray, sys
+
+class Actor:
+    def answer(self):
+        return 1
+
 for number in range(int(sys.argv[1])):
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
+    actor = ray.remote(num_cpus=0)(Actor).remote()
+    ray.get(actor.answer.remote())
+    ray.kill(actor)
     ray.shutdown()
     me = psutil.Process()
     held = {"driver_memory_MB": me.memory_info().rss / 1e6}
@@ -79,7 +91,7 @@ for number in range(int(sys.argv[1])):
 
 
 def _bare(count: int, env: Mapping[str, str]) -> list[Sample]:
-    """What Ray itself holds in a process that starts and ends it so often."""
+    """What Ray itself holds in a process that starts it, asks an actor and ends it so often."""
     done = subprocess.run(
         [sys.executable, "-c", _BARE, str(count)], env=env, stdout=subprocess.PIPE, text=True
     )

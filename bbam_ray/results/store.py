@@ -168,6 +168,8 @@ class StudyStore:
     def _flush(self) -> None:
         for table in (self.labels, self.history, self.trials, self.confirm):
             table.flush()
+        # Each flush made copies of whole tables; Arrow would keep their memory, more with every trial.
+        pa.default_memory_pool().release_unused()
 
     def write_best(self, configuration: Mapping[str, Any], comment: str) -> Path:
         """Write ``best.yaml`` for ``train --config``."""
