@@ -27,10 +27,11 @@ from typing import Any
 
 from bbam_ray.errors import UsageError
 from benchmarks import fuzz, soak
-from benchmarks.disturbed import LIMIT_S, BrokenPromiseError, Disturbed, LostError
+from benchmarks.disturbed import LIMIT_S, Disturbed
 from benchmarks.faults import DISKS, KILLS, TEARS, TEARS_AFTERWARDS, Fault, small_disk
 from benchmarks.nodes import Nodes
 from benchmarks.page import write_section
+from benchmarks.stored_study import BrokenPromiseError, LostError
 from benchmarks.trust import STORE, keep, table
 
 LATEST_S = 3.0  # after an epoch

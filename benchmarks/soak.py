@@ -17,7 +17,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.disturbed import ROOT, BrokenPromiseError
+from benchmarks.disturbed import ROOT
+from benchmarks.stored_study import BrokenPromiseError
 
 _TINY = {"scenes": 100, "test_scenes": 40, "warmup_passes": 1, "labeled_fraction": 0.4}
 _TINY |= {"hidden_dim": 16, "feature_dim": 8}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import chaos, faults, trust
-from benchmarks.disturbed import BrokenPromiseError, Disturbed, LostError
+from benchmarks.disturbed import Disturbed
+from benchmarks.stored_study import BrokenPromiseError, LostError
 
 KINDS = {f.name: f for f in (*faults.KILLS, *faults.TEARS, *faults.DISKS)}
 AFTERWARDS = {f.name: f for f in faults.TEARS_AFTERWARDS}
