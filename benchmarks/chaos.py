@@ -1,7 +1,7 @@
 """Disturb small studies in every way we can think of, and count what is lost; fuzz the readers; run long.
 
     python -m benchmarks.chaos [--faults 120] [--cases 10000] [--minutes 30] [--seed 0] [--at-once 2]
-                               [--store FILE] [--write benchmarks/README.md]
+                               [--kinds WORDS] [--store FILE] [--write benchmarks/README.md]
     python -m benchmarks.chaos --table [--write benchmarks/README.md]
 
 Needs two CPUs and about an hour and a half, and the right to mount a file system (without it, the
@@ -197,10 +197,12 @@ def _flags(workers: int) -> list[str]:
     return ["--workers", str(workers)]
 
 
-def stories(faults: int, seed: int) -> list[list[Fault]]:
-    """So many disturbances of every kind, in stories of a few of one sort of study."""
+def stories(faults: int, seed: int, words: str = "") -> list[list[Fault]]:
+    """So many disturbances of every kind that has the words, in stories of a few of one sort of study."""
     rng = random.Random(seed)
-    kinds = [*KILLS, *TEARS, *DISKS]
+    kinds = [fault for fault in (*KILLS, *TEARS, *DISKS) if words in fault.name]
+    if not kinds:
+        raise UsageError(f"--kinds '{words}': no disturbance of a running study has these words")
     wanted = [kinds[place % len(kinds)] for place in range(faults)]
     rng.shuffle(wanted)
     found: list[list[Fault]] = []
@@ -210,16 +212,19 @@ def stories(faults: int, seed: int) -> list[list[Fault]]:
     return found
 
 
-def run(faults: int, seed: int, place: Path, at_once: int = 2) -> dict[str, Tally]:
+def run(faults: int, seed: int, place: Path, at_once: int = 2, words: str = "") -> dict[str, Tally]:
     """Disturb studies; a quarter of the disturbances hit studies that have ended, a few whole nodes.
+
+    Args:
+        words: only disturbances of running studies that have them in their names, if there are any.
 
     Returns:
         What came of each kind.
     """
     os.environ["BBAM_RAY_CACHE"] = str(place / "cache")
     chaos = Chaos(place, seed)
-    nodes, afterwards = max(1, faults // 25), faults // 4
-    told = stories(faults - nodes - afterwards, seed)
+    nodes, afterwards = (0, 0) if words else (max(1, faults // 25), faults // 4)
+    told = stories(faults - nodes - afterwards, seed, words)
     for kind in sorted({("tune", 1), *((f.command, f.workers) for story in told for f in story)}):
         chaos.calm(*kind)
     kinds = [TEARS_AFTERWARDS[n % len(TEARS_AFTERWARDS)] for n in range(afterwards)]
@@ -242,6 +247,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=2, help="disturbed studies at once")
+    parser.add_argument("--kinds", default="", metavar="WORDS", help="such as 'read-only'")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     parser.add_argument("--store", type=Path, default=STORE, metavar="FILE")
     parser.add_argument("--write", type=Path, metavar="FILE")
@@ -250,7 +256,7 @@ def main() -> None:
         if given.faults:
             began = time.monotonic()
             with tempfile.TemporaryDirectory() as name:
-                tallies = run(given.faults, given.seed, Path(name), given.at_once)
+                tallies = run(given.faults, given.seed, Path(name), given.at_once, given.kinds)
             rows = [("fault", kind, vars(tally)) for kind, tally in tallies.items()]
             keep(rows, given.seed, given.store)
             minutes = (time.monotonic() - began) / 60

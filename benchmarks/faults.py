@@ -159,20 +159,23 @@ def small_disk(place: Path, megabytes: int = 24) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
+        while os.path.ismount(place):
+            subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def _disk_of(study: Disturbed) -> Path:
     return study.results.parent
 
 
-def _remount(disk: Path, mode: str) -> bool:
-    for _ in range(200):  # refused while a file is being written
-        done = subprocess.run(["mount", "-o", f"remount,{mode}", str(disk)], capture_output=True)
-        if not done.returncode:
-            return True
-        time.sleep(0.02)
-    return False
+def _lock(disk: Path) -> None:
+    """Let the folder be seen read-only; the disk itself cannot become so while a file of it is open."""
+    if os.path.ismount(disk) and not os.statvfs(disk).f_flag & os.ST_RDONLY:
+        subprocess.run(["mount", "--bind", str(disk), str(disk)], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(disk)], check=True)
+
+
+def _unlock(disk: Path) -> None:
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def _fill(disk: Path) -> None:
@@ -206,7 +209,7 @@ def _full(*, stays: bool) -> Strike:
 
 
 def _locked(*, stays: bool) -> Strike:
-    return _disk(lambda disk: _remount(disk, "ro"), lambda disk: _remount(disk, "rw"), stays=stays)
+    return _disk(_lock, _unlock, stays=stays)
 
 
 KILLS = (

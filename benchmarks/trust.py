@@ -70,14 +70,18 @@ def keep(rows: Iterable[tuple[str, str, dict[str, Any]]], seed: int, store: Path
 
 
 def table(store: Path) -> str:
-    """Markdown: what the last run of each part has found."""
+    """Markdown: what the last run of each part has found; of disturbances, the last run with each kind."""
     rows = pq.read_table(store).to_pandas()
     lines: list[str] = []
     for part, columns in _COLUMNS.items():
         mine = rows[rows["part"] == part]
         if mine.empty:
             continue
-        mine = mine[mine["measured_at"] == mine["measured_at"].max()]
+        if part == "fault":
+            last = mine.groupby("kind")["measured_at"].transform("max")
+        else:
+            last = mine["measured_at"].max()
+        mine = mine[mine["measured_at"] == last]
         figures = pd.DataFrame(list(map(json.loads, mine["figures"])), index=mine["kind"])
         lines += [f"| {_HEADS[part]} | {' | '.join(columns.values())} |"]
         lines.append("|---" * (len(columns) + 1) + "|")
@@ -88,13 +92,22 @@ def table(store: Path) -> str:
                 _text(figures[n].max() if n == "slowest_s" else figures[n].sum()) for n in columns
             ]
             lines.append(f"| **all** | {' | '.join(f'**{text}**' for text in sums)} |")
-        where = mine.iloc[-1]
         if part == "fault" and (out := figures[figures["left_out"] > 0]["left_out"].to_dict()):
             told = ", ".join(f"{kind} ({count:.0f})" for kind, count in out.items())
             lines += ["", f"Left out, since no file system could be mounted: {told}."]
-        day, commit = where["measured_at"].date().isoformat(), (where["git_commit"] or "?")[:9]
-        lines += ["", f"{where['hardware']}; seed {where['seed']}; commit {commit}, {day}.", ""]
+        lines.append("")
+        for _, same in mine.groupby("measured_at", sort=False):
+            lines.append(_where(same, whole=len(same) == len(mine)))
+        lines.append("")
     return "\n".join(lines[:-1])
+
+
+def _where(rows: pd.DataFrame, *, whole: bool) -> str:
+    """On what and when rows were measured."""
+    one = rows.iloc[0]
+    day, commit = one["measured_at"].date().isoformat(), (one["git_commit"] or "?")[:9]
+    which = "" if whole or len(rows) > 4 else f"{', '.join(rows['kind'])}: "
+    return f"{which}{one['hardware']}; seed {one['seed']}; commit {commit}, {day}."
 
 
 def _text(value: Any) -> str:
