@@ -253,6 +253,10 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE")
     given = parser.parse_args()
     if not given.table:
+        try:
+            stories(1, given.seed, given.kinds)
+        except UsageError as error:
+            parser.error(str(error))
         if given.faults:
             began = time.monotonic()
             with tempfile.TemporaryDirectory() as name:
