@@ -96,17 +96,18 @@ def table(store: Path) -> str:
             told = ", ".join(f"{kind} ({count:.0f})" for kind, count in out.items())
             lines += ["", f"Left out, since no file system could be mounted: {told}."]
         lines.append("")
-        for _, same in mine.groupby("measured_at", sort=False):
-            lines.append(_where(same, whole=len(same) == len(mine)))
+        runs = [run for _, run in mine.groupby("measured_at", sort=False)]
+        most = max(map(len, runs))
+        lines += [_where(run, named=len(run) < most) for run in runs]
         lines.append("")
     return "\n".join(lines[:-1])
 
 
-def _where(rows: pd.DataFrame, *, whole: bool) -> str:
-    """On what and when rows were measured."""
+def _where(rows: pd.DataFrame, *, named: bool) -> str:
+    """On what and when the rows of one run were measured; named where they are the fewer ones."""
     one = rows.iloc[0]
     day, commit = one["measured_at"].date().isoformat(), (one["git_commit"] or "?")[:9]
-    which = "" if whole or len(rows) > 4 else f"{', '.join(rows['kind'])}: "
+    which = f"{', '.join(rows['kind'])}: " if named else ""
     return f"{which}{one['hardware']}; seed {one['seed']}; commit {commit}, {day}."
 
 

@@ -31,8 +31,8 @@ TRIAL_GAUGES = {
     "bbam_vdfd_mean": ("vdfd_mean", "variance bias of the angles, mean over labels, rad^2"),
     "bbam_gpu_memory_bytes": ("gpu_memory", "peak of allocated GPU memory; 0 on a CPU"),
 }
-#: Trials of a run with series of their own. A series is never given back, here or in Prometheus: 16 of a
-#: trial hold 0.08 MB of the driver, and nobody reads a panel of more curves.
+#: Trials of a run with series of their own: a series is never given back, neither in Ray's processes nor
+#: in Prometheus, and nobody reads a panel of more curves.
 SHOWN_TRIALS = 1000
 STUDY_GAUGES = {
     "bbam_best": "best value of the objective so far",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import chaos, faults, trust
@@ -113,3 +116,21 @@ def test_what_was_found_is_kept_and_shown(tmp_path: Path) -> None:
     assert "| driver killed | 2 | 1 | 0 | 0 | 0 | 1.2 |" in text
     assert "| threads | 3 | 4 | 5.5 |" in text
     assert not chaos.Tally(other_figures=1).faultless() and chaos.Tally().faultless()
+
+
+def test_a_kind_that_was_not_done_again_keeps_its_figures(tmp_path: Path) -> None:
+    store = tmp_path / "chaos.parquet"
+    names = ["driver killed", "node killed", "train killed"]
+    trust.keep([("fault", name, vars(chaos.Tally(injected=3))) for name in names], 7, store)
+    table = pq.read_table(store)
+    earlier = [
+        r | {"measured_at": r["measured_at"] - timedelta(hours=1)} for r in table.to_pylist()
+    ]
+    pq.write_table(pa.Table.from_pylist(earlier, schema=table.schema), store)
+    trust.keep([("fault", "node killed", vars(chaos.Tally(injected=2)))], 8, store)
+    text = trust.table(store)
+    assert [
+        f"| {name} | {count} |" in text for name, count in zip(names, (3, 2, 3), strict=True)
+    ] == [True] * 3
+    assert "| **all** | **8** |" in text
+    assert "\nnode killed: " in text and "; seed 7;" in text and "; seed 8;" in text

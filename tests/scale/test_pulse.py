@@ -8,19 +8,20 @@ import sys
 import pytest
 
 SCRIPT = """
-import os, time, ray
+import os, signal, time, ray
 from bbam_ray.scale.cluster import connected
 from bbam_ray.scale.pulse import Watch
 
 def watchers():
-    found = 0
+    found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             parent = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[3]
             text = open(f"/proc/{pid}/cmdline").read()
         except OSError:
             continue
-        found += text.startswith("ray::Beats") and int(parent) in ours
+        if text.startswith("ray::Beats") and int(parent) in ours:
+            found.append(int(pid))
     return found
 
 with connected("local", dashboard=False):
@@ -32,18 +33,28 @@ with connected("local", dashboard=False):
             time.sleep(0.2)
             assert ray.get(watch.beats.silent.remote(0.1)) == [("node", 1)]
             assert ray.get(watch.beats.silent.remote(0.1)) == [], "named twice"
-            print("during", watchers())
+            print("during", len(watchers()))
+    with Watch(60.0) as watch:
+        ray.get(watch.beats.beat.remote("node", 1))
+        (process,) = watchers()
+        os.kill(process, signal.SIGKILL)
+        ray.get(watch.beats.beat.remote("node", 2))
+        time.sleep(0.2)
+        print("again", *ray.get(watch.beats.silent.remote(0.1)))
     deadline = time.monotonic() + 30
     while watchers() and time.monotonic() < deadline:
         time.sleep(0.2)
-    print("after", watchers())
+    print("after", len(watchers()))
 """
 
 
 @pytest.mark.ray
-def test_studies_one_after_the_other_leave_no_watch_behind() -> None:
+def test_the_watch_comes_again_when_it_is_killed_and_ends_with_its_study() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, start_new_session=True
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.split() == [*("during", "1") * 3, "after", "0"]
+    told = ["during 1"] * 3 + ["again ('node', 2)", "after 0"]
+    # Ray tells of the process that was killed, too.
+    lines = [line for line in ended.stdout.splitlines() if "(raylet)" not in line]
+    assert lines == told
