@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,16 +19,37 @@ KINDS = {f.name: f for f in (*faults.KILLS, *faults.TEARS, *faults.DISKS)}
 AFTERWARDS = {f.name: f for f in faults.TEARS_AFTERWARDS}
 
 
+STORIES = [
+    ("driver killed", "trials.parquet torn"),
+    ("disk full for a while",),
+    ("train killed", "checkpoint of train torn"),
+]
+ENDED = "history.parquet torn afterwards"
+
+
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chaos.Chaos]:
+    """All stories have been told, two at once: they mostly wait."""
     place = tmp_path_factory.mktemp("chaos")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BBAM_RAY_CACHE", str(place / "cache"))
         patch.setattr(chaos, "LATEST_S", 0.5)
-        yield chaos.Chaos(place, seed=0)
+        told = chaos.Chaos(place, seed=0)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda command: told.calm(command, 1), ("tune", "train")))
+            ended = pool.submit(told.afterwards, AFTERWARDS[ENDED])
+            list(pool.map(told.story, [[KINDS[name] for name in names] for names in STORIES]))
+            ended.result()
+        told.finish()
+        yield told
 
 
-def struck(harness: chaos.Chaos, *names: str) -> None:
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("names", [*STORIES, (ENDED,)], ids=" and ".join)
+def test_a_study_that_is_disturbed_ends_like_one_that_is_not(
+    names: tuple[str, ...], harness: chaos.Chaos
+) -> None:
     for name in names:
         tally = harness.tallies[name]
         assert tally.faultless(), (name, tally)
@@ -38,28 +60,7 @@ def struck(harness: chaos.Chaos, *names: str) -> None:
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("driver killed", "trials.parquet torn"),
-        ("disk full for a while",),
-        ("train killed", "checkpoint of train torn"),
-    ],
-    ids=" and ".join,
-)
-def test_a_study_that_is_disturbed_ends_like_one_that_is_not(
-    names: tuple[str, ...], harness: chaos.Chaos
-) -> None:
-    harness.story([KINDS[name] for name in names])
-    struck(harness, *names)
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(400)
-def test_a_study_whose_files_are_torn_afterwards_goes_on(harness: chaos.Chaos) -> None:
-    harness.afterwards(AFTERWARDS["history.parquet torn afterwards"])
-    struck(harness, "history.parquet torn afterwards")
-    harness.finish()
+def test_no_process_outlives_its_study(harness: chaos.Chaos) -> None:
     assert "processes left behind" not in harness.tallies
 
 
