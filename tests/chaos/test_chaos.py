@@ -29,13 +29,13 @@ ENDED = "history.parquet torn afterwards"
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chaos.Chaos]:
-    """All stories have been told, two at once: they mostly wait."""
+    """All stories have been told, side by side: they mostly wait."""
     place = tmp_path_factory.mktemp("chaos")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BBAM_RAY_CACHE", str(place / "cache"))
         patch.setattr(chaos, "LATEST_S", 0.5)
         told = chaos.Chaos(place, seed=0)
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda command: told.calm(command, 1), ("tune", "train")))
             ended = pool.submit(told.afterwards, AFTERWARDS[ENDED])
             list(pool.map(told.story, [[KINDS[name] for name in names] for names in STORIES]))
