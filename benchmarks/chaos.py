@@ -90,16 +90,20 @@ class Chaos:
 
     def story(self, faults: Sequence[Fault]) -> None:
         """One study, and what happens to it while it runs."""
-        first, place, results = faults[0], self._place(), None
+        place, results = self._place(), None
         with ExitStack() as stack:
-            if first.disk:
+            if any(fault.disk for fault in faults):
                 try:
                     results = stack.enter_context(small_disk(place / "disk")) / "results"
                 except OSError as error:
-                    print(f"left out: {', '.join(f.name for f in faults)} ({error})", flush=True)
-                    for fault in faults:
+                    of_disk = [fault for fault in faults if fault.disk]
+                    print(f"left out: {', '.join(f.name for f in of_disk)} ({error})", flush=True)
+                    for fault in of_disk:
                         self.tallies.setdefault(fault.name, Tally()).left_out += 1
-                    return
+                    faults = [fault for fault in faults if not fault.disk]
+            if not faults:
+                return
+            first = faults[0]
             study = Disturbed(place, first.command, _flags(first.workers), results)
             stack.callback(study.close)
             self._tell(study, faults, lambda: self._disturb(study, faults))

@@ -46,6 +46,7 @@ class StoredStudy:
         self.folder, self.command = folder, command
         self.unreadable, self.torn = 0, False
         self._seen: dict[int, int] = {}  # epochs of the trials that have ended
+        self._looked_at: list[tuple[int, ...]] = []
 
     def table(self, name: str) -> pd.DataFrame:
         """A table as another process sees it now; empty before there is one."""
@@ -64,6 +65,11 @@ class StoredStudy:
         """
         if self.torn and not any(words in said for words in _MENDED):
             return
+        files = (
+            self._versions()
+        )  # before they are read: what is written meanwhile is read next time
+        if files == self._looked_at and not self.torn:
+            return
         trials = self.table("trials")
         now = dict(zip(trials["number"], trials["epochs"], strict=True)) if len(trials) else {}
         lost = {n for n, epochs in self._seen.items() if now.get(n) != epochs}
@@ -78,7 +84,20 @@ class StoredStudy:
                 raise LostError(f"trial {number} has ended without all of its {epochs} epochs")
             if labels.get(number, 0) != epochs * LABELS:
                 raise LostError(f"trial {number} has ended without all rows of its labels")
-        self._seen = now
+        self._seen, self._looked_at = now, files
+
+    def _versions(self) -> list[tuple[int, ...]]:
+        """Of each table, what changes when it is written, in place or by another file."""
+        found: list[tuple[int, ...]] = []
+        for name in ("trials", "history", "labels", "confirm"):
+            path = self.folder / f"{name}.parquet"
+            try:
+                state = path.stat()
+            except FileNotFoundError:
+                found.append(())
+            else:
+                found.append((state.st_ino, state.st_size, state.st_mtime_ns))
+        return found
 
     def lost_or_doubled(self) -> int:
         """Trials that are absent, or there twice, or whose epochs or labels are not each there once."""

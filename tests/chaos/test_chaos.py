@@ -19,27 +19,30 @@ KINDS = {f.name: f for f in (*faults.KILLS, *faults.TEARS, *faults.DISKS)}
 AFTERWARDS = {f.name: f for f in faults.TEARS_AFTERWARDS}
 
 
+# A file that is torn has its driver killed before. What can have nothing left to hit comes early.
 STORIES = [
-    ("driver killed", "trials.parquet torn"),
-    ("disk full for a while",),
-    ("train killed", "checkpoint of train torn"),
+    ("trials.parquet torn", "disk full for a while", "trial's process killed"),
+    ("checkpoint of train torn",),
 ]
 ENDED = "history.parquet torn afterwards"
 
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chaos.Chaos]:
-    """All stories have been told, side by side: they mostly wait."""
+    """All stories have been told, two at once."""
     place = tmp_path_factory.mktemp("chaos")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BBAM_RAY_CACHE", str(place / "cache"))
         patch.setattr(chaos, "LATEST_S", 0.5)
         told = chaos.Chaos(place, seed=0)
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda command: told.calm(command, 1), ("tune", "train")))
-            ended = pool.submit(told.afterwards, AFTERWARDS[ENDED])
-            list(pool.map(told.story, [[KINDS[name] for name in names] for names in STORIES]))
-            ended.result()
+            telling = [
+                pool.submit(told.story, [KINDS[name] for name in names]) for names in STORIES
+            ]
+            telling.append(pool.submit(told.afterwards, AFTERWARDS[ENDED]))
+            for one in telling:
+                one.result()
         told.finish()
         yield told
 
