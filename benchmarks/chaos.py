@@ -63,10 +63,12 @@ class Chaos:
     Args:
         place: an empty folder.
         seed: of moments, victims and offsets.
+        settings: of all studies, beside their own: ``name=value``.
     """
 
     place: Path
     seed: int
+    settings: Sequence[str] = ()
     tallies: dict[str, Tally] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,7 +80,9 @@ class Chaos:
         """The study that is left alone."""
         key = command, workers
         if key not in self._calm:
-            study = Disturbed(self.place / f"calm-{command}-{workers}", command, _flags(workers))
+            study = Disturbed(
+                self.place / f"calm-{command}-{workers}", command, self._flags(workers)
+            )
             study.start()
             if study.to_end() or study.lost_or_doubled():
                 raise BrokenPromiseError(
@@ -104,13 +108,13 @@ class Chaos:
             if not faults:
                 return
             first = faults[0]
-            study = Disturbed(place, first.command, _flags(first.workers), results)
+            study = Disturbed(place, first.command, self._flags(first.workers), results)
             stack.callback(study.close)
             self._tell(study, faults, lambda: self._disturb(study, faults))
 
     def afterwards(self, fault: Fault) -> None:
         """A study that has ended, whose files are torn and which is asked to go on."""
-        study = Disturbed(self._place(), "tune")
+        study = Disturbed(self._place(), "tune", self._flags(1))
         shutil.copytree(self.calm("tune", 1).results, study.results)
 
         def disturb() -> Iterator[tuple[Fault, bool]]:
@@ -123,7 +127,8 @@ class Chaos:
         with Nodes() as nodes:
             fault = Fault("node killed", lambda study, rng: nodes.replace_one())
             variables = {"RAY_ADDRESS": nodes.address, "RAY_AUTH_MODE": "disabled"}
-            study = Disturbed(self._place(), "tune", ["--address", "auto"], variables=variables)
+            flags = [*self._flags(1), "--address", "auto"]
+            study = Disturbed(self._place(), "tune", flags, variables=variables)
             self._tell(study, [fault] * times, lambda: self._disturb(study, [fault] * times))
             study.close()
 
@@ -131,6 +136,10 @@ class Chaos:
 
     def _place(self) -> Path:
         return self.place / f"{next(self._numbers):03d}"
+
+    def _flags(self, workers: int) -> list[str]:
+        sets = [word for setting in self.settings for word in ("--set", setting)]
+        return ["--workers", str(workers), *sets]
 
     def _disturb(self, study: Disturbed, faults: Sequence[Fault]) -> Iterator[tuple[Fault, bool]]:
         for fault in faults:
@@ -195,10 +204,6 @@ class Chaos:
         if alive:
             print(f"processes that nobody ended: {alive}", flush=True)
             self.tallies.setdefault("processes left behind", Tally()).ended_badly += len(alive)
-
-
-def _flags(workers: int) -> list[str]:
-    return ["--workers", str(workers)]
 
 
 def stories(faults: int, seed: int, words: str = "") -> list[list[Fault]]:

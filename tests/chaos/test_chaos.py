@@ -19,9 +19,10 @@ KINDS = {f.name: f for f in (*faults.KILLS, *faults.TEARS, *faults.DISKS)}
 AFTERWARDS = {f.name: f for f in faults.TEARS_AFTERWARDS}
 
 
-# A file that is torn has its driver killed before. What can have nothing left to hit comes early.
+# A file that is torn has its driver killed before. What needs a trial to hit comes first; a disk can
+# fill up until the end.
 STORIES = [
-    ("trials.parquet torn", "disk full for a while", "trial's process killed"),
+    ("trial's process killed", "trials.parquet torn", "disk full for a while"),
     ("checkpoint of train torn",),
 ]
 ENDED = "history.parquet torn afterwards"
@@ -34,7 +35,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chaos.Chaos]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BBAM_RAY_CACHE", str(place / "cache"))
         patch.setattr(chaos, "LATEST_S", 0.5)
-        told = chaos.Chaos(place, seed=0)
+        told = chaos.Chaos(place, seed=0, settings=["scenes=250"])
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda command: told.calm(command, 1), ("tune", "train")))
             telling = [
