@@ -102,8 +102,9 @@ class Chaos:
                 except OSError as error:
                     of_disk = [fault for fault in faults if fault.disk]
                     print(f"left out: {', '.join(f.name for f in of_disk)} ({error})", flush=True)
-                    for fault in of_disk:
-                        self.tallies.setdefault(fault.name, Tally()).left_out += 1
+                    with self._lock:
+                        for fault in of_disk:
+                            self.tallies.setdefault(fault.name, Tally()).left_out += 1
                     faults = [fault for fault in faults if not fault.disk]
             if not faults:
                 return

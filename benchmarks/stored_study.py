@@ -65,9 +65,8 @@ class StoredStudy:
         """
         if self.torn and not any(words in said for words in _MENDED):
             return
-        files = (
-            self._versions()
-        )  # before they are read: what is written meanwhile is read next time
+        # Before the tables are read: what is written meanwhile is read next time.
+        files = self._versions()
         if files == self._looked_at and not self.torn:
             return
         trials = self.table("trials")
