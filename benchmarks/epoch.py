@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bbam_ray.data.voc import LABELS
+from bbam_ray.data.datasets.voc2012 import LABELS
 from bbam_ray.engine.evaluation import plain_batches
 from bbam_ray.engine.minibatches import EpochSteps
 from bbam_ray.engine.process import keep_freed_memory

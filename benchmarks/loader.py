@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from bbam_ray.data.image_cache import cached_images
-from bbam_ray.data.image_sources import ImageFiles
-from bbam_ray.data.stored_rows import StoredRows
-from bbam_ray.data.views import CHANCE_WIDTH, Views
+from bbam_ray.data.cache.images import cached_images
+from bbam_ray.data.cache.row_file import StoredRows
+from bbam_ray.data.formats.image_sources import ImageFiles
+from bbam_ray.data.views.images import CHANCE_WIDTH, Views
 from bbam_ray.engine.evaluation import fetch
 from benchmarks.page import hardware, write_section
 from benchmarks.plain_images import SETTINGS, PlainImages, make_images, plain_loader

@@ -23,11 +23,11 @@ from bbam_ray.cli.study_setup import TrialRunner, make_plan, open_record
 from bbam_ray.core.metric_names import METRIC_NAMES
 from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.results.store import read_table
-from bbam_ray.scale.cluster import connected
-from bbam_ray.scale.plan import StudyPlan
-from bbam_ray.scale.recorder import Event
-from bbam_ray.scale.trial import Trial
-from bbam_ray.scale.tune import run_study
+from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.study.plan import StudyPlan
+from bbam_ray.scale.study.recorder import Event
+from bbam_ray.scale.study.run import run_study
+from bbam_ray.scale.workers.trial import Trial
 from benchmarks.page import hardware, write_section
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from bbam_ray.data.image_dataset import ImageDataset
+from bbam_ray.data.datasets.image_base import ImageDataset
 
 SETTINGS = ImageDataset.views
 

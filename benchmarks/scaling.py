@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 
 from bbam_ray.core.angle_histogram import ANGLE_BINS
-from bbam_ray.data.batches import epoch_batches
+from bbam_ray.data.sampling.batches import epoch_batches
 from benchmarks.measure import Measured, extra_memory
 from benchmarks.refresh import draw, refreshed
 

@@ -19,7 +19,7 @@ from rich.progress import (
 @contextmanager
 def decoding_shown(console: Console) -> Iterator[None]:
     """A progress bar while images are decoded; nothing where the cache has them already."""
-    from bbam_ray.data.image_cache import listening
+    from bbam_ray.data.cache.images import listening
 
     with bar(console, MofNCompleteColumn()) as advance:
 

@@ -39,7 +39,7 @@ from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
     from bbam_ray.results.store import Row
-    from bbam_ray.scale.plan import StudyPlan, StudyResult
+    from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 
 _WIDTH = 130
 TABLE, MARKDOWN, PAGE = "compare.parquet", "compare.md", "compare.html"
@@ -96,7 +96,7 @@ def compare(
     quiet: shared.Quiet = False,
 ) -> int:
     """Compare methods: same splits, backbone and budget of trials, epochs and seeds for each."""
-    from bbam_ray.scale.cluster import connected
+    from bbam_ray.scale.cluster.connection import connected
 
     shared.check_address(address)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
@@ -191,7 +191,7 @@ def _plan(
 def _run(plans: list[tuple[Entry, StudyPlan]], table: Rows, shown: Console) -> bool:
     """Run, or go on with, one study after the other; returns whether any run failed."""
     from bbam_ray.cli.study_setup import open_record
-    from bbam_ray.scale.tune import run_study
+    from bbam_ray.scale.study.run import run_study
 
     began, failed = time.monotonic(), False
     places = {row["entry"]: row["place"] for row in table.rows()}

@@ -19,7 +19,7 @@ from bbam_ray.errors import EXIT_USAGE, UsageError
 
 if TYPE_CHECKING:
     from bbam_ray.config import RunConfig
-    from bbam_ray.data.inspection import Inspection
+    from bbam_ray.data.datasets.inspection import Inspection
 
 app = typer.Typer(help="Look at data, check, decode, download them; make features of images.")
 _MANY = 30  # labels that a table shows before it is told to show all
@@ -45,9 +45,9 @@ def info(
 ) -> int:
     """Say what a data set holds and how a run would divide it."""
     from bbam_ray.data import DATASETS, Samples
-    from bbam_ray.data.dataset import Part
-    from bbam_ray.data.image_dataset import ImageDataset
-    from bbam_ray.data.inspection import Inspection, add_split, count_parts
+    from bbam_ray.data.datasets.base import Part
+    from bbam_ray.data.datasets.image_base import ImageDataset
+    from bbam_ray.data.datasets.inspection import Inspection, add_split, count_parts
     from bbam_ray.engine.task import load_part, split_of
 
     config = _config(dataset, data_dir, set_, seed=seed, labeled_fraction=labeled_fraction)
@@ -78,7 +78,7 @@ def check(
 ) -> int:
     """Read every label and image, and say what is wrong; ends with 2 if a run would break."""
     from bbam_ray.data import DATASETS
-    from bbam_ray.data.inspection import add_split, inspect
+    from bbam_ray.data.datasets.inspection import add_split, inspect
     from bbam_ray.engine.task import load_part, split_of
 
     config = _config(dataset, data_dir, set_, seed=seed, labeled_fraction=labeled_fraction)
@@ -108,7 +108,7 @@ def cache(
     set_: shared.Set = None,
 ) -> int:
     """Decode all images now, so that no run has to; or free the space."""
-    from bbam_ray.data import cache as kept
+    from bbam_ray.data.cache import folder as kept
     from bbam_ray.engine.task import load_part
 
     console = Console(soft_wrap=True, highlight=False)
@@ -136,7 +136,7 @@ def download(
     ),
 ) -> int:
     """Fetch a data set from its publisher and unpack it; call again to go on after a failure."""
-    from bbam_ray.data import publishers
+    from bbam_ray.data.download import sources as publishers
 
     console = Console(soft_wrap=True, highlight=False)
     if publication := publishers.PUBLISHED.get(name):
@@ -155,7 +155,7 @@ def example(
     test: Annotated[int, typer.Option(min=20, help="Test texts.")] = 600,
 ) -> int:
     """Write made-up posts about ten topics, to try --dataset text on."""
-    from bbam_ray.data.example_texts import write_example
+    from bbam_ray.data.datasets.example_texts import write_example
 
     write_example(output, train, test)
     console = Console(soft_wrap=True, highlight=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bbam_ray.errors import UsageError
 
 if TYPE_CHECKING:
-    from bbam_ray.scale.plan import StudyPlan
+    from bbam_ray.scale.study.plan import StudyPlan
 
 # An epoch's rows in the three tables, and the report with its plotting library.
 _BYTES_PER_LABEL_ROW, _REPORT_BYTES = 120, 5_000_000
@@ -81,7 +81,7 @@ def check_room(need: DiskNeed, folder: Path) -> None:
 
 def disk_lines(need: DiskNeed, folder: Path, *, local: bool) -> list[str]:
     """For the dry run: what stays, what goes again, and what Ray may take beside it."""
-    from bbam_ray.scale.scratch import KEPT_SESSIONS, LOG_BYTES, LOG_FILES
+    from bbam_ray.scale.cluster.scratch import KEPT_SESSIONS, LOG_BYTES, LOG_FILES
 
     lines = [
         f"Disk: about {need.whole / 1e6:.0f} MB of {free_bytes(folder) / 1e9:.1f} GB free: "

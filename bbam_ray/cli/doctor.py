@@ -22,8 +22,8 @@ def doctor(
 ) -> int:
     """Check versions, GPUs, results folder, clocks, disks, dashboard and token; 2 if a run would break."""
     from bbam_ray.results.remote import address_of
-    from bbam_ray.scale.cluster import connected
-    from bbam_ray.scale.doctor import examine
+    from bbam_ray.scale.cluster.connection import connected
+    from bbam_ray.scale.cluster.doctor import examine
 
     shared.check_address(address)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)

@@ -15,12 +15,12 @@ from bbam_ray.results.estimate import measured_pace
 from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
-    from bbam_ray.scale.plan import StudyPlan
+    from bbam_ray.scale.study.plan import StudyPlan
 
 
 def show_plan(console: Console, plan: StudyPlan, folder: Path, *, local: bool) -> None:
     """The search space, the first configurations and what would run."""
-    from bbam_ray.scale.search import Sequence
+    from bbam_ray.scale.search.sequence import Sequence
 
     table = Table(title="search space", title_justify="left", box=None, header_style="bold")
     for column in ("setting", "range", "published"):

@@ -92,7 +92,7 @@ def export(
 
 def _samples(source: Path, model: Any) -> Any:
     """The first good samples of a file or folder."""
-    from bbam_ray.data.prediction_inputs import find_pieces
+    from bbam_ray.data.prediction.inputs import find_pieces
 
     for piece in find_pieces(source, model.input_shape, model.label_names, model.takes_texts):
         for batch in piece.batches(64):

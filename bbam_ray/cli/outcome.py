@@ -15,7 +15,7 @@ from bbam_ray.results.schemas import FAILED, PRUNED
 from bbam_ray.results.summary import Confirmed, confirmed_figures
 
 if TYPE_CHECKING:
-    from bbam_ray.scale.plan import StudyPlan, StudyResult
+    from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 
 _MEASURES = ("map", "micro_f1", "macro_f1", "hamming_loss", "one_error")
 
@@ -90,7 +90,7 @@ def _with_spread(figure: Confirmed) -> str:
 
 def _pareto_table(plan: StudyPlan, result: StudyResult) -> Table:
     """The trials that no other trial beats in every objective, by the first one."""
-    from bbam_ray.scale.outcomes import ranked
+    from bbam_ray.scale.search.outcomes import ranked
 
     table = Table(box=None, header_style="bold", title_justify="left")
     table.title = "Pareto set: no other trial is better in every objective"

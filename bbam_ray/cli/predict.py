@@ -17,7 +17,7 @@ from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import bar
 
 if TYPE_CHECKING:
-    from bbam_ray.data.prediction_pieces import Piece
+    from bbam_ray.data.prediction.chunks import Piece
     from bbam_ray.engine.model import Model
 
 
@@ -47,7 +47,7 @@ def predict(
     quiet: shared.Quiet = False,
 ) -> int:
     """Score new samples and decide their labels; what cannot be read is listed, and stops nothing."""
-    from bbam_ray.data.prediction_inputs import find_pieces
+    from bbam_ray.data.prediction.inputs import find_pieces
     from bbam_ray.engine.model import load_model
     from bbam_ray.engine.prediction import check_output, prediction_file, prediction_schema
 
@@ -107,8 +107,8 @@ def _tables(
         for piece in pieces:
             yield from predictions(model, piece, logits=logits)
         return
-    from bbam_ray.scale.cluster import connected
-    from bbam_ray.scale.predict import predictions_by_workers
+    from bbam_ray.scale.cluster.connection import connected
+    from bbam_ray.scale.workers.predict import predictions_by_workers
 
     with connected(address, dashboard=False):
         yield from predictions_by_workers(model.folder.absolute(), pieces, logits=logits, **shape)

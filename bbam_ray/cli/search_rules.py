@@ -12,9 +12,9 @@ from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from bbam_ray.scale.early_stopping import Stopping
-    from bbam_ray.scale.plan import Limits, StudyPlan
-    from bbam_ray.scale.space import Space
+    from bbam_ray.scale.search.pruning import Stopping
+    from bbam_ray.scale.search.space import Space
+    from bbam_ray.scale.study.plan import Limits, StudyPlan
 
 
 class SamplerName(StrEnum):
@@ -71,7 +71,7 @@ class SearchRules:
 def stopping_of(rules: SearchRules, space: Space, settings: dict[str, Any]) -> Stopping:
     """The rule of early stopping, with the longest warm-up and training that the space allows."""
     from bbam_ray.methods import METHODS, run_config
-    from bbam_ray.scale.early_stopping import Stopping, pbt_refused
+    from bbam_ray.scale.search.pruning import Stopping, pbt_refused
 
     if rules.scheduler is SchedulerName.pbt:
         raise pbt_refused()
@@ -104,7 +104,7 @@ def stopping_of(rules: SearchRules, space: Space, settings: dict[str, Any]) -> S
 
 def limits_of(rules: SearchRules, gpus: float) -> Limits:
     """The budget; one in GPU-hours or money is refused where it could never be used up."""
-    from bbam_ray.scale.plan import Limits
+    from bbam_ray.scale.study.plan import Limits
 
     price = None if rules.price is None else _price(rules.price)
     if rules.cost is not None and price is None:

@@ -15,7 +15,7 @@ from bbam_ray.results.files import standard_values
 from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
 
 if TYPE_CHECKING:
-    from bbam_ray.scale.plan import StudyPlan
+    from bbam_ray.scale.study.plan import StudyPlan
 
 
 class TrialRunner(StrEnum):
@@ -52,12 +52,12 @@ def make_plan(
 
     from bbam_ray.engine.task import check_task, load_part
     from bbam_ray.methods import run_config
-    from bbam_ray.scale.plan import StudyPlan, default_concurrency, search_lag
-    from bbam_ray.scale.shapes import GangShape, TrainShape
-    from bbam_ray.scale.space_file import read_space
+    from bbam_ray.scale.search.space_file import read_space
+    from bbam_ray.scale.study.plan import StudyPlan, default_concurrency, search_lag
+    from bbam_ray.scale.workers.shapes import GangShape, TrainShape
 
     if rules.trackers:
-        from bbam_ray.scale.tracking import check_trackers
+        from bbam_ray.scale.study.trackers import check_trackers
 
         check_trackers(rules.trackers)
     run_config(base, "command line")
@@ -103,7 +103,7 @@ def make_plan(
     )
     if rules.warm_start is None:
         return plan
-    from bbam_ray.scale.warm_start import prior_outcomes
+    from bbam_ray.scale.search.warm_start import prior_outcomes
 
     return replace(plan, prior=prior_outcomes(rules.warm_start, space, settings))
 
@@ -116,7 +116,7 @@ def open_record(
 
     from bbam_ray.engine.kept_split import keep_split
     from bbam_ray.methods import run_config
-    from bbam_ray.scale.warm_start import restored_outcomes
+    from bbam_ray.scale.search.warm_start import restored_outcomes
 
     config = run_config({**plan.settings, **plan.space.published}, "command line")
     content: dict[str, Any] = {

@@ -178,11 +178,11 @@ def _with_ray(
     keep: int,
 ) -> RunBook:
     """Train on the workers of Ray Train."""
-    from bbam_ray.scale.capacity import wait_for_workers
-    from bbam_ray.scale.cluster import connected
-    from bbam_ray.scale.shapes import TrainShape
-    from bbam_ray.scale.train_run import TrainingFailed, train_with_ray
-    from bbam_ray.scale.train_worker import TrainJob
+    from bbam_ray.scale.cluster.capacity import wait_for_workers
+    from bbam_ray.scale.cluster.connection import connected
+    from bbam_ray.scale.workers.shapes import TrainShape
+    from bbam_ray.scale.workers.train_run import TrainingFailed, train_with_ray
+    from bbam_ray.scale.workers.train_worker import TrainJob
 
     form = TrainShape(**shape)
     with connected(address, dashboard=True, environment=form.environment()):

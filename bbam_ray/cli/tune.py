@@ -51,7 +51,7 @@ from bbam_ray.results.study import (
 from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
-    from bbam_ray.scale.plan import StudyPlan, StudyResult
+    from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 
 
 @with_storage
@@ -230,9 +230,9 @@ def _run(
     quiet: bool,
 ) -> StudyResult:
     """Connect to Ray, run the study and show its progress; Ctrl-C keeps what is done."""
-    from bbam_ray.scale.capacity import wait_for_workers
-    from bbam_ray.scale.cluster import connected
-    from bbam_ray.scale.tune import run_study, stored_result
+    from bbam_ray.scale.cluster.capacity import wait_for_workers
+    from bbam_ray.scale.cluster.connection import connected
+    from bbam_ray.scale.study.run import run_study, stored_result
 
     shown = Console(quiet=True) if quiet else console
     shown.print("starting Ray ..." if address == "local" else f"joining Ray at {address} ...")
@@ -263,7 +263,7 @@ def _run(
 
 def _progress(shown: Console, plan: StudyPlan, record: StudyRecord) -> StudyProgress:
     from bbam_ray.methods import run_config
-    from bbam_ray.scale.tune import stored_result
+    from bbam_ray.scale.study.run import stored_result
 
     done = len(stored_result(plan, record).trials)
     workers = plan.shape.workers

@@ -12,7 +12,7 @@ import torch
 from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.core.metrics import multilabel_metrics
-from bbam_ray.data.shares import even_part
+from bbam_ray.data.sampling.sharding import even_part
 from bbam_ray.engine.model_folder import save_model
 from bbam_ray.engine.task import load_part, prepare_training
 from bbam_ray.engine.trainer import Trainer

@@ -1,6 +1,6 @@
 """What a trial of a search must reach, and when, to go on; the trial itself decides.
 
-The bar is made before the trial starts, from the trials before it (``scale/early_stopping.py``). A
+The bar is made before the trial starts, from the trials before it (``scale/search/pruning.py``). A
 trial that fails it ends like any other, on all its workers at once, so nothing is left to clean up.
 """
 

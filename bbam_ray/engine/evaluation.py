@@ -13,8 +13,8 @@ from bbam_ray import distributed
 from bbam_ray.core.metrics import average_precision, measures
 from bbam_ray.core.thresholds import tune_thresholds
 from bbam_ray.data import Inputs
-from bbam_ray.data.token_rows import TokenRows
-from bbam_ray.data.views import Views
+from bbam_ray.data.cache.token_rows import TokenRows
+from bbam_ray.data.views.images import Views
 from bbam_ray.engine.optimisation import Precision
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods.method import Snapshot

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bbam_ray.config import RunConfig
 from bbam_ray.data import Samples
-from bbam_ray.data.views import Views
+from bbam_ray.data.views.images import Views
 from bbam_ray.engine.evaluation import plain_batches
 from bbam_ray.engine.task import load_part
 from bbam_ray.errors import UsageError, nearest

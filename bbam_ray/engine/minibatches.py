@@ -16,14 +16,14 @@ from torch import Tensor
 
 from bbam_ray import distributed
 from bbam_ray.config import TrainingConfig
-from bbam_ray.data.batches import ViewChance, cycled_batches, epoch_batches, stream
-from bbam_ray.data.shares import StepShare, even_part, main_phase_shares, owned_rows
-from bbam_ray.data.views import CHANCE_WIDTH, Views
+from bbam_ray.data.sampling.batches import ViewChance, cycled_batches, epoch_batches, stream
+from bbam_ray.data.sampling.sharding import StepShare, even_part, main_phase_shares, owned_rows
+from bbam_ray.data.views.images import CHANCE_WIDTH, Views
 from bbam_ray.engine.evaluation import channels_last, fetch
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods.method import Minibatch
 
-# Purposes of the random streams of an epoch (see data/batches.py).
+# Purposes of the random streams of an epoch (see data/sampling/batches.py).
 _LABELED_ORDER, _UNLABELED_ORDER, _LABELED_VIEWS, _UNLABELED_VIEWS, _GLOBAL = range(1, 6)
 
 

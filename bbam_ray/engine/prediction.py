@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from bbam_ray.data.prediction_pieces import Piece
+from bbam_ray.data.prediction.chunks import Piece
 from bbam_ray.engine.model import Model, probabilities
 from bbam_ray.errors import UsageError
 from bbam_ray.results.remote import check_local

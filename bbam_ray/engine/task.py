@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Inputs, Samples, ViewSettings
-from bbam_ray.data.splits import Split, make_split
+from bbam_ray.data.sampling.splits import Split, make_split
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
 from bbam_ray.models import check_backbone
 

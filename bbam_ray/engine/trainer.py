@@ -14,8 +14,8 @@ from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.core.ema import ExponentialAverage
 from bbam_ray.data import Inputs
-from bbam_ray.data.shares import even_part, owned_rows
-from bbam_ray.data.views import Views
+from bbam_ray.data.sampling.sharding import even_part, owned_rows
+from bbam_ray.data.views.images import Views
 from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.engine.evaluation import cosines, snapshot, validation_figures
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch

@@ -1,4 +1,4 @@
-"""A short version of ``python -m benchmarks.chaos``: studies are disturbed, and nothing is lost."""
+"""A short version of ``python -m stress.chaos``: studies are disturbed, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import chaos, faults, trust
-from benchmarks.disturbed import Disturbed
-from benchmarks.stored_study import BrokenPromiseError, LostError
+from stress import chaos, faults, trust
+from stress.disturbed import Disturbed
+from stress.stored_study import BrokenPromiseError, LostError
 
 KINDS = {f.name: f for f in (*faults.KILLS, *faults.TEARS, *faults.DISKS)}
 AFTERWARDS = {f.name: f for f in faults.TEARS_AFTERWARDS}

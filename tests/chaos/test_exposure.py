@@ -82,7 +82,7 @@ def test_a_socket_for_everybody_would_be_seen() -> None:
 PRIVATE = """
 import json, os, urllib.error, urllib.request
 from pathlib import Path
-from bbam_ray.scale.cluster import connected
+from bbam_ray.scale.cluster.connection import connected
 from ray._private import ray_constants
 
 def status(path, data=None):

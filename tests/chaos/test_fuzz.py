@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks import fuzz
-from benchmarks.fuzz_cases import READERS
-from benchmarks.fuzz_folders import Files, npz, parquet
+from stress import fuzz
+from stress.fuzz_cases import READERS
+from stress.fuzz_folders import Files, npz, parquet
 
 _LAUGHS = "a0: &a0 [x]\n" + "".join(
     f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 10)

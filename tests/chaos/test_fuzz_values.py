@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bbam_ray.data.cache import opened
-from bbam_ray.data.stored_rows import write_rows
+from bbam_ray.data.cache.folder import opened
+from bbam_ray.data.cache.row_file import write_rows
 from bbam_ray.documents import parse_json
 from bbam_ray.errors import UsageError, quoted, shown
 

@@ -19,11 +19,11 @@ from traps import KINDS, LOADERS, Trap, hostile
 from trees import SMALL, coco2014, images
 
 from bbam_ray import load_model, load_study
-from bbam_ray.data.coco import Coco2014
-from bbam_ray.data.digits import Digits, DigitsOptions
-from bbam_ray.data.features import Features
-from bbam_ray.data.images import Images, ImagesOptions
-from bbam_ray.data.prediction_inputs import find_pieces
+from bbam_ray.data.datasets.coco2014 import Coco2014
+from bbam_ray.data.datasets.digits import Digits, DigitsOptions
+from bbam_ray.data.datasets.features import Features
+from bbam_ray.data.datasets.images import Images, ImagesOptions
+from bbam_ray.data.prediction.inputs import find_pieces
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.checkpoint import load_checkpoint
 from bbam_ray.engine.extraction import feature_network

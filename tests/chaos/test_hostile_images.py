@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from trees import images
 
-from bbam_ray.data.image_cache import UnreadableImageError, read_image
-from bbam_ray.data.images import Images, ImagesOptions
-from bbam_ray.data.prediction_inputs import find_pieces
+from bbam_ray.data.cache.images import UnreadableImageError, read_image
+from bbam_ray.data.datasets.images import Images, ImagesOptions
+from bbam_ray.data.prediction.inputs import find_pieces
 from bbam_ray.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -43,8 +43,8 @@ def bomb(width: int, height: int, rows: int) -> bytes:
 MEASURED = """
 import json, resource, sys
 from pathlib import Path
-from bbam_ray.data.image_cache import cached_images
-from bbam_ray.data.image_sources import ImageFiles
+from bbam_ray.data.cache.images import cached_images
+from bbam_ray.data.formats.image_sources import ImageFiles
 paths = sorted(Path(sys.argv[1]).glob("*.png"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 remarks = cached_images("x", ImageFiles(paths, Path(sys.argv[1])), 32).remarks

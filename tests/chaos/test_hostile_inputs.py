@@ -18,10 +18,10 @@ from trees import awa, images, voc2012
 from typer.testing import CliRunner
 
 from bbam_ray.cli.main import app
-from bbam_ray.data.archives import extract
-from bbam_ray.data.awa import Awa
-from bbam_ray.data.images import Images, ImagesOptions
-from bbam_ray.data.voc import Voc2012, VocOptions
+from bbam_ray.data.datasets.awa import Awa
+from bbam_ray.data.datasets.images import Images, ImagesOptions
+from bbam_ray.data.datasets.voc2012 import Voc2012, VocOptions
+from bbam_ray.data.download.unpack import extract
 from bbam_ray.documents import parse_assignments, read_yaml_mapping
 from bbam_ray.errors import UsageError
 from bbam_ray.report import figure_files

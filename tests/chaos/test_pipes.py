@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from bbam_ray.data import DATASETS
-from bbam_ray.data.arff import ArffTable
-from bbam_ray.data.tables import read_table, read_text
+from bbam_ray.data.formats.arff import ArffTable
+from bbam_ray.data.formats.tables import read_table, read_text
 from bbam_ray.engine.checkpoint import load_checkpoint
 from bbam_ray.engine.checkpoint_folder import STATE, defect
 from bbam_ray.engine.model_folder import read_description, read_weights

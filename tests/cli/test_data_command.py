@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from bbam_ray.cli.main import app
 from bbam_ray.data import DATASETS
-from bbam_ray.data.features import FeaturesOptions
+from bbam_ray.data.datasets.features import FeaturesOptions
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.scale.doctor import Finding, _results, facts, judged
+from bbam_ray.scale.cluster.doctor import Finding, _results, facts, judged
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.data.archive_members import read_members
+from bbam_ray.data.download.archive_members import read_members
 from bbam_ray.errors import UsageError
 
 KINDS = ("x.zip", "x.tar", "x.tar.gz")

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.data import archives
-from bbam_ray.data.archives import extract
+from bbam_ray.data.download import unpack as archives
+from bbam_ray.data.download.unpack import extract
 from bbam_ray.errors import UsageError
 
 FILES = {"top/a.txt": b"a" * 3000, "top/deep/b.bin": os.urandom(5000), "beside/c.txt": b""}
@@ -24,7 +24,7 @@ KINDS = ("x.zip", "x.tar", "x.tar.gz")
 CHILD = """
 import sys, time
 from pathlib import Path
-from bbam_ray.data.archives import extract
+from bbam_ray.data.download.unpack import extract
 show = lambda done, total: (print(done, flush=True), time.sleep(60))
 extract(Path(sys.argv[1]), Path(sys.argv[2]), max_bytes=10**6, progress=show)
 """

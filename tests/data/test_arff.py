@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bbam_ray.data.arff import ArffTable, Attribute
-from bbam_ray.data.arff_rows import ArffRows
+from bbam_ray.data.formats.arff import ArffTable, Attribute
+from bbam_ray.data.formats.arff_rows import ArffRows
 from bbam_ray.errors import UsageError
 
 HEAD = """% made by hand

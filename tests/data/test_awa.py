@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bbam_ray.data.awa import TABLES, Awa
-from bbam_ray.data.dataset import Part
-from bbam_ray.data.image_dataset import ImageOptions
+from bbam_ray.data.datasets.awa import TABLES, Awa
+from bbam_ray.data.datasets.base import Part
+from bbam_ray.data.datasets.image_base import ImageOptions
 from bbam_ray.errors import UsageError
 
 OPTIONS = ImageOptions(image_size=32)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbam_ray.data.batches import ViewChance, cycled_batches, epoch_batches, stream
+from bbam_ray.data.sampling.batches import ViewChance, cycled_batches, epoch_batches, stream
 
 COUNTS = {"count": st.integers(1, 60), "batch": st.integers(1, 70), "seed": st.integers(0, 99)}
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from trees import coco2014, first_marks, random_labels
 
-from bbam_ray.data import coco
-from bbam_ray.data.coco import Coco2014, CocoOptions
+from bbam_ray.data.datasets import coco2014 as coco
+from bbam_ray.data.datasets.coco2014 import Coco2014, CocoOptions
 from bbam_ray.errors import UsageError
 
 OPTIONS = CocoOptions(image_size=32)

@@ -12,7 +12,7 @@ import pytest
 from trees import SMALL, TREES
 
 from bbam_ray.data import DATASETS, Dataset, Samples
-from bbam_ray.data.cache import cache_dir
+from bbam_ray.data.cache.folder import cache_dir
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config

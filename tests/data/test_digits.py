@@ -11,9 +11,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from bbam_ray.data import digits
-from bbam_ray.data.dataset import Part
-from bbam_ray.data.digits import DIGITS_PER_SCENE, Digits, DigitsOptions, compose_scenes
+from bbam_ray.data.datasets import digits
+from bbam_ray.data.datasets.base import Part
+from bbam_ray.data.datasets.digits import DIGITS_PER_SCENE, Digits, DigitsOptions, compose_scenes
 from bbam_ray.errors import UsageError
 
 OPTIONS = DigitsOptions(scenes=60, test_scenes=40)

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from trees import random_labels
 
-from bbam_ray.data.dataset import Samples
-from bbam_ray.data.features import Features, FeaturesOptions
+from bbam_ray.data.datasets.base import Samples
+from bbam_ray.data.datasets.features import Features, FeaturesOptions
 from bbam_ray.errors import UsageError
 
 MULAN = Path(__file__).parents[3] / "shared" / "data" / "mulan"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bbam_ray.data import image_cache
-from bbam_ray.data.image_cache import UnreadableImageError, cached_images, listening, read_image
-from bbam_ray.data.image_sources import ImageFiles
+from bbam_ray.data.cache import images as image_cache
+from bbam_ray.data.cache.images import UnreadableImageError, cached_images, listening, read_image
+from bbam_ray.data.formats.image_sources import ImageFiles
 from bbam_ray.errors import UsageError
 
 
@@ -199,8 +199,8 @@ def test_a_camera_that_was_turned_gives_an_upright_image(tmp_path: Path) -> None
 BUILDER = """
 import sys, time
 from pathlib import Path
-from bbam_ray.data import image_cache
-from bbam_ray.data.image_sources import ImageFiles
+from bbam_ray.data.cache import images as image_cache
+from bbam_ray.data.formats.image_sources import ImageFiles
 
 root, log, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 read = image_cache.read_image

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from trees import first_marks, images, marked_image, parquet_images, random_labels
 
-from bbam_ray.data.dataset import Samples
-from bbam_ray.data.images import Images, ImagesOptions
+from bbam_ray.data.datasets.base import Samples
+from bbam_ray.data.datasets.images import Images, ImagesOptions
 from bbam_ray.errors import UsageError
 
 NAMES = ("cat", "dog", "bird", "fish", "frog")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trees import random_labels
 
 from bbam_ray.config import RunConfig
-from bbam_ray.data.splits import make_split
+from bbam_ray.data.sampling.splits import make_split
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bbam_ray.data import mulan
-from bbam_ray.data.mulan import is_mulan, mulan_files, read_mulan
+from bbam_ray.data.formats import mulan
+from bbam_ray.data.formats.mulan import is_mulan, mulan_files, read_mulan
 from bbam_ray.errors import UsageError
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "mulan"

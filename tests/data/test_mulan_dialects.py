@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bbam_ray.data.mulan import MulanPart, read_mulan
+from bbam_ray.data.formats.mulan import MulanPart, read_mulan
 
 LABELS = {"?": "numeric", "Größe": "{0,1}", "@data": "{1,0}"}
 NAMES = ["plain", "with blank", "it's", 'say "so"', "50% {a, b}", "back\\slash", *LABELS]

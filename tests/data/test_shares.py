@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbam_ray.data.batches import cycled_batches, epoch_batches
-from bbam_ray.data.shares import even_part, fill_up, main_phase_shares, owned_rows
+from bbam_ray.data.sampling.batches import cycled_batches, epoch_batches
+from bbam_ray.data.sampling.sharding import even_part, fill_up, main_phase_shares, owned_rows
 
 Plan = tuple[list[np.ndarray], list[np.ndarray], int, int]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbam_ray.data.splits import make_split, stratified_subset
+from bbam_ray.data.sampling.splits import make_split, stratified_subset
 from bbam_ray.errors import UsageError
 
 

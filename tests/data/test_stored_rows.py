@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bbam_ray.data.stored_rows import DamagedRowsError, StoredRows, write_rows
+from bbam_ray.data.cache.row_file import DamagedRowsError, StoredRows, write_rows
 
 
 def made(folder: Path, rows: np.ndarray, **remarks: Any) -> Path:
@@ -121,7 +121,7 @@ def flip(path: Path, place: int) -> None:
 READER = """
 import sys, numpy as np
 from pathlib import Path
-from bbam_ray.data.stored_rows import StoredRows
+from bbam_ray.data.cache.row_file import StoredRows
 
 def resident():
     text = Path("/proc/self/status").read_text()

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from bbam_ray.data import DATASETS, ViewSettings
-from bbam_ray.data.batches import ViewChance
-from bbam_ray.data.digits import compose_scenes
-from bbam_ray.data.views import CHANCE_WIDTH, Views
+from bbam_ray.data.datasets.digits import compose_scenes
+from bbam_ray.data.sampling.batches import ViewChance
+from bbam_ray.data.views.images import CHANCE_WIDTH, Views
 
 VECTORS = ViewSettings()
 COLOUR = ViewSettings(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5), flip=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from trees import first_marks, random_labels, voc2012
 
-from bbam_ray.data.voc import LABELS, Voc2012, VocOptions
+from bbam_ray.data.datasets.voc2012 import LABELS, Voc2012, VocOptions
 from bbam_ray.errors import UsageError
 
 OPTIONS = VocOptions(image_size=32)

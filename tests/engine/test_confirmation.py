@@ -12,7 +12,7 @@ import torch
 
 from bbam_ray.core.metric_names import METRIC_NAMES
 from bbam_ray.core.metrics import multilabel_metrics
-from bbam_ray.data.digits import Digits
+from bbam_ray.data.datasets.digits import Digits
 from bbam_ray.engine import confirm
 from bbam_ray.engine.confirm import confirmation_config, train_and_test
 from bbam_ray.engine.model_folder import load_weights, read_thresholds

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bbam_ray.data.digits import Digits
+from bbam_ray.data.datasets.digits import Digits
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bbam_ray.data.views import Views
+from bbam_ray.data.views.images import Views
 from bbam_ray.engine import evaluation, minibatches
 from bbam_ray.engine.trainer import Trainer
 

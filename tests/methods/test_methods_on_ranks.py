@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bbam_ray.data.shares import main_phase_shares
+from bbam_ray.data.sampling.sharding import main_phase_shares
 from bbam_ray.methods import METHODS
 
 SCRIPT = Path(__file__).with_name("rank_methods.py")

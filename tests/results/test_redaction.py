@@ -180,7 +180,7 @@ def test_what_is_said_of_object_storage_has_no_secrets(tmp_path: Path) -> None:
 def test_a_tracker_that_fails_tells_no_password(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from bbam_ray.scale.tracking import Tracker
+    from bbam_ray.scale.study.trackers import Tracker
 
     tracker = Tracker("tensorboard", tmp_path, "x")
     tracker._on = True

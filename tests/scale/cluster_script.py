@@ -8,7 +8,7 @@ import sys
 os.environ["RAY_AUTH_MODE"] = "disabled"
 from ray.cluster_utils import Cluster
 
-from bbam_ray.scale import cluster
+from bbam_ray.scale.cluster import connection as cluster
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ import ray
 from bbam_ray.cli.search_rules import SamplerName, SchedulerName, SearchRules
 from bbam_ray.cli.study_setup import TrialRunner, make_plan, open_record
 from bbam_ray.results.study import check_folder, source_folder
-from bbam_ray.scale import cluster
-from bbam_ray.scale.tune import run_study
+from bbam_ray.scale.cluster import connection as cluster
+from bbam_ray.scale.study.run import run_study
 
 ROOT = Path(__file__).parents[2]
 TINY = {"scenes": 100, "test_scenes": 40, "labeled_fraction": 0.5, "warmup_passes": 1}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bbam_ray.scale import budget as budgets
-from bbam_ray.scale.budget import Budget, Use
-from bbam_ray.scale.plan import Limits
+from bbam_ray.scale.study import budget as budgets
+from bbam_ray.scale.study.budget import Budget, Use
+from bbam_ray.scale.study.plan import Limits
 
 HOUR = 3600.0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bbam_ray.results.store import StudyStore
-from bbam_ray.scale.confirm import confirmation_seeds, stop_epoch, trial_thresholds
-from bbam_ray.scale.outcomes import parameters_of
+from bbam_ray.scale.search.outcomes import parameters_of
+from bbam_ray.scale.study.confirm import confirmation_seeds, stop_epoch, trial_thresholds
 
 
 def test_thresholds_come_in_label_order_from_the_best_epoch(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import COMPLETE, PRUNED
-from bbam_ray.scale.early_stopping import Stopping
-from bbam_ray.scale.outcomes import Outcome
-from bbam_ray.scale.search import Sequence
-from bbam_ray.scale.space_file import read_space
+from bbam_ray.scale.search.outcomes import Outcome
+from bbam_ray.scale.search.pruning import Stopping
+from bbam_ray.scale.search.sequence import Sequence
+from bbam_ray.scale.search.space_file import read_space
 
 ROOT = Path(__file__).parents[2]
 WARMUP, EPOCHS = 5, 20

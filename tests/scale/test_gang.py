@@ -148,12 +148,12 @@ from ray.util import placement_group_table
 from bbam_ray.engine.task import check_task, load_part
 from bbam_ray.methods import run_config
 from bbam_ray.results.study import StudyRecord
-from bbam_ray.scale.cluster import connected
-from bbam_ray.scale.shapes import GangShape
-from bbam_ray.scale.early_stopping import Stopping
-from bbam_ray.scale.plan import StudyPlan
-from bbam_ray.scale.space_file import read_space
-from bbam_ray.scale.tune import run_study
+from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.workers.shapes import GangShape
+from bbam_ray.scale.search.pruning import Stopping
+from bbam_ray.scale.study.plan import StudyPlan
+from bbam_ray.scale.search.space_file import read_space
+from bbam_ray.scale.study.run import run_study
 
 folder, space_path, settings, events = Path(sys.argv[1]), Path(sys.argv[2]), {}, []
 base = json.loads(sys.argv[3])

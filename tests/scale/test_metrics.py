@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.scale import metrics
-from bbam_ray.scale.recorder import Event
+from bbam_ray.scale.study import prometheus as metrics
+from bbam_ray.scale.study.recorder import Event
 
 Series = dict[str, dict[tuple[Any, ...], float]]
 

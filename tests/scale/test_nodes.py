@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from bbam_ray.results.store import read_table
-from bbam_ray.scale.capacity import fitting
+from bbam_ray.scale.cluster.capacity import fitting
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -50,10 +50,10 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from bbam_ray.errors import UsageError
-from bbam_ray.scale.capacity import wait_for_workers
-from bbam_ray.scale.cluster import connected
-from bbam_ray.scale.shapes import TrainShape
-from bbam_ray.scale.train_run import TrainJob, train_with_ray
+from bbam_ray.scale.cluster.capacity import wait_for_workers
+from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.workers.shapes import TrainShape
+from bbam_ray.scale.workers.train_run import TrainJob, train_with_ray
 
 started = time.monotonic()
 

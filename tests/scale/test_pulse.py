@@ -9,8 +9,8 @@ import pytest
 
 SCRIPT = """
 import os, signal, time, ray
-from bbam_ray.scale.cluster import connected
-from bbam_ray.scale.pulse import Watch
+from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.workers.heartbeat import Watch
 
 def watchers():
     found = []

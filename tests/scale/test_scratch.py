@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from bbam_ray.errors import UsageError
-from bbam_ray.scale.cluster import connected
-from bbam_ray.scale.scratch import KEPT_SESSIONS, Scratch, kept_session
+from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.cluster.scratch import KEPT_SESSIONS, Scratch, kept_session
 
 _KILLED = """
 import os, signal
-from bbam_ray.scale.scratch import Scratch
+from bbam_ray.scale.cluster.scratch import Scratch
 mine = Scratch()
 print(mine.folder, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

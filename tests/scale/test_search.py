@@ -12,12 +12,12 @@ import pytest
 
 from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
-from bbam_ray.scale.early_stopping import Stopping
-from bbam_ray.scale.outcomes import Outcome, pareto
-from bbam_ray.scale.search import Sequence, write_study_db
-from bbam_ray.scale.searcher import StudySearcher
-from bbam_ray.scale.space import Space
-from bbam_ray.scale.space_file import read_space
+from bbam_ray.scale.search.outcomes import Outcome, pareto
+from bbam_ray.scale.search.pruning import Stopping
+from bbam_ray.scale.search.sequence import Sequence, write_study_db
+from bbam_ray.scale.search.space import Space
+from bbam_ray.scale.search.space_file import read_space
+from bbam_ray.scale.study.tune_searcher import StudySearcher
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bbam_ray.results.store import read_table
-from benchmarks.stored_study import figures
+from stress.stored_study import figures
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 

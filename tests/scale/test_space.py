@@ -19,9 +19,9 @@ from bbam_ray.data import DATASETS
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import METHODS, run_config
-from bbam_ray.scale.space import Parameter, Space
-from bbam_ray.scale.space_file import RESERVED, read_space
-from bbam_ray.scale.space_schema import space_schema
+from bbam_ray.scale.search.space import Parameter, Space
+from bbam_ray.scale.search.space_file import RESERVED, read_space
+from bbam_ray.scale.search.space_schema import space_schema
 
 FOLDER = Path(__file__).parents[2] / "search_spaces"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
@@ -94,7 +94,7 @@ def test_editors_accept_a_shipped_space(path: Path) -> None:
 
 
 def test_the_schema_file_is_up_to_date() -> None:
-    """Make it anew with: python -m bbam_ray.scale.space_schema > search_spaces/space.schema.json"""
+    """Make it anew with: python -m bbam_ray.scale.search.space_schema > search_spaces/space.schema.json"""
     assert json.loads((FOLDER / "space.schema.json").read_text()) == space_schema()
 
 

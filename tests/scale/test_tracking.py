@@ -26,9 +26,14 @@ from ray import cloudpickle, tune
 
 from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.errors import UsageError
-from bbam_ray.scale import tracking
-from bbam_ray.scale.cluster import connected
-from bbam_ray.scale.tracking import TRACKERS, check_trackers, tracked_result, tracking_callbacks
+from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.study import trackers as tracking
+from bbam_ray.scale.study.trackers import (
+    TRACKERS,
+    check_trackers,
+    tracked_result,
+    tracking_callbacks,
+)
 
 INSTALLED = [name for name in TRACKERS if find_spec(tracking._PACKAGES[name])]
 SECRET = "of-the-whole-study"  # in every trial's config, and never in a tracker's files

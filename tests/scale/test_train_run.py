@@ -151,9 +151,9 @@ def test_a_frozen_worker_does_not_hold_the_run_up(
 
 _ONE_WORKER = """
 import json, sys
-from bbam_ray.scale.cluster import connected
-from bbam_ray.scale.shapes import TrainShape
-from bbam_ray.scale.train_run import TrainJob, train_with_ray
+from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.workers.shapes import TrainShape
+from bbam_ray.scale.workers.train_run import TrainJob, train_with_ray
 
 def listen(entry):
     if entry["kind"] == "epoch":

@@ -12,9 +12,9 @@ import yaml
 from bbam_ray.errors import UsageError
 from bbam_ray.results.files import write_json
 from bbam_ray.results.store import StudyStore
-from bbam_ray.scale.space import Space
-from bbam_ray.scale.space_file import read_space
-from bbam_ray.scale.warm_start import prior_outcomes, restored_outcomes
+from bbam_ray.scale.search.space import Space
+from bbam_ray.scale.search.space_file import read_space
+from bbam_ray.scale.search.warm_start import prior_outcomes, restored_outcomes
 
 BASE = {"dataset": "digits", "method": "bbam", "seed": 3}
 OLD = {

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from trees import png
 
-from bbam_ray.data.prediction_inputs import find_pieces
-from bbam_ray.data.prediction_pieces import Batch
+from bbam_ray.data.prediction.chunks import Batch
+from bbam_ray.data.prediction.inputs import find_pieces
 from bbam_ray.errors import UsageError
 
 SHAPE, N = (1, 24, 24), 50
@@ -71,7 +71,7 @@ def test_parquet_with_features(fixed: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("rows", [16, 8192])
 def test_npz(save: object, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bbam_ray.data.prediction_inputs._ROWS", rows)
+    monkeypatch.setattr("bbam_ray.data.prediction.inputs._ROWS", rows)
     save(
         tmp_path / "x.npz",
         images=IMAGES,

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from bbam_ray.data import download
+from bbam_ray.data.download import http as download
 
 BODY = random.Random(1).randbytes(1 << 20)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.data.download import RemoteFile, fetch
+from bbam_ray.data.download.http import RemoteFile, fetch
 from bbam_ray.errors import UsageError
 
 BODY = random.Random(1).randbytes(1 << 20)  # as in conftest.py

@@ -17,16 +17,16 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.data import download
-from bbam_ray.data.download import BLOCK, RemoteFile, fetch
-from bbam_ray.data.secure_http import refuse_insecure
+from bbam_ray.data.download import http as download
+from bbam_ray.data.download.http import BLOCK, RemoteFile, fetch
+from bbam_ray.data.download.secure_http import refuse_insecure
 from bbam_ray.errors import UsageError
 
 BODY = random.Random(1).randbytes(1 << 20)  # as in conftest.py
 CHILD = """
 import sys
 from pathlib import Path
-from bbam_ray.data.download import RemoteFile, fetch
+from bbam_ray.data.download.http import RemoteFile, fetch
 fetch(RemoteFile(sys.argv[1], "file.bin", 1 << 20), Path(sys.argv[2]))
 """
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.data import DATASETS, publishers
-from bbam_ray.data.download import RemoteFile
-from bbam_ray.data.publishers import PUBLISHED, Publication, download
+from bbam_ray.data import DATASETS
+from bbam_ray.data.download import sources as publishers
+from bbam_ray.data.download.http import RemoteFile
+from bbam_ray.data.download.sources import PUBLISHED, Publication, download
 from bbam_ray.errors import UsageError
 
 

@@ -1,0 +1,38 @@
+"""Texts as token numbers: rows of one length on disk, and no longer than they need to be in a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bbam_ray.data.cache.row_file import StoredRows
+
+ABSENT = -1  # where a text has no token; no network looks at such a place
+_BUCKET = 16  # batches are as wide as a multiple of it, so that few different widths occur
+
+
+class TokenRows(StoredRows):
+    """(N, L) int32 token numbers; ``ABSENT`` fills the rows up.
+
+    Indexed by row numbers it gives (B, l), l being the length of the longest of these rows, rounded up.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        #: (N,) tokens of each text
+        self.lengths: np.ndarray = np.asarray(self.remarks["lengths"], dtype=np.int32)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return trimmed(super().__getitem__(rows))
+
+
+def trimmed(tokens: np.ndarray) -> np.ndarray:
+    """(B, L) tokens without the last places, if they are absent in all rows."""
+    if tokens.ndim < 2 or not len(tokens):
+        return tokens
+    used = np.flatnonzero((tokens != ABSENT).any(axis=0))
+    longest = int(used[-1]) + 1 if len(used) else 1
+    width: int = -(-longest // _BUCKET) * _BUCKET
+    return tokens[:, :width]

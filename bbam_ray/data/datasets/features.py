@@ -1,0 +1,114 @@
+"""``features``: samples that are vectors already, in one of three forms.
+
+- ``.npz``: arrays ``features`` (N, F) and ``labels`` (N, K); as well, where there are any,
+  ``label_names``, ``test_features`` and ``test_labels``, ``unlabeled_features``;
+- Parquet: one file, or ``train*.parquet``, ``test*.parquet``, ``unlabeled*.parquet`` in a folder, with a
+  column ``features`` (lists of one length) and labels as in users' tables (``bbam-ray data extract`` makes
+  one);
+- a Mulan folder: ``NAME-train.arff``, ``NAME-test.arff``, ``NAME.xml``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from bbam_ray.config import DatasetOptions
+from bbam_ray.data.cache.folder import cache_dir, only_one, opened, remove_torn, whole_file
+from bbam_ray.data.cache.row_file import StoredRows, bits_of, text_of_bits, write_rows
+from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
+from bbam_ray.data.formats.feature_files import (
+    Vectors,
+    feature_files,
+    features_state,
+    read_features,
+)
+from bbam_ray.data.formats.label_tables import LabelOptions
+
+
+class FeaturesOptions(LabelOptions):
+    """Options of the data set ``features``."""
+
+    standardize: bool = Field(
+        True, description="centre and scale every feature by the training part's mean and deviation"
+    )
+
+
+class Features(Dataset):
+    """Feature vectors (N, F) float32."""
+
+    name: ClassVar[str] = "features"
+    Options: ClassVar[type[DatasetOptions]] = FeaturesOptions
+    defaults: ClassVar[dict[str, Any]] = {
+        "backbone": "mlp",
+        "labeled_fraction": None,
+        "validation_fraction": 0.3,
+        "epochs": 30,
+        "warmup_epochs": 12,
+        "warmup_passes": 5,
+        "warmup_learning_rate": 1e-3,
+        "learning_rate": 1e-3,
+        "ema_decay": 0.99,
+        "hidden_dim": 256,
+        "feature_dim": 128,
+    }
+
+    def check(self, options: FeaturesOptions, data_dir: Path | None) -> None:
+        feature_files(data_dir)
+
+    def state(self, options: FeaturesOptions, data_dir: Path | None) -> str:
+        return features_state(feature_files(data_dir))
+
+    def load(self, options: FeaturesOptions, data_dir: Path | None, part: Part) -> Samples:
+        files = feature_files(data_dir)
+        key = f"{options.model_dump_json(exclude={'standardize'})} {features_state(files)}"
+        stem = hashlib.sha256(key.encode()).hexdigest()[:20]
+        folder = cache_dir() / self.name
+        targets = {name: folder / f"{stem}-{name}.rows" for name in ("train", "test")}
+        stored = {name: opened(target) for name, target in targets.items()}
+        if None in stored.values():
+            with only_one(folder):
+                stored = {name: opened(target) for name, target in targets.items()}
+                if None in stored.values():
+                    vectors = read_features(files, options)
+                    for name, target in targets.items():
+                        _store(vectors, target, test=name == "test")
+                stored = {name: StoredRows(target) for name, target in targets.items()}
+        rows, train = stored[part], stored["train"]
+        assert rows is not None and train is not None
+        views = ViewSettings()
+        if options.standardize:
+            views = ViewSettings(tuple(train.remarks["mean"]), tuple(train.remarks["std"]))
+        names = tuple(rows.remarks["label_names"])
+        known = bits_of(rows.remarks["known"], (len(rows),)).astype(bool)
+        return Samples(
+            rows,
+            bits_of(rows.remarks["labels"], (len(rows), len(names))),
+            names,
+            views,
+            None if known.all() else known,
+            rows.remarks["names"],
+        )
+
+
+def _store(vectors: Vectors, target: Path, *, test: bool) -> None:
+    """Write one part: its rows, and as remarks the labels and the scale of its features."""
+    chosen = np.flatnonzero(vectors.labels.test == test)
+    rows = vectors.features[chosen]
+    spread = rows.std(axis=0, dtype=np.float64)
+    remarks = {
+        "labels": text_of_bits(vectors.labels.labels[chosen]),
+        "known": text_of_bits(vectors.labels.known[chosen]),
+        "label_names": list(vectors.labels.names),
+        "names": [vectors.names[row] for row in chosen] if vectors.names else None,
+        "mean": rows.mean(axis=0, dtype=np.float64).tolist(),
+        # A feature that never changes says nothing: it becomes 0.
+        "std": np.where(spread > 0, spread, 1).tolist(),
+    }
+    remove_torn(target)
+    with whole_file(target) as temporary:
+        write_rows(temporary, rows, rows.shape[1:], np.float32, remarks)

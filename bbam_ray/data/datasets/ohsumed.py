@@ -1,0 +1,84 @@
+"""``ohsumed``: medical abstracts with 23 cardiovascular disease categories (Hersh et al., SIGIR 1994).
+
+Layout as in Joachims' division of the first 20,000 abstracts of 1991 (``ohsumed-first-20000-docs``):
+folders ``training/`` and ``test/``, in each a folder ``C01`` to ``C23``, in each a file for every abstract
+of the category. An abstract of several categories lies in several folders under one name.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bbam_ray.data.datasets.base import Part
+from bbam_ray.data.datasets.text_base import PRETRAINED, Documents, TextDataset, TextOptions
+from bbam_ray.data.formats.image_sources import name_of_file
+from bbam_ray.data.formats.label_tables import Labels
+from bbam_ray.errors import UsageError
+
+LABELS = tuple(f"C{number:02d}" for number in range(1, 24))
+DEFAULT_DIR = Path("data/ohsumed-first-20000-docs")
+_FOLDERS: dict[Part, str] = {"train": "training", "test": "test"}
+
+
+class Ohsumed(TextDataset):
+    """Abstracts of ``training`` and ``test``."""
+
+    name: ClassVar[str] = "ohsumed"
+    defaults: ClassVar[dict[str, Any]] = PRETRAINED
+
+    def files(self, options: TextOptions, data_dir: Path | None) -> list[Path]:
+        root = _root(data_dir)
+        found: list[Path] = []
+        for folder in _FOLDERS.values():
+            for label in LABELS:
+                here = root / folder / label
+                if not here.is_dir():
+                    raise UsageError(
+                        f"{here}: no such folder; --data-dir is the folder with training/C01 to C23 "
+                        "and test/"
+                    )
+                found += sorted(path for path in here.iterdir() if path.is_file())
+        return found
+
+    def read(self, options: TextOptions, data_dir: Path | None) -> Documents:
+        # A name is one abstract within a part.
+        places: dict[tuple[str, str], int] = {}
+        texts: list[str] = []
+        marks: list[np.ndarray] = []
+        column = {label: place for place, label in enumerate(LABELS)}
+        for path in self.files(options, data_dir):
+            part, label = path.parent.parent.name, path.parent.name
+            key = (part, path.name)
+            if key not in places:
+                places[key] = len(texts)
+                texts.append(_text(path))
+                marks.append(np.zeros(len(LABELS), dtype=np.uint8))
+            marks[places[key]][column[label]] = 1
+        test = np.array([part == _FOLDERS["test"] for part, _ in places])
+        if not len(texts) or test.all() or not test.any():
+            raise UsageError(
+                f"{_root(data_dir)}: no abstracts in training/ or in test/; unpack it again"
+            )
+        labels = Labels(np.stack(marks), np.ones(len(texts), dtype=bool), LABELS, test)
+        return Documents(texts, labels, [f"{part}/{name_of_file(name)}" for part, name in places])
+
+
+def _text(path: Path) -> str:
+    text = path.read_bytes().decode("latin-1").strip()  # what the files are in; never fails
+    if not text:
+        raise UsageError(f"{path}: empty; unpack the data set again")
+    return text
+
+
+def _root(data_dir: Path | None) -> Path:
+    root = data_dir or DEFAULT_DIR
+    if not os.path.isdir(root):
+        raise UsageError(
+            f"--data-dir {root}: no such folder; get ohsumed-first-20000-docs.tar.gz of the text "
+            "categorization corpora of A. Moschitti (University of Trento), unpack it and give its folder"
+        )
+    return root

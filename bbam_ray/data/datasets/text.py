@@ -1,0 +1,106 @@
+"""``text``: your own documents, as tables with a column ``text``.
+
+One file (``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``), or a folder with ``train*``, and if there are
+any ``test*`` and ``unlabeled*``, of one of these kinds. Labels as in the tables of ``images``: a 0/1
+column a label, or one column ``labels``. A column ``split`` may say train, test or unlabeled; without a
+test part a share of the labelled rows becomes one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bbam_ray.config import DatasetOptions
+from bbam_ray.data.datasets.text_base import Documents, TextDataset, TextOptions
+from bbam_ray.data.formats.label_tables import NAMES_FILE, LabelOptions, read_labels, with_test_part
+from bbam_ray.data.formats.tables import Table, read_table
+from bbam_ray.errors import UsageError, shown
+
+TEXT, SUFFIXES = "text", (".csv", ".tsv", ".jsonl", ".parquet")
+NAME_COLUMNS = ("id", "name", "file_name")
+_PARTS = ("train", "test", "unlabeled")
+
+
+class OwnTextOptions(TextOptions, LabelOptions):
+    """Options of the data set ``text``."""
+
+
+class Text(TextDataset):
+    """A user's own documents."""
+
+    name: ClassVar[str] = "text"
+    Options: ClassVar[type[DatasetOptions]] = OwnTextOptions
+    defaults: ClassVar[dict[str, Any]] = {
+        "backbone": "tiny-text",
+        "labeled_fraction": None,
+        "validation_fraction": 0.3,
+        "epochs": 30,
+        "warmup_epochs": 12,
+        "warmup_passes": 3,
+        "warmup_learning_rate": 2e-3,
+        "learning_rate": 1e-3,
+        "ema_decay": 0.99,
+        "hidden_dim": 128,
+        "feature_dim": 64,
+    }
+
+    def files(self, options: OwnTextOptions, data_dir: Path | None) -> list[Path]:
+        tables = [path for path, _ in _tables(data_dir)]
+        names = tables[0].parent / NAMES_FILE
+        return [*tables, names] if names.is_file() else tables
+
+    def read(self, options: OwnTextOptions, data_dir: Path | None) -> Documents:
+        read = [(read_table(path), part) for path, part in _tables(data_dir)]
+        texts = [text for table, _ in read for text in texts_of(table)]
+        names_file = read[0][0].path.parent / NAMES_FILE
+        labels = read_labels(read, options, ignored=(TEXT, *NAME_COLUMNS), names_file=names_file)
+        column = next((name for name in NAME_COLUMNS if name in read[0][0].columns), None)
+        names = None
+        if column and all(column in table.columns for table, _ in read):
+            names = [str(name) for table, _ in read for name in table.columns[column]]
+            if len(set(names)) < len(names):
+                names = None  # no names of samples then
+        return Documents(texts, with_test_part(labels, options.test_fraction), names)
+
+
+def texts_of(table: Table) -> list[str]:
+    """The column ``text``; a UsageError that names the row without one."""
+    if TEXT not in table.columns:
+        raise UsageError(
+            f"{table.path}: no column '{TEXT}'; has "
+            f"{shown(', '.join(table.columns), 300) or 'nothing'}"
+        )
+    for row, value in enumerate(table.columns[TEXT]):
+        if not isinstance(value, str) or not value.strip():
+            raise UsageError(f"{table.where(row)}: no text; fill it in or remove the row")
+    return [str(value) for value in table.columns[TEXT]]
+
+
+def _tables(data_dir: Path | None) -> list[tuple[Path, str | None]]:
+    """Tables, each with the part of all its rows (None: a column may say it)."""
+    if data_dir is None:
+        raise UsageError(
+            "data set 'text' needs --data-dir: a .csv, .tsv, .jsonl or .parquet file with a column "
+            "'text', or a folder of them"
+        )
+    if not os.path.exists(data_dir):
+        raise UsageError(f"--data-dir {data_dir}: no such folder or file")
+    if data_dir.is_file():
+        if data_dir.suffix not in SUFFIXES:
+            raise UsageError(f"--data-dir {data_dir}: expected {', '.join(SUFFIXES)} or a folder")
+        return [(data_dir, None)]
+    found = [
+        (path, part)
+        for part in _PARTS
+        for path in sorted(data_dir.glob(f"{part}*"))
+        if path.suffix in SUFFIXES
+    ]
+    if not any(part == "train" for _, part in found):
+        raise UsageError(
+            f"{data_dir}: no train.csv, .tsv, .jsonl or .parquet in it; give the file or "
+            "folder with the texts"
+        )
+    # A single file may say the part of each of its rows.
+    return [(found[0][0], None)] if len(found) == 1 else list(found)

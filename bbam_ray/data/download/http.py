@@ -1,0 +1,229 @@
+"""Resumable download of one published file, checked before it appears under its own name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import BinaryIO
+
+from bbam_ray.data.cache.locks import lock, still_there
+from bbam_ray.data.download.secure_http import content_range, opener, refuse_insecure
+from bbam_ray.errors import UsageError
+
+#: seconds before each new try after a dropped connection; any progress starts the list again
+WAITS: tuple[float, ...] = (1.0, 4.0, 15.0, 60.0)
+TIMEOUT = 30.0  # seconds without a byte
+BLOCK = 1 << 18
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as its publisher offers it.
+
+    Args:
+        size: bytes; None where it is not known from a public source. Then the length that the server
+            announces is what must arrive, and a server that announces none is refused.
+        sha256, md5: hexadecimal; every one that is given is checked. Without any, a resumed file is
+            only as trustworthy as its size.
+    """
+
+    url: str
+    name: str
+    size: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name in ("", ".", "..") or "/" in self.name:
+            raise ValueError(f"'{self.name}' is not a plain file name")
+
+
+class _DroppedError(Exception):
+    """The connection failed in a way that another try may mend."""
+
+    def __init__(self, reason: str, unreachable: bool = False) -> None:
+        super().__init__(reason)
+        self.unreachable = unreachable
+
+
+def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None) -> Path:
+    """Download a file into a folder and return its path; a file that is there and right is kept.
+
+    Bytes go to ``<name>.part`` as they come, so a killed download goes on where it was. Digests are
+    taken from the stored file at the end: they cover what earlier runs wrote and what the disk holds.
+    """
+    refuse_insecure(file.url)
+    target, part = folder / file.name, folder / f"{file.name}.part"
+    try:
+        if target.exists():
+            return _kept(file, target)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _exclusive(part) as handle:
+            if target.exists():  # another process has finished it meanwhile
+                return _kept(file, target)
+            _receive(file, folder, handle, progress)
+            if wrong := _wrong(file, part):
+                part.unlink()
+                raise UsageError(
+                    f"{file.url}: {wrong}, so the download was thrown away; run it again, and if that "
+                    f"does not help get {file.name} elsewhere and put it into {folder.resolve()}"
+                )
+            os.fsync(handle.fileno())
+            part.rename(target)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {part}: {error.strerror or error}; choose another folder"
+        ) from None
+    return target
+
+
+def _kept(file: RemoteFile, target: Path) -> Path:
+    """A file of an earlier download or of the user, which is never overwritten."""
+    if wrong := _wrong(file, target):
+        raise UsageError(f"{target}: {wrong}; move it away to have it downloaded")
+    return target
+
+
+def _wrong(file: RemoteFile, path: Path) -> str | None:
+    """What is wrong with a stored file."""
+    stored = path.stat().st_size
+    if file.size is not None and stored != file.size:
+        return f"has {stored} bytes instead of {file.size}"
+    for kind, wanted in (("sha256", file.sha256), ("md5", file.md5)):
+        if wanted is None:
+            continue
+        with path.open("rb") as handle:  # md5 finds damage, and is all that some publishers give
+            fresh = partial(hashlib.new, kind, usedforsecurity=False)
+            found = hashlib.file_digest(handle, fresh).hexdigest()
+        if found != wanted.lower():
+            return f"has {kind} {found} instead of {wanted.lower()}"
+    return None
+
+
+@contextmanager
+def _exclusive(part: Path) -> Iterator[BinaryIO]:
+    """The partial file, open for appending and locked; left behind only if it holds something."""
+    with part.open("ab") as handle:
+        lock(part, handle.fileno())
+        try:
+            yield handle
+        finally:
+            if still_there(part, handle.fileno()) and not part.stat().st_size:
+                part.unlink()
+
+
+def _receive(file: RemoteFile, folder: Path, handle: BinaryIO, progress: Progress | None) -> None:
+    """Append to the partial file until it is complete."""
+    begin = best = handle.seek(0, os.SEEK_END)
+    waits = iter(WAITS)
+    complete = begin == file.size
+    while not complete:
+        try:
+            _request(file, folder, handle, progress)
+            complete = True
+        except _DroppedError as drop:
+            have = handle.seek(0, os.SEEK_END)
+            if have > best:
+                best, waits = have, iter(WAITS)
+            wait = next(waits, None)
+            if wait is None or (drop.unreachable and best == begin):
+                kept = f"run the command again to go on from byte {have}, or " if have else ""
+                raise _elsewhere(file, folder, str(drop), kept) from None
+            time.sleep(wait)
+
+
+def _request(file: RemoteFile, folder: Path, handle: BinaryIO, progress: Progress | None) -> None:
+    """One request, for what is missing; returns when the file is complete."""
+    have = handle.seek(0, os.SEEK_END)
+    request = urllib.request.Request(file.url, headers={"User-Agent": "bbam-ray"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = opener(file.url).open(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and have:
+            if file.size is None and content_range(error.headers) == (None, have):
+                return  # nothing is missing
+            handle.truncate(0)
+            raise _DroppedError("the server has fewer bytes than are stored here") from None
+        answer = f"the server answers {error.code} {' '.join(error.reason.split())}"
+        if error.code in (408, 429) or error.code >= 500:
+            raise _DroppedError(answer) from None
+        raise _elsewhere(file, folder, answer) from None
+    except (OSError, HTTPException) as error:
+        raise _DroppedError(_reason(error), unreachable=True) from None
+    with response:
+        start = 0
+        if response.status == 206:
+            first, announced = content_range(response.headers)
+            if first != have:
+                handle.truncate(0)
+                raise _DroppedError("the server sends another range than the one asked for")
+            start = have
+        elif response.status == 200:
+            length = response.headers.get("Content-Length", "")
+            announced = int(length) if length.isdecimal() else None
+        else:
+            raise _elsewhere(file, folder, f"the server answers {response.status}")
+        total = announced if file.size is None else file.size
+        if total is None or announced not in (None, total):
+            says = "no length" if total is None else f"{announced} bytes instead of {total}"
+            raise _elsewhere(file, folder, f"the server announces {says}")
+        handle.truncate(start)
+        free = shutil.disk_usage(folder).free
+        if total - start > free:
+            raise UsageError(
+                f"{folder.resolve()}: {file.name} needs {(total - start) / 1e9:.2f} GB and "
+                f"{free / 1e9:.2f} GB are free; make space or choose another folder"
+            )
+        _store(response, handle, start, total, progress)
+
+
+def _store(
+    response: HTTPResponse, handle: BinaryIO, done: int, total: int, progress: Progress | None
+) -> None:
+    while True:
+        if progress is not None:
+            progress(done, total)
+        try:
+            block = response.read(BLOCK)
+        except (OSError, HTTPException) as error:
+            raise _DroppedError(_reason(error)) from None
+        done += len(block)
+        if not block or done > total:
+            break
+        handle.write(block)
+        handle.flush()  # a kill loses no more than the block on its way
+    if done > total:
+        handle.truncate(0)
+        raise _DroppedError(f"the server sends more than the {total} bytes it should")
+    if done < total:
+        raise _DroppedError(f"the connection ended after {done} of {total} bytes")
+
+
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, TimeoutError):
+        return f"no answer for {TIMEOUT:g} seconds"
+    text = getattr(cause, "strerror", None) or str(cause)
+    return " ".join(text.split()) or type(cause).__name__
+
+
+def _elsewhere(file: RemoteFile, folder: Path, reason: str, first: str = "") -> UsageError:
+    return UsageError(
+        f"cannot download {file.url} ({reason}): {first}download it elsewhere and put it into "
+        f"{folder.resolve()} as {file.name}"
+    )

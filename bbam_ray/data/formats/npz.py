@@ -1,0 +1,92 @@
+"""Arrays in numpy's own format, checked before memory is taken for what a file claims to hold."""
+
+from __future__ import annotations
+
+import math
+import tokenize
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from bbam_ray.data.download.archive_members import DAMAGED
+from bbam_ray.errors import shown
+
+#: what reading a damaged .npz file raises
+DAMAGED_ARRAYS = (*DAMAGED, OSError, KeyError, SyntaxError, TypeError, tokenize.TokenError)
+
+
+def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order (whether column by column) and type of an array, whose numbers follow in the stream."""
+    version = np.lib.format.read_magic(stream)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers of Python 2
+        shape, fortran_order, dtype = read(stream)
+    if any(side < 0 for side in shape):
+        raise ValueError(f"an array of the shape {shown(shape)}")
+    if dtype.hasobject:
+        raise ValueError("holds Python objects; save plain numbers")
+    return shape, fortran_order, dtype
+
+
+def array_names(archive: zipfile.ZipFile) -> list[str]:
+    """Names of the arrays in an open file, each once."""
+    names = [name.removesuffix(".npy") for name in archive.namelist()]
+    if len(set(names)) < len(names):
+        raise ValueError("holds two arrays of one name")
+    return names
+
+
+def check_size(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The header of an array, whose bytes must be there as it says."""
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as stream:
+        shape, by_column, dtype = array_header(stream)
+        claimed, held = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
+    if claimed != held:
+        raise ValueError(f"'{shown(name)}' claims to be {claimed} bytes and is {held}")
+    return shape, by_column, dtype
+
+
+def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """One array of an open file."""
+    shape, by_column, dtype = check_size(archive, name)
+    with archive.open(f"{name}.npy") as stream:
+        array_header(stream)
+        content = bytearray(stream.read())
+    array: np.ndarray = np.frombuffer(content, dtype).reshape(
+        shape, order="F" if by_column else "C"
+    )
+    return array
+
+
+def names_of(array: np.ndarray) -> list[str]:
+    """Texts, or numbers as texts; what cannot be written as text is a ValueError."""
+    if array.ndim != 1 or array.dtype.kind not in "USiu":
+        raise ValueError(f"names are {array.dtype} {array.shape}; expected texts in (K,)")
+    try:
+        names: list[str] = array.astype(str).tolist()
+        "".join(names).encode()
+    except UnicodeError:
+        raise ValueError("a name is no text that can be written") from None
+    return names
+
+
+@contextmanager
+def open_arrays(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An ``.npz`` file; within it, what a damaged one raises becomes a ValueError of one line."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except DAMAGED_ARRAYS as error:
+        strerror = error.strerror if isinstance(error, OSError) else None
+        raise ValueError(shown(strerror or error, 200)) from None

@@ -1,0 +1,173 @@
+"""Parts of what a trained model is to score, each of which any process can read on its own.
+
+No file needs to fit into memory. What cannot be read is told with its sample and never stops the others.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from bbam_ray.data.cache.images import UnreadableImageError, read_image, without_warnings
+from bbam_ray.data.formats.feature_files import as_float32
+from bbam_ray.data.formats.image_sources import encoded, name_of_file
+from bbam_ray.data.formats.npz import array_header, open_arrays
+from bbam_ray.data.formats.tables import readable_parquet
+from bbam_ray.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that are scored together.
+
+    Args:
+        names: B names, unique where those who made the file took care.
+        inputs: (B, C, H, W) uint8 or (B, F) float32, where rows with a problem hold zeros; or B texts.
+        problems: B texts, None where all is well.
+    """
+
+    names: list[str]
+    inputs: np.ndarray | list[str]
+    problems: list[str | None]
+
+
+@dataclass(frozen=True)
+class Piece(ABC):
+    """Consecutive samples of a source.
+
+    Args:
+        source: file or folder.
+        shape: of one sample, as the model takes it.
+        count: samples.
+    """
+
+    source: Path
+    shape: tuple[int, ...]
+    count: int
+
+    @abstractmethod
+    def batches(self, size: int) -> Iterator[Batch]:
+        """The samples in order, ``size`` at a time but for the last batch."""
+
+    def _batch(self, names: list[str], values: Sequence[Any]) -> Batch:
+        """Samples that are still encoded, or lists of features."""
+        inputs = np.zeros(
+            (len(names), *self.shape), np.uint8 if len(self.shape) > 1 else np.float32
+        )
+        problems: list[str | None] = [None] * len(names)
+        for row, value in enumerate(values):
+            if len(self.shape) > 1:
+                channels, side, _ = self.shape
+                try:
+                    with without_warnings():
+                        inputs[row] = read_image(value, side, channels)
+                except UnreadableImageError as error:
+                    problems[row] = str(error)
+            elif value is None or len(value) != self.shape[0]:
+                found = "missing" if value is None else f"{len(value)} features"
+                problems[row] = f"{found}; the model takes {self.shape[0]} features"
+            else:
+                numbers = [np.nan if number is None else number for number in value]
+                inputs[row] = as_float32(np.array(numbers, dtype=np.float64))
+        return Batch(names, inputs, _finite(inputs, problems))
+
+
+def _finite(inputs: np.ndarray, problems: list[str | None]) -> list[str | None]:
+    """Also names rows with features that are not numbers, and puts zeros there."""
+    if inputs.dtype == np.uint8:
+        return problems
+    for row in np.flatnonzero(~np.isfinite(inputs).all(axis=1)):
+        column = int(np.flatnonzero(~np.isfinite(inputs[row]))[0])
+        problems[row] = f"feature {column + 1} is {inputs[row, column]}"
+        inputs[row] = 0
+    return problems
+
+
+def check_count(piece: Piece, rows: int) -> None:
+    """Raise a UsageError unless as many samples were read as a damaged file may only claim to hold."""
+    if rows != piece.count:
+        raise UsageError(
+            f"--input {piece.source}: {rows} rows where it claims {piece.count}; copy it again"
+        )
+
+
+@dataclass(frozen=True)
+class FilesPiece(Piece):
+    """Images in files below a folder."""
+
+    names: tuple[str, ...] = ()
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        for start in range(0, len(self.names), size):
+            names = list(self.names[start : start + size])
+            files = [self.source / name for name in names]
+            yield self._batch(list(map(name_of_file, names)), files)
+
+
+@dataclass(frozen=True)
+class ParquetPiece(Piece):
+    """A row group: encoded images or lists of features."""
+
+    group: int = 0
+    first_row: int = 0
+    column: str = ""
+    name_column: str | None = None
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        columns = [self.column, *([self.name_column] if self.name_column else [])]
+        row = self.first_row
+        with (
+            readable_parquet(self.source),
+            pq.ParquetFile(self.source, pre_buffer=False, buffer_size=1 << 20) as file,
+        ):
+            for block in file.iter_batches(size, row_groups=[self.group], columns=columns):
+                names = [f"row {row + place + 1}" for place in range(len(block))]
+                if self.name_column:
+                    given = block.column(self.name_column).to_pylist()
+                    names = [
+                        str(n) if n is not None else d for n, d in zip(given, names, strict=True)
+                    ]
+                values = block.column(self.column).to_pylist()
+                yield self._batch(
+                    names, values if len(self.shape) == 1 else list(map(encoded, values))
+                )
+                row += len(block)
+        check_count(self, row - self.first_row)
+
+
+@dataclass(frozen=True)
+class NpzPiece(Piece):
+    """Rows of one array of an ``.npz`` file, which is read like a stream."""
+
+    array: str = ""
+    start: int = 0
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        try:
+            yield from self._batches(size)
+        except ValueError as error:
+            raise UsageError(f"--input {self.source}: cannot be read ({error})") from None
+
+    def _batches(self, size: int) -> Iterator[Batch]:
+        with open_arrays(self.source) as archive, archive.open(f"{self.array}.npy") as stream:
+            shape, _, dtype = array_header(stream)
+            row_bytes = math.prod(shape[1:]) * dtype.itemsize
+            stream.seek(self.start * row_bytes, io.SEEK_CUR)
+            for start in range(0, self.count, size):
+                rows = min(size, self.count - start)
+                block = np.frombuffer(stream.read(rows * row_bytes), dtype).reshape(
+                    rows, *shape[1:]
+                )
+                images = len(self.shape) > 1
+                inputs = block.copy() if images else as_float32(block)
+                first = self.start + start + 1
+                names = [f"row {first + place}" for place in range(rows)]
+                yield Batch(names, inputs, _finite(inputs, [None] * rows))

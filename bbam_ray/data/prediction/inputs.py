@@ -1,0 +1,137 @@
+"""Samples that a trained model is to score: a folder of images, a Parquet file or an ``.npz`` file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bbam_ray.data.datasets.image_base import IMAGE_SUFFIXES
+from bbam_ray.data.formats.image_sources import holds_images
+from bbam_ray.data.formats.npz import array_names, check_size, names_of, open_arrays, read_array
+from bbam_ray.data.prediction.chunks import FilesPiece, NpzPiece, ParquetPiece, Piece
+from bbam_ray.data.prediction.texts import text_pieces
+from bbam_ray.errors import UsageError, shown
+
+_FILES, _ROWS = 512, 8192  # samples of a piece
+_NAME_COLUMNS = ("file_name", "filename", "name", "path")
+
+
+def find_pieces(
+    source: Path, shape: tuple[int, ...], labels: Sequence[str], texts: bool = False
+) -> list[Piece]:
+    """Divide the samples of a source for a model.
+
+    Args:
+        source: folder, ``.parquet`` or ``.npz`` file.
+        shape: of one sample.
+        labels: of the model; an ``.npz`` file that names its labels must name these.
+        texts: whether the model takes texts.
+
+    Raises:
+        UsageError: nothing there, another kind of file, or samples of another shape.
+    """
+    if texts:
+        return text_pieces(source, shape)
+    images = len(shape) > 1
+    if source.is_dir():
+        if not images:
+            raise UsageError(
+                f"--input {source}: the model takes feature vectors; give a .parquet or .npz file"
+            )
+        found = (p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        names = sorted(path.relative_to(source).as_posix() for path in found)
+        if not names:
+            raise UsageError(f"--input {source}: no image in this folder")
+        parts = [tuple(names[start : start + _FILES]) for start in range(0, len(names), _FILES)]
+        return [FilesPiece(source, shape, len(part), part) for part in parts]
+    if not source.is_file():
+        raise UsageError(f"--input {source}: no such file or folder")
+    if source.suffix == ".parquet":
+        return _parquet_pieces(source, shape)
+    if source.suffix == ".npz":
+        return _npz_pieces(source, shape, labels)
+    raise UsageError(f"--input {source}: expected a folder of images, a .parquet or an .npz file")
+
+
+def _parquet_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
+    try:
+        with pq.ParquetFile(source) as file:
+            schema = file.schema_arrow
+            groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(
+            f"--input {source}: not a whole Parquet file ({shown(error, 200)})"
+        ) from None
+    column = "image" if len(shape) > 1 else "features"
+    if column not in schema.names:
+        raise UsageError(
+            f"--input {source}: no column '{column}', which this model takes; has "
+            f"{shown(', '.join(schema.names), 300)}"
+        )
+    if schema.names.count(column) > 1:
+        raise UsageError(f"--input {source}: two columns '{column}'; keep one of them")
+    kind = schema.field(column).type
+    if pa.types.is_fixed_size_list(kind) and kind.list_size != shape[0]:
+        raise UsageError(
+            f"--input {source}: {kind.list_size} features a row; the model takes {shape[0]}"
+        )
+    inner = kind.value_type if _is_list(kind) else kind
+    numbers = pa.types.is_floating(inner) or pa.types.is_integer(inner) or pa.types.is_null(inner)
+    if not (holds_images(kind) if len(shape) > 1 else _is_list(kind) and numbers):
+        wanted = "bytes of images" if len(shape) > 1 else "lists of numbers"
+        raise UsageError(
+            f"--input {source}: column '{column}' is {shown(str(kind))}; expected {wanted}"
+        )
+    name = next((name for name in _NAME_COLUMNS if schema.names.count(name) == 1), None)
+    starts = np.cumsum([0, *groups])
+    return [
+        ParquetPiece(source, shape, count, group, int(starts[group]), column, name)
+        for group, count in enumerate(groups)
+        if count
+    ]
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in kinds)
+
+
+def _npz_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> list[Piece]:
+    array = "images" if len(shape) > 1 else "features"
+    try:
+        with open_arrays(source) as archive:
+            arrays = array_names(archive)
+            if array not in arrays:
+                raise UsageError(
+                    f"--input {source}: no array '{array}', which this model takes; has "
+                    f"{shown(', '.join(arrays), 300) or 'nothing'}"
+                )
+            found, by_column, dtype = check_size(archive, array)
+            if by_column and len(found) > 1:
+                raise ValueError("stored column by column; save np.ascontiguousarray of it")
+            named = None
+            if "label_names" in arrays:
+                named = names_of(read_array(archive, "label_names"))
+    except ValueError as error:
+        raise UsageError(f"--input {source}: cannot be read ({error})") from None
+    if named is not None and named != list(labels):
+        other = next((n for n in named if n not in labels), "another order")
+        raise UsageError(
+            f"--input {source}: its label_names are not those of the model ({shown(other)}); use the "
+            "model that was trained for them"
+        )
+    fits = dtype == np.uint8 if len(shape) > 1 else dtype.kind in "fiub"
+    if tuple(found[1:]) != shape or not fits:
+        sides = ", ".join(str(side) for side in shape)
+        raise UsageError(
+            f"--input {source}: {array} is {dtype} {tuple(found)}; the model takes "
+            f"{'uint8' if len(shape) > 1 else 'numbers'} in (N, {sides})"
+        )
+    return [
+        NpzPiece(source, shape, min(_ROWS, found[0] - start), array, start)
+        for start in range(0, found[0], _ROWS)
+    ]

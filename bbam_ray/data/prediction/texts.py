@@ -1,0 +1,112 @@
+"""Texts that a trained model is to score: a table with a column ``text``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bbam_ray.data.datasets.text import NAME_COLUMNS, SUFFIXES, TEXT
+from bbam_ray.data.formats.tables import read_table, readable_parquet
+from bbam_ray.data.prediction.chunks import Batch, Piece, check_count
+from bbam_ray.errors import UsageError, shown
+
+
+def _batch(texts: list[object], names: list[str]) -> Batch:
+    """Texts as they are; what is none has a problem, and stands as an empty text."""
+    good = [isinstance(text, str) and bool(text.strip()) for text in texts]
+    kept = [str(text) if fine else "" for text, fine in zip(texts, good, strict=True)]
+    return Batch(names, kept, [None if fine else "no text" for fine in good])
+
+
+@dataclass(frozen=True)
+class TablePiece(Piece):
+    """All rows of a CSV, TSV or JSON lines file, which is read at once."""
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        table = read_table(self.source)
+        column = next((name for name in NAME_COLUMNS if name in table.columns), None)
+        given = table.columns[column] if column else [None] * len(table)
+        for start in range(0, len(table), size):
+            rows = range(start, min(start + size, len(table)))
+            names = [_name(given[row], row) for row in rows]
+            yield _batch([table.columns[TEXT][row] for row in rows], names)
+
+
+@dataclass(frozen=True)
+class TextGroup(Piece):
+    """A row group of a Parquet file."""
+
+    group: int = 0
+    first_row: int = 0
+    name_column: str | None = None
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        columns = [TEXT, *([self.name_column] if self.name_column else [])]
+        row = self.first_row
+        with (
+            readable_parquet(self.source),
+            pq.ParquetFile(self.source, pre_buffer=False, buffer_size=1 << 20) as file,
+        ):
+            for block in file.iter_batches(size, row_groups=[self.group], columns=columns):
+                given = [None] * len(block)
+                if self.name_column:
+                    given = block.column(self.name_column).to_pylist()
+                names = [_name(value, row + place) for place, value in enumerate(given)]
+                yield _batch(block.column(TEXT).to_pylist(), names)
+                row += len(block)
+        check_count(self, row - self.first_row)
+
+
+def _name(given: object, row: int) -> str:
+    return f"row {row + 1}" if given is None else str(given)
+
+
+def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
+    """Divide the texts of a file.
+
+    Args:
+        source: ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` with a column ``text``.
+        shape: (L,), tokens that the model takes.
+
+    Raises:
+        UsageError: nothing there, another kind of file, or no such column.
+    """
+    if not source.is_file() or source.suffix not in SUFFIXES:
+        problem = f"expected {', '.join(SUFFIXES)}" if source.exists() else "no such file"
+        raise UsageError(
+            f"--input {source}: {problem}; the model takes texts, in a column '{TEXT}'"
+        )
+    if source.suffix != ".parquet":
+        table = read_table(source)
+        _check_column(source, list(table.columns))
+        return [TablePiece(source, shape, len(table))]
+    try:
+        with pq.ParquetFile(source) as file:
+            columns = file.schema_arrow.names
+            groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(
+            f"--input {source}: not a whole Parquet file ({shown(error, 200)})"
+        ) from None
+    _check_column(source, columns)
+    name = next((name for name in NAME_COLUMNS if columns.count(name) == 1), None)
+    starts = [sum(groups[:group]) for group in range(len(groups))]
+    return [
+        TextGroup(source, shape, count, group, starts[group], name)
+        for group, count in enumerate(groups)
+        if count
+    ]
+
+
+def _check_column(source: Path, columns: list[str]) -> None:
+    if columns.count(TEXT) > 1:
+        raise UsageError(f"--input {source}: two columns '{TEXT}'; keep one of them")
+    if TEXT not in columns:
+        raise UsageError(
+            f"--input {source}: no column '{TEXT}', which this model takes; has "
+            f"{shown(', '.join(columns), 300)}"
+        )

@@ -1,0 +1,125 @@
+"""Connecting to Ray: a private instance on this machine, or a cluster that runs already."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from bbam_ray.errors import UsageError
+from bbam_ray.scale.cluster import interruption
+from bbam_ray.scale.cluster.loopback import ADDRESS, only_loopback
+from bbam_ray.scale.cluster.scratch import LOG_BYTES, LOG_FILES, kept_session
+
+# Read when Ray or Tune starts; a user's own settings win.
+_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_worker_niceness": "0",  # as fast as plain python; the default of 15 starves beside anything
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative --data-dir means the same everywhere
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Ray's log files turn over, so that no study fills the disk with them.
+    "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
+    "RAY_ROTATION_BACKUP_COUNT": str(LOG_FILES),
+    # Ctrl-C is ours: Tune's own handler would wait for the running epochs.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "8",
+    # A study goes on from its own store, so Tune's snapshots for a restore would be wasted.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    # Ray imports the trackers to count their users; they shall not call home for that.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+# A resource that drivers of trials hold instead of CPUs, so that they never take what workers need.
+TRIAL_SLOT = "trial_slot"
+
+
+@contextmanager
+def connected(
+    address: str,
+    *,
+    dashboard: bool = True,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str | None]:
+    """Use Ray while the block runs, and leave no process of ours behind.
+
+    Args:
+        address: "local" starts Ray here and stops it at the end; "auto" or "ray://host:port" joins
+            a cluster and leaves it running.
+        dashboard: whether a local instance serves its dashboard (on the loopback address only).
+        environment: further settings that Ray reads; a user's own win.
+
+    Yields:
+        The dashboard's address, if there is one.
+    """
+    with interruption.listening():
+        yield from _connected(address, dashboard, {**_SETTINGS, **(environment or {})})
+
+
+def _connected(
+    address: str, dashboard: bool, environment: Mapping[str, str]
+) -> Iterator[str | None]:
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address == "local":
+        with only_loopback():
+            try:
+                context = ray.init(
+                    address="local",
+                    num_cpus=os.cpu_count(),
+                    resources={TRIAL_SLOT: 1000},
+                    include_dashboard=dashboard,
+                    dashboard_host=ADDRESS,
+                    _node_ip_address=ADDRESS,
+                    **common,
+                )
+            except OSError as error:
+                if "AF_UNIX path length" not in str(error):
+                    raise
+                raise UsageError(
+                    f"Ray's temporary folder {_temporary()} is too long a path for its sockets; set "
+                    "RAY_TMPDIR to a shorter one"
+                ) from None
+    else:
+        try:
+            context = ray.init(address=address, **common)
+        except ConnectionError as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(
+                f"--address {address}: no Ray cluster answers ({reason}); start one, or use "
+                "--address local"
+            ) from None
+    interruption.listen()  # Ray has taken SIGTERM
+    with ExitStack() as stack:
+        if address == "local":
+            stack.enter_context(kept_session(Path(context.address_info["session_dir"])))
+        stack.callback(ray.shutdown)
+        interruption.check()
+        yield getattr(context, "dashboard_url", None)
+
+
+def _temporary() -> str:
+    """Where Ray makes its folders."""
+    return os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+
+
+def driver_resources() -> dict[str, float]:
+    """What the driver of a trial under Ray Train holds: a slot where the cluster has slots."""
+    if TRIAL_SLOT in ray.cluster_resources():
+        return {TRIAL_SLOT: 1.0}
+    return {"CPU": 0.001}
+
+
+def beside_the_driver() -> NodeAffinitySchedulingStrategy:
+    """Where an actor belongs that a driver cannot do without: elsewhere it could be lost alone."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

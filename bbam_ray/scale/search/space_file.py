@@ -1,0 +1,157 @@
+"""Reading a search space file: everything in it is checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bbam_ray.core.metric_names import METRIC_NAMES
+from bbam_ray.documents import read_yaml_mapping
+from bbam_ray.errors import UsageError, nearest, quoted, shown, similar
+from bbam_ray.methods import known_settings, run_config
+from bbam_ray.scale.search.space import Parameter, Space
+
+KEYS = ("metric", "mode", "parameters", "published", "fixed")
+OBJECTIVES = (*(f"val_{name}" for name in METRIC_NAMES), "seconds_per_epoch")
+RESERVED = ("dataset", "method", "data_dir", "seed", "stop_epoch", "labeled_fraction")
+
+
+def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, Any]) -> Space:
+    """Read a space file and check all of it against the settings of a data set and a method.
+
+    Args:
+        path: the YAML file.
+        overrides: settings given on the command line; one that names a searched parameter takes it
+            out of the search.
+
+    Raises:
+        UsageError: names file, key, value and the nearest valid name.
+    """
+    content = read_yaml_mapping(path)
+    for key in content:
+        if key not in KEYS:
+            raise UsageError(f"{path}: unknown key '{shown(key)}'; {similar(key, KEYS)}")
+    known = known_settings(dataset, method)
+    for key in ("parameters", "published", "fixed"):
+        section = content.get(key, {})
+        if not isinstance(section, dict):
+            raise UsageError(f"{path}: {key} must be a mapping of names")
+        for name in section:
+            if name in RESERVED:
+                raise UsageError(
+                    f"{path}: {key}.{name}: is set on the command line, not in a space"
+                )
+            if name not in known:
+                raise UsageError(
+                    f"{path}: {key}.{shown(name)}: unknown setting for data set '{dataset}' and "
+                    f"method '{method}'; {nearest(shown(name), known)}"
+                )
+    if "published" not in content:
+        raise UsageError(f"{path}: published is missing: trial 0 needs a value for each parameter")
+    if not content.get("parameters"):
+        raise UsageError(f"{path}: parameters: nothing to search; name at least one setting")
+    for name in content["parameters"]:
+        if name in content.get("fixed", {}):
+            raise UsageError(f"{path}: {name} is both searched and fixed; keep one of the two")
+    searched = {
+        name: Parameter.build(given, f"{path}: parameters.{name}")
+        if isinstance(given, dict)
+        else _not_a_mapping(path, name)
+        for name, given in content["parameters"].items()
+    }
+    space = Space.build({**content, "parameters": _in_order(path, searched)}, str(path))
+    for place, (name, _) in enumerate(space.objectives):
+        known_names = OBJECTIVES if place else OBJECTIVES[:-1]  # quality comes first
+        if name not in known_names:
+            raise UsageError(
+                f"{path}: metric: unknown measure '{shown(name)}'; {nearest(shown(name), known_names)}"
+            )
+    _check_published(path, space)
+    space = _without(space, overrides)
+    _check_settings(path, space, {"dataset": dataset, "method": method, **overrides})
+    return space
+
+
+def _not_a_mapping(path: Path, name: str) -> Parameter:
+    raise UsageError(f"{path}: parameters.{name}: expected {{type: ..., low: ..., high: ...}}")
+
+
+def _in_order(path: Path, parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Parameters with conditions after the ones that the conditions name."""
+    for name, parameter in parameters.items():
+        for other, value in parameter.when.items():
+            if other not in parameters:
+                raise UsageError(
+                    f"{path}: parameters.{name}.when: '{shown(other)}' is not searched; "
+                    f"{nearest(shown(other), parameters)}"
+                )
+            if not parameters[other].holds(value):
+                raise UsageError(
+                    f"{path}: parameters.{name}.when: {other} is never {quoted(value)}; correct the value"
+                )
+    ordered: dict[str, Parameter] = {}
+    while len(ordered) < len(parameters):
+        ready = [
+            n for n, p in parameters.items() if n not in ordered and set(p.when) <= set(ordered)
+        ]
+        if not ready:
+            circle = sorted(set(parameters) - set(ordered))
+            raise UsageError(f"{path}: parameters {', '.join(circle)}: their 'when' form a circle")
+        ordered |= {name: parameters[name] for name in ready}
+    return ordered
+
+
+def _check_published(path: Path, space: Space) -> None:
+    """Trial 0 must have a value in range for each parameter that is active in it."""
+    for name, value in space.published.items():
+        if name not in space.parameters:
+            raise UsageError(
+                f"{path}: published.{name}: is not searched; {nearest(name, space.parameters)}"
+            )
+        if not space.parameters[name].holds(value):
+            raise UsageError(
+                f"{path}: published.{name} = {quoted(value)} is out of its range; widen it"
+            )
+    for name in space.parameters:
+        wanted = space.active(name, space.published)
+        if wanted != (name in space.published):
+            missing, idle = "is missing: trial 0 needs it", "is given, but its 'when' does not hold"
+            raise UsageError(f"{path}: published.{name} {missing if wanted else idle}")
+
+
+def _check_settings(path: Path, space: Space, given: Mapping[str, Any]) -> None:
+    """Fixed and published values, and the ends of every range beside them, must be possible."""
+    base = {**space.fixed, **given}
+    run_config(base, f"{path}: fixed")
+    run_config({**base, **space.published}, f"{path}: published")
+    for name, parameter in space.parameters.items():
+        for value in parameter.extremes():
+            values = {**base, **space.published, name: value}
+            run_config(values, f"{path}: parameters.{name}")
+
+
+def _without(space: Space, overrides: Mapping[str, Any]) -> Space:
+    """The space with the settings of the command line fixed instead of searched or preset."""
+    left: dict[str, Parameter] = {}
+    dropped: set[str] = set()
+    for name, parameter in space.parameters.items():
+        if name in overrides:
+            continue
+        when = parameter.when
+        if any(
+            other in dropped or overrides.get(other, value) != value
+            for other, value in when.items()
+        ):
+            dropped.add(name)
+            continue
+        rest = {other: value for other, value in when.items() if other not in overrides}
+        left[name] = parameter.model_copy(update={"when": rest})
+    published = {name: value for name, value in space.published.items() if name in left}
+    for name, parameter in left.items():
+        if name not in published and all(published.get(o) == v for o, v in parameter.when.items()):
+            published[name] = parameter.extremes()[0]
+    fixed = {**space.fixed, **{k: v for k, v in overrides.items() if k not in RESERVED}}
+    if not left:
+        raise UsageError("every parameter of the space is set by --set; nothing is left to search")
+    return space.model_copy(update={"parameters": left, "published": published, "fixed": fixed})

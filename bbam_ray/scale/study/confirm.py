@@ -1,0 +1,188 @@
+"""Confirmation: the best configurations, retrained in parallel over seeds the search has not used."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from bbam_ray.engine.confirm import confirmation_config
+from bbam_ray.engine.model_folder import read_description, read_weights, replace_folder
+from bbam_ray.errors import UsageError, WorkerLostError
+from bbam_ray.methods import run_config
+from bbam_ray.results.redaction import redacted
+from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.scale.cluster import interruption
+from bbam_ray.scale.search.outcomes import parameters_of
+from bbam_ray.scale.study.plan import StudyPlan
+from bbam_ray.scale.study.recorder import Event, Listener
+from bbam_ray.scale.workers.gang import Gang
+from bbam_ray.scale.workers.heartbeat import BEAT_SECONDS, Heart, Watch
+from bbam_ray.scale.workers.shapes import GangShape
+from bbam_ray.scale.workers.trial_worker import Files
+
+
+def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Listener) -> None:
+    """Retrain each chosen configuration over seeds; runs that ended well before are not made again."""
+    ranks = {row["number"]: rank for rank, row in enumerate(best, start=1)}
+    rows = store.confirm.rows()
+    store.confirm.put(row | {"rank": ranks.get(row["number"])} for row in rows)
+    done = {(row["number"], row["seed"]) for row in rows if not row["error"]}
+    done -= {(row["number"], row["seed"]) for row in rows if _damaged(model_place(store, row))}
+    waiting = [
+        (ranks[row["number"]], seed, row)
+        for row in best
+        for seed in confirmation_seeds(plan.settings["seed"], plan.confirm_seeds)
+        if (row["number"], seed) not in done
+    ]
+    store.flush()
+    shape = plan.shape
+    task = ray.remote(
+        num_cpus=shape.cpus,
+        num_gpus=shape.gpus,
+        max_retries=2,
+        retry_exceptions=[WorkerLostError, ray.exceptions.RayActorError],
+    )(_confirm_one)
+    study = store.folder.name
+    groups = [
+        placement_group(shape.bundles, name=f"confirmation of {study}, slot {slot}")
+        for slot in range(min(len(waiting), plan.concurrency))
+    ]
+    try:
+        with Watch(plan.shape.timeout_s) as watch:
+            _run_all(plan, store, waiting, task, groups, watch, listener)
+    finally:
+        for group in groups:
+            remove_placement_group(group)
+
+
+def _run_all(
+    plan: StudyPlan,
+    store: StudyStore,
+    waiting: list[tuple[int, int, Row]],
+    task: Any,
+    free: list[Any],
+    watch: Watch,
+    listener: Listener,
+) -> None:
+    """Keep every placement group busy until all runs are done."""
+    free = list(free)
+    running: dict[ray.ObjectRef[Any], tuple[int, Row, Any, Path]] = {}
+    place = 0
+    while place < len(waiting) or running:
+        while place < len(waiting) and free:
+            rank, seed, trial = waiting[place]
+            row = {name: value for name, value in trial.items() if name.startswith("param_")}
+            row |= {name: trial[name] for name in ("study", "trial_id", "number")}
+            row |= {"rank": rank, "seed": seed}
+            folder = model_place(store, row)
+            thresholds = trial_thresholds(store, trial, plan.label_names)
+            listener(Event("confirm_started", place, row))
+            group = free.pop()
+            strategy = PlacementGroupSchedulingStrategy(group, 0, True)
+            name = f"{store.folder.name}: confirm trial {trial['number']}, seed {seed}"
+            reference = task.options(scheduling_strategy=strategy, name=name).remote(
+                plan.settings, trial, seed, thresholds, plan.shape, watch.beats
+            )
+            running[reference] = (place, row, group, folder)
+            place += 1
+        ready, _ = ray.wait(list(running), num_returns=1, timeout=BEAT_SECONDS)
+        interruption.check()
+        watch.check()
+        if not ready:
+            continue
+        (finished,) = ready
+        number, row, group, folder = running.pop(finished)
+        free.append(group)
+        try:
+            figures, files = ray.get(finished)
+            row |= figures
+            if files:
+                store.patience.insist(partial(replace_folder, folder, partial(_write_files, files)))
+        except ray.exceptions.RayError as error:  # lost its workers again and again
+            row |= {"error": f"{type(error).__name__}: its workers were lost", "duration_s": 0.0}
+        row["gpu_hours"] = row["duration_s"] / 3600 * plan.gpus
+        row["cost"] = plan.limits.cost_of(row["gpu_hours"])
+        store.confirm.put([row])
+        store.flush()
+        listener(Event("confirm_ended", number, row))
+
+
+def model_place(store: StudyStore, row: Row) -> Path:
+    """Folder of the model of a confirmed run."""
+    return store.folder / "checkpoints" / f"confirm-{row['trial_id']}-seed{row['seed']}"
+
+
+def _damaged(model: Path) -> bool:
+    """Whether there is a model that cannot be used; one that somebody has removed is not missed."""
+    if not model.is_dir():
+        return False
+    try:
+        read_description(model)
+        read_weights(model)
+    except UsageError:
+        return True
+    return False
+
+
+def confirmation_seeds(seed: int, count: int) -> list[int]:
+    """Seeds of the confirmation: not the search's own, whose split the winner was chosen on."""
+    return [seed + 1 + place for place in range(count)]
+
+
+def _write_files(files: Files, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def _confirm_one(
+    settings: dict[str, Any],
+    trial: Row,
+    seed: int,
+    thresholds: list[float],
+    shape: GangShape,
+    beats: Any,
+) -> tuple[Row, Files]:
+    """Runs in a Ray worker, rank 0 of its gang; a failure is a row with ``error``, and no model."""
+    row: Row = {"started_at": datetime.now(UTC)}
+    gang, heart = None, Heart(beats)
+    try:
+        gang = Gang(shape, f"confirmation of {trial['study']}, seed {seed}")
+        config = confirmation_config(
+            settings, parameters_of(trial), seed, stop_epoch(settings, trial)
+        )
+        figures, files = gang.call("confirm", config.flat(), thresholds, shape.cpus)
+        return row | figures, files
+    except (WorkerLostError, ray.exceptions.RayActorError):
+        raise  # the whole run is tried again
+    except Exception as error:
+        elapsed = (datetime.now(UTC) - row["started_at"]).total_seconds()
+        reason = redacted(f"{type(error).__name__}: {error}")
+        return row | {"error": reason, "duration_s": elapsed}, {}
+    finally:
+        heart.stop()
+        if gang is not None:
+            gang.close()
+
+
+def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
+    """The best epoch of a trial that ended before its schedule did, else None."""
+    epochs = run_config({**settings, **parameters_of(trial)}, "trial").training.epochs
+    best: int | None = trial["best_epoch"] if trial["epochs"] < epochs else None
+    return best
+
+
+def trial_thresholds(store: StudyStore, trial: Row, label_names: tuple[str, ...]) -> list[float]:
+    """Thresholds that a trial tuned on its validation data at its best epoch, in label order."""
+    rows = {
+        row["label"]: row["threshold"]
+        for row in store.labels.rows_of(trial["number"])
+        if row["epoch"] == trial["best_epoch"]
+    }
+    return [rows[name] for name in label_names]

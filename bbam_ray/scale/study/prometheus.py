@@ -1,0 +1,129 @@
+"""What a running study shows to Prometheus, by Ray's own metrics: a gauge for each figure of the history.
+
+Ray puts ``ray_`` before every name. ``launch/monitoring`` has the dashboard and the alerts that use them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ray.util.metrics import Gauge
+
+from bbam_ray.results.store import Row
+from bbam_ray.scale.search.outcomes import trial_id
+from bbam_ray.scale.study.plan import StudyPlan
+from bbam_ray.scale.study.recorder import Event, Listener
+
+_STUDY, _TRIAL = ("study",), ("study", "trial", "worker")
+PHASES = ("refresh", "train", "evaluate", "input", "communicate")
+#: name of a gauge of a trial to its column in the history and what it is
+TRIAL_GAUGES = {
+    "bbam_epoch": ("epoch", "epochs done"),
+    "bbam_images_per_second": ("images_per_second", "samples trained on in a second, all workers"),
+    "bbam_val_map": ("val_map", "mAP on validation data"),
+    "bbam_loss": ("loss", "mean loss of the epoch"),
+    "bbam_pseudo_positives": ("pseudo_positives", "confident pseudo-positives a sample"),
+    "bbam_pseudo_confident": ("pseudo_confident", "share of pseudo-labels that are confident"),
+    "bbam_pseudo_precision": ("pseudo_precision", "precision of pseudo-positives (hidden truth)"),
+    "bbam_vdfd_mean": ("vdfd_mean", "variance bias of the angles, mean over labels, rad^2"),
+    "bbam_gpu_memory_bytes": ("gpu_memory", "peak of allocated GPU memory; 0 on a CPU"),
+}
+#: Trials of a run with series of their own: a series is never given back, neither in Ray's processes nor
+#: in Prometheus, and nobody reads a panel of more curves.
+SHOWN_TRIALS = 1000
+STUDY_GAUGES = {
+    "bbam_best": "best value of the objective so far",
+    "bbam_gpu_hours": "GPU-hours of ended trials",
+    "bbam_confirmations": "confirming runs that have ended",
+}
+
+
+class StudyMetrics:
+    """Listens to a study, tells Ray's metrics, and passes everything on.
+
+    Args:
+        plan: of the study.
+        study: its name.
+        rows: of trials that ended before.
+        listener: the next one.
+    """
+
+    def __init__(self, plan: StudyPlan, study: str, rows: list[Row], listener: Listener) -> None:
+        self._plan, self._study, self._next = plan, study, listener
+        self._trial = {n: Gauge(n, text, _TRIAL) for n, (_, text) in TRIAL_GAUGES.items()}
+        self._of_study = {n: Gauge(n, text, _STUDY) for n, text in STUDY_GAUGES.items()}
+        self._phase = Gauge("bbam_phase_seconds", "seconds of the epoch", (*_TRIAL, "phase"))
+        self._running = Gauge("bbam_trial_running", "1 while it trains, then 0", _TRIAL)
+        self._heard = Gauge(
+            "bbam_last_epoch_timestamp_seconds", "when its last epoch ended, or it began", _TRIAL
+        )
+        self._trials = Gauge("bbam_trials", "trials by state", ("study", "state"))
+        self._states: Counter[str] = Counter()
+        self._shown: set[int] = set()
+        self._hours = self._confirmed = 0.0
+        self._best: float | None = None
+        for row in rows:
+            self._count(row)
+        self._show_study()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event; what Ray does with a gauge is not the study's concern."""
+        if event.kind == "trial_started":
+            if len(self._shown) < SHOWN_TRIALS:
+                self._shown.add(event.number)
+            self._alive(event.number, 1)
+            self._states["RUNNING"] += 1
+        elif event.kind == "epoch_done":
+            if event.number in self._shown:
+                self._epoch(event.number, event.values)
+        elif event.kind == "trial_ended":
+            self._alive(event.number, 0)
+            self._states["RUNNING"] -= 1
+            self._count(event.values)
+        elif event.kind == "confirm_ended":
+            self._confirmed += 1
+        self._show_study()
+        self._next(event)
+
+    def _tags(self, number: int) -> dict[str, str]:
+        # Rank 0 tells for all: workers keep step, and the figures are those of all of them.
+        return {"study": self._study, "trial": trial_id(number), "worker": "0"}
+
+    def _alive(self, number: int, running: int) -> None:
+        if number in self._shown:
+            tags = self._tags(number)
+            self._running.set(running, tags)
+            if running:
+                self._heard.set(time.time(), tags)
+
+    def _epoch(self, number: int, row: Mapping[str, Any]) -> None:
+        tags = self._tags(number)
+        self._heard.set(time.time(), tags)
+        shown = {"gpu_memory": 0, **{name: v for name, v in row.items() if v is not None}}
+        for name, (column, _) in TRIAL_GAUGES.items():
+            if (value := shown.get(column)) is not None:
+                self._trial[name].set(float(value), tags)
+        for phase in PHASES:
+            if (value := row.get(f"seconds_{phase}")) is not None:
+                self._phase.set(float(value), {**tags, "phase": phase})
+
+    def _count(self, row: Mapping[str, Any]) -> None:
+        """An ended trial."""
+        self._states[row["state"]] += 1
+        self._hours += row["gpu_hours"] or 0.0
+        value = row.get(self._plan.space.metric)
+        if row["state"] == "COMPLETE" and value is not None:
+            better = max if self._plan.space.mode == "max" else min
+            self._best = value if self._best is None else better(self._best, value)
+
+    def _show_study(self) -> None:
+        tags = {"study": self._study}
+        for state, count in self._states.items():
+            self._trials.set(count, {**tags, "state": state})
+        self._of_study["bbam_gpu_hours"].set(self._hours, tags)
+        self._of_study["bbam_confirmations"].set(self._confirmed, tags)
+        if self._best is not None:
+            self._of_study["bbam_best"].set(self._best, tags)

@@ -1,0 +1,237 @@
+"""A study: search with Ray Tune and Optuna, then confirm the best over seeds."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from statistics import fmean, stdev
+from typing import Any
+
+from ray import tune
+
+from bbam_ray.errors import StorageError
+from bbam_ray.results import schemas
+from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
+from bbam_ray.scale.cluster.connection import driver_resources
+from bbam_ray.scale.cluster.scratch import Scratch
+from bbam_ray.scale.search.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
+from bbam_ray.scale.search.sequence import Sequence, write_study_db
+from bbam_ray.scale.study.budget import Budget, Use
+from bbam_ray.scale.study.confirm import confirm, stop_epoch
+from bbam_ray.scale.study.plan import StudyPlan, StudyResult
+from bbam_ray.scale.study.prometheus import StudyMetrics
+from bbam_ray.scale.study.recorder import Event, Listener, Recorder
+from bbam_ray.scale.study.trackers import tracking_callbacks
+from bbam_ray.scale.study.trial_cache import Memory
+from bbam_ray.scale.study.tune_searcher import StudySearcher
+from bbam_ray.scale.workers.heartbeat import Watch
+from bbam_ray.scale.workers.train_trial import train_trial
+from bbam_ray.scale.workers.trial import Trial
+
+_UNFINISHED = "unfinished_gpu_hours"  # in study.json: used by trials that were cut off
+
+
+def run_study(
+    plan: StudyPlan, record: StudyRecord, listener: Listener, trainable: Any = Trial
+) -> StudyResult:
+    """Run or go on with a study inside a connected Ray; the store is complete at every moment.
+
+    Args:
+        plan: what to do.
+        record: of the study's folder, which holds the rows of an earlier run, if any.
+        listener: is told of every event.
+        trainable: what Tune runs for a trial of a gang.
+
+    Raises:
+        KeyboardInterrupt: passed on after everything that was done has been written.
+    """
+    store = StudyStore(record.folder, plan.space.kinds)
+    store.drop_unfinished()
+    store.flush()
+    outcomes = stored_outcomes(store, plan.space)
+    listener = StudyMetrics(plan, record.folder.name, store.trials.rows(), listener)
+    reached = False
+    try:
+        reached = _search(plan, store, outcomes, record, listener, trainable)
+        best = ranked(store.trials.rows(), plan.space)[: plan.confirm_top]
+        if best and plan.confirm_seeds:
+            confirm(plan, store, best, listener)
+    except StorageError:  # nothing more can be written
+        raise
+    except KeyboardInterrupt:
+        _close(plan, store, outcomes, record, INTERRUPTED)
+        raise
+    except BaseException:
+        _close(plan, store, outcomes, record, FAILED)
+        raise
+    return replace(_close(plan, store, outcomes, record, COMPLETE), out_of_budget=reached)
+
+
+def stored_result(plan: StudyPlan, record: StudyRecord) -> StudyResult:
+    """What the folder of a study holds at this moment."""
+    store = StudyStore(record.folder, plan.space.kinds)
+    trials = store.trials.rows()
+    order = ranked(trials, plan.space)
+    status = record.content["status"]
+    return StudyResult(status, trials, store.confirm.rows(), order[0] if order else None)
+
+
+def _close(
+    plan: StudyPlan,
+    store: StudyStore,
+    outcomes: dict[int, Outcome],
+    record: StudyRecord,
+    status: str,
+) -> StudyResult:
+    """Write everything that a reader of the folder needs, however the study ended."""
+    store.flush(wait=True)
+    store.patience.insist(lambda: write_study_db(record.folder, plan.space, outcomes.values()))
+    order = ranked(store.trials.rows(), plan.space)
+    if order:
+        _write_best(plan, store, order[0])
+    record.end(FAILED if status == COMPLETE and not order else status)
+    return stored_result(plan, record)
+
+
+def _used_before(store: StudyStore, record: StudyRecord) -> Use:
+    """What earlier runs have used, by their rows and, for trials that did not end, by the record."""
+
+    def hours(rows: Iterable[Row]) -> float:
+        return sum(row["gpu_hours"] or 0.0 for row in rows)
+
+    trained = [row for row in store.trials.rows() if not row["answered_by"]]
+    complete = [row for row in trained if row["state"] == schemas.COMPLETE]
+    whole = hours(trained) + hours(store.confirm.rows()) + record.content.get(_UNFINISHED, 0.0)
+    return Use(whole, len(complete), hours(complete))
+
+
+def _search(
+    plan: StudyPlan,
+    store: StudyStore,
+    outcomes: dict[int, Outcome],
+    record: StudyRecord,
+    listener: Listener,
+    trainable: Any,
+) -> bool:
+    """Run the trials that are left; returns whether the budget ended the search before them."""
+    left = plan.num_samples - sum(number < plan.num_samples for number in outcomes)
+    if left <= 0:
+        return False
+    sequence = Sequence(
+        plan.space,
+        plan.settings["seed"],
+        plan.lag,
+        outcomes.values(),
+        sampler=plan.sampler,
+        prior=plan.prior,
+    )
+    sequence.outcomes = outcomes  # the recorder adds to it as trials end
+    budget = Budget(plan.limits, plan.gpus, _used_before(store, record), plan.confirmations)
+    watch = Watch(plan.shape.timeout_s)
+    searcher = StudySearcher(
+        sequence,
+        plan.num_samples,
+        plan.concurrency,
+        plan.stopping,
+        may_start=budget.may_start,
+        max_failures=plan.max_failures,
+    )
+    memory = Memory(plan, store)
+    recorder = Recorder(
+        plan, store, outcomes, memory, budget, listener, watch, again=searcher.again
+    )
+    searcher.answered_by(recorder.answer)
+    whole = store.folder.absolute() / "checkpoints" / "trials"
+    shutil.rmtree(whole, ignore_errors=True)  # of trials that begin again
+    # A process of an earlier run may live a little longer, and must not write among those of this one.
+    checkpoints = whole / uuid.uuid4().hex[:8]
+    run: Row = {
+        "study": store.folder.name,
+        "settings": plan.settings,
+        "shape": asdict(plan.shape),
+        "beats": watch.beats,
+        "checkpoints": str(checkpoints),
+    }
+    if plan.train_shape is not None:
+        run["train_shape"] = asdict(plan.train_shape)
+        trainable = tune.with_resources(train_trial, driver_resources())
+    listener(Event("search_started", left, {"budget": budget.left}))
+    trackers = tracking_callbacks(plan.trackers, store.folder, store.folder.name)
+    # Tune's own folder is scratch: the study goes on from its store, never from here.
+    with (
+        watch,
+        Scratch() as scratch,
+        _ended(trackers, store, record, budget),
+    ):
+        tune.Tuner(
+            trainable,
+            param_space={"run": run},
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,  # the searcher says when it is over
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial_id(trial.config["number"]),
+                trial_dirname_creator=lambda trial: trial_id(trial.config["number"]),
+            ),
+            run_config=tune.RunConfig(
+                name=store.folder.name,
+                storage_path=str(scratch),
+                callbacks=[recorder, *trackers],
+                stop=budget,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=plan.max_failures),
+                # Trials keep checkpoints of their own; a function has nothing to switch off.
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_at_end=None if plan.train_shape else False
+                ),
+            ),
+        ).fit()
+    shutil.rmtree(whole, ignore_errors=True)
+    return budget.reached and len(store.trials.groups()) < plan.num_samples
+
+
+@contextmanager
+def _ended(
+    trackers: list[Any], store: StudyStore, record: StudyRecord, budget: Budget
+) -> Iterator[None]:
+    """However the search ends: end the trackers' runs, and leave trials that did not end to --resume."""
+    writable = True
+    try:
+        yield
+    except StorageError:
+        writable = False
+        raise
+    except KeyboardInterrupt:  # Ctrl-C does not wait for a full disk
+        store.patience.hurry()
+        record.patience.hurry()
+        raise
+    finally:
+        if writable:
+            store.drop_unfinished()
+            store.flush()
+            if lost := budget.unfinished_hours:
+                record.update(**{_UNFINISHED: record.content.get(_UNFINISHED, 0.0) + lost})
+        for tracker in trackers:  # after Ctrl-C, Tune does not
+            tracker.on_experiment_end(trials=[])
+
+
+def _write_best(plan: StudyPlan, store: StudyStore, best: Row) -> None:
+    space = plan.space
+    text = (
+        f"Best of {len(store.trials.rows())} trials of study '{store.folder.name}': trial "
+        f"{best['number']}, {space.metric} {best[space.metric]:.4f} on validation data.\n"
+    )
+    figures = [r["test_map"] for r in store.confirm.rows() if r["number"] == best["number"]]
+    figures = [figure for figure in figures if figure is not None]
+    if figures:
+        spread = f" +- {stdev(figures):.4f}" if len(figures) > 1 else ""
+        text += f"Confirmed on the test part: mAP {fmean(figures):.4f}{spread} ({len(figures)} seeds).\n"
+    text += "Train it: bbam-ray train --config best.yaml"
+    values = {**plan.settings, **parameters_of(best)}
+    if (epoch := stop_epoch(plan.settings, best)) is not None:
+        values["stop_epoch"] = epoch
+    store.write_best(values, text)

@@ -1,0 +1,108 @@
+"""Ray Tune's side of the search: it hands out the configurations of a ``Sequence``."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from bbam_ray.engine.early_stopping import Bar
+from bbam_ray.scale.search.outcomes import Outcome
+from bbam_ray.scale.search.pruning import Stopping
+from bbam_ray.scale.search.sequence import Sequence
+
+Answer = Callable[[int, dict[str, Any], Bar | None], Outcome | None]
+
+
+def _no_answer(number: int, values: dict[str, Any], bar: Bar | None) -> Outcome | None:
+    return None
+
+
+class StudySearcher(Searcher):
+    """Hands numbered configurations to Ray Tune, each with the bar that the trial must reach.
+
+    Args:
+        sequence: numbered configurations; its outcomes are added by the recorder as trials end.
+        total: trials of the study, those done before included.
+        concurrency: trials at once.
+        stopping: makes the bars.
+        may_start: whether the budget allows one more trial beside those that run.
+        max_failures: how often a trial is handed out once more; -1 = always.
+    """
+
+    def __init__(
+        self,
+        sequence: Sequence,
+        total: int,
+        concurrency: int,
+        stopping: Stopping,
+        may_start: Callable[[int], bool] = lambda running: True,
+        max_failures: int = 0,
+    ) -> None:
+        super().__init__()
+        self._max_failures = max_failures
+        self._answer: Answer = _no_answer
+        self._sequence, self._total, self._concurrency = sequence, total, concurrency
+        self._stopping, self._may_start = stopping, may_start
+        self._running: set[int] = set()
+        self._given: dict[int, dict[str, Any]] = {}
+        self._waiting: list[int] = []
+        self._tries = Counter[int]()
+
+    def answered_by(self, answer: Answer) -> None:
+        """Ask for the outcome of a configuration before it is trained; None = it has to be."""
+        self._answer = answer
+
+    def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        sequence = self._sequence
+        self._running -= sequence.outcomes.keys()
+        if self._waiting:
+            return self._given[self._waiting.pop(0)]
+        while len(sequence.drawn) < self._total:
+            if len(self._running) >= self._concurrency or not sequence.ready():
+                return None
+            number = len(sequence.drawn)
+            if number not in sequence.outcomes and not self._may_start(len(self._running)):
+                return None if self._running else self.FINISHED
+            values = sequence.draw()
+            if number in sequence.outcomes:
+                continue
+            bar = self._stopping.bar(number, sequence.known(number))
+            if (outcome := self._answer(number, values, bar)) is not None:
+                sequence.outcomes[number] = outcome
+                continue
+            self._running.add(number)
+            self._given[number] = {"number": number, "parameters": values, "bar": bar}
+            return self._given[number]
+        ended = all(number in sequence.outcomes for number in range(self._total))
+        return self.FINISHED if ended else None
+
+    def again(self, number: int) -> bool:
+        """Hand out a trial once more; False if that was done as often as it may be."""
+        self._tries[number] += 1
+        if 0 <= self._max_failures < self._tries[number]:
+            return False
+        self._waiting.append(number)
+        return True
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The recorder puts the outcome into the sequence, before the next ``suggest``."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher for a restore that is never made."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).write_bytes(pickle.dumps({}))
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a study goes on from its own store."""

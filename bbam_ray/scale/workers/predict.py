@@ -1,0 +1,56 @@
+"""Prediction on several workers: Ray Data hands them pieces and gives the results back in input order."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from bbam_ray.data.prediction.chunks import Piece
+from bbam_ray.engine.model import Model
+from bbam_ray.engine.prediction import predictions
+from bbam_ray.engine.process import use_cpus
+
+_model = lru_cache(maxsize=1)(Model)  # once in a process, which scores many pieces
+
+
+def _score(batch: dict[str, Any]) -> Iterator[pa.Table]:
+    """Runs in a worker of Ray; a task that is lost with its worker is repeated."""
+    for packed in batch["task"]:
+        piece, folder, logits, cpus = pickle.loads(packed)
+        use_cpus(cpus)
+        yield from predictions(_model(folder), piece, logits=logits)
+
+
+def predictions_by_workers(
+    folder: Path, pieces: list[Piece], *, logits: bool, workers: int, cpus: int, gpus: float
+) -> Iterator[pa.Table]:
+    """Score pieces on the workers of a connected Ray; the tables come in the order of the pieces.
+
+    Args:
+        folder: of the model; every node must be able to read it, and the inputs.
+        logits: as in ``predictions``.
+        workers: processes, each with ``cpus`` threads and ``gpus`` GPUs.
+    """
+    if not pieces:
+        return
+    context = ray.data.DataContext.get_current()
+    # A progress bar of ours tells it all. Loading ray.data has set the level anew.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    items = [{"task": pickle.dumps((piece, folder, logits, cpus))} for piece in pieces]
+    scored = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _score,
+        batch_size=1,
+        num_cpus=cpus,
+        num_gpus=gpus,
+        compute=ray.data.TaskPoolStrategy(size=min(workers, len(pieces))),
+    )
+    yield from scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)

@@ -1,0 +1,57 @@
+"""A trial under Ray Train, for workers that come and go: Tune's function drives a run of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from bbam_ray.engine.trainer import EpochRecord
+from bbam_ray.scale.search.outcomes import trial_id
+from bbam_ray.scale.workers.heartbeat import Heart
+from bbam_ray.scale.workers.shapes import TrainShape
+from bbam_ray.scale.workers.train_run import TrainingFailed, train_with_ray
+from bbam_ray.scale.workers.train_worker import TrainJob
+
+
+def train_trial(config: dict[str, Any]) -> None:
+    """Report every epoch to Tune. The config is that of a ``Trial``.
+
+    The run's checkpoints lie under the trial's own name, so a trial that Tune starts again goes on.
+    """
+    run = config["run"]
+    folder = Path(run["checkpoints"]) / trial_id(config["number"])
+    shape = TrainShape(**run["train_shape"])
+    job = TrainJob(
+        values={**run["settings"], **config["parameters"]},
+        checkpoints=str(folder),
+        keep=1,
+        every=1,
+        cpus=shape.cpus,
+        bar=config["bar"],
+    )
+
+    def listen(entry: dict[str, Any]) -> None:
+        if entry["kind"] == "epoch":
+            record = entry["record"]
+            tune.report(
+                {
+                    "epoch": record["scalars"]["epoch"],
+                    "record": EpochRecord(**record),
+                    "finished": entry["finished"],
+                    "stopped_early": entry["stopped_early"],
+                }
+            )
+        elif entry["kind"] == "failed":
+            tune.report({"error": entry["error"], "traceback": entry["error"], "done": True})
+
+    heart = Heart(run["beats"])
+    try:
+        train_with_ray(job, shape, listen)
+    except TrainingFailed as error:
+        tune.report({"error": str(error), "traceback": str(error), "done": True})
+    finally:
+        heart.stop()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,115 @@
+"""What each worker of Ray Train runs: the loop, and the session that it reports to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from bbam_ray import distributed
+from bbam_ray.engine import checkpoint_folder
+from bbam_ray.engine.early_stopping import Bar
+from bbam_ray.engine.process import use_cpus
+from bbam_ray.engine.session import is_due, run_epochs
+from bbam_ray.engine.task import prepare_training
+from bbam_ray.engine.trainer import EpochRecord, Trainer
+from bbam_ray.errors import NonFiniteError, UsageError
+from bbam_ray.methods import run_config
+from bbam_ray.scale.cluster.scratch import Scratch
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What every worker is told.
+
+    Args:
+        values: flat settings.
+        checkpoints: folder of the run's checkpoints, which all nodes can reach.
+        keep: how many of the last checkpoints are kept, beside that of the best epoch.
+        every: epochs between checkpoints.
+        cpus: threads of a worker.
+        bar: what a trial of a search must reach to go on.
+    """
+
+    values: dict[str, Any]
+    checkpoints: str
+    keep: int
+    every: int
+    cpus: int
+    bar: Bar | None = None
+
+
+class TrainSession:
+    """The place the loop of a Ray Train worker runs in."""
+
+    def __init__(self, job: TrainJob, ledger: Any) -> None:
+        self._job, self._ledger = job, ledger
+        self._parent = Path(job.checkpoints)
+        self._device = torch.device("cpu")
+        if torch.cuda.is_available() and job.values.get("device") != "cpu":
+            self._device = ray.train.torch.get_device()
+
+    def _tell(self, kind: str, **content: Any) -> None:
+        if distributed.rank() == 0:
+            ray.get(self._ledger.put.remote({"kind": kind, **content}))
+
+    def resume_folder(self) -> Path | None:
+        """Rank 0 looks for all."""
+        epoch, defects = 0, list[str]()
+        if distributed.rank() == 0:
+            found, defects = checkpoint_folder.resume_point(self._parent)
+            epoch = checkpoint_folder.epoch_of(found) if found else 0
+        epoch = int(distributed.from_rank_zero(epoch, self._device))
+        self._tell("started", workers=distributed.world_size(), epoch=epoch, defects=defects)
+        return self._parent / checkpoint_folder.folder_name(epoch) if epoch else None
+
+    def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
+        for record in records:
+            self._tell("epoch", record=asdict(record), again=True, **trainer.progress)
+        if distributed.rank() == 0:
+            checkpoint_folder.tidy(self._parent, self._job.keep, trainer.best_epoch)
+
+    def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
+        # The driver's rows first: a checkpoint may lag behind them, never the other way round.
+        record = asdict(records[-1])
+        self._tell("epoch", record=record, again=False, **trainer.progress)
+        due = is_due(trainer, self._job.every)
+        if ray.train.get_preemption_info() is not None:  # asked of all ranks at once
+            due = True
+        metrics = {"epoch": trainer.epoch, "best_epoch": trainer.best_epoch}
+        if not due:
+            ray.train.report(metrics)
+            return
+        with Scratch() as scratch:
+            folder = scratch / "checkpoint"
+            checkpoint_folder.save_part(folder, trainer, records)
+            ray.train.report(
+                metrics,
+                checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
+                checkpoint_dir_name=checkpoint_folder.folder_name(trainer.epoch),
+            )
+        if distributed.rank() == 0:
+            checkpoint_folder.tidy(self._parent, self._job.keep, trainer.best_epoch)
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """What each worker of Ray Train runs."""
+    job: TrainJob = config["job"]
+    use_cpus(job.cpus)
+    if torch.cuda.is_available() and job.values.get("device") != "cpu":
+        torch.cuda.set_device(ray.train.torch.get_device())
+    settings = run_config(job.values, "run")
+    session = TrainSession(job, config["ledger"])
+    try:
+        for _ in run_epochs(Trainer(settings, *prepare_training(settings), job.bar), session):
+            pass
+    except (
+        NonFiniteError,
+        UsageError,
+    ) as error:  # the same on every rank, however often it is tried
+        session._tell("failed", error=str(error))
