@@ -165,7 +165,7 @@ def _gather(tensor: Tensor) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
-def from_rank_zero(value: float, device: torch.device) -> float:
+def broadcast_float(value: float, device: torch.device) -> float:
     """Rank 0's value, so that every rank decides alike."""
     if not is_active():
         return value
@@ -175,7 +175,7 @@ def from_rank_zero(value: float, device: torch.device) -> float:
     return float(tensor.item())
 
 
-def copy_from_rank_zero(module: nn.Module) -> None:
+def broadcast_module(module: nn.Module) -> None:
     """Give every rank the parameters and buffers of rank 0's module."""
     if is_active():
         with torch.no_grad(), _all_ranks():

@@ -17,10 +17,9 @@ from statistics import fmean, stdev
 import pandas as pd
 
 from bbam_ray.cli.progress import short
+from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.results.store import read_table
 from benchmarks.page import write_section
-
-MEASURES = ("map", "micro_f1", "macro_f1", "hamming_loss", "one_error")
 
 
 def confirmed(folder: Path) -> pd.DataFrame:
@@ -39,8 +38,8 @@ def comparison(first: Path, second: Path) -> str:
     seeds = tables[0].index.intersection(tables[1].index)
     if len(seeds) < 2:
         raise SystemExit("the two studies share fewer than two confirmed seeds")
-    head = "| study | settings | " + " | ".join(MEASURES) + " |"
-    lines = [head, "|---" * (len(MEASURES) + 2) + "|"]
+    head = "| study | settings | " + " | ".join(HEADLINE_METRICS) + " |"
+    lines = [head, "|---" * (len(HEADLINE_METRICS) + 2) + "|"]
     for folder, table in zip((first, second), tables, strict=True):
         study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
         chosen = table.iloc[0].filter(like="param_").dropna()
@@ -48,7 +47,7 @@ def comparison(first: Path, second: Path) -> str:
             f"{str(name).removeprefix('param_')} {short(value)}" for name, value in chosen.items()
         )
         figures = []
-        for measure in MEASURES:
+        for measure in HEADLINE_METRICS:
             values = table.loc[seeds, f"test_{measure}"].tolist()
             figures.append(f"{fmean(values):.4f} ± {stdev(values):.4f}")
         lines.append(f"| `{study['method']}` | {settings} | " + " | ".join(figures) + " |")

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from bbam_ray.data.cache.images import cached_images
 from bbam_ray.data.cache.row_file import StoredRows
 from bbam_ray.data.formats.image_sources import ImageFiles
-from bbam_ray.data.views.images import CHANCE_WIDTH, Views
+from bbam_ray.data.views.images import NOISE_WIDTH, Views
 from bbam_ray.engine.evaluation import fetch
 from benchmarks.page import hardware, write_section
 from benchmarks.plain_images import SETTINGS, PlainImages, make_images, plain_loader
@@ -52,8 +52,8 @@ def cached_epoch(rows: StoredRows, kind: str) -> Iterator[Tensor]:
         elif kind == "plain":
             yield views.plain(inputs)
         else:
-            chance = torch.rand(len(chosen), CHANCE_WIDTH, generator=generator)
-            yield getattr(views, kind)(inputs, chance)
+            noise = torch.rand(len(chosen), NOISE_WIDTH, generator=generator)
+            yield getattr(views, kind)(inputs, noise)
 
 
 def rate(epoch: Callable[[], Iterator[Tensor]], count: int) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bbam_ray.methods.bbam import Bbam, BbamOptions
-from bbam_ray.methods.method import Setting, Snapshot
+from bbam_ray.methods.method import Snapshot, TaskInfo
 from benchmarks.measure import Measured, extra_memory, in_turn
 from benchmarks.plain_refresh import Refreshed, plain_refresh
 
@@ -29,7 +29,7 @@ def draw(
 
 def refreshed(cosine: Tensor, features: Tensor, known: Tensor) -> Bbam:
     """The method after its first refresh."""
-    setting = Setting(known.shape[1], known, known.double().mean(0), 32, 96)
+    setting = TaskInfo(known.shape[1], known, known.double().mean(0), 32, 96)
     method = Bbam(BbamOptions.build({}, "benchmark"), setting)
     method.refresh(Snapshot(features, cosine))
     return method

@@ -220,7 +220,7 @@ KILLS = (
     Fault("driver stopped for a while", _pause("")),
     Fault("trial's process stopped for a while", _pause("ray::Trial")),
     Fault("trial's process frozen for good", _send("ray::Trial", signal.SIGSTOP)),
-    Fault("watch over processes killed", _send("ray::Beats", signal.SIGKILL)),
+    Fault("watch over processes killed", _send("ray::HeartbeatStore", signal.SIGKILL)),
     Fault("train killed", kill_driver, command="train", ends=KILLED),
 )
 TEARS = (

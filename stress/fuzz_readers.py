@@ -63,7 +63,7 @@ def dataset(name: str, file: str = "", **options: Any) -> Callable[[Path], None]
         for samples in parts:
             inputs, labels = np.asarray(samples.inputs[:]), samples.labels
             assert np.isfinite(inputs).all() and np.isin(labels, (0, 1)).all() and len(labels)
-            known = np.ones(len(labels), bool) if samples.known is None else samples.known
+            known = np.ones(len(labels), bool) if samples.is_labeled is None else samples.is_labeled
             "".join(samples.names or ()).encode()  # as the table of the split needs it
             assert not labels[~known].any() and all(samples.label_names)
 
@@ -99,7 +99,7 @@ def stored_rows(folder: Path) -> None:
     found = opened(folder / "r.rows")
     if found is None:
         raise UsageError("made anew")
-    assert found.remarks == {"names": ["a"] * 12}
+    assert found.metadata == {"names": ["a"] * 12}
     assert found.dtype == np.float32 and np.array_equal(np.asarray(found), _ROWS)
     found.verify()
 

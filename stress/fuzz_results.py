@@ -22,13 +22,13 @@ from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config
 from bbam_ray.report.html import write_report
 from bbam_ray.report.live import live_html, state_of
-from bbam_ray.report.material import Material
+from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.studies import groups, studies_html
-from bbam_ray.results.copies import keep_state, read_state
 from bbam_ray.results.loaded import load_study
 from bbam_ray.results.storage import Storage
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import COMPLETE, StudyRecord
+from bbam_ray.results.sync_state import keep_state, read_state
 
 _PARAMETERS = {
     "scale": {"type": "float", "low": 10.0, "high": 30.0, "log": True},
@@ -86,9 +86,9 @@ def study(folder: Path) -> None:
 def report(folder: Path) -> None:
     """The page of a study, that of it beside itself, and the live one."""
     write_report(folder / "s")
-    material = Material(folder / "s")
-    studies_html([material, Material(folder / "s")], "report")
-    groups("digits", [material], alone=True)
+    data = ReportData(folder / "s")
+    studies_html([data, ReportData(folder / "s")], "report")
+    groups("digits", [data], alone=True)
     state_of(folder / "s")
     live_html(folder / "s")
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
-from bbam_ray.cli.mending import say_repaired
+from bbam_ray.cli.mending import print_repairs
 from bbam_ray.cli.search_rules import SearchRules
 from bbam_ray.cli.storage import with_storage
 from bbam_ray.documents import parse_assignments
@@ -34,7 +34,7 @@ from bbam_ray.results.repair import repair_study, repair_table
 from bbam_ray.results.schemas import COMPARE
 from bbam_ray.results.store import Table as Rows
 from bbam_ray.results.store import read_table
-from bbam_ray.results.study import check_folder, command_line, locked, never_begun
+from bbam_ray.results.study import check_folder, command_line, is_empty_study, locked
 from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def compare(
     with connected(address, dashboard=False):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            say_repaired(console, repair_table(folder / TABLE))
+            print_repairs(console, repair_table(folder / TABLE))
             table = Rows(folder / TABLE, COMPARE, ("entry", "labeled_fraction", "seed"))
             try:
                 failed = _run(plans, table, shown)
@@ -197,8 +197,8 @@ def _run(plans: list[tuple[Entry, StudyPlan]], table: Rows, shown: Console) -> b
     places = {row["entry"]: row["place"] for row in table.rows()}
     for done, (entry, plan) in enumerate(plans, start=1):
         with locked(entry.folder, make=True):
-            going_on = not never_begun(entry.folder)
-            say_repaired(shown, repair_study(entry.folder) if going_on else ())
+            going_on = not is_empty_study(entry.folder)
+            print_repairs(shown, repair_study(entry.folder) if going_on else ())
             record, plan = open_record(entry.folder, plan, entry.space, resume=going_on)
             result = run_study(plan, record, lambda event: None)
         place = places.setdefault(entry.text, len(places))

@@ -136,13 +136,13 @@ def download(
     ),
 ) -> int:
     """Fetch a data set from its publisher and unpack it; call again to go on after a failure."""
-    from bbam_ray.data.download import sources as publishers
+    from bbam_ray.data.download import sources as sources
 
     console = Console(soft_wrap=True, highlight=False)
-    if publication := publishers.PUBLISHED.get(name):
+    if publication := sources.DOWNLOADS.get(name):
         console.print(f"{publication.page}\n{publication.terms}", style="dim", markup=False)
     with bar(console, DownloadColumn()) as advance:
-        place = publishers.download(name, folder, advance)
+        place = sources.download(name, folder, advance)
     console.print(f"done; use --dataset {name} --data-dir {place}", markup=False)
     return 0
 

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from bbam_ray.cli.disk import disk_lines, expected_disk
 from bbam_ray.cli.progress import short
-from bbam_ray.cli.search_rules import pace_settings
-from bbam_ray.results.estimate import measured_pace
+from bbam_ray.cli.search_rules import throughput_settings
+from bbam_ray.results.estimate import measured_throughput
 from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def show_plan(console: Console, plan: StudyPlan, folder: Path, *, local: bool) -> None:
     """The search space, the first configurations and what would run."""
-    from bbam_ray.scale.search.sequence import Sequence
+    from bbam_ray.scale.search.sequence import ConfigSequence
 
     table = Table(title="search space", title_justify="left", box=None, header_style="bold")
     for column in ("setting", "range", "published"):
@@ -44,7 +44,7 @@ def show_plan(console: Console, plan: StudyPlan, folder: Path, *, local: bool) -
     console.print(f"objective {objectives}; {rules}", markup=False)
     if plan.prior:
         console.print(f"the search begins with {len(plan.prior)} trials of another study")
-    sequence = Sequence(
+    sequence = ConfigSequence(
         plan.space, plan.settings["seed"], plan.lag, sampler=plan.sampler, prior=plan.prior
     )
     console.print("first configurations:", style="bold")
@@ -67,10 +67,12 @@ def show_plan(console: Console, plan: StudyPlan, folder: Path, *, local: bool) -
 
 def _expected(plan: StudyPlan, folder: Path) -> str:
     """Time, GPU-hours and money, as far as they can be known."""
-    pace = measured_pace(folder.parent, plan.settings["method"], pace_settings(plan))
-    if pace is None:
+    throughput = measured_throughput(
+        folder.parent, plan.settings["method"], throughput_settings(plan)
+    )
+    if throughput is None:
         return "Time: unknown until a study like this has been measured."
-    each = plan.stopping.epochs * pace.seconds_per_epoch + pace.overhead
+    each = plan.stopping.epochs * throughput.seconds_per_epoch + throughput.overhead
     runs = plan.num_samples + plan.confirmations
     hours = runs * each / 3600 * plan.gpus
     text = f"At most {duration(runs * each / plan.concurrency)}"
@@ -79,6 +81,6 @@ def _expected(plan: StudyPlan, folder: Path) -> str:
         if (cost := plan.limits.cost_of(hours)) is not None:
             text += f", cost {cost:.2f}"
     return (
-        f"{text}: {pace.seconds_per_epoch:.2f} s an epoch in study '{pace.study}', "
+        f"{text}: {throughput.seconds_per_epoch:.2f} s an epoch in study '{throughput.study}', "
         f"{plan.stopping.epochs} epochs in {runs} runs."
     )

@@ -31,7 +31,7 @@ def export(
         Path | None,
         typer.Option("--input", help="Samples to check with; default: the model's training data."),
     ] = None,
-    licence: Annotated[
+    license_: Annotated[
         str | None, typer.Option("--license", help="Of model and data, for the model card.")
     ] = None,
     json_: shared.Json = False,
@@ -69,7 +69,7 @@ def export(
         folder.mkdir(parents=True)
         differences.update(export_model(loaded, folder, wanted, samples))
         files = {name: what for name, what in CONTENT.items() if (folder / name).is_file()}
-        card = model_card(settings, loaded.label_names, origin, files, licence)
+        card = model_card(settings, loaded.label_names, origin, files, license_)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console
 
 
-def say_repaired(console: Console, findings: Iterable[str]) -> None:
+def print_repairs(console: Console, findings: Iterable[str]) -> None:
     """A line for each finding of ``results.repair``."""
     for finding in findings:
         console.print(f"repaired: {finding}", style="yellow", markup=False)

@@ -10,14 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bbam_ray.cli.progress import short
+from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.results.files import standard_values
 from bbam_ray.results.schemas import FAILED, PRUNED
 from bbam_ray.results.summary import Confirmed, confirmed_figures
 
 if TYPE_CHECKING:
     from bbam_ray.scale.study.plan import StudyPlan, StudyResult
-
-_MEASURES = ("map", "micro_f1", "macro_f1", "hamming_loss", "one_error")
 
 
 def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyResult) -> None:
@@ -56,7 +55,7 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
         "confirmed on the test part: mean +- deviation over seeds [95 % interval of the mean]"
     )
     table.add_column("")
-    by_measure = {m: confirmed_figures(result.confirm, f"test_{m}") for m in _MEASURES}
+    by_measure = {m: confirmed_figures(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
     for figure in by_measure["map"]:
         table.add_column(f"trial {figure.number} ({figure.seeds} seeds)", justify="right")
     for measure, figures in by_measure.items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
+from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.errors import EXIT_FAILED, StorageError
 from bbam_ray.results import study as studies
 from bbam_ray.results.redaction import redacted
@@ -28,7 +29,7 @@ MODEL = Path(CHECKPOINTS) / "model"
 _NUMBER, _TRIAL = 0, "t00000"
 
 
-class RunBook:
+class RunLog:
     """The tables, the record and the printed lines of one run.
 
     Args:
@@ -123,14 +124,14 @@ class RunBook:
 
     def _test(self, best: Row) -> dict[str, Any]:
         """Measure the model of the best epoch on the test part and store the row."""
-        from bbam_ray.engine.confirm import test_figures
+        from bbam_ray.engine.confirm import measure_test_metrics
         from bbam_ray.engine.model_folder import load_weights, read_thresholds
         from bbam_ray.engine.task import prepare_training
         from bbam_ray.engine.trainer import Trainer
 
         trainer = Trainer(self.settings, *prepare_training(self.settings))
         load_weights(self.folder / MODEL, trainer)
-        figures = test_figures(trainer, read_thresholds(self.folder / MODEL))
+        figures = measure_test_metrics(trainer, read_thresholds(self.folder / MODEL))
         seed = self.settings.training.seed
         self._store.confirm.put(
             [self._identity | figures | {"rank": 1, "seed": seed, "epochs": best["epoch"]}]
@@ -144,9 +145,9 @@ class RunBook:
             console.print(
                 f"\nbest epoch {best['epoch']}: val_map {best['val_map']:.4f}", style="bold"
             )
-        for name in ("test_map", "test_micro_f1", "test_macro_f1"):
-            if name in figures:
-                console.print(f"{name} {figures[name]:.4f}")
+        for name in HEADLINE_METRICS:
+            if (value := figures.get(f"test_{name}")) is not None:
+                console.print(f"test_{name} {value:.4f}")
         console.print(f"model: {self.folder / MODEL}", markup=False)
         console.print(f"history: {self.folder / 'history.parquet'}", markup=False)
         console.print(f"took {duration(seconds)}", style="dim")

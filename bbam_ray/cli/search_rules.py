@@ -43,7 +43,7 @@ class SearchRules:
     Args:
         scheduler, grace, reduction: see ``scale.early_stopping.Stopping``; grace None = an eighth of the
             main phase after the warm-up.
-        sampler: see ``scale.search.Sequence``.
+        sampler: see ``scale.search.ConfigSequence``.
         seconds, gpu_hours, cost, price: see ``scale.plan.Limits``; price as it was given.
         reuse, trackers, confirm_top, confirm_seeds: see ``scale.plan.StudyPlan``.
         warm_start: folder of another study.
@@ -142,7 +142,7 @@ def _price(given: str) -> float:
     return price
 
 
-def pace_settings(plan: StudyPlan) -> dict[str, Any]:
+def throughput_settings(plan: StudyPlan) -> dict[str, Any]:
     """What decides how long an epoch takes; studies that agree in it can be compared."""
     from bbam_ray.methods import run_config
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bbam_ray.cli import options as shared
-from bbam_ray.cli.search_rules import SearchRules, limits_of, pace_settings, stopping_of
+from bbam_ray.cli.search_rules import SearchRules, limits_of, stopping_of, throughput_settings
 from bbam_ray.errors import UsageError
 from bbam_ray.results.files import standard_values
 from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
@@ -114,7 +114,7 @@ def open_record(
     """Create ``study.json``, or open that of the study that goes on (or only see whether it may)."""
     import torch
 
-    from bbam_ray.engine.kept_split import keep_split
+    from bbam_ray.engine.split_file import keep_split
     from bbam_ray.methods import run_config
     from bbam_ray.scale.search.warm_start import restored_outcomes
 
@@ -131,7 +131,7 @@ def open_record(
         "lag": plan.lag,
         "confirm": {"top": plan.confirm_top, "seeds": plan.confirm_seeds},
         "limits": asdict(plan.limits),
-        "pace": pace_settings(plan),
+        "pace": throughput_settings(plan),
         "environment": describe_environment(
             torch.cuda.get_device_name() if torch.cuda.is_available() else None
         ),

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
-from bbam_ray.cli.mending import say_repaired
-from bbam_ray.cli.run_book import CHECKPOINTS, RunBook
+from bbam_ray.cli.mending import print_repairs
+from bbam_ray.cli.run_book import CHECKPOINTS, RunLog
 from bbam_ray.cli.storage import with_storage
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import NonFiniteError, UsageError
@@ -94,17 +94,17 @@ def train(
     with ExitStack() as held:
         if resume:
             held.enter_context(studies.locked(folder))
-            say_repaired(console, repair_study(folder))
+            print_repairs(console, repair_study(folder))
             _record(folder, settings, resume=True, check_only=True)
         shown = Console(quiet=True) if quiet or json_ else console
         label_names = load_part(settings, "train").label_names
 
-        def book() -> RunBook:
+        def book() -> RunLog:
             """Made when nothing can be wrong any more: from here on there is a folder."""
             if not resume:
                 held.enter_context(studies.locked(folder, make=True))
             record = _record(folder, settings, resume=resume)
-            made = RunBook(shown, record, settings, label_names, gpus_per_worker * most)
+            made = RunLog(shown, record, settings, label_names, gpus_per_worker * most)
             shown.print(
                 f"run {folder}: {common.method} on {common.dataset}, {len(split.labeled)} labelled, "
                 f"{len(split.validation)} validation, {len(split.unlabeled)} unlabelled, "
@@ -136,7 +136,7 @@ def train(
         return made.finish(test=test, as_json=json_)
 
 
-def _here(book: Any, settings: RunConfig, *, cpus: int, every: int, keep: int) -> RunBook:
+def _here(book: Any, settings: RunConfig, *, cpus: int, every: int, keep: int) -> RunLog:
     """Train in this process."""
     from bbam_ray.engine.process import use_cpus
     from bbam_ray.engine.session import LocalSession, run_epochs
@@ -145,7 +145,7 @@ def _here(book: Any, settings: RunConfig, *, cpus: int, every: int, keep: int) -
 
     use_cpus(cpus)
     data = prepare_training(settings)
-    made: RunBook = book()
+    made: RunLog = book()
 
     def listen(record: EpochRecord, again: bool) -> None:
         made.epoch(record.scalars, record.labels, again=again)
@@ -176,7 +176,7 @@ def _with_ray(
     wait: float,
     every: int,
     keep: int,
-) -> RunBook:
+) -> RunLog:
     """Train on the workers of Ray Train."""
     from bbam_ray.scale.cluster.capacity import wait_for_workers
     from bbam_ray.scale.cluster.connection import connected
@@ -188,7 +188,7 @@ def _with_ray(
     with connected(address, dashboard=True, environment=form.environment()):
         if address != "local":
             wait_for_workers(form.min_workers, form.bundle, wait)
-        made: RunBook = book()
+        made: RunLog = book()
         job = TrainJob(
             values=settings.flat(),
             checkpoints=str((made.folder / CHECKPOINTS).absolute()),
@@ -241,7 +241,7 @@ def _record(
             torch.cuda.get_device_name() if torch.cuda.is_available() else None
         ),
     }
-    from bbam_ray.engine.kept_split import keep_split
+    from bbam_ray.engine.split_file import keep_split
 
     if not resume:
         record = studies.StudyRecord.create(folder, content)

@@ -17,7 +17,7 @@ from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import decoding_shown
 from bbam_ray.cli.disk import check_room, expected_disk
 from bbam_ray.cli.dry_run import show_plan
-from bbam_ray.cli.mending import say_repaired
+from bbam_ray.cli.mending import print_repairs
 from bbam_ray.cli.outcome import as_json, show_result
 from bbam_ray.cli.progress import StudyProgress
 from bbam_ray.cli.search_rules import SamplerName, SchedulerName, SearchRules
@@ -189,7 +189,7 @@ def tune(
     with ExitStack() as held:
         if resume:
             held.enter_context(locked(folder))
-            say_repaired(console, repair_study(folder))
+            print_repairs(console, repair_study(folder))
             make(check_only=True)
 
         def make_record() -> tuple[StudyRecord, StudyPlan]:

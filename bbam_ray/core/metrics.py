@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from bbam_ray import distributed
-from bbam_ray.core.metric_names import METRIC_NAMES
+from bbam_ray.core.metric_names import METRIC_NAMES, METRICS
 from bbam_ray.core.rows import row_blocks
 
 
@@ -37,17 +40,33 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.where(totals > 0, found / totals.clamp_min(1), result)
 
 
-def _f1_and_hamming(predicted: Tensor, labels: Tensor) -> tuple[float, float, float]:
+class DecisionMetrics(NamedTuple):
+    """Metrics of 0/1 decisions, as fractions."""
+
+    micro_f1: float
+    macro_f1: float
+    hamming_loss: float
+
+
+class RankingMetrics(NamedTuple):
+    """Metrics of the order of labels within samples, as fractions."""
+
+    one_error: float
+    ranking_loss: float
+    coverage: float
+
+
+def _f1_and_hamming(predicted: Tensor, labels: Tensor) -> DecisionMetrics:
     """Micro-F1, macro-F1 (a label neither present nor predicted counts 0) and Hamming loss."""
     truth = labels == 1
     both = (predicted & truth).sum(0).double()
     total = (predicted.sum(0) + truth.sum(0)).double()
     micro = 2 * both.sum() / total.sum().clamp_min(1)
     macro = (2 * both / total.clamp_min(1)).mean()
-    return float(micro), float(macro), float((predicted != truth).double().mean())
+    return DecisionMetrics(float(micro), float(macro), float((predicted != truth).double().mean()))
 
 
-def _ranking_measures(scores: Tensor, labels: Tensor) -> tuple[float, float, float]:
+def _ranking_metrics(scores: Tensor, labels: Tensor) -> RankingMetrics:
     """One-error, ranking loss and coverage, summed in row blocks.
 
     A sample without positives has an error in one-error, and adds 0 to the other two.
@@ -69,7 +88,7 @@ def _ranking_measures(scores: Tensor, labels: Tensor) -> tuple[float, float, flo
         depth += float(lowest.sum())
         wrong_top += float((~truth.gather(1, block.argmax(1, keepdim=True))).sum())
     coverage = (depth / num_samples - 1) / num_labels
-    return wrong_top / num_samples, ranking / num_samples, coverage
+    return RankingMetrics(wrong_top / num_samples, ranking / num_samples, coverage)
 
 
 def oracle_k_predictions(scores: Tensor, labels: Tensor) -> Tensor:
@@ -80,10 +99,44 @@ def oracle_k_predictions(scores: Tensor, labels: Tensor) -> Tensor:
     return rank < (labels == 1).sum(1, keepdim=True)
 
 
+class Scoring:
+    """Scores beside the true labels, and what the metrics share, each computed once and on demand.
+
+    Args:
+        scores: (N, K), probabilities or logits.
+        labels: (N, K) 0/1.
+        thresholds: one number or (K,), on the scale of the scores; a score at its threshold is positive.
+    """
+
+    def __init__(self, scores: Tensor, labels: Tensor, thresholds: float | Tensor) -> None:
+        self.scores, self.labels, self.thresholds = scores, labels, thresholds
+
+    @cached_property
+    def precision(self) -> Tensor:
+        """Average precision by label, (K,) float64; NaN for a label without positives."""
+        return average_precision(self.scores, self.labels)
+
+    @cached_property
+    def decisions(self) -> DecisionMetrics:
+        """Of the labels whose score reaches its threshold."""
+        limits = torch.as_tensor(self.thresholds, device=self.scores.device).to(self.scores.dtype)
+        return _f1_and_hamming(self.scores >= limits, self.labels)
+
+    @cached_property
+    def oracle(self) -> DecisionMetrics:
+        """Of the k highest scores of each sample, k being its true number of positives."""
+        return _f1_and_hamming(oracle_k_predictions(self.scores, self.labels), self.labels)
+
+    @cached_property
+    def ranking(self) -> RankingMetrics:
+        """Of the order of labels within each sample."""
+        return _ranking_metrics(self.scores, self.labels)
+
+
 def multilabel_metrics(
     scores: Tensor, labels: Tensor, *, thresholds: float | Tensor = 0.5
 ) -> dict[str, float]:
-    """All measures of one scoring, as fractions under the names of ``METRIC_NAMES``.
+    """All metrics of one scoring, as fractions under the names of ``METRICS``.
 
     ``map`` leaves out labels without positives, ``map_absent_zero`` counts them as 0 (the paper's
     figures). The ``*_oracle_k`` measures give each sample its true number of positives (the
@@ -109,16 +162,5 @@ def measures(scores: Tensor, labels: Tensor, thresholds: float | Tensor) -> dict
     """``multilabel_metrics`` of exactly these samples, whatever other ranks have."""
     if scores.shape[0] == 0 or scores.shape[1] == 0:
         return dict.fromkeys(METRIC_NAMES, float("nan"))
-    precision = average_precision(scores, labels)
-    limits = torch.as_tensor(thresholds, device=scores.device).to(scores.dtype)
-    micro, macro, hamming = _f1_and_hamming(scores >= limits, labels)
-    oracle = _f1_and_hamming(oracle_k_predictions(scores, labels), labels)
-    one_error, ranking_loss, coverage = _ranking_measures(scores, labels)
-    values = (
-        float(precision.nanmean()),
-        float(precision.nan_to_num(0.0).mean()),
-        *(micro, macro, hamming),
-        *oracle,
-        *(one_error, ranking_loss, coverage),
-    )
-    return dict(zip(METRIC_NAMES, values, strict=True))
+    scoring = Scoring(scores, labels, thresholds)
+    return {name: metric.value(scoring) for name, metric in METRICS.items()}

@@ -1,22 +1,37 @@
-"""Data sets, splits, views and the order of samples. Adding a data set: its file and a line here."""
+"""Data sets, splits, views and the order of samples.
 
-from bbam_ray.data.datasets.aapd import Aapd
-from bbam_ray.data.datasets.awa import Awa
-from bbam_ray.data.datasets.base import Dataset, Inputs, Samples, ViewSettings
-from bbam_ray.data.datasets.coco2014 import Coco2014
-from bbam_ray.data.datasets.digits import Digits
-from bbam_ray.data.datasets.features import Features
-from bbam_ray.data.datasets.images import Images
-from bbam_ray.data.datasets.ohsumed import Ohsumed
-from bbam_ray.data.datasets.text import Text
-from bbam_ray.data.datasets.voc2012 import Voc2012
+``DATASETS`` names all data sets; a new one is its file in ``datasets/`` and a line here.
+"""
 
-DATASETS: dict[str, Dataset] = {
-    dataset.name: dataset
-    for dataset in (
-        *(Digits(), Awa(), Voc2012(), Coco2014(), Images(), Features()),
-        *(Ohsumed(), Aapd(), Text()),
-    )
-}
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bbam_ray.registry import Registry
+
+if TYPE_CHECKING:
+    from bbam_ray.data.datasets.base import Dataset, Inputs, Samples, ViewSettings
+
+DATASETS: Registry[Dataset] = Registry(
+    {
+        "digits": "bbam_ray.data.datasets.digits:Digits()",
+        "awa": "bbam_ray.data.datasets.awa:Awa()",
+        "voc2012": "bbam_ray.data.datasets.voc2012:Voc2012()",
+        "coco2014": "bbam_ray.data.datasets.coco2014:Coco2014()",
+        "images": "bbam_ray.data.datasets.images:Images()",
+        "features": "bbam_ray.data.datasets.features:Features()",
+        "ohsumed": "bbam_ray.data.datasets.ohsumed:Ohsumed()",
+        "aapd": "bbam_ray.data.datasets.aapd:Aapd()",
+        "text": "bbam_ray.data.datasets.text:Text()",
+    }
+)
 
 __all__ = ["DATASETS", "Dataset", "Inputs", "Samples", "ViewSettings"]
+
+
+def __getattr__(name: str) -> Any:
+    """The types of ``datasets/base.py``, imported when they are used."""
+    if name in __all__:
+        return getattr(import_module("bbam_ray.data.datasets.base"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

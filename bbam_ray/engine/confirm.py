@@ -38,7 +38,7 @@ def confirmation_config(
     return run_config(values, "confirmation")
 
 
-def test_figures(trainer: Trainer, thresholds: list[float]) -> dict[str, Any]:
+def measure_test_metrics(trainer: Trainer, thresholds: list[float]) -> dict[str, Any]:
     """Measure a trained model on the test part: ``test_*`` and the numbers of samples; all ranks call.
 
     Args:
@@ -75,7 +75,7 @@ def train_and_test(
     trainer = Trainer(config, data, audit)
     while not trainer.finished:
         trainer.run_epoch()
-    figures = test_figures(trainer, thresholds)
+    figures = measure_test_metrics(trainer, thresholds)
     if model_folder is not None and distributed.rank() == 0:
         save_model(model_folder, trainer, thresholds)
     return {**figures, "epochs": trainer.epoch, "duration_s": time.time() - started}

@@ -15,7 +15,7 @@ from bbam_ray.core.thresholds import tune_thresholds
 from bbam_ray.data import Inputs
 from bbam_ray.data.cache.token_rows import TokenRows
 from bbam_ray.data.views.images import Views
-from bbam_ray.engine.optimisation import Precision
+from bbam_ray.engine.optim import Precision
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods.method import Snapshot
 from bbam_ray.models import Network
@@ -100,7 +100,7 @@ def snapshot(
     return Snapshot(features, scores, torch.from_numpy(index).to(device))
 
 
-def validation_figures(
+def validation_metrics(
     logits: Tensor, labels: Tensor
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Measures of validation scores, and per label AP and the threshold tuned on these scores.

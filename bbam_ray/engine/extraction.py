@@ -132,13 +132,13 @@ def _batch(
     samples: Samples, part: str, start: int, block: Tensor, schema: pa.Schema
 ) -> pa.RecordBatch:
     rows = range(start, start + len(block))
-    known = [samples.known is None or bool(samples.known[row]) for row in rows]
+    is_labeled = [samples.is_labeled is None or bool(samples.is_labeled[row]) for row in rows]
     names = [samples.names[row] if samples.names else f"{part} {row + 1}" for row in rows]
     labels = [
         [samples.label_names[k] for k in samples.labels[row].nonzero()[0]] if labelled else None
-        for row, labelled in zip(rows, known, strict=True)
+        for row, labelled in zip(rows, is_labeled, strict=True)
     ]
-    splits = [part if labelled else "unlabeled" for labelled in known]
+    splits = [part if labelled else "unlabeled" for labelled in is_labeled]
     features = pa.FixedSizeListArray.from_arrays(
         pa.array(block.reshape(-1).numpy()), block.shape[1]
     )

@@ -16,9 +16,14 @@ from torch import Tensor
 
 from bbam_ray import distributed
 from bbam_ray.config import TrainingConfig
-from bbam_ray.data.sampling.batches import ViewChance, cycled_batches, epoch_batches, stream
+from bbam_ray.data.sampling.batches import (
+    AugmentationNoise,
+    cycled_batches,
+    epoch_batches,
+    epoch_rng,
+)
 from bbam_ray.data.sampling.sharding import StepShare, even_part, main_phase_shares, owned_rows
-from bbam_ray.data.views.images import CHANCE_WIDTH, Views
+from bbam_ray.data.views.images import NOISE_WIDTH, Views
 from bbam_ray.engine.evaluation import channels_last, fetch
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods.method import Minibatch
@@ -38,7 +43,7 @@ class Step:
 
 def seed_epoch(seed: int, epoch: int) -> None:
     """Start torch's own generator (dropout, say) anew; every rank draws differently."""
-    source = stream(seed, epoch, _GLOBAL)
+    source = epoch_rng(seed, epoch, _GLOBAL)
     if rank := distributed.rank():
         source = np.random.default_rng([seed, epoch, _GLOBAL, rank])
     torch.manual_seed(int(source.integers(2**62)))
@@ -72,7 +77,7 @@ class EpochSteps:
         )
         self._seed, self._epoch = common.seed, epoch
         rank, world_size = distributed.rank(), distributed.world_size()
-        order = stream(common.seed, epoch, _LABELED_ORDER)
+        order = epoch_rng(common.seed, epoch, _LABELED_ORDER)
         self._labeled_rows = owned_rows(len(data.labeled), rank, world_size)
         self._unlabeled: list[np.ndarray] = []
         self._shares: list[StepShare] = []
@@ -81,7 +86,7 @@ class EpochSteps:
                 len(data.unlabeled),
                 common.unlabeled_batch,
                 1,
-                stream(common.seed, epoch, _UNLABELED_ORDER),
+                epoch_rng(common.seed, epoch, _UNLABELED_ORDER),
             )
             self._labeled = cycled_batches(
                 len(data.labeled), common.labeled_batch, len(self._unlabeled), order
@@ -103,23 +108,23 @@ class EpochSteps:
         return len(self._labeled)
 
     def __iter__(self) -> Iterator[Step]:
-        labeled_chance = ViewChance(self._seed, self._epoch, _LABELED_VIEWS, CHANCE_WIDTH)
-        unlabeled_chance = ViewChance(self._seed, self._epoch, _UNLABELED_VIEWS, CHANCE_WIDTH)
+        labeled_noise = AugmentationNoise(self._seed, self._epoch, _LABELED_VIEWS, NOISE_WIDTH)
+        unlabeled_noise = AugmentationNoise(self._seed, self._epoch, _UNLABELED_VIEWS, NOISE_WIDTH)
         rank, world_size = distributed.rank(), distributed.world_size()
         pools = self._data.labeled, self._data.unlabeled
         for place, rows in enumerate(self._labeled):
             if not self._shares:
                 part = even_part(len(rows), rank, world_size)
                 local = rows[part]
-                labeled = self._minibatch(pools[0], rows, part, local, labeled_chance)
+                labeled = self._minibatch(pools[0], rows, part, local, labeled_noise)
                 yield Step(labeled, self._labels[labeled.rows])
                 continue
             share, others = self._shares[place], self._unlabeled[place]
             mine = rows[share.labeled]
             local = np.searchsorted(self._labeled_rows, mine)
-            labeled = self._minibatch(pools[0], rows, share.labeled, local, labeled_chance)
+            labeled = self._minibatch(pools[0], rows, share.labeled, local, labeled_noise)
             local = np.searchsorted(self.unlabeled_rows, others[share.unlabeled])
-            unlabeled = self._minibatch(pools[1], others, share.unlabeled, local, unlabeled_chance)
+            unlabeled = self._minibatch(pools[1], others, share.unlabeled, local, unlabeled_noise)
             labels = self._labels[torch.from_numpy(mine).to(self._labels.device)]
             yield Step(labeled, labels, unlabeled)
 
@@ -129,11 +134,11 @@ class EpochSteps:
         rows: np.ndarray,
         part: slice | np.ndarray,
         local: np.ndarray,
-        chance: ViewChance,
+        noise: AugmentationNoise,
     ) -> Minibatch:
         """This rank's part of a batch; its views are computed when the method asks."""
         device = self._labels.device
-        numbers = chance.draw(len(rows))[part]
+        numbers = noise.draw(len(rows))[part]
         inputs_of = pool[rows[part]]
 
         def view(kind: str) -> Tensor:

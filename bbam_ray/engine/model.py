@@ -18,7 +18,7 @@ from bbam_ray.engine.evaluation import channels_last
 from bbam_ray.engine.model_folder import WEIGHTS, ModelDescription, read_description, read_weights
 from bbam_ray.errors import UsageError, shown
 from bbam_ray.methods import METHODS
-from bbam_ray.methods.method import Method, Setting
+from bbam_ray.methods.method import Method, TaskInfo
 from bbam_ray.models import Network, build_network
 from bbam_ray.results.remote import local_copy
 
@@ -277,7 +277,7 @@ def _build(folder: Path, described: ModelDescription, device: torch.device) -> S
         network.auxiliary = METHODS[common.method].auxiliary(
             described.config.method, common.feature_dim, labels
         )
-    setting = Setting(
+    setting = TaskInfo(
         num_labels=labels,
         labels=torch.zeros(0, labels, dtype=torch.int8, device=device),
         positive_frequency=torch.zeros(labels, dtype=torch.float64, device=device),

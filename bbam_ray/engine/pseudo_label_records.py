@@ -18,14 +18,14 @@ class PseudoLabelAudit:
 
     Args:
         truth: (N_u, K) 0/1, in the order of the unlabelled rows.
-        known: (N_u,) bool, False where there is no truth: such samples are not judged.
+        is_labeled: (N_u,) bool, False where there is no truth: such samples are not judged.
     """
 
-    def __init__(self, truth: np.ndarray, known: np.ndarray | None = None) -> None:
+    def __init__(self, truth: np.ndarray, is_labeled: np.ndarray | None = None) -> None:
         self._truth = torch.from_numpy(np.ascontiguousarray(truth)).bool()
-        self._known = torch.ones(len(truth), dtype=torch.bool)
-        if known is not None:
-            self._known = torch.from_numpy(np.ascontiguousarray(known))
+        self._is_labeled = torch.ones(len(truth), dtype=torch.bool)
+        if is_labeled is not None:
+            self._is_labeled = torch.from_numpy(np.ascontiguousarray(is_labeled))
 
     def __call__(self, labels: Tensor, confident: Tensor, rows: np.ndarray) -> dict[str, Any]:
         """Precision and recall, over all entries and per label (K,), of confident pseudo-positives.
@@ -35,7 +35,7 @@ class PseudoLabelAudit:
             rows: (N,) their positions among all unlabelled samples.
         """
         places = torch.from_numpy(rows)
-        claimed = (confident & (labels == 1)).cpu() & self._known[places].unsqueeze(1)
+        claimed = (confident & (labels == 1)).cpu() & self._is_labeled[places].unsqueeze(1)
         truth = self._truth[places]
         counts = torch.stack([(claimed & truth).sum(0), claimed.sum(0), truth.sum(0)]).double()
         (counts,) = distributed.all_reduce_sum(counts.to(labels.device))

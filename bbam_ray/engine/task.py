@@ -69,7 +69,7 @@ def split_of(samples: Samples, config: RunConfig) -> Split:
         common.labeled_fraction,
         common.validation_fraction,
         common.seed,
-        known=samples.known,
+        is_labeled=samples.is_labeled,
         stratified=common.split == "stratified",
     )
 
@@ -96,7 +96,7 @@ def prepare_training(config: RunConfig) -> tuple[TrainingData, PseudoLabelAudit 
         label_names=samples.label_names,
         views=samples.views,
     )
-    known = None if samples.known is None else samples.known[split.unlabeled]
-    if known is not None and not known.any():
+    is_labeled = None if samples.is_labeled is None else samples.is_labeled[split.unlabeled]
+    if is_labeled is not None and not is_labeled.any():
         return data, None
-    return data, PseudoLabelAudit(samples.labels[split.unlabeled], known)
+    return data, PseudoLabelAudit(samples.labels[split.unlabeled], is_labeled)

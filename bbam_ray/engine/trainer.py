@@ -16,16 +16,16 @@ from bbam_ray.core.ema import ExponentialAverage
 from bbam_ray.data import Inputs
 from bbam_ray.data.sampling.sharding import even_part, owned_rows
 from bbam_ray.data.views.images import Views
-from bbam_ray.engine.early_stopping import Bar
-from bbam_ray.engine.evaluation import cosines, snapshot, validation_figures
+from bbam_ray.engine.evaluation import cosines, snapshot, validation_metrics
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
-from bbam_ray.engine.optimisation import Precision, apply_step, one_cycle, parameter_groups
+from bbam_ray.engine.optim import Precision, apply_step, one_cycle, parameter_groups
+from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit, pseudo_label_records
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods import METHODS
-from bbam_ray.methods.method import Setting, Snapshot
+from bbam_ray.methods.method import Snapshot, TaskInfo
 from bbam_ray.models import Network, build_network
-from bbam_ray.models.batch_norm import synchronized
+from bbam_ray.models.sync_batch_norm import synchronized
 
 SampleState = dict[str, Tensor]
 
@@ -48,7 +48,7 @@ class Trainer:
         config: the complete configuration.
         data: what training may see.
         audit: judges pseudo-labels against the hidden truth, for the records only.
-        bar: what a trial of a search must reach to go on, if its search stops trials early.
+        pruning_rule: what a trial of a search must reach to go on, if its search stops trials early.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Trainer:
         config: RunConfig,
         data: TrainingData,
         audit: PseudoLabelAudit | None = None,
-        bar: Bar | None = None,
+        pruning_rule: PruningRule | None = None,
     ) -> None:
-        self.config, self.data, self._audit, self._bar = config, data, audit, bar
+        self.config, self.data, self._audit, self._bar = config, data, audit, pruning_rule
         common = config.training
         has_gpu = torch.cuda.is_available()
         self.device = torch.device(
@@ -82,7 +82,7 @@ class Trainer:
                 config.method, common.feature_dim, len(data.label_names)
             )
         model.to(self.device).to(memory_format=torch.channels_last)
-        distributed.copy_from_rank_zero(model)
+        distributed.broadcast_module(model)
         if common.synchronized_batch_norm:
             model = cast(Network, synchronized(model, self.device))
         self.model = model
@@ -93,7 +93,7 @@ class Trainer:
         self.average = ExponentialAverage(self.model, common.ema_decay)
         self.method = METHODS[common.method](
             config.method,
-            Setting(
+            TaskInfo(
                 num_labels=len(data.label_names),
                 labels=self.labels[torch.from_numpy(self._labeled_rows).to(self.device)],
                 positive_frequency=self.labels.double().mean(0),
@@ -103,7 +103,7 @@ class Trainer:
         )
         self.epoch = 0  # epochs done
         self.best_epoch, self.best_map = 0, float("-inf")
-        self._objective: dict[int, float] = {}  # by epoch, where there is a bar
+        self._objective: dict[int, float] = {}  # by epoch, where there is a pruning_rule
         self.stopped_early = False
         self._start_phase()
 
@@ -117,7 +117,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """All epochs are done, the bar was missed, or patience has run out (not in a warm-up)."""
+        """All epochs are done, the pruning_rule was missed, or patience has run out (not in a warm-up)."""
         common = self.config.training
         if self.stopped_early:
             return True
@@ -129,7 +129,7 @@ class Trainer:
 
     @property
     def progress(self) -> dict[str, bool]:
-        """Whether the run is over, and whether that is so because it missed its bar."""
+        """Whether the run is over, and whether that is so because it missed its pruning_rule."""
         return {"finished": self.finished, "stopped_early": self.stopped_early}
 
     def _start_phase(self) -> None:
@@ -174,11 +174,11 @@ class Trainer:
             scalars, by_label = scalars | found[0], by_label | found[1]
         if count := len(self.data.validation):
             part = even_part(count, distributed.rank(), distributed.world_size())
-            figures, figures_by_label = validation_figures(
+            figures, figures_by_label = validation_metrics(
                 self.score(self.data.inputs, self.data.validation[part]),
                 self.data.validation_labels[part].to(self.device),
             )
-            figures["map"] = distributed.from_rank_zero(figures["map"], self.device)
+            figures["map"] = distributed.broadcast_float(figures["map"], self.device)
             scalars |= {f"val_{name}": value for name, value in figures.items()}
             by_label |= figures_by_label
             if figures["map"] > self.best_map:
@@ -188,7 +188,7 @@ class Trainer:
         if self._bar and (value := scalars.get(self._bar.metric)) is not None:
             self._objective[self.epoch] = value
             stops = self._bar.stops(self.epoch, self._objective)
-            self.stopped_early = bool(distributed.from_rank_zero(float(stops), self.device))
+            self.stopped_early = bool(distributed.broadcast_float(float(stops), self.device))
         scalars |= {
             "seconds_refresh": refreshed - started,
             "seconds_train": trained - refreshed,

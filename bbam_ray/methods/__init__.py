@@ -1,27 +1,34 @@
-"""Learning methods by name, and the checked configuration of a run. A new method: its file and a line."""
+"""Learning methods by name, and the checked configuration of a run.
+
+A new method is its file here and a line in ``METHODS``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bbam_ray.config import RunConfig, TrainingConfig
 from bbam_ray.data import DATASETS
 from bbam_ray.errors import UsageError, nearest, shown, similar
-from bbam_ray.methods.bbam import Bbam
-from bbam_ray.methods.cap import Cap
-from bbam_ray.methods.drml import Drml
-from bbam_ray.methods.flatmatch import Flatmatch
-from bbam_ray.methods.method import Method
-from bbam_ray.methods.mime import Mime
-from bbam_ray.methods.softmatch import Softmatch
-from bbam_ray.methods.supervised import Supervised
+from bbam_ray.registry import Registry
 
-METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (Bbam, Supervised, Cap, Softmatch, Flatmatch, Mime, Drml)
-}
+if TYPE_CHECKING:
+    from bbam_ray.methods.method import Method
 
-__all__ = ["METHODS", "Method", "known_settings", "run_config"]
+METHODS: Registry[type[Method]] = Registry(
+    {
+        "bbam": "bbam_ray.methods.bbam:Bbam",
+        "supervised": "bbam_ray.methods.supervised:Supervised",
+        "cap": "bbam_ray.methods.cap:Cap",
+        "softmatch": "bbam_ray.methods.softmatch:Softmatch",
+        "flatmatch": "bbam_ray.methods.flatmatch:Flatmatch",
+        "mime": "bbam_ray.methods.mime:Mime",
+        "drml": "bbam_ray.methods.drml:Drml",
+    }
+)
+
+__all__ = ["METHODS", "known_settings", "run_config"]
 
 
 def known_settings(dataset: str, method: str) -> dict[str, type]:

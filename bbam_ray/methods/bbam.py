@@ -22,11 +22,11 @@ from bbam_ray.core.statistics import AngleStatistics, angle_moments
 from bbam_ray.methods.method import (
     Method,
     Minibatch,
-    Setting,
     Snapshot,
     StepLoss,
-    joined,
-    masked_mean,
+    TaskInfo,
+    concat_views,
+    masked_batch_mean,
 )
 from bbam_ray.methods.shared_options import PseudoLabelOptions, ScaleOptions, unlabeled_weight
 
@@ -61,29 +61,29 @@ class Bbam(Method):
     refreshes: ClassVar[bool] = True
     options: BbamOptions
 
-    def __init__(self, options: BbamOptions, setting: Setting) -> None:
-        super().__init__(options, setting)
-        device = setting.labels.device
-        self.statistics = AngleStatistics.empty(setting.num_labels, device)
-        self.prototypes = torch.empty(setting.num_labels, 0, device=device)
+    def __init__(self, options: BbamOptions, task: TaskInfo) -> None:
+        super().__init__(options, task)
+        device = task.labels.device
+        self.statistics = AngleStatistics.empty(task.num_labels, device)
+        self.prototypes = torch.empty(task.num_labels, 0, device=device)
         self._spread: Tensor | None = (
             None  # of the angles in the last refresh, for the records only
         )
         # Of this rank's samples; filled by the first refresh.
-        self.pseudo = torch.zeros(0, setting.num_labels, dtype=torch.int8, device=device)
+        self.pseudo = torch.zeros(0, task.num_labels, dtype=torch.int8, device=device)
         self.confident = self.unlabeled_selected = self.pseudo.bool()
-        self.labeled_selected = torch.ones_like(setting.labels, dtype=torch.bool)
+        self.labeled_selected = torch.ones_like(task.labels, dtype=torch.bool)
 
     @property
     def unlabeled_weight(self) -> float:
         """lambda_u."""
-        return unlabeled_weight(self.options, self.setting)
+        return unlabeled_weight(self.options, self.task)
 
     def _map_statistics(self) -> AngleStatistics:
         """Statistics of the map that is applied: those measured, or none when it is switched off."""
         if self.options.balance:
             return self.statistics
-        return AngleStatistics.empty(self.setting.num_labels, self.statistics.means.device)
+        return AngleStatistics.empty(self.task.num_labels, self.statistics.means.device)
 
     def _loss(self, cosine: Tensor, labels: Tensor, statistics: AngleStatistics) -> Tensor:
         o = self.options
@@ -92,31 +92,33 @@ class Bbam(Method):
     def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
         """Warm-up: margin loss with the identity map on every entry (method, section 7)."""
         _, cosine = model(labeled.view("strong"))
-        nothing = AngleStatistics.empty(self.setting.num_labels, cosine.device)
-        return StepLoss(masked_mean(self._loss(cosine, labels, nothing), None, labeled.total))
+        nothing = AngleStatistics.empty(self.task.num_labels, cosine.device)
+        return StepLoss(masked_batch_mean(self._loss(cosine, labels, nothing), None, labeled.total))
 
     def semi_supervised_loss(
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
     ) -> StepLoss:
         """Balanced loss on selected entries of both kinds, one forward pass (method, section 3)."""
-        _, cosine = model(joined(labeled.view("strong"), unlabeled.view("strong")))
+        _, cosine = model(concat_views(labeled.view("strong"), unlabeled.view("strong")))
         size, statistics = len(labeled.rows), self._map_statistics()
         on_labeled = self._loss(cosine[:size], labels, statistics)
         pseudo = self.pseudo[unlabeled.rows]
         on_unlabeled = self._loss(cosine[size:], pseudo, statistics)
         return StepLoss(
-            masked_mean(on_labeled, self.labeled_selected[labeled.rows], labeled.total),
+            masked_batch_mean(on_labeled, self.labeled_selected[labeled.rows], labeled.total),
             self.unlabeled_weight
-            * masked_mean(on_unlabeled, self.unlabeled_selected[unlabeled.rows], unlabeled.total),
+            * masked_batch_mean(
+                on_unlabeled, self.unlabeled_selected[unlabeled.rows], unlabeled.total
+            ),
         )
 
     @torch.no_grad()
     def refresh(self, snapshot: Snapshot) -> None:
         """Pseudo-labels, prototypes, angle statistics and negatives, in this order (section 4)."""
-        o, known = self.options, self.setting.labels
+        o, known = self.options, self.task.labels
         pseudo, confident = assign_pseudo_labels(
             replace_in_blocks(self.logits, snapshot.unlabeled_cosine),
-            self.setting.positive_frequency,
+            self.task.positive_frequency,
             positive_keep=o.positive_keep,
             negative_keep=o.negative_keep,
             index=snapshot.unlabeled_index,
@@ -149,7 +151,7 @@ class Bbam(Method):
         counts = self.statistics.counts
         assert counts is not None
         records = {
-            "prior": self.setting.positive_frequency,
+            "prior": self.task.positive_frequency,
             "n_negative": counts[0],
             "n_positive": counts[1],
             "mean_negative": means[0],
@@ -159,7 +161,7 @@ class Bbam(Method):
             "vdfd": (variances[0] - variances[1]).abs(),
         }
         if self._spread is not None:
-            kept = (self.labeled_selected & (self.setting.labels == 0)).sum(0)
+            kept = (self.labeled_selected & (self.task.labels == 0)).sum(0)
             kept = kept + (self.unlabeled_selected & (self.pseudo == 0)).sum(0)
             (records["n_negative_kept"],) = distributed.all_reduce_sum(kept)
             records["angles_negative"], records["angles_positive"] = self._spread
@@ -169,7 +171,7 @@ class Bbam(Method):
         return self.statistics.state_dict()
 
     def load_scoring_state(self, state: dict[str, Tensor]) -> None:
-        device = self.setting.labels.device
+        device = self.task.labels.device
         self.statistics = AngleStatistics.from_state_dict(state).to(device)
 
     def state_dict(self) -> dict[str, Any]:
@@ -177,7 +179,7 @@ class Bbam(Method):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.load_scoring_state(state["statistics"])
-        self.prototypes = state["prototypes"].to(self.setting.labels.device)
+        self.prototypes = state["prototypes"].to(self.task.labels.device)
 
     def sample_state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         unlabeled = {
@@ -188,7 +190,7 @@ class Bbam(Method):
         return {"selected": self.labeled_selected}, unlabeled
 
     def load_sample_state(self, labeled: dict[str, Tensor], unlabeled: dict[str, Tensor]) -> None:
-        device = self.setting.labels.device
+        device = self.task.labels.device
         self.labeled_selected = labeled["selected"].to(device)
         self.pseudo = unlabeled["pseudo"].to(device)
         self.confident = unlabeled["confident"].to(device)

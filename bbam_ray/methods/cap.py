@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bbam_ray.core.losses import asymmetric_loss
 from bbam_ray.core.pseudo_labels import assign_pseudo_labels
 from bbam_ray.core.rows import replace_in_blocks
-from bbam_ray.methods.method import Minibatch, Setting, Snapshot, StepLoss, masked_mean
+from bbam_ray.methods.method import Minibatch, Snapshot, StepLoss, TaskInfo, masked_batch_mean
 from bbam_ray.methods.scaled_cosine import ScaledCosineMethod, forward_together
 from bbam_ray.methods.shared_options import AsymmetricLossOptions, PseudoLabelOptions, ScaleOptions
 
@@ -33,11 +33,9 @@ class Cap(ScaledCosineMethod):
     refreshes: ClassVar[bool] = True
     options: CapOptions
 
-    def __init__(self, options: CapOptions, setting: Setting) -> None:
-        super().__init__(options, setting)
-        self.pseudo = torch.zeros(
-            0, setting.num_labels, dtype=torch.int8, device=setting.labels.device
-        )
+    def __init__(self, options: CapOptions, task: TaskInfo) -> None:
+        super().__init__(options, task)
+        self.pseudo = torch.zeros(0, task.num_labels, dtype=torch.int8, device=task.labels.device)
         self.confident = self.pseudo.bool()
 
     def _loss(self, cosine: Tensor, labels: Tensor) -> Tensor:
@@ -49,7 +47,7 @@ class Cap(ScaledCosineMethod):
     def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
         """Warm-up: asymmetric loss on the strong view."""
         _, (cosine,) = forward_together(model, (labeled, "strong"))
-        return StepLoss(masked_mean(self._loss(cosine, labels), None, labeled.total))
+        return StepLoss(masked_batch_mean(self._loss(cosine, labels), None, labeled.total))
 
     def semi_supervised_loss(
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
@@ -58,9 +56,9 @@ class Cap(ScaledCosineMethod):
         _, (known, others) = forward_together(model, (labeled, "strong"), (unlabeled, "strong"))
         on_unlabeled = self._loss(others, self.pseudo[unlabeled.rows])
         return StepLoss(
-            masked_mean(self._loss(known, labels), None, labeled.total),
+            masked_batch_mean(self._loss(known, labels), None, labeled.total),
             self.unlabeled_weight
-            * masked_mean(on_unlabeled, self.confident[unlabeled.rows], unlabeled.total),
+            * masked_batch_mean(on_unlabeled, self.confident[unlabeled.rows], unlabeled.total),
         )
 
     @torch.no_grad()
@@ -68,7 +66,7 @@ class Cap(ScaledCosineMethod):
         """Pseudo-labels from the averaged model's scores (method, section 5)."""
         self.pseudo, self.confident = assign_pseudo_labels(
             replace_in_blocks(self.logits, snapshot.unlabeled_cosine),
-            self.setting.positive_frequency,
+            self.task.positive_frequency,
             positive_keep=self.options.positive_keep,
             negative_keep=self.options.negative_keep,
             index=snapshot.unlabeled_index,
@@ -81,6 +79,6 @@ class Cap(ScaledCosineMethod):
         return {}, {"pseudo": self.pseudo, "confident": self.confident}
 
     def load_sample_state(self, labeled: dict[str, Tensor], unlabeled: dict[str, Tensor]) -> None:
-        device = self.setting.labels.device
+        device = self.task.labels.device
         self.pseudo = unlabeled["pseudo"].to(device)
         self.confident = unlabeled["confident"].to(device)

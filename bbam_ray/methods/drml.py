@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bbam_ray.core.losses import binary_loss
-from bbam_ray.methods.method import Minibatch, StepLoss, masked_mean
+from bbam_ray.methods.method import Minibatch, StepLoss, masked_batch_mean
 from bbam_ray.methods.scaled_cosine import (
     ScaledCosineOptions,
     StepLabelsMethod,
@@ -109,8 +109,8 @@ class Drml(StepLabelsMethod):
         joined = self._classified(auxiliary, features[2], cosines[2], soft)
         return StepLoss(
             self._on_labeled(model, features[0], cosines[0], labeled, labels),
-            self.unlabeled_weight * masked_mean(joined, joins, unlabeled.total)
-            - o.discrepancy_weight * masked_mean(discrepancy, None, unlabeled.total),
+            self.unlabeled_weight * masked_batch_mean(joined, joins, unlabeled.total)
+            - o.discrepancy_weight * masked_batch_mean(discrepancy, None, unlabeled.total),
         )
 
     def _classified(
@@ -127,4 +127,4 @@ class Drml(StepLabelsMethod):
         first, second = self.logits(cosine), self.logits(auxiliary.second(features))
         related = auxiliary(torch.sigmoid(first), torch.sigmoid(second))
         losses = (binary_loss(logits, labels) for logits in (first, second, related))
-        return masked_mean(sum(losses, torch.zeros_like(first)), None, labeled.total)
+        return masked_batch_mean(sum(losses, torch.zeros_like(first)), None, labeled.total)

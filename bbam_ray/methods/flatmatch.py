@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from bbam_ray import distributed
 from bbam_ray.core.losses import binary_loss
-from bbam_ray.methods.method import Minibatch, Setting, StepLoss, masked_mean
+from bbam_ray.methods.method import Minibatch, StepLoss, TaskInfo, masked_batch_mean
 from bbam_ray.methods.scaled_cosine import StepLabelsMethod, forward_together
 from bbam_ray.methods.step_statistics import StepAverage, StepStatisticsOptions, batch_means
 
@@ -89,18 +89,16 @@ class Flatmatch(StepLabelsMethod):
     Options = FlatmatchOptions
     options: FlatmatchOptions
 
-    def __init__(self, options: FlatmatchOptions, setting: Setting) -> None:
-        super().__init__(options, setting)
-        self.averages = StepAverage(
-            (2, setting.num_labels), options.step_momentum, setting.labels.device
-        )
+    def __init__(self, options: FlatmatchOptions, task: TaskInfo) -> None:
+        super().__init__(options, task)
+        self.averages = StepAverage((2, task.num_labels), options.step_momentum, task.labels.device)
 
     def semi_supervised_loss(
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
     ) -> StepLoss:
         """Labelled loss, and consistency of the perturbed model on confident entries."""
         _, (known, weak) = forward_together(model, (labeled, "strong"), (unlabeled, "weak"))
-        loss = masked_mean(binary_loss(self.logits(known), labels), None, labeled.total)
+        loss = masked_batch_mean(binary_loss(self.logits(known), labels), None, labeled.total)
         pseudo, confident = self.judge(self.logits(weak), unlabeled.total)
         self.record(unlabeled, pseudo, confident)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -116,7 +114,7 @@ class Flatmatch(StepLabelsMethod):
         on_unlabeled = binary_loss(self.logits(strong), pseudo)
         return StepLoss(
             loss.detach() + (surrogate - surrogate.detach()),
-            self.unlabeled_weight * masked_mean(on_unlabeled, confident, unlabeled.total),
+            self.unlabeled_weight * masked_batch_mean(on_unlabeled, confident, unlabeled.total),
         )
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ Views = Callable[[str], Tensor]
 
 
 @dataclass(frozen=True)
-class Setting:
+class TaskInfo:
     """What a method knows of its task.
 
     Args:
@@ -106,8 +106,8 @@ class Method(ABC):
     #: whether every epoch of the main phase begins with a ``refresh``
     refreshes: ClassVar[bool] = False
 
-    def __init__(self, options: Any, setting: Setting) -> None:
-        self.options, self.setting = options, setting
+    def __init__(self, options: Any, task: TaskInfo) -> None:
+        self.options, self.task = options, task
 
     @staticmethod
     def auxiliary(options: Any, feature_dim: int, num_labels: int) -> nn.Module | None:
@@ -184,7 +184,7 @@ class Method(ABC):
             )
 
 
-def joined(*views: Tensor) -> Tensor:
+def concat_views(*views: Tensor) -> Tensor:
     """Views of several minibatches as one batch; shorter texts are filled up with absent tokens."""
     longest = max(view.shape[1] for view in views)
     if any(view.shape[1] < longest for view in views):
@@ -192,7 +192,7 @@ def joined(*views: Tensor) -> Tensor:
     return torch.cat(views)
 
 
-def masked_mean(loss: Tensor, selected: Tensor | None, total: int) -> Tensor:
+def masked_batch_mean(loss: Tensor, selected: Tensor | None, total: int) -> Tensor:
     """Sum of the selected entries of (B, K) elementwise losses / global batch size."""
     if selected is not None:
         loss = torch.where(selected, loss, 0.0)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from bbam_ray import distributed
 from bbam_ray.core.losses import binary_loss
-from bbam_ray.methods.method import Minibatch, Setting, Snapshot, StepLoss, masked_mean
+from bbam_ray.methods.method import Minibatch, Snapshot, StepLoss, TaskInfo, masked_batch_mean
 from bbam_ray.methods.scaled_cosine import (
     ScaledCosineMethod,
     ScaledCosineOptions,
@@ -89,10 +89,10 @@ class Mime(ScaledCosineMethod):
     refreshes: ClassVar[bool] = True
     options: MimeOptions
 
-    def __init__(self, options: MimeOptions, setting: Setting) -> None:
-        super().__init__(options, setting)
-        device = setting.labels.device
-        self.positive = torch.zeros(0, setting.num_labels, dtype=torch.int8, device=device)
+    def __init__(self, options: MimeOptions, task: TaskInfo) -> None:
+        super().__init__(options, task)
+        device = task.labels.device
+        self.positive = torch.zeros(0, task.num_labels, dtype=torch.int8, device=device)
         # Of this rank's unlabelled samples; filled by every refresh.
         self.pseudo = self.positive
 
@@ -109,7 +109,7 @@ class Mime(ScaledCosineMethod):
         """Warm-up: cross-entropy of the latent and its divergence, on the strong view."""
         (features,), (cosine,) = forward_together(model, (labeled, "strong"))
         loss = self._loss(cosine, auxiliary_of(model)(features), labels)
-        return StepLoss(masked_mean(loss, None, labeled.total))
+        return StepLoss(masked_batch_mean(loss, None, labeled.total))
 
     def semi_supervised_loss(
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
@@ -123,8 +123,8 @@ class Mime(ScaledCosineMethod):
             for feature, cosine, target in zip(features, cosines, targets, strict=True)
         )
         return StepLoss(
-            masked_mean(known, None, labeled.total),
-            self.unlabeled_weight * masked_mean(others, None, unlabeled.total),
+            masked_batch_mean(known, None, labeled.total),
+            self.unlabeled_weight * masked_batch_mean(others, None, unlabeled.total),
         )
 
     @torch.no_grad()
@@ -136,7 +136,7 @@ class Mime(ScaledCosineMethod):
         if index is None:
             index = known + distributed.global_index(len(cosine), cosine.device)
         if not len(self.positive):
-            self.positive = self.positive.new_zeros(known + others, self.setting.num_labels)
+            self.positive = self.positive.new_zeros(known + others, self.task.num_labels)
         found = torch.zeros_like(self.positive)
         found[index] = (torch.sigmoid(self.logits(cosine)) > self.options.positive_threshold).to(
             found.dtype
@@ -155,4 +155,4 @@ class Mime(ScaledCosineMethod):
         return {"positive": self.positive}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.positive = state["positive"].to(self.setting.labels.device)
+        self.positive = state["positive"].to(self.task.labels.device)

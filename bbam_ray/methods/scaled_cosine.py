@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from bbam_ray.core.losses import binary_loss
-from bbam_ray.methods.method import Method, Minibatch, Setting, StepLoss, joined, masked_mean
+from bbam_ray.methods.method import (
+    Method,
+    Minibatch,
+    StepLoss,
+    TaskInfo,
+    concat_views,
+    masked_batch_mean,
+)
 from bbam_ray.methods.shared_options import (
     ScaleOptions,
     UnlabeledWeightOptions,
@@ -29,14 +36,14 @@ class ScaledCosineMethod(Method):
     @property
     def unlabeled_weight(self) -> float:
         """lambda_u."""
-        return unlabeled_weight(self.options, self.setting)
+        return unlabeled_weight(self.options, self.task)
 
     def logits(self, cosine: Tensor) -> Tensor:
         scaled: Tensor = self.options.scale * cosine
         return scaled
 
     def label_records(self) -> dict[str, Tensor]:
-        return {"prior": self.setting.positive_frequency}
+        return {"prior": self.task.positive_frequency}
 
 
 class StepLabelsMethod(ScaledCosineMethod):
@@ -45,19 +52,19 @@ class StepLabelsMethod(ScaledCosineMethod):
     What was assigned in the current epoch is kept for diagnostics alone, and so not saved.
     """
 
-    def __init__(self, options: ScaledCosineOptions, setting: Setting) -> None:
-        super().__init__(options, setting)
+    def __init__(self, options: ScaledCosineOptions, task: TaskInfo) -> None:
+        super().__init__(options, task)
         self._assigned: tuple[Tensor, Tensor] | None = None
 
     def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
         """Warm-up: binary cross-entropy on the strong view."""
         _, (cosine,) = forward_together(model, (labeled, "strong"))
         loss = binary_loss(self.logits(cosine), labels)
-        return StepLoss(masked_mean(loss, None, labeled.total))
+        return StepLoss(masked_batch_mean(loss, None, labeled.total))
 
     def start_epoch(self, unlabeled: int) -> None:
         """Forget the labels of the epoch before."""
-        shape, device = (unlabeled, self.setting.num_labels), self.setting.labels.device
+        shape, device = (unlabeled, self.task.num_labels), self.task.labels.device
         self._assigned = (
             torch.zeros(shape, dtype=torch.int8, device=device),
             torch.zeros(shape, dtype=torch.bool, device=device),
@@ -86,7 +93,7 @@ def forward_together(
         The features of each part, and its cosines.
     """
     inputs = [samples.view(kind) for samples, kind in parts]
-    features, cosine = model(joined(*inputs))
+    features, cosine = model(concat_views(*inputs))
     sizes = [len(part) for part in inputs]
     return features.split(sizes), cosine.split(sizes)
 

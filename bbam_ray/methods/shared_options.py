@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from bbam_ray.config import MethodOptions
-from bbam_ray.methods.method import Setting
+from bbam_ray.methods.method import TaskInfo
 
 
 class ScaleOptions(MethodOptions):
@@ -60,10 +60,8 @@ class AsymmetricLossOptions(MethodOptions):
     clip: float = Field(0.05, ge=0, lt=1, description="probability shift of the asymmetric loss")
 
 
-def unlabeled_weight(
-    options: UnlabeledWeightOptions | PseudoLabelOptions, setting: Setting
-) -> float:
+def unlabeled_weight(options: UnlabeledWeightOptions | PseudoLabelOptions, task: TaskInfo) -> float:
     """lambda_u; a sum over the entries of both batches equals B_u / B_l up to a constant factor."""
     if options.unlabeled_weight is not None:
         return options.unlabeled_weight
-    return setting.unlabeled_batch / setting.labeled_batch
+    return task.unlabeled_batch / task.labeled_batch

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bbam_ray.core.losses import binary_loss
-from bbam_ray.methods.method import Minibatch, Setting, StepLoss, masked_mean
+from bbam_ray.methods.method import Minibatch, StepLoss, TaskInfo, masked_batch_mean
 from bbam_ray.methods.scaled_cosine import StepLabelsMethod, forward_together
 from bbam_ray.methods.step_statistics import StepAverage, StepStatisticsOptions, batch_means
 
@@ -70,11 +70,11 @@ class Softmatch(StepLabelsMethod):
     Options = SoftmatchOptions
     options: SoftmatchOptions
 
-    def __init__(self, options: SoftmatchOptions, setting: Setting) -> None:
-        super().__init__(options, setting)
-        momentum, device = options.step_momentum, setting.labels.device
-        self.probability = StepAverage((setting.num_labels,), momentum, device)
-        self.confidence = StepAverage((2, setting.num_labels), momentum, device)
+    def __init__(self, options: SoftmatchOptions, task: TaskInfo) -> None:
+        super().__init__(options, task)
+        momentum, device = options.step_momentum, task.labels.device
+        self.probability = StepAverage((task.num_labels,), momentum, device)
+        self.confidence = StepAverage((2, task.num_labels), momentum, device)
 
     def semi_supervised_loss(
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
@@ -87,8 +87,8 @@ class Softmatch(StepLabelsMethod):
         self.record(unlabeled, pseudo, weight >= 0.5)
         on_unlabeled = weight * binary_loss(self.logits(strong), pseudo)
         return StepLoss(
-            masked_mean(binary_loss(self.logits(known), labels), None, labeled.total),
-            self.unlabeled_weight * masked_mean(on_unlabeled, None, unlabeled.total),
+            masked_batch_mean(binary_loss(self.logits(known), labels), None, labeled.total),
+            self.unlabeled_weight * masked_batch_mean(on_unlabeled, None, unlabeled.total),
         )
 
     @torch.no_grad()
@@ -101,7 +101,7 @@ class Softmatch(StepLabelsMethod):
         """
         (now,) = batch_means(total, torch.sigmoid(logits))
         found = self.probability.update(now)
-        aligned = aligned_probability(logits, self.setting.positive_frequency, found)
+        aligned = aligned_probability(logits, self.task.positive_frequency, found)
         confidence = torch.maximum(aligned, 1 - aligned).double()
         mean, square = batch_means(total, confidence, confidence.square())
         variance = (square - mean.square()).clamp_min(0) * (total / max(total - 1, 1))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bbam_ray.core.losses import asymmetric_loss, bbam_logits, bbam_loss, binary_loss
 from bbam_ray.core.statistics import AngleStatistics
-from bbam_ray.methods.method import Method, Minibatch, Setting, StepLoss, masked_mean
+from bbam_ray.methods.method import Method, Minibatch, StepLoss, TaskInfo, masked_batch_mean
 from bbam_ray.methods.shared_options import AsymmetricLossOptions, ScaleOptions
 
 
@@ -30,9 +30,9 @@ class Supervised(Method):
     semi_supervised: ClassVar[bool] = False
     options: SupervisedOptions
 
-    def __init__(self, options: SupervisedOptions, setting: Setting) -> None:
-        super().__init__(options, setting)
-        self._identity = AngleStatistics.empty(setting.num_labels, setting.labels.device)
+    def __init__(self, options: SupervisedOptions, task: TaskInfo) -> None:
+        super().__init__(options, task)
+        self._identity = AngleStatistics.empty(task.num_labels, task.labels.device)
 
     def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
         _, cosine = model(labeled.view("strong"))
@@ -45,11 +45,11 @@ class Supervised(Method):
             )
         else:
             loss = binary_loss(o.scale * cosine, labels)
-        return StepLoss(masked_mean(loss, None, labeled.total))
+        return StepLoss(masked_batch_mean(loss, None, labeled.total))
 
     def logits(self, cosine: Tensor) -> Tensor:
         margin = self.options.margin if self.options.loss == "angular" else 0.0
         return bbam_logits(cosine, 0.5, self._identity, self.options.scale, margin)
 
     def label_records(self) -> dict[str, Tensor]:
-        return {"prior": self.setting.positive_frequency}
+        return {"prior": self.task.positive_frequency}

@@ -19,7 +19,7 @@ from bbam_ray.pretrained import hub_folder, needed
 TEXT_BACKBONES = ("tiny-text", "transformer")
 
 
-def masked_mean(hidden: Tensor, present: Tensor) -> Tensor:
+def masked_batch_mean(hidden: Tensor, present: Tensor) -> Tensor:
     """Mean of (B, L, W) over the places that are present (B, L); zero where none is."""
     weight = present.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weight).sum(1) / weight.sum(1).clamp_min(1)
@@ -73,7 +73,7 @@ class TinyText(nn.Module):
         hidden = self.tokens(tokens.clamp_min(0)) + F.embedding(place, self.places)
         for layer in self.layers:
             hidden = layer(hidden, present)
-        return masked_mean(self.norm(hidden), present)
+        return masked_batch_mean(self.norm(hidden), present)
 
 
 class HubEncoder(nn.Module):
@@ -96,7 +96,7 @@ class HubEncoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         present = tokens >= 0
         output = self.model(input_ids=tokens.clamp_min(0).long(), attention_mask=present.long())
-        return masked_mean(output.last_hidden_state, present)
+        return masked_batch_mean(output.last_hidden_state, present)
 
 
 def pretrained_encoder(weights: str) -> HubEncoder:

@@ -10,7 +10,7 @@ import pandas as pd
 from plotly.subplots import make_subplots
 
 from bbam_ray.report.drawing import NEGATIVE, POSITIVE, Picture
-from bbam_ray.report.material import Material
+from bbam_ray.report.report_data import ReportData
 
 _STEP = 3.0  # degrees
 _TINY = float(np.finfo(np.float32).tiny)
@@ -51,14 +51,14 @@ def rebinned(counts: np.ndarray, edges: np.ndarray, grid: np.ndarray) -> np.ndar
     return np.diff(np.interp(grid, edges, np.concatenate([[0.0], np.cumsum(counts)])))
 
 
-def angle_histograms(material: Material) -> Picture | None:
+def angle_histograms(data: ReportData) -> Picture | None:
     """Angles of positives and negatives, before and after balancing, with a chooser of labels.
 
     First all labels together about their means: the balance changes widths about each label's own mean,
     so only there the sum over labels shows what it does. Then all labels as they are, then each label.
     None where no angles were recorded.
     """
-    rows = _rows_with_angles(material)
+    rows = _rows_with_angles(data)
     if rows.empty:
         return None
     spreads = [_Spread(row) for _, row in rows.iterrows()]
@@ -69,12 +69,12 @@ def angle_histograms(material: Material) -> Picture | None:
         ("all labels", _drawn(as_they_are)),
         *((part.name, _drawn([one])) for part, one in zip(spreads, as_they_are, strict=True)),
     ]
-    data, layout = shown[0][1]
+    traces, layout = shown[0][1]
     titles = tuple(layout.values())
     figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.16, subplot_titles=titles)
     for place, (name, colour) in enumerate((("negatives", NEGATIVE), ("positives", POSITIVE)) * 2):
         figure.add_scatter(
-            **{key: values[place] for key, values in data.items()},
+            **{key: values[place] for key, values in traces.items()},
             row=place // 2 + 1,
             col=1,
             name=name,
@@ -92,35 +92,35 @@ def angle_histograms(material: Material) -> Picture | None:
         "angles",
         f"Angles to the label prototypes, epoch {int(rows.epoch.iloc[0])}",
         figure,
-        _note(material),
+        _note(data),
         height=460,
         choices=tuple(shown),
     )
 
 
-def _rows_with_angles(material: Material) -> pd.DataFrame:
+def _rows_with_angles(data: ReportData) -> pd.DataFrame:
     """The labels' rows of the best epoch, else of the last one that has angles."""
-    rows = material.best_labels
+    rows = data.best_labels
     if rows.empty or not {"angles_positive", "angles_negative", "variance_positive"} <= set(rows):
         return pd.DataFrame()
     rows = rows[rows.angles_positive.notna() & rows.angles_negative.notna()]
     if rows.empty:
         return rows
-    best = material.best.best_epoch
+    best = data.best.best_epoch
     epoch = best if (rows.epoch == best).any() else rows.epoch.max()
     chosen: pd.DataFrame = rows[rows.epoch == epoch]
     return chosen
 
 
-def _note(material: Material) -> str:
-    on = material.chosen("balance")
+def _note(data: ReportData) -> str:
+    on = data.chosen("balance")
     note = "Share of each polarity in steps of 3 degrees; standard deviations of negatives and positives."
     if on is not None and not bool(on):
         note += (
             " Balancing is off in this trial: training used the upper picture; the lower one shows what "
             "balancing would do."
         )
-    elif material.chosen("clamp"):
+    elif data.chosen("clamp"):
         note += " This trial clamps balanced angles to [0, 180] degrees, which is not drawn."
     return note
 

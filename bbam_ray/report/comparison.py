@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.report.page import page
-from bbam_ray.results.comparison import MEASURES, Cell, Line
+from bbam_ray.results.comparison import Cell, Line
 
-_HEADS = {
-    "map": "mAP",
-    "micro_f1": "micro-F1",
-    "macro_f1": "macro-F1",
-    "hamming_loss": "Hamming loss",
-    "one_error": "one-error",
-}
 LEGEND = (
     "Mean ± standard deviation over seeds. Bold: the best mean. ≈: cannot be told from the best (paired "
     "t-test over seeds, p ≥ 0.05)."
@@ -28,20 +22,26 @@ def cell_text(cell: Cell) -> str:
 
 
 def heads() -> list[str]:
-    return ["labelled", "method", *(_HEADS[m] for m in MEASURES), "s / epoch", "VDFD"]
+    return [
+        "labelled",
+        "method",
+        *(m.label for m in HEADLINE_METRICS.values()),
+        "s / epoch",
+        "VDFD",
+    ]
 
 
 def texts(line: Line) -> list[str]:
     """A line's entries, without any mark of the best."""
     seconds = "" if line.seconds_per_epoch is None else f"{line.seconds_per_epoch:.2f}"
     vdfd = "" if line.vdfd is None else f"{line.vdfd:.4f}"
-    figures = [cell_text(line.cells[measure]) for measure in MEASURES]
+    figures = [cell_text(line.cells[measure]) for measure in HEADLINE_METRICS]
     return [f"{line.labeled_fraction:.0%}", f"{line.entry}", *figures, seconds, vdfd]
 
 
 def bold(line: Line) -> list[bool]:
     """Which entries of a line are the best of their column at this label fraction."""
-    return [False, False, *(line.cells[measure].best for measure in MEASURES), False, False]
+    return [False, False, *(line.cells[measure].best for measure in HEADLINE_METRICS), False, False]
 
 
 def markdown(lines: Sequence[Line]) -> str:

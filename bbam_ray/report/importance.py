@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from bbam_ray.report.drawing import BEST, Group, Picture, plain
-from bbam_ray.report.material import Material, Setting
+from bbam_ray.report.report_data import ReportData, Setting
 
 FEWEST_TRIALS = 8
 _RESAMPLES, _TREES, _POINTS, _GRID = 20, 8, 256, 16
@@ -81,15 +81,15 @@ def fanova(
     return shares.clip(0, 1)
 
 
-def importances(material: Material) -> tuple[list[Importance], list[str]]:
+def importances(data: ReportData) -> tuple[list[Importance], list[str]]:
     """Importances, the highest first, and the names of settings in use in too few trials.
 
     A setting with a condition is judged among the trials that use it, together with the settings that
     all of these use.
     """
-    complete = material.complete
-    values = complete[material.metric].to_numpy(dtype=float)
-    settings = [s for s in material.settings if s.choices is None or len(s.choices) > 1]
+    complete = data.complete
+    values = complete[data.metric].to_numpy(dtype=float)
+    settings = [s for s in data.settings if s.choices is None or len(s.choices) > 1]
     units = {s.name: s.unit(complete[f"param_{s.name}"]) for s in settings}
     always = [s for s in settings if not np.isnan(units[s.name]).any()]
     jobs: list[tuple[list[Setting], np.ndarray, list[Setting]]] = []
@@ -117,12 +117,12 @@ def importances(material: Material) -> tuple[list[Importance], list[str]]:
     return sorted(found, key=lambda item: -item.mean), too_few
 
 
-def importance_group(material: Material) -> Group | None:
+def importance_group(data: ReportData) -> Group | None:
     """The section on importance; None for a single run."""
-    if not material.settings:
+    if not data.settings:
         return None
     title = "Which settings matter"
-    count = len(material.complete)
+    count = len(data.complete)
     if count < FEWEST_TRIALS:
         return Group(
             title,
@@ -130,7 +130,7 @@ def importance_group(material: Material) -> Group | None:
                 f"Too few trials: {count} complete; importances are shown from {FEWEST_TRIALS} on."
             ],
         )
-    found, too_few = importances(material)
+    found, too_few = importances(data)
     notes = [
         f"{', '.join(too_few)}: too few trials in which it was in use (fewer than {FEWEST_TRIALS})."
     ] * bool(too_few)
@@ -154,7 +154,7 @@ def importance_group(material: Material) -> Group | None:
             hovertemplate="%{y}: %{x:.2f}, %{text}<extra></extra>",
         )
     )
-    figure.update_xaxes(title=f"share of the variance of {material.metric}", rangemode="tozero")
+    figure.update_xaxes(title=f"share of the variance of {data.metric}", rangemode="tozero")
     note = (
         "Functional ANOVA by random forests: what a setting explains alone, mean and standard "
         f"deviation over {_RESAMPLES} bootstrap resamples of {count} trials. What is left to 1 is due to "

@@ -16,8 +16,8 @@ from bbam_ray.errors import UsageError
 from bbam_ray.report.answer import answer_html
 from bbam_ray.report.drawing import group_html, number_text, table_html
 from bbam_ray.report.html import groups
-from bbam_ray.report.material import Material
 from bbam_ray.report.page import page
+from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.reproduce import reproduce_html
 from bbam_ray.report.trials_table import trials_html
 from bbam_ray.results.loaded import Study
@@ -69,13 +69,13 @@ def live_html(folder: Path) -> str:
     title = f"{study.name}: {study.record['dataset']}, {study.record['method']}"
     parts = [f'<h1>{escape(title)} <small class="note" id="live">live</small></h1>', _now(study)]
     try:
-        material = Material(folder)
+        data = ReportData(folder)
     except UsageError as error:
         parts.append(f'<p class="note">{escape(str(error))}</p>')
     else:
-        parts += [answer_html(material), trials_html(material)]
-        parts += map(group_html, groups(material))
-        parts.append(reproduce_html(material))
+        parts += [answer_html(data), trials_html(data)]
+        parts += map(group_html, groups(data))
+        parts.append(reproduce_html(data))
     return page(study.name, "".join(parts), '<script src="/plotly.js"></script>' + _SCRIPT)
 
 

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from bbam_ray.report.angle_figures import angle_histograms
 from bbam_ray.report.drawing import BEST, COLOURS, Group, Picture, epoch_axis, plain
-from bbam_ray.report.material import Material
+from bbam_ray.report.report_data import ReportData
 
 MOST_LABELS = 15
 _MARKED = 5
@@ -16,9 +16,9 @@ _HIDDEN_TRUTH = (
 )
 
 
-def method_group(material: Material) -> Group | None:
+def method_group(data: ReportData) -> Group | None:
     """All of them; None without a complete trial or rows of its labels."""
-    rows = material.best_labels
+    rows = data.best_labels
     if rows.empty:
         return None
     pictures = [
@@ -29,7 +29,7 @@ def method_group(material: Material) -> Group | None:
             "VDFD (rad²)",
             "Absolute difference of the angle variances of positives and negatives.",
         ),
-        angle_histograms(material),
+        angle_histograms(data),
         _over_epochs(
             rows,
             "pseudo_precision",
@@ -46,9 +46,9 @@ def method_group(material: Material) -> Group | None:
             _HIDDEN_TRUTH,
             low=True,
         ),
-        *_at_best_epoch(material, rows),
+        *_at_best_epoch(data, rows),
     ]
-    title = "Inside this run" if material.is_run else "Inside the best trial"
+    title = "Inside this run" if data.is_run else "Inside the best trial"
     found = [p for p in pictures if p is not None]
     return Group(title, found, width="half") if found else None
 
@@ -107,9 +107,9 @@ def _over_epochs(
     return Picture(column.replace("_", "-"), title, figure, note)
 
 
-def _at_best_epoch(material: Material, rows: pd.DataFrame) -> list[Picture]:
+def _at_best_epoch(data: ReportData, rows: pd.DataFrame) -> list[Picture]:
     """Bars per label, of the best epoch: AP, threshold, and how many samples took part."""
-    best = material.best.best_epoch
+    best = data.best.best_epoch
     epoch = best if (rows.epoch == best).any() else rows.epoch.max()
     mine = rows[rows.epoch == epoch]
     at = f"epoch {int(epoch)}"

@@ -12,18 +12,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.results.redaction import redacted, redacted_command
 from bbam_ray.results.store import read_table
 from bbam_ray.results.study import StudyRecord
 
 _SHOWN_LABELS = 100
-_FIGURES = {
-    "test_map": "mAP",
-    "test_micro_f1": "micro-F1",
-    "test_macro_f1": "macro-F1",
-    "test_hamming_loss": "Hamming loss",
-    "test_one_error": "one-error",
-}
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ def model_card(
     label_names: Sequence[str],
     origin: Origin | None,
     files: Mapping[str, str],
-    licence: str | None,
+    license_: str | None,
 ) -> str:
     """The card as Markdown.
 
@@ -70,7 +64,7 @@ def model_card(
         label_names: K names.
         origin: where the model comes from.
         files: name to what it is, for each exported file.
-        licence: of model and data, as the user states it.
+        license_: of model and data, as the user states it.
     """
     dataset, method = settings["dataset"], settings["method"]
     shape = settings["input_shape"]
@@ -79,7 +73,7 @@ def model_card(
         takes = f"texts of up to {shape[0]} tokens"
     parts = [
         f"---\nlibrary_name: bbam-ray\ntags: [multi-label, semi-supervised]\n"
-        f"license: {_quoted(licence) if licence else 'unknown'}\n---\n",
+        f"license: {_quoted(license_) if license_ else 'unknown'}\n---\n",
         f"# {_plain(dataset)}: {len(label_names)} labels by {_plain(method)}\n",
         f"Takes {takes}; gives a score for each label, and decides by a threshold for each label.\n",
         "## Use\n",
@@ -108,7 +102,7 @@ def model_card(
         ),
         "",
         *_limits(origin),
-        f"## Licence\n\n{_plain(licence or 'Not stated by those who exported the model.')}\n",
+        f"## Licence\n\n{_plain(license_ or 'Not stated by those who exported the model.')}\n",
     ]
     return "\n".join(parts)
 
@@ -169,12 +163,13 @@ def _figures(origin: Origin | None) -> list[str]:
         "## Figures on the test part\n",
         f"| measure | this model | {len(rows)} seeds, mean ± standard deviation |\n|---|---|---|",
     ]
-    for column, name in _FIGURES.items():
+    for name, metric in HEADLINE_METRICS.items():
+        column = f"test_{name}"
         values = [row[column] for row in rows if not _missing(row[column])]
         if _missing(origin.own[column]) or not values:
             continue
         spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
-        lines.append(f"| {name} | {origin.own[column]:.4f} | {fmean(values):.4f}{spread} |")
+        lines.append(f"| {metric.label} | {origin.own[column]:.4f} | {fmean(values):.4f}{spread} |")
     return [*lines, ""]
 
 

@@ -6,16 +6,16 @@ import shlex
 from html import escape
 from pathlib import PurePath
 
-from bbam_ray.report.material import Material
+from bbam_ray.report.report_data import ReportData
 from bbam_ray.results.redaction import MARK, redacted_command
 
 
-def commands(material: Material) -> list[str]:
+def commands(data: ReportData) -> list[str]:
     """Commands for a shell: the study again under another name, and its best configuration alone.
 
     A command that this project does not know (a notebook, say) is given as it was recorded.
     """
-    recorded = redacted_command(str(material.record["command"]))  # an older one may hold secrets
+    recorded = redacted_command(str(data.record["command"]))  # an older one may hold secrets
     try:
         words = shlex.split(recorded)
     except ValueError:
@@ -31,9 +31,9 @@ def commands(material: Material) -> list[str]:
         return [recorded]
     again = [word for word in words if word != "--resume"]
     # The last of two options counts. What was trained before would be taken over, not repeated.
-    again += ["--name", f"{material.folder.name}-again", *["--no-reuse"] * (kind == "tune")]
+    again += ["--name", f"{data.folder.name}-again", *["--no-reuse"] * (kind == "tune")]
     lines = [shlex.join(again)]
-    best = material.folder / "best.yaml"
+    best = data.folder / "best.yaml"
     if kind == "tune" and best.is_file():
         train = ["bbam-ray", "train"]
         if script is not None:
@@ -45,16 +45,16 @@ def commands(material: Material) -> list[str]:
 _SCRIPTS = ("tune.py", "train.py")
 
 
-def reproduce_html(material: Material) -> str:
+def reproduce_html(data: ReportData) -> str:
     """A section with the commands and the environment."""
-    environment = material.record["environment"]
+    environment = data.record["environment"]
     packages = ", ".join(
         f"{name} {value}" for name, value in environment["packages"].items() if value
     )
     facts = f"{packages}; Python {environment['python']}; {environment['cpu_count']} CPUs"
     facts += f"; {environment['gpu'] or 'no GPU'}; commit {environment['git_commit'] or 'unknown'}"
-    facts += f"; seed {material.record.get('seed', 'unknown')}"
-    lines = commands(material)
+    facts += f"; seed {data.record.get('seed', 'unknown')}"
+    lines = commands(data)
     told = (
         "The whole study under another name, then its best configuration alone, as in its trial."
         if len(lines) > 1
@@ -63,9 +63,7 @@ def reproduce_html(material: Material) -> str:
     if any(MARK in line for line in lines):
         told += f" Put your own credentials where it says {MARK}."
     blocks = "".join(f"<pre>{escape(line)}</pre>" for line in lines)
-    when = (
-        f"started {material.record['started_at']}, ended {material.record['ended_at'] or 'not yet'}"
-    )
+    when = f"started {data.record['started_at']}, ended {data.record['ended_at'] or 'not yet'}"
     return (
         f"<section><h2>How to repeat it</h2><p>{told} Run from the folder where the study was "
         f'started.</p>{blocks}<p class="note">{escape(facts)}; {escape(when)}</p></section>'

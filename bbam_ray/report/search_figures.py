@@ -17,24 +17,24 @@ from bbam_ray.report.drawing import (
     epoch_axis,
     plain,
 )
-from bbam_ray.report.material import Material, Setting
+from bbam_ray.report.report_data import ReportData, Setting
 
 MOST_CURVES = 40
 MOST_LINES = 150
 _PHASES = ("refresh", "train", "evaluate")
 
 
-def learning_curves(material: Material) -> Picture | None:
+def learning_curves(data: ReportData) -> Picture | None:
     """The metric over epochs, the best trial on top; of many trials the best and the published one."""
-    history, metric = material.history, material.metric
+    history, metric = data.history, data.metric
     if history.empty:
         return None
     if metric not in history:
         metric = "val_map"
-    best, numbers = material.best, sorted(int(n) for n in history.number.unique())
+    best, numbers = data.best, sorted(int(n) for n in history.number.unique())
     note = ""
     if len(numbers) > MOST_CURVES:
-        ranked = [n for n in material.trials.number if n != 0][: MOST_CURVES - 1]
+        ranked = [n for n in data.trials.number if n != 0][: MOST_CURVES - 1]
         note = f"The {len(ranked)} best of {len(numbers)} trials, and the published settings."
         numbers = [n for n in numbers if n in {0, *ranked}]
     top = None if best is None else int(best.number)
@@ -43,8 +43,8 @@ def learning_curves(material: Material) -> Picture | None:
     # Last drawn lies on top.
     for number in sorted(numbers, key=lambda n: (n == top, n == 0)):
         rows = by_number[number].sort_values("epoch")
-        special = number == top or (number == 0 and not material.is_run)
-        marks = ["best"] * (number == top) + ["published"] * (number == 0 and not material.is_run)
+        special = number == top or (number == 0 and not data.is_run)
+        marks = ["best"] * (number == top) + ["published"] * (number == 0 and not data.is_run)
         figure.add_scatter(
             x=rows.epoch.tolist(),
             y=rows[metric].tolist(),
@@ -70,17 +70,17 @@ def learning_curves(material: Material) -> Picture | None:
     return Picture("learning-curves", f"{metric} over epochs", figure, note)
 
 
-def parallel_settings(material: Material) -> Picture | None:
+def parallel_settings(data: ReportData) -> Picture | None:
     """A line per complete trial through its settings, coloured by the metric.
 
     Drawn as plain lines: Plotly's own parallel coordinates need WebGL, which not every browser has.
     """
-    settings = [s for s in material.settings if material.complete[f"param_{s.name}"].notna().any()]
-    rows = material.complete.head(MOST_LINES)
+    settings = [s for s in data.settings if data.complete[f"param_{s.name}"].notna().any()]
+    rows = data.complete.head(MOST_LINES)
     if len(settings) < 2 or len(rows) < 2:
         return None
     figure = go.Figure()
-    values = rows[material.metric].to_numpy(dtype=float)
+    values = rows[data.metric].to_numpy(dtype=float)
     low, high = float(values.min()), float(values.max())
     share = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
     heights = np.stack([s.unit(rows[f"param_{s.name}"]) for s in settings], axis=1)
@@ -114,11 +114,11 @@ def parallel_settings(material: Material) -> Picture | None:
         mode="markers",
         showlegend=False,
         marker={"color": [low], "cmin": low, "cmax": high, "colorscale": SCALE, "showscale": True}
-        | {"colorbar": {"thickness": 10, "title": {"text": material.metric, "side": "right"}}},
+        | {"colorbar": {"thickness": 10, "title": {"text": data.metric, "side": "right"}}},
     )
     figure.update_xaxes(showgrid=False, showticklabels=False, range=[-0.4, len(settings) - 0.6])
     figure.update_yaxes(showgrid=False, showticklabels=False, range=[-0.13, 1.22])
-    left_out = len(material.complete) - len(rows)
+    left_out = len(data.complete) - len(rows)
     note = "Thick: the best trial. A gap: a setting that was not in use."
     note += f" The {len(rows)} best; {left_out} others are left out." if left_out else ""
     return Picture(
@@ -153,12 +153,12 @@ def _ends(figure: go.Figure, settings: list[Setting]) -> None:
             )
 
 
-def pareto_front(material: Material) -> Picture | None:
+def pareto_front(data: ReportData) -> Picture | None:
     """The first two objectives of all complete trials, and the trials that none of them beats."""
-    if "pareto" not in material.trials or not material.trials.pareto.notna().any():
+    if "pareto" not in data.trials or not data.trials.pareto.notna().any():
         return None
-    names = [material.metric, material.space["also"][0][0]]
-    complete = material.complete
+    names = [data.metric, data.space["also"][0][0]]
+    complete = data.complete
     on_front = complete.pareto.fillna(False).astype(bool)
     figure = go.Figure()
     for title, rows, colour in (
@@ -178,9 +178,9 @@ def pareto_front(material: Material) -> Picture | None:
     return Picture("pareto", "Objectives against each other", figure)
 
 
-def time_by_phase(material: Material) -> list[Picture]:
+def time_by_phase(data: ReportData) -> list[Picture]:
     """Seconds of an epoch in refresh, training and evaluation: by trial, and by epoch of the best one."""
-    history = material.history
+    history = data.history
     columns = [f"seconds_{phase}" for phase in _PHASES]
     if history.empty or not set(columns) <= set(history) or history[columns].isna().all(axis=None):
         return []
@@ -189,10 +189,10 @@ def time_by_phase(material: Material) -> list[Picture]:
     if len(means) > 1:
         figure = _stacked([str(n) for n in means.index], means, "trial")
         found.append(Picture("time-by-trial", "Seconds per epoch, mean of each trial", figure))
-    if material.best is not None:
-        mine = history[history.number == material.best.number].sort_values("epoch")
+    if data.best is not None:
+        mine = history[history.number == data.best.number].sort_values("epoch")
         figure = _stacked(mine.epoch.tolist(), mine, "epoch")
-        name = "this run" if material.is_run else f"trial {material.best.number}, the best"
+        name = "this run" if data.is_run else f"trial {data.best.number}, the best"
         found.append(Picture("time-by-epoch", f"Seconds of each epoch, {name}", figure))
     return found
 
@@ -206,13 +206,13 @@ def _stacked(places: list[object], rows: pd.DataFrame, axis: str) -> go.Figure:
     return figure.update_xaxes(title=axis, type="category").update_yaxes(title="seconds")
 
 
-def spent(material: Material) -> list[str]:
+def spent(data: ReportData) -> list[str]:
     """Sentences on time, GPU-hours and money of trials and confirmation."""
-    trained = material.trials.duration_s.dropna()
+    trained = data.trials.duration_s.dropna()
     if trained.empty:
         return []
     lines = [f"Trials took {trained.sum():.0f} s in all, {trained.median():.1f} s each (median)."]
-    rows = [material.trials, material.study.confirm]
+    rows = [data.trials, data.study.confirm]
     for column, text in (("gpu_hours", "{:.2f} GPU-hours"), ("cost", "cost {:.2f}")):
         total = sum(float(t[column].sum()) for t in rows if column in t)
         if total > 0:

@@ -17,18 +17,18 @@ from bbam_ray.report.drawing import (
     log_ticks,
     plain,
 )
-from bbam_ray.report.material import Material, Setting
+from bbam_ray.report.report_data import ReportData, Setting
 
 FEWEST_FOR_SURFACE = 8
 
 
-def bound_notes(material: Material) -> list[str]:
+def bound_notes(data: ReportData) -> list[str]:
     """A sentence for each setting whose best value lies at an end of its range."""
-    if material.best is None:
+    if data.best is None:
         return []
     notes = []
-    for setting in material.settings:
-        value = material.best[f"param_{setting.name}"]
+    for setting in data.settings:
+        value = data.best[f"param_{setting.name}"]
         end = setting.bound(value)
         if end is not None:
             notes.append(
@@ -38,20 +38,20 @@ def bound_notes(material: Material) -> list[str]:
     return notes
 
 
-def slices(material: Material) -> Group | None:
+def slices(data: ReportData) -> Group | None:
     """Value of each setting against the metric, with the best and the published trial marked."""
-    if not material.settings or material.best is None:
+    if not data.settings or data.best is None:
         return None
-    pictures = [p for s in material.settings if (p := _slice(material, s)) is not None]
-    return Group("Settings one by one", pictures, bound_notes(material), "third")
+    pictures = [p for s in data.settings if (p := _slice(data, s)) is not None]
+    return Group("Settings one by one", pictures, bound_notes(data), "third")
 
 
-def _slice(material: Material, setting: Setting) -> Picture | None:
+def _slice(data: ReportData, setting: Setting) -> Picture | None:
     column = f"param_{setting.name}"
-    rows = material.complete[material.complete[column].notna()]
+    rows = data.complete[data.complete[column].notna()]
     if rows.empty:
         return None
-    top = material.best.number
+    top = data.best.number
     # In three steps, so that the marked trials lie on top.
     marks = (
         ("trial", rows[~rows.number.isin([0, top])], OTHERS, "circle", 7),
@@ -63,7 +63,7 @@ def _slice(material: Material, setting: Setting) -> Picture | None:
         values = [setting.text(v) if setting.choices else v for v in some[column].tolist()]
         figure.add_scatter(
             x=[plain(v) if isinstance(v, str) else v for v in values],
-            y=some[material.metric].tolist(),
+            y=some[data.metric].tolist(),
             mode="markers",
             name=name,
             text=[f"trial {number}" for number in some.number],
@@ -79,8 +79,8 @@ def _slice(material: Material, setting: Setting) -> Picture | None:
         figure.update_xaxes(type="log", **_ticks(setting))
     if setting.choices is None and setting.low is not None and setting.high is not None:
         figure.update_xaxes(range=_room(setting))
-    figure.update_yaxes(title=material.metric)
-    end = setting.bound(material.best[column])
+    figure.update_yaxes(title=data.metric)
+    end = setting.bound(data.best[column])
     title = f"{setting.name}: best at its {end} bound" if end else setting.name
     name = "".join(c if c.isalnum() or c == "_" else "-" for c in setting.name)
     return Picture(f"slice-{name}", title, figure, height=260)
@@ -102,20 +102,20 @@ def _room(setting: Setting) -> list[float]:
     return [low - edge, high + edge]
 
 
-def scale_and_margin(material: Material) -> Picture | None:
+def scale_and_margin(data: ReportData) -> Picture | None:
     """Trials by scale s and margin m, coloured by the metric (the paper's sensitivity figure).
 
     With 8 trials or more, a surface between them by linear interpolation, which ends at the outermost.
     """
-    by_name = {s.name: s for s in material.settings}
-    if material.best is None or not {"scale", "margin"} <= by_name.keys():
+    by_name = {s.name: s for s in data.settings}
+    if data.best is None or not {"scale", "margin"} <= by_name.keys():
         return None
-    rows = material.complete.dropna(subset=["param_scale", "param_margin"])
+    rows = data.complete.dropna(subset=["param_scale", "param_margin"])
     scale, margin = rows.param_scale.to_numpy(float), rows.param_margin.to_numpy(float)
     if len(set(scale)) < 2 or len(set(margin)) < 2:
         return None
     log = by_name["scale"].log
-    values = rows[material.metric].to_numpy(float)
+    values = rows[data.metric].to_numpy(float)
     limits = {"zmin": float(values.min()), "zmax": float(values.max())}
     figure = go.Figure()
     surface = _surface(scale, margin, values, log=log) if len(rows) >= FEWEST_FOR_SURFACE else None
@@ -133,7 +133,7 @@ def scale_and_margin(material: Material) -> Picture | None:
             hoverinfo="skip",
             **limits,
         )
-    top = rows.number == material.best.number
+    top = rows.number == data.best.number
     figure.add_scatter(
         x=scale.tolist(),
         y=margin.tolist(),
@@ -148,7 +148,7 @@ def scale_and_margin(material: Material) -> Picture | None:
             "size": [16 if best else 10 for best in top],
             "symbol": ["star" if best else "circle" for best in top],
             "line": {"width": 1, "color": "#59636f"},
-            "colorbar": {"thickness": 10, "title": {"text": material.metric, "side": "right"}},
+            "colorbar": {"thickness": 10, "title": {"text": data.metric, "side": "right"}},
         },
         showlegend=False,
     )

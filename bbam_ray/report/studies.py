@@ -22,8 +22,8 @@ from bbam_ray.report.drawing import (
     table_html,
 )
 from bbam_ray.report.html import plotly_script
-from bbam_ray.report.material import Material
 from bbam_ray.report.page import page
+from bbam_ray.report.report_data import ReportData
 from bbam_ray.results.summary import Confirmed, confirmed_figures
 
 PAGE = "comparison.html"
@@ -35,19 +35,19 @@ def default_page(folders: Sequence[Path]) -> Path:
     return Path(os.path.commonpath(parents)) / PAGE
 
 
-def by_data_set(materials: Sequence[Material]) -> dict[str, list[Material]]:
+def by_data_set(reports: Sequence[ReportData]) -> dict[str, list[ReportData]]:
     """Studies by data set, both in the order given."""
-    found: dict[str, list[Material]] = {}
-    for material in materials:
-        found.setdefault(str(material.record["dataset"]), []).append(material)
+    found: dict[str, list[ReportData]] = {}
+    for data in reports:
+        found.setdefault(str(data.record["dataset"]), []).append(data)
     return found
 
 
-def studies_html(materials: Sequence[Material], command: str) -> str:
+def studies_html(reports: Sequence[ReportData], command: str) -> str:
     """The page: for each data set a table of answers, then curves and confirmed figures."""
-    sets = by_data_set(materials)
+    sets = by_data_set(reports)
     names = ", ".join(sets)
-    parts = [f"<h1>{len(materials)} studies: {escape(names)}</h1>"]
+    parts = [f"<h1>{len(reports)} studies: {escape(names)}</h1>"]
     if len(sets) > 1:
         parts.append(
             '<p class="answer">The studies are on different data sets: '
@@ -58,10 +58,10 @@ def studies_html(materials: Sequence[Material], command: str) -> str:
         parts.append(f"<section><h2>{escape(dataset)}</h2>{_table(mine)}</section>")
         parts += map(group_html, groups(dataset, mine, alone=len(sets) == 1))
     parts.append(f"<section><h2>Made by</h2><pre>{escape(command)}</pre></section>")
-    return page(f"{len(materials)} studies", "".join(parts), plotly_script())
+    return page(f"{len(reports)} studies", "".join(parts), plotly_script())
 
 
-def groups(dataset: str, materials: Sequence[Material], *, alone: bool) -> list[Group]:
+def groups(dataset: str, reports: Sequence[ReportData], *, alone: bool) -> list[Group]:
     """The pictures of the studies on one data set.
 
     Args:
@@ -69,12 +69,12 @@ def groups(dataset: str, materials: Sequence[Material], *, alone: bool) -> list[
     """
     end = "" if alone else f", {dataset}"
     prefix = "" if alone else f"{file_part(dataset)}-"
-    names = _names(materials)
+    names = _names(reports)
     found = []
     for name, title, picture in (
-        ("confirmed", "Confirmed test mAP", _confirmed(materials, names)),
-        ("best-so-far", "Best so far over the search", _best_so_far(materials, names)),
-        ("best-curves", "Learning curves of the best trials", _best_curves(materials, names)),
+        ("confirmed", "Confirmed test mAP", _confirmed(reports, names)),
+        ("best-so-far", "Best so far over the search", _best_so_far(reports, names)),
+        ("best-curves", "Learning curves of the best trials", _best_curves(reports, names)),
     ):
         if picture is not None:
             figure, note, height = picture
@@ -88,35 +88,35 @@ def file_part(text: str) -> str:
     return "".join(c if c.isalnum() or c in "._" else "-" for c in text)
 
 
-def _names(materials: Sequence[Material]) -> list[str]:
+def _names(reports: Sequence[ReportData]) -> list[str]:
     """The studies' names, with the folder above where two have the same one."""
-    names = [str(m.record["study"]) for m in materials]
+    names = [str(m.record["study"]) for m in reports]
     doubled = {name for name in names if names.count(name) > 1}
     return [
         str(m.folder.resolve()) if name in doubled else name
-        for name, m in zip(names, materials, strict=True)
+        for name, m in zip(names, reports, strict=True)
     ]
 
 
-def _winner(material: Material) -> Confirmed | None:
+def _winner(data: ReportData) -> Confirmed | None:
     """The confirmed test mAP of the best configuration, if it was confirmed."""
-    figures = confirmed_figures(material.confirm)
+    figures = confirmed_figures(data.confirm)
     return next((f for f in figures if f.rank == 1), None)
 
 
-def _table(materials: Sequence[Material]) -> str:
+def _table(reports: Sequence[ReportData]) -> str:
     heads = ["study", "method", "labelled", "status", "trials", "metric", "best validation"]
     heads += ["published", "test mAP [95 %]", "seeds", "minutes", "GPU-hours"]
     rows = []
-    for name, material in zip(_names(materials), materials, strict=True):
-        record, metric, best = material.record, material.metric, material.best
-        first, winner = material.published, _winner(material)
-        share = material.chosen("labeled_fraction") or (record.get("pace") or {}).get(
+    for name, data in zip(_names(reports), reports, strict=True):
+        record, metric, best = data.record, data.metric, data.best
+        first, winner = data.published, _winner(data)
+        share = data.chosen("labeled_fraction") or (record.get("pace") or {}).get(
             "labeled_fraction"
         )
-        seconds = material.trials.duration_s.sum()
-        gpu = material.trials.gpu_hours.sum() + (
-            material.study.confirm.gpu_hours.sum() if len(material.study.confirm) else 0
+        seconds = data.trials.duration_s.sum()
+        gpu = data.trials.gpu_hours.sum() + (
+            data.study.confirm.gpu_hours.sum() if len(data.study.confirm) else 0
         )
         rows.append(
             [
@@ -124,7 +124,7 @@ def _table(materials: Sequence[Material]) -> str:
                 str(record["method"]),
                 "" if share is None else f"{float(share):.0%}",
                 str(record["status"]).lower(),
-                f"{len(material.complete)} of {len(material.trials)}",
+                f"{len(data.complete)} of {len(data.trials)}",
                 metric,
                 "" if best is None else f"{best[metric]:.4f}",
                 "" if first is None else number_text(float(first[metric])),
@@ -142,9 +142,9 @@ def _table(materials: Sequence[Material]) -> str:
 
 
 def _confirmed(
-    materials: Sequence[Material], names: Sequence[str]
+    reports: Sequence[ReportData], names: Sequence[str]
 ) -> tuple[go.Figure, str, int] | None:
-    rows = [(n, w) for n, m in zip(names, materials, strict=True) if (w := _winner(m)) is not None]
+    rows = [(n, w) for n, m in zip(names, reports, strict=True) if (w := _winner(m)) is not None]
     if not rows:
         return None
     rows = rows[::-1]  # Plotly draws from the bottom up
@@ -168,43 +168,43 @@ def _confirmed(
 
 
 def _best_so_far(
-    materials: Sequence[Material], names: Sequence[str]
+    reports: Sequence[ReportData], names: Sequence[str]
 ) -> tuple[go.Figure, str, int] | None:
     figure = go.Figure()
-    for place, (name, material) in enumerate(zip(names, materials, strict=True)):
-        rows = material.complete.sort_values("number")
+    for place, (name, data) in enumerate(zip(names, reports, strict=True)):
+        rows = data.complete.sort_values("number")
         if len(rows) < 2:
             continue
-        values = rows[material.metric]
-        best = values.cummax() if material.highest_is_best else values.cummin()
+        values = rows[data.metric]
+        best = values.cummax() if data.highest_is_best else values.cummin()
         figure.add_scatter(
             x=(rows.number + 1).tolist(),
             y=best.tolist(),
             name=plain(name),
             line={"shape": "hv", "color": COLOURS[place % len(COLOURS)], "width": 2.5},
         )
-    metric = " / ".join(dict.fromkeys(m.metric for m in materials))
+    metric = " / ".join(dict.fromkeys(m.metric for m in reports))
     figure.update_xaxes(title="trials").update_yaxes(title=f"best {metric}")
     return (figure, "On validation data, in the order of trials.", 360) if figure.data else None
 
 
 def _best_curves(
-    materials: Sequence[Material], names: Sequence[str]
+    reports: Sequence[ReportData], names: Sequence[str]
 ) -> tuple[go.Figure, str, int] | None:
     figure = go.Figure()
-    for place, (name, material) in enumerate(zip(names, materials, strict=True)):
-        history = material.history
-        if material.best is None or history.empty or material.metric not in history:
+    for place, (name, data) in enumerate(zip(names, reports, strict=True)):
+        history = data.history
+        if data.best is None or history.empty or data.metric not in history:
             continue
-        rows = history[history.number == material.best.number].sort_values("epoch")
+        rows = history[history.number == data.best.number].sort_values("epoch")
         figure.add_scatter(
             x=rows.epoch.tolist(),
-            y=rows[material.metric].tolist(),
+            y=rows[data.metric].tolist(),
             name=plain(name),
             mode="lines+markers" if len(rows) < 3 else "lines",
             line={"color": COLOURS[place % len(COLOURS)], "width": 2.5},
         )
-    metric = " / ".join(dict.fromkeys(m.metric for m in materials))
+    metric = " / ".join(dict.fromkeys(m.metric for m in reports))
     if not figure.data:
         return None
     epoch_axis(figure, [e for line in figure.data for e in line.x]).update_yaxes(title=metric)

@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 
 from bbam_ray.report.drawing import number_text
-from bbam_ray.report.material import Material
 from bbam_ray.report.page import wide
+from bbam_ray.report.report_data import ReportData
 
 _OPTIONAL = ("answered_by", "error")
 
 
-def trials_html(material: Material) -> str:
+def trials_html(data: ReportData) -> str:
     """A section with a row per ended trial; the best is marked, failed ones tell their error."""
-    trials, best = material.trials, material.best
-    searched = [f"param_{setting.name}" for setting in material.settings]
-    others = [name for name, _ in material.space.get("also", [])]
-    columns = ["number", "state", material.metric, *others, "best_epoch", "epochs", "duration_s"]
+    trials, best = data.trials, data.best
+    searched = [f"param_{setting.name}" for setting in data.settings]
+    others = [name for name, _ in data.space.get("also", [])]
+    columns = ["number", "state", data.metric, *others, "best_epoch", "epochs", "duration_s"]
     columns += [c for c in searched if c not in columns]
     columns += [c for c in _OPTIONAL if c in trials and trials[c].notna().any()]
     kinds = {c: _kind(trials[c]) for c in columns}

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-#: measure to whether a higher value is better
-MEASURES: dict[str, bool] = {
-    "map": True,
-    "micro_f1": True,
-    "macro_f1": True,
-    "hamming_loss": False,
-    "one_error": False,
-}
+from bbam_ray.core.metric_names import HEADLINE_METRICS, METRICS
+
 SIGNIFICANCE = 0.05
 
 
@@ -72,7 +66,7 @@ def compared(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
     for fraction in sorted({row["labeled_fraction"] for row in good}):
         here = {e: _of(good, fraction, e) for e in entries if _of(good, fraction, e)}
         for entry, mine in here.items():
-            cells = {measure: _cell(here, entry, measure) for measure in MEASURES}
+            cells = {measure: _cell(here, entry, measure) for measure in HEADLINE_METRICS}
             seconds, vdfd = mine[0]["seconds_per_epoch"], mine[0]["vdfd_mean"]
             lines.append(Line(fraction, entry, cells, seconds, vdfd))
     return lines
@@ -84,7 +78,7 @@ def _of(rows: Sequence[Mapping[str, Any]], fraction: float, entry: str) -> list[
 
 def _cell(here: Mapping[str, list[Mapping[str, Any]]], entry: str, measure: str) -> Cell:
     by_seed = {e: {r["seed"]: r[f"test_{measure}"] for r in rows} for e, rows in here.items()}
-    sign = 1 if MEASURES[measure] else -1
+    sign = 1 if METRICS[measure].higher_is_better else -1
     means = {e: fmean(values.values()) for e, values in by_seed.items()}
     leader = max(means, key=lambda e: sign * means[e])
     values = list(by_seed[entry].values())

@@ -13,7 +13,7 @@ from bbam_ray.results.store import read_table
 
 
 @dataclass(frozen=True)
-class Pace:
+class Throughput:
     """Measured speed of an earlier study.
 
     Args:
@@ -27,8 +27,8 @@ class Pace:
     overhead: float
 
 
-def measured_pace(parent: Path, method: str, like: dict[str, Any]) -> Pace | None:
-    """The pace of the newest study that trained the same method in the same way; None without one.
+def measured_throughput(parent: Path, method: str, like: dict[str, Any]) -> Throughput | None:
+    """The throughput of the newest study that trained the same method in the same way; None without one.
 
     Args:
         parent: folder of the studies on a data set.
@@ -44,7 +44,7 @@ def measured_pace(parent: Path, method: str, like: dict[str, Any]) -> Pace | Non
             trials = read_table(path.parent / "trials.parquet").to_pylist()
         except (OSError, ValueError, UsageError):
             continue
-        if record.get("method") != method or record.get("pace") != like:
+        if record.get("method") != method or record.get("throughput") != like:
             continue
         rows = [
             row for row in trials if row.get("seconds_per_epoch") and not row.get("answered_by")
@@ -55,5 +55,5 @@ def measured_pace(parent: Path, method: str, like: dict[str, Any]) -> Pace | Non
                 for row in rows
             ]
             each = median(row["seconds_per_epoch"] for row in rows)
-            return Pace(path.parent.name, each, median(rest))
+            return Throughput(path.parent.name, each, median(rest))
     return None

@@ -1,7 +1,7 @@
 """Results on object storage (s3://, gs://, ...): studies are worked on in a copy on this machine's disk.
 
-A thread uploads what changes, each file whole or not at all, the table of trials last. A storage that
-does not answer for a while holds nothing up: its turn comes again, and the copy keeps all of it meanwhile.
+A thread uploads what changes, each file whole or not at all, the table of trials last. If the storage
+is temporarily unavailable, the study continues and uploads later from the local copy.
 Every copy has a name of its own that is written beside what it uploads: so a copy whose study was gone on
 with elsewhere is seen to be old, and two machines that run one study are noticed.
 """
@@ -24,18 +24,18 @@ from typing import Any, BinaryIO
 from pyarrow import fs
 
 from bbam_ray.errors import StorageError, UsageError
-from bbam_ray.results.copies import (
+from bbam_ray.results.patience import patience_s
+from bbam_ray.results.redaction import redacted
+from bbam_ray.results.sync_state import (
     LAST,
     STATE,
     copies_dir,
+    file_stats,
     keep_state,
     read_owner,
     read_state,
-    stamps,
-    turn,
+    upload_order,
 )
-from bbam_ray.results.patience import patience_s
-from bbam_ray.results.redaction import redacted
 
 _SECONDS = 1.0  # between looks at the copy
 
@@ -122,7 +122,9 @@ class Storage:
             )
         before, local = state["there"], fs.LocalFileSystem()
         # Trials first: they must not be newer than their history.
-        for name in sorted((n for n in now if now[n] != before.get(n)), key=turn, reverse=True):
+        for name in sorted(
+            (n for n in now if now[n] != before.get(n)), key=upload_order, reverse=True
+        ):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f".{target.name}.part")
@@ -136,7 +138,7 @@ class Storage:
         for name in before.keys() - now.keys():
             (folder / name).unlink(missing_ok=True)
         if now != before:
-            keep_state(folder, state | {"there": now, "files": stamps(folder)})
+            keep_state(folder, state | {"there": now, "files": file_stats(folder)})
 
     def _folders(self, parent: str) -> list[str]:
         selector = fs.FileSelector(parent, allow_not_found=True)
@@ -208,8 +210,8 @@ class Storage:
             state = read_state(copy)
         else:
             state = {"owner": uuid.uuid4().hex, "after": None, "files": {}, "there": {}}
-        now, before = stamps(copy), state["files"]
-        changed = sorted((name for name in now if now[name] != before.get(name)), key=turn)
+        now, before = file_stats(copy), state["files"]
+        changed = sorted((name for name in now if now[name] != before.get(name)), key=upload_order)
         gone = [name for name in before if name not in now and not self._reads]
         if not changed and not gone and before:
             return

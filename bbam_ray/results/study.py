@@ -57,7 +57,7 @@ def check_folder(
     records = (folder / "study.json", folder / PREVIOUS / "study.json")
     if resume and not any(path.is_file() for path in records):
         raise UsageError(f"--resume: there is no study in {folder}; check --name and --results")
-    if not resume and not goes_on and folder.exists() and not never_begun(folder):
+    if not resume and not goes_on and folder.exists() and not is_empty_study(folder):
         raise UsageError(
             f"study '{name}' exists already in {folder}; choose another --name, or add --resume to go on"
         )
@@ -72,7 +72,7 @@ def check_folder(
     return folder
 
 
-def never_begun(folder: Path) -> bool:
+def is_empty_study(folder: Path) -> bool:
     """Whether a process made the folder and was killed before it could write anything."""
     return folder.is_dir() and all(
         path.name == LOCK or path.name.startswith(".study.json.") for path in folder.iterdir()
@@ -173,7 +173,7 @@ class StudyRecord:
         record.content["command"] = command_line()
         made = False
         try:
-            folder.mkdir(parents=True, exist_ok=folder.exists() and never_begun(folder))
+            folder.mkdir(parents=True, exist_ok=folder.exists() and is_empty_study(folder))
             made = True
             record._write()
         except OSError as error:

@@ -28,16 +28,16 @@ def test_changed_remarks_of_stored_rows_are_made_anew(tmp_path: Path) -> None:
     [
         b"null",
         b"[" * 5000,
-        b'{"shape": [-1, 2], "dtype": "u1", "remarks": {}, "checksums": []}',
-        b'{"shape": [true], "dtype": [1], "remarks": {}, "checksums": []}',
-        b'{"shape": [0, 9e99], "dtype": "u1", "remarks": {}, "checksums": []}',
-        b'{"shape": [0, 2], "dtype": "u1", "remarks": {}, "checksums": [7]}',
+        b'{"shape": [-1, 2], "dtype": "u1", "metadata": {}, "checksums": []}',
+        b'{"shape": [true], "dtype": [1], "metadata": {}, "checksums": []}',
+        b'{"shape": [0, 9e99], "dtype": "u1", "metadata": {}, "checksums": []}',
+        b'{"shape": [0, 2], "dtype": "u1", "metadata": {}, "checksums": [7]}',
     ],
 )
 def test_stored_rows_without_a_description_are_made_anew(said: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.rows"
     tail = zlib.crc32(said).to_bytes(4, "little") + len(said).to_bytes(8, "little")
-    path.write_bytes(said + tail + b"BBAMROW2")
+    path.write_bytes(said + tail + b"BBAMROW3")
     assert opened(path) is None
 
 

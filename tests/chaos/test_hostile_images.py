@@ -47,9 +47,9 @@ from bbam_ray.data.cache.images import cached_images
 from bbam_ray.data.formats.image_sources import ImageFiles
 paths = sorted(Path(sys.argv[1]).glob("*.png"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-remarks = cached_images("x", ImageFiles(paths, Path(sys.argv[1])), 32).remarks
+metadata = cached_images("x", ImageFiles(paths, Path(sys.argv[1])), 32).metadata
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([(after - before) / 1024, remarks["unreadable"]]))
+print(json.dumps([(after - before) / 1024, metadata["unreadable"]]))
 """
 
 

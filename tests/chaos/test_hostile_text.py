@@ -14,8 +14,8 @@ import pytest
 from bbam_ray.cli import report as report_command
 from bbam_ray.report.html import write_report
 from bbam_ray.report.live import live_html
-from bbam_ray.report.material import Material
 from bbam_ray.report.model_card import Origin, model_card
+from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.studies import studies_html
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import StudyRecord
@@ -105,7 +105,7 @@ def test_the_page_of_a_study_that_runs_shows_texts_as_texts(pair: tuple[Path, Pa
 def test_reports_of_one_study_and_of_several_show_texts_as_texts(pair: tuple[Path, Path]) -> None:
     assert_harmless(*(write_report(folder).read_text() for folder in pair))
     hostile, plain = (
-        studies_html([Material(folder), Material(folder)], f"report {text}")
+        studies_html([ReportData(folder), ReportData(folder)], f"report {text}")
         for folder, text in zip(pair, (EVERYTHING, "words"), strict=True)
     )
     assert_harmless(hostile, plain)
@@ -113,7 +113,7 @@ def test_reports_of_one_study_and_of_several_show_texts_as_texts(pair: tuple[Pat
 
 def test_pictures_are_written_nowhere_else_by_the_name_of_a_data_set(tmp_path: Path) -> None:
     folders = [study(tmp_path / name / "x", "../../../etc/x") for name in "ab"]
-    for name in report_command._pictures([Material(folder) for folder in folders]):
+    for name in report_command._pictures([ReportData(folder) for folder in folders]):
         assert Path(name).name == name
 
 

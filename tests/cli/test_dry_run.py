@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bbam_ray.cli.main import app
-from bbam_ray.cli.search_rules import pace_settings
-from bbam_ray.results.estimate import measured_pace
+from bbam_ray.cli.search_rules import throughput_settings
+from bbam_ray.results.estimate import measured_throughput
 from bbam_ray.results.files import write_json
 from bbam_ray.results.store import StudyStore
 
@@ -61,10 +61,10 @@ def test_it_loads_no_ray(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def earlier_study(folder: Path, pace: dict[str, Any], seconds: float, answered: bool) -> None:
+def earlier_study(folder: Path, throughput: dict[str, Any], seconds: float, answered: bool) -> None:
     """What a study leaves behind, as far as an estimate looks at it."""
     folder.mkdir(parents=True)
-    content = {"schema_version": 1, "method": "bbam", "pace": pace}
+    content = {"schema_version": 1, "method": "bbam", "throughput": throughput}
     write_json(folder / "study.json", content)
     store = StudyStore(folder, {})
     store.trials.put(
@@ -94,13 +94,13 @@ def test_the_time_is_that_of_an_earlier_study_of_the_same_kind(tmp_path: Path) -
             "bbam_ray.cli.tune.make_plan", lambda *a, **k: plans.append(make(*a, **k)) or plans[-1]
         )
         dry("--max-concurrent", "2")
-    pace = json.loads(json.dumps(pace_settings(plans[0])))
+    throughput = json.loads(json.dumps(throughput_settings(plans[0])))
     parent = tmp_path / "results" / "digits"
-    earlier_study(parent / "answered", pace, 9.0, answered=True)
-    earlier_study(parent / "wider", {**pace, "hidden_dim": 999}, 7.0, answered=False)
-    assert measured_pace(parent, "bbam", pace) is None
-    earlier_study(parent / "like", pace, 0.5, answered=False)
-    assert measured_pace(parent, "supervised", pace) is None
+    earlier_study(parent / "answered", throughput, 9.0, answered=True)
+    earlier_study(parent / "wider", {**throughput, "hidden_dim": 999}, 7.0, answered=False)
+    assert measured_throughput(parent, "bbam", throughput) is None
+    earlier_study(parent / "like", throughput, 0.5, answered=False)
+    assert measured_throughput(parent, "supervised", throughput) is None
     shown = dry("--max-concurrent", "2")
     # 8 trials and 3 confirmations of 13 epochs of 0.5 s and 1.5 s beside them, two at once.
     assert "At most 44s: 0.50 s an epoch in study 'like', 13 epochs in 11 runs" in shown

@@ -138,7 +138,7 @@ def copied(rank: int) -> dict[str, Tensor]:
         memory_format=torch.channels_last
     )
     module(torch.randn(5, 3, 6, 6))
-    distributed.copy_from_rank_zero(module)
+    distributed.broadcast_module(module)
     return module.state_dict()
 
 
@@ -154,8 +154,8 @@ def small(rank: int, world_size: int) -> dict[str, Any]:
         "gathered": distributed.gather_rows(
             numbers, rows.T.float(), numbers.to(torch.int8), numbers.view(-1, 1, 1) % 2 == 0
         ),
-        "zero": distributed.from_rank_zero(1 / 3 + rank, CPU),
-        "minus infinity": distributed.from_rank_zero(float("-inf") if rank == 0 else 0.0, CPU),
+        "zero": distributed.broadcast_float(1 / 3 + rank, CPU),
+        "minus infinity": distributed.broadcast_float(float("-inf") if rank == 0 else 0.0, CPU),
         "rank": (distributed.rank(), distributed.world_size(), distributed.is_active()),
         "copied": copied(rank),
         "gradients": {size: gradients(rank, size) for size in (32, 1 << 20)},

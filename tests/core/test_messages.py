@@ -100,12 +100,12 @@ def test_one_process_sends_nothing_and_changes_nothing() -> None:
     assert distributed.sum_gradients([weight], loss) is loss and weight.grad is None
     rows = torch.arange(3)
     assert distributed.gather_rows(rows)[0] is rows
-    assert distributed.from_rank_zero(0.1, rows.device) == 0.1
+    assert distributed.broadcast_float(0.1, rows.device) == 0.1
     assert distributed.row_counts(3, rows.device) == [3]
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
     module = nn.Linear(2, 2)
     before: dict[str, Tensor] = {k: v.clone() for k, v in module.state_dict().items()}
-    distributed.copy_from_rank_zero(module)
+    distributed.broadcast_module(module)
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
 
 

@@ -74,15 +74,15 @@ class TestEveryDataset:
 
     def test_test_samples_are_labelled_and_names_are_unique(self, made: Made) -> None:
         train, test = made.load()
-        assert test.known is None or test.known.all()
+        assert test.is_labeled is None or test.is_labeled.all()
         for part in (train, test):
             assert part.names is None or len(set(part.names)) == len(part.labels)
 
     def test_what_nobody_has_labelled_has_no_labels(self, made: Made) -> None:
         train, _ = made.load()
-        if train.known is not None:
-            assert len(train.known) == len(train.labels)
-            assert not train.labels[~train.known].any()
+        if train.is_labeled is not None:
+            assert len(train.is_labeled) == len(train.labels)
+            assert not train.labels[~train.is_labeled].any()
 
     def test_the_state_changes_with_the_data_alone(self, made: Made) -> None:
         before = made.dataset.state(made.options, made.folder)

@@ -86,7 +86,7 @@ def test_every_form_gives_the_same_samples(form: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(test.inputs[:], VECTORS[20:])
     np.testing.assert_array_equal(train.labels, LABELS[:20])
     np.testing.assert_array_equal(test.labels, LABELS[20:])
-    assert train.label_names == tuple(NAMES) and train.known is None
+    assert train.label_names == tuple(NAMES) and train.is_labeled is None
 
 
 def test_the_scale_is_that_of_the_training_part(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_scale_is_that_of_the_training_part(tmp_path: Path) -> None:
 
 def test_unlabelled_vectors_have_no_labels(tmp_path: Path) -> None:
     train = load(npz(tmp_path, unlabeled_features=VECTORS[:7] + 1))
-    assert train.known is not None and list(train.known) == [True] * 20 + [False] * 7
+    assert train.is_labeled is not None and list(train.is_labeled) == [True] * 20 + [False] * 7
     assert not train.labels[20:].any()
 
 

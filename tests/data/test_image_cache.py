@@ -116,7 +116,7 @@ def test_an_unreadable_image_has_no_row_and_is_listed(
 ) -> None:
     source.paths[3].write_bytes(content)
     images = cached_images("set", source, 8)
-    ((row, why),) = images.remarks["unreadable"]
+    ((row, why),) = images.metadata["unreadable"]
     assert row == 3 and reason in why and len(images) == 4
     assert images[3].min() == 160  # the fifth moved up: no black image in its place
 

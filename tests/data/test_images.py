@@ -54,12 +54,14 @@ def test_rows_labels_parts_and_unlabelled_images_come_out_right(tmp_path: Path) 
     is_test = np.arange(50) % 3 == 2
     np.testing.assert_array_equal(test.labels, expected[is_test])
     np.testing.assert_array_equal(train.labels[: (~is_test).sum()], expected[~is_test])
-    assert train.label_names == NAMES and test.known is None and train.known is not None
-    assert train.known.sum() == (~is_test).sum() and not train.known[-12:].any()
+    assert train.label_names == NAMES and test.is_labeled is None and train.is_labeled is not None
+    assert train.is_labeled.sum() == (~is_test).sum() and not train.is_labeled[-12:].any()
     assert not train.labels[-12:].any()
     assert train.names is not None and train.names[-1] == "unlabeled/u011.png"
     marks = first_marks(train.inputs[:])[:, :5]
-    np.testing.assert_array_equal(marks[train.known], train.labels[train.known].astype(bool))
+    np.testing.assert_array_equal(
+        marks[train.is_labeled], train.labels[train.is_labeled].astype(bool)
+    )
     np.testing.assert_array_equal(marks[-12:], random_labels(12, 5, seed=4).astype(bool))
 
 
@@ -128,7 +130,7 @@ def test_hugging_face_folders_say_their_parts(tmp_path: Path) -> None:
     pictures(tmp_path / "unlabeled" / "deep", range(3))
     train, test = load(tmp_path), load(tmp_path, "test")
     assert (len(train.labels), len(test.labels)) == (11, 4)
-    assert train.known is not None and train.known.sum() == 8
+    assert train.is_labeled is not None and train.is_labeled.sum() == 8
     np.testing.assert_array_equal(
         first_marks(test.inputs[:])[:, [NAMES.index(n) for n in test.label_names]], test.labels == 1
     )
@@ -145,10 +147,10 @@ def test_several_parquet_files_make_one_data_set(tmp_path: Path) -> None:
     )
     train, test = load(tmp_path / "own"), load(tmp_path / "own", "test")
     assert len(train.labels) == 7 + 8 + 9 and len(test.labels) == 9
-    assert train.known is not None and train.known.sum() == 15
+    assert train.is_labeled is not None and train.is_labeled.sum() == 15
     assert train.names is not None and train.names[7] == "train-00001-of-00002.parquet row 1"
     marks = first_marks(train.inputs[:])[:, [NAMES.index(n) for n in train.label_names]]
-    np.testing.assert_array_equal(marks[train.known], train.labels[train.known] == 1)
+    np.testing.assert_array_equal(marks[train.is_labeled], train.labels[train.is_labeled] == 1)
 
 
 def test_numbered_labels_get_the_names_that_hugging_face_keeps(tmp_path: Path) -> None:
@@ -210,9 +212,11 @@ def test_a_blank_row_means_what_the_option_says(tmp_path: Path) -> None:
     path = root / "labels.csv"
     path.write_text(path.read_text() + "\n12.png,,,,,")
     train = load(root, blank="unlabeled")
-    assert train.known is not None and list(np.flatnonzero(~train.known)) == [len(train.known) - 1]
+    assert train.is_labeled is not None and list(np.flatnonzero(~train.is_labeled)) == [
+        len(train.is_labeled) - 1
+    ]
     both = [load(root, part, blank="negative") for part in ("train", "test")]
-    assert both[0].known is None and sum(len(part.labels) for part in both) == 13
+    assert both[0].is_labeled is None and sum(len(part.labels) for part in both) == 13
     assert sum(int((~part.labels.any(axis=1)).sum()) for part in both) == 1
 
 
@@ -224,10 +228,10 @@ def test_null_and_an_empty_list_are_two_things(tmp_path: Path) -> None:
     lines[2] = json.dumps({"file_name": "02.png"})
     (root / "metadata.jsonl").write_text("\n".join(lines))
     parts = [load(root, part) for part in ("train", "test")]
-    unknown = [np.array(p.names)[~p.known] for p in parts if p.known is not None]
+    unknown = [np.array(p.names)[~p.is_labeled] for p in parts if p.is_labeled is not None]
     assert sorted(np.concatenate(unknown)) == ["00.png", "02.png"]
     none = [
-        np.array(p.names)[~p.labels.any(axis=1) & (True if p.known is None else p.known)]
+        np.array(p.names)[~p.labels.any(axis=1) & (True if p.is_labeled is None else p.is_labeled)]
         for p in parts
     ]
     assert list(np.concatenate(none)) == ["01.png"]

@@ -152,8 +152,8 @@ def test_the_strong_view_lacks_inner_tokens_alone(magnitude: float, cutout: floa
     lengths = torch.tensor([2, 3, 10, 40, 48])
     tokens = torch.randint(5, 90, (5, 48), generator=rng, dtype=torch.int32)
     tokens[torch.arange(48) >= lengths[:, None]] = ABSENT
-    chance = torch.rand(5, 12, generator=rng)
-    strong = strong_tokens(tokens, chance, magnitude, cutout)
+    noise = torch.rand(5, 12, generator=rng)
+    strong = strong_tokens(tokens, noise, magnitude, cutout)
     kept = strong != ABSENT
     assert torch.equal(strong[kept], tokens[kept])
     assert torch.equal(strong[:, 0], tokens[:, 0])
@@ -168,7 +168,7 @@ def test_the_strong_view_lacks_inner_tokens_alone(magnitude: float, cutout: floa
         assert int((~kept[4]).sum()) > 4
     # A wider batch changes nothing.
     wide = torch.nn.functional.pad(tokens, (0, 16), value=ABSENT)
-    assert torch.equal(strong_tokens(wide, chance, magnitude, cutout)[:, :48], strong)
+    assert torch.equal(strong_tokens(wide, noise, magnitude, cutout)[:, :48], strong)
 
 
 def test_the_example_is_written_once_and_can_be_loaded(tmp_path: Path) -> None:

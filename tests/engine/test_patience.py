@@ -19,7 +19,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     def figures(logits: Any, labels: Any) -> tuple[dict[str, float], dict[str, list[float]]]:
         return {"map": next(coming)}, {}
 
-    monkeypatch.setattr("bbam_ray.engine.trainer.validation_figures", figures)
+    monkeypatch.setattr("bbam_ray.engine.trainer.validation_metrics", figures)
 
 
 @pytest.mark.parametrize(

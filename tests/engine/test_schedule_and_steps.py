@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bbam_ray.engine.optimisation import Precision, apply_step, one_cycle
+from bbam_ray.engine.optim import Precision, apply_step, one_cycle
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import NonFiniteError
 from bbam_ray.methods.method import StepLoss

@@ -27,10 +27,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         original = getattr(Views, name)
 
         def view(
-            self: Views, inputs: Tensor, *chance: Any, _n: str = name, _o: Any = original
+            self: Views, inputs: Tensor, *noise: Any, _n: str = name, _o: Any = original
         ) -> Any:
             seen[_n] += len(inputs)
-            return _o(self, inputs, *chance)
+            return _o(self, inputs, *noise)
 
         monkeypatch.setattr(Views, name, view)
     return seen

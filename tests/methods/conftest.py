@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bbam_ray.methods.method import Minibatch, Setting
+from bbam_ray.methods.method import Minibatch, TaskInfo
 
 
 class FixedCosines(nn.Module):
@@ -36,9 +36,9 @@ def samples() -> Callable[..., Minibatch]:
 
 
 @pytest.fixture(scope="session")
-def setting() -> Callable[..., Setting]:
+def setting() -> Callable[..., TaskInfo]:
     """Makes what a method knows of its task from labels; a step has 4 and 12 samples."""
-    return lambda labels: Setting(labels.shape[1], labels, labels.double().mean(0), 4, 12)
+    return lambda labels: TaskInfo(labels.shape[1], labels, labels.double().mean(0), 4, 12)
 
 
 @pytest.fixture(scope="session")

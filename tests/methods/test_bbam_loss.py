@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bbam_ray.core.statistics import AngleStatistics
 from bbam_ray.methods.bbam import Bbam, BbamOptions
-from bbam_ray.methods.method import Minibatch, Setting
+from bbam_ray.methods.method import Minibatch, TaskInfo
 
 N_L, N_U, K = 6, 12, 3
 
@@ -29,7 +29,7 @@ class Step:
     def __init__(self, **options: Any) -> None:
         rng = torch.Generator().manual_seed(3)
         labels = torch.randint(0, 2, (N_L, K), generator=rng, dtype=torch.int8)
-        setting = Setting(K, labels, labels.double().mean(0), 4, 12)
+        setting = TaskInfo(K, labels, labels.double().mean(0), 4, 12)
         self.bbam = Bbam(BbamOptions(**options), setting)
         self.bbam.statistics = AngleStatistics(
             torch.tensor([[1.4, 1.6, 1.5], [0.8, 0.9, 1.1]]),

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from bbam_ray.methods.bbam import Bbam, BbamOptions
-from bbam_ray.methods.method import Setting, Snapshot
+from bbam_ray.methods.method import Snapshot, TaskInfo
 
 N_L, N_U, K, D = 14, 40, 3, 5
 
 
 def method(**options: Any) -> Bbam:
     labels = torch.from_numpy((np.random.default_rng(0).random((N_L, K)) < 0.4).astype(np.int8))
-    setting = Setting(K, labels, labels.double().mean(0), 4, 12)
+    setting = TaskInfo(K, labels, labels.double().mean(0), 4, 12)
     return Bbam(BbamOptions(**options), setting)
 
 

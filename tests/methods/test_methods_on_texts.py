@@ -14,7 +14,7 @@ import torch
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import METHODS, run_config
-from bbam_ray.methods.method import joined
+from bbam_ray.methods.method import concat_views
 
 Make = Callable[..., Trainer]
 
@@ -78,10 +78,10 @@ def test_evaluation_takes_texts_of_one_length_together(
 
 def test_shorter_texts_are_filled_up_where_batches_are_joined() -> None:
     short, long = torch.ones(2, 16, dtype=torch.int32), torch.ones(3, 48, dtype=torch.int32)
-    both = joined(short, long)
+    both = concat_views(short, long)
     assert both.shape == (5, 48) and (both[:2, 16:] == -1).all() and (both[2:] == 1).all()
     images = torch.rand(2, 3, 4, 4)
-    assert torch.equal(joined(images, images), torch.cat([images, images]))
+    assert torch.equal(concat_views(images, images), torch.cat([images, images]))
 
 
 @pytest.mark.parametrize("method", ["bbam", "softmatch"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bbam_ray.methods.method import Minibatch, Setting, Snapshot
+from bbam_ray.methods.method import Minibatch, Snapshot, TaskInfo
 from bbam_ray.methods.supervised import Supervised, SupervisedOptions
 
 LABELS = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 0]], dtype=torch.int8)
@@ -22,7 +22,7 @@ class FixedCosines(nn.Module):
 
 
 def method(**options: Any) -> Supervised:
-    setting = Setting(3, LABELS, LABELS.double().mean(0), 4, 8)
+    setting = TaskInfo(3, LABELS, LABELS.double().mean(0), 4, 8)
     return Supervised(SupervisedOptions(**options), setting)
 
 

@@ -12,7 +12,7 @@ import torch
 from gloo_group import run_script
 from torch import nn
 
-from bbam_ray.models.batch_norm import SynchronizedBatchNorm, synchronized
+from bbam_ray.models.sync_batch_norm import SynchronizedBatchNorm, synchronized
 
 
 def normalize(case: dict[str, Any], rank: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from bbam_ray.core.angles import balance_coefficients
 from bbam_ray.core.statistics import AngleStatistics
 from bbam_ray.report.angle_figures import angle_histograms, balance_map, rebinned
-from bbam_ray.report.material import Material
+from bbam_ray.report.report_data import ReportData
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_rebinning_keeps_counts_and_divides_them_evenly() -> None:
 
 
 def test_before_the_balance_deviations_differ_and_after_it_they_are_equal(rich: Path) -> None:
-    picture = angle_histograms(Material(rich))
+    picture = angle_histograms(ReportData(rich))
     assert picture is not None
     names = [name for name, _ in picture.choices]
     assert names[:3] == ["all labels, about their means", "all labels", "label 00"]
@@ -66,8 +66,8 @@ def test_before_the_balance_deviations_differ_and_after_it_they_are_equal(rich: 
 def test_where_balancing_is_off_the_picture_says_what_it_would_do(
     rich: Path, write_study: Callable[..., Path], tmp_path: Path
 ) -> None:
-    off = angle_histograms(Material(write_study(tmp_path / "off", labels=2, balance=False)))
-    on = angle_histograms(Material(rich))
+    off = angle_histograms(ReportData(write_study(tmp_path / "off", labels=2, balance=False)))
+    on = angle_histograms(ReportData(rich))
     assert on is not None and "off" not in on.note
     assert off is not None and "Balancing is off in this trial" in off.note
 
@@ -82,7 +82,7 @@ def test_a_folder_without_angles_has_no_such_picture(
     table = pq.ParquetFile(path).read()
     gone = ["angles_positive", "angles_negative", "pseudo_recall", "n_negative_kept"]
     pq.write_table(table.drop_columns(gone), path)
-    assert angle_histograms(Material(folder)) is None
+    assert angle_histograms(ReportData(folder)) is None
     from bbam_ray.report.html import write_report
 
     text = write_report(folder).read_text(encoding="utf-8")

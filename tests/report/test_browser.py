@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bbam_ray.report.html import write_report
-from bbam_ray.report.material import Material
+from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.studies import studies_html
 
 _MARKS = """
@@ -133,8 +133,8 @@ def test_several_studies_are_drawn_beside_one_another(
 ) -> None:
     other = write_study(tmp_path / "other", trials=5, labels=3, confirmed=())
     path = tmp_path / "page.html"
-    materials = [Material(rich), Material(other)]
-    path.write_text(studies_html(materials, "bbam-ray report"), encoding="utf-8")
+    reports = [ReportData(rich), ReportData(other)]
+    path.write_text(studies_html(reports, "bbam-ray report"), encoding="utf-8")
     tab.open(path, width=390)
     check_drawn(tab, at_least=3)
     assert tab.run("return document.documentElement.scrollWidth") <= 390

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from bbam_ray.report.importance import FEWEST_TRIALS, fanova, importance_group, importances
-from bbam_ray.report.material import Material
+from bbam_ray.report.report_data import ReportData
 
 
 def test_of_a_sum_each_setting_has_its_share_of_the_variance() -> None:
@@ -58,9 +58,9 @@ def test_optunas_own_evaluator_finds_the_same() -> None:
 
 
 def test_the_setting_that_decides_a_study_is_found_with_its_uncertainty(rich: Path) -> None:
-    material = Material(rich)
-    assert len(material.complete) == 12
-    found, too_few = importances(material)
+    data = ReportData(rich)
+    assert len(data.complete) == 12
+    found, too_few = importances(data)
     # Trial 1 alone, at another scale, is far above; else the margin decides.
     assert {item.name for item in found[:2]} == {"scale", "margin"}
     assert all(0 <= item.mean <= 1 and item.deviation >= 0 for item in found)
@@ -74,7 +74,7 @@ def test_few_trials_give_a_sentence_and_not_noise(
     trials: int, write_study: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = write_study(tmp_path / "few", trials=trials, labels=1, pruned=0)
-    group = importance_group(Material(folder))
+    group = importance_group(ReportData(folder))
     assert group is not None
     if trials - 1 < FEWEST_TRIALS:
         assert not group.pictures

@@ -10,8 +10,8 @@ import pytest
 
 from bbam_ray.report.drawing import BEST, PUBLISHED
 from bbam_ray.report.html import groups, write_report
-from bbam_ray.report.material import Material
 from bbam_ray.report.method_figures import method_group
+from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.search_figures import (
     learning_curves,
     parallel_settings,
@@ -22,12 +22,12 @@ from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import StudyRecord
 
 
-def pictures(material: Material) -> dict[str, object]:
-    return {p.name: p for group in groups(material) for p in group.pictures}
+def pictures(data: ReportData) -> dict[str, object]:
+    return {p.name: p for group in groups(data) for p in group.pictures}
 
 
 def test_the_best_curve_lies_on_top_and_few_trials_are_all_drawn(rich: Path) -> None:
-    picture = learning_curves(Material(rich))
+    picture = learning_curves(ReportData(rich))
     assert picture is not None and picture.note == ""
     curves = picture.figure.data
     assert len(curves) == 14
@@ -39,21 +39,21 @@ def test_the_best_curve_lies_on_top_and_few_trials_are_all_drawn(rich: Path) -> 
 def test_of_many_trials_the_best_are_drawn_and_the_published_one(
     write_study: Callable[..., Path], tmp_path: Path
 ) -> None:
-    material = Material(write_study(tmp_path / "many", trials=50, labels=1, epochs=2))
-    picture = learning_curves(material)
+    data = ReportData(write_study(tmp_path / "many", trials=50, labels=1, epochs=2))
+    picture = learning_curves(data)
     assert picture is not None
     assert picture.note == "The 39 best of 50 trials, and the published settings."
     drawn = {int(curve.name.split()[1]) for curve in picture.figure.data}
-    ranked = [n for n in material.trials.number if n != 0][:39]
+    ranked = [n for n in data.trials.number if n != 0][:39]
     assert drawn == {0, *ranked}
 
 
 def test_a_line_goes_through_each_trials_settings_with_gaps(rich: Path) -> None:
-    material = Material(rich)
-    picture = parallel_settings(material)
+    data = ReportData(rich)
+    picture = parallel_settings(data)
     assert picture is not None
     lines = [trace for trace in picture.figure.data if trace.line.width]
-    assert len(lines) == len(material.complete)
+    assert len(lines) == len(data.complete)
     assert lines[-1].name == "trial 1" and lines[-1].line.width > lines[0].line.width
     by_name = {line.name: line for line in lines}
     assert by_name["trial 3"].y[4] is None  # balance is off there, so clamp is not in use
@@ -63,7 +63,7 @@ def test_a_line_goes_through_each_trials_settings_with_gaps(rich: Path) -> None:
 def test_many_labels_become_mean_band_and_the_extremes(
     rich: Path, write_study: Callable[..., Path], tmp_path: Path
 ) -> None:
-    group = method_group(Material(rich))
+    group = method_group(ReportData(rich))
     assert group is not None
     vdfd = {p.name: p for p in group.pictures}["vdfd"]
     names = [trace.name for trace in vdfd.figure.data]
@@ -76,13 +76,13 @@ def test_many_labels_become_mean_band_and_the_extremes(
     assert "hidden truth" in precision.note and "never sees" in precision.note
     assert precision.figure.data[2].name == "label 00"  # the lowest
 
-    few = method_group(Material(write_study(tmp_path / "few", labels=15)))
+    few = method_group(ReportData(write_study(tmp_path / "few", labels=15)))
     assert few is not None
     assert [t.name for t in few.pictures[0].figure.data] == [f"label {k:02}" for k in range(15)]
 
 
 def test_bars_of_labels_are_sorted(rich: Path) -> None:
-    group = method_group(Material(rich))
+    group = method_group(ReportData(rich))
     assert group is not None
     by_name = {p.name: p for p in group.pictures}
     bars = by_name["val-ap"].figure.data[0]
@@ -92,18 +92,18 @@ def test_bars_of_labels_are_sorted(rich: Path) -> None:
 
 
 def test_time_is_stacked_by_phase_and_what_was_spent_is_told(rich: Path) -> None:
-    material = Material(rich)
-    by_trial, by_epoch = time_by_phase(material)
+    data = ReportData(rich)
+    by_trial, by_epoch = time_by_phase(data)
     assert [t.name for t in by_epoch.figure.data] == ["refresh", "train", "evaluate"]
     assert list(by_epoch.figure.data[0].y) == [0, 0, 0.4, 0.4]
     assert len(by_trial.figure.data[0].x) == 14
-    told = " ".join(spent(material))
+    told = " ".join(spent(data))
     assert "4.10 GPU-hours" in told  # 14 trials of 0.25, 6 confirming runs of 0.1
     assert "cost 7.00" in told
 
 
 def test_names_of_pictures_are_unique(rich: Path) -> None:
-    named = [p.name for group in groups(Material(rich)) for p in group.pictures]
+    named = [p.name for group in groups(ReportData(rich)) for p in group.pictures]
     assert len(set(named)) == len(named)
 
 
@@ -123,7 +123,7 @@ def test_without_a_balance_of_its_own_a_method_has_no_angle_pictures(
     import pyarrow as pa
 
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
-    found = pictures(Material(folder))
+    found = pictures(ReportData(folder))
     assert "val-ap" in found
     assert not {"vdfd", "angles", "pseudo-precision", "thresholds", "negatives-kept"} & set(found)
 
@@ -147,7 +147,7 @@ def test_a_running_study_is_reported_as_far_as_it_is(
     text = write_report(folder).read_text(encoding="utf-8")
     assert '<p class="warn">Status: RUNNING. 3 of 20 trials have ended: 3 complete.</p>' in text
     assert "ended not yet" in text and "Confirmed" not in text
-    curves = learning_curves(Material(folder))
+    curves = learning_curves(ReportData(folder))
     assert curves is not None and "trial 9" in [c.name for c in curves.figure.data]
 
     for table in ("history", "labels"):

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bbam_ray.report.material import Material
+from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.reproduce import commands
 from bbam_ray.results.study import StudyRecord
 
 
 def given(folder: Path, command: str) -> list[str]:
     StudyRecord.open(folder).update(command=command)
-    return commands(Material(folder))
+    return commands(ReportData(folder))
 
 
 @pytest.fixture()
@@ -65,7 +65,7 @@ def test_both_commands_of_a_real_study_are_accepted(real_study: Path) -> None:
 
     root = Path(__file__).parents[2]
     above = real_study.parents[2]
-    search, best = commands(Material(real_study))
+    search, best = commands(ReportData(real_study))
     for line in (f"{search} --dry-run", best):
         words = shlex.split(line)
         assert words[0] == "python"

@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
+from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.report import comparison as table
-from bbam_ray.results.comparison import MEASURES, compared, paired_p_value
+from bbam_ray.results.comparison import compared, paired_p_value
 
 NUMBERS = st.floats(0, 1).map(lambda value: round(value, 3))
 
 
 def row(entry: str, seed: int, value: float, fraction: float = 0.1, **more: Any) -> dict[str, Any]:
-    figures = {f"test_{name}": value for name in MEASURES}
+    figures = {f"test_{name}": value for name in HEADLINE_METRICS}
     common = {"entry": entry, "seed": seed, "labeled_fraction": fraction, "error": None}
     return {**common, **figures, "seconds_per_epoch": 2.0, "vdfd_mean": None, **more}
 

@@ -17,9 +17,9 @@ from pyarrow import fs
 
 from bbam_ray.errors import StorageError, UsageError
 from bbam_ray.results import storage as storing
-from bbam_ray.results.copies import STATE
 from bbam_ray.results.remote import address_of, local_copy
 from bbam_ray.results.storage import Storage
+from bbam_ray.results.sync_state import STATE
 
 Server = subprocess.Popen
 

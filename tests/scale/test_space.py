@@ -333,8 +333,13 @@ DEFECTS: dict[str, tuple[Any, list[str]]] = {
         ["parameters.device", "'tpu'"],
     ),
     "fixed value out of range": (changed(fixed={"scale": -1}), ["fixed", "scale = -1"]),
-    "unknown measure": (changed(metric="val_mp"), ["metric", "'val_mp'", "'val_map'?"]),
+    "unknown metric": (changed(metric="val_mp"), ["metric", "'val_mp'", "'val_map'?"]),
     "measure of the test part": (changed(metric="test_map"), ["metric", "'test_map'"]),
+    "loss maximised": (
+        changed(metric="val_hamming_loss", mode="max"),
+        ["mode", "val_hamming_loss", "use min"],
+    ),
+    "metric minimised": (changed(mode="min"), ["mode", "val_map", "use max"]),
     "unknown mode": (changed(mode="maximum"), ["mode = 'maximum'"]),
 }
 

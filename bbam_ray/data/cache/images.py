@@ -112,7 +112,7 @@ def cached_images(name: str, source: ImageSource, side: int) -> StoredRows:
     """The readable images of a source as (N, 3, side, side) uint8, decoded at the first call only.
 
     Of several processes that need them at once one decodes and the others wait. Unreadable images
-    have no row; ``remarks["unreadable"]`` lists their positions in the source and what is wrong.
+    have no row; ``metadata["unreadable"]`` lists their positions in the source and what is wrong.
     """
     target = cache_file(name, source, side)
     if (found := opened(target)) is not None:
@@ -124,10 +124,10 @@ def cached_images(name: str, source: ImageSource, side: int) -> StoredRows:
         check_space(
             target.parent, len(source) * 3 * side * side, "use a smaller --set image_size=N"
         )
-        remarks: dict[str, Any] = {"unreadable": []}
+        metadata: dict[str, Any] = {"unreadable": []}
         with whole_file(target) as temporary:
-            rows = _decoded(name, source, side, remarks["unreadable"])
-            write_rows(temporary, rows, (3, side, side), np.uint8, remarks)
+            rows = _decoded(name, source, side, metadata["unreadable"])
+            write_rows(temporary, rows, (3, side, side), np.uint8, metadata)
     return StoredRows(target)
 
 

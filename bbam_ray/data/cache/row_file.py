@@ -1,6 +1,6 @@
 """An array on disk whose rows all processes of a node share, written once and checked when opened.
 
-The file holds the rows one after the other, then a description in JSON (shape, type, checksums, remarks),
+The file holds the rows one after the other, then a description in JSON (shape, type, checksums, metadata),
 its own checksum, its length and a mark. Rows are read by position, not mapped into memory: the operating
 system keeps one copy of them for all processes, and none grows by what it has read.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-_MARK = b"BBAMROW2"
+_MARK = b"BBAMROW3"
 _TAIL = 4 + 8 + len(_MARK)  # the description's checksum and length, and the mark
 _BLOCK_BYTES = 1 << 22  # a checksum for about so many bytes
 
@@ -52,7 +52,7 @@ class StoredRows:
             described = json.loads(content)
             self.shape: tuple[int, ...] = tuple(map(operator.index, described["shape"]))
             self.dtype = np.dtype(described["dtype"])
-            self.remarks: dict[str, Any] = described["remarks"]
+            self.metadata: dict[str, Any] = described["metadata"]
             self._checksums: list[int] = described["checksums"]
             self._row_bytes: int = math.prod(self.shape[1:]) * self.dtype.itemsize
             blocks = -(-len(self) // _rows_of_block(self._row_bytes))
@@ -145,7 +145,7 @@ def write_rows(
     rows: Iterable[np.ndarray],
     row_shape: tuple[int, ...],
     dtype: Any,
-    remarks: dict[str, Any],
+    metadata: dict[str, Any],
 ) -> None:
     """Write rows in order as they come.
 
@@ -153,7 +153,7 @@ def write_rows(
         path: of the new file.
         rows: each of ``row_shape``.
         row_shape, dtype: of one row.
-        remarks: kept with the rows, plain JSON values; may be filled while rows come.
+        metadata: kept with the rows, plain JSON values; may be filled while rows come.
     """
     kind = np.dtype(dtype)
     row_bytes = int(np.prod(row_shape, dtype=np.int64)) * kind.itemsize
@@ -178,7 +178,7 @@ def write_rows(
                 "shape": [count, *row_shape],
                 "dtype": kind.str,
                 "checksums": checksums,
-                "remarks": remarks,
+                "metadata": metadata,
             }
         ).encode()
         tail = zlib.crc32(described).to_bytes(4, "little") + len(described).to_bytes(8, "little")

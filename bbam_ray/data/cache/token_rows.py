@@ -22,7 +22,7 @@ class TokenRows(StoredRows):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         #: (N,) tokens of each text
-        self.lengths: np.ndarray = np.asarray(self.remarks["lengths"], dtype=np.int32)
+        self.lengths: np.ndarray = np.asarray(self.metadata["lengths"], dtype=np.int32)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         return trimmed(super().__getitem__(rows))

@@ -44,8 +44,8 @@ class Samples:
         labels: (N, K) uint8 in {0, 1}.
         label_names: K names.
         views: how inputs become network inputs; those of the training part serve every part.
-        known: (N,) bool, False where nobody has labelled the sample: its row of ``labels`` is zero and
-            says nothing. None = all are known. Test samples always are.
+        is_labeled: (N,) bool, False for unlabelled samples; their rows of ``labels`` are zero and carry
+            no information. None = all samples are labelled. Test samples always are.
         names: N names (files), where samples have one.
     """
 
@@ -53,7 +53,7 @@ class Samples:
     labels: np.ndarray
     label_names: tuple[str, ...]
     views: ViewSettings = ViewSettings()
-    known: np.ndarray | None = None
+    is_labeled: np.ndarray | None = None
     names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:

@@ -82,27 +82,27 @@ class Features(Dataset):
         assert rows is not None and train is not None
         views = ViewSettings()
         if options.standardize:
-            views = ViewSettings(tuple(train.remarks["mean"]), tuple(train.remarks["std"]))
-        names = tuple(rows.remarks["label_names"])
-        known = bits_of(rows.remarks["known"], (len(rows),)).astype(bool)
+            views = ViewSettings(tuple(train.metadata["mean"]), tuple(train.metadata["std"]))
+        names = tuple(rows.metadata["label_names"])
+        is_labeled = bits_of(rows.metadata["is_labeled"], (len(rows),)).astype(bool)
         return Samples(
             rows,
-            bits_of(rows.remarks["labels"], (len(rows), len(names))),
+            bits_of(rows.metadata["labels"], (len(rows), len(names))),
             names,
             views,
-            None if known.all() else known,
-            rows.remarks["names"],
+            None if is_labeled.all() else is_labeled,
+            rows.metadata["names"],
         )
 
 
 def _store(vectors: Vectors, target: Path, *, test: bool) -> None:
-    """Write one part: its rows, and as remarks the labels and the scale of its features."""
+    """Write one part: its rows, and as metadata the labels and the scale of its features."""
     chosen = np.flatnonzero(vectors.labels.test == test)
     rows = vectors.features[chosen]
     spread = rows.std(axis=0, dtype=np.float64)
-    remarks = {
+    metadata = {
         "labels": text_of_bits(vectors.labels.labels[chosen]),
-        "known": text_of_bits(vectors.labels.known[chosen]),
+        "is_labeled": text_of_bits(vectors.labels.is_labeled[chosen]),
         "label_names": list(vectors.labels.names),
         "names": [vectors.names[row] for row in chosen] if vectors.names else None,
         "mean": rows.mean(axis=0, dtype=np.float64).tolist(),
@@ -111,4 +111,4 @@ def _store(vectors: Vectors, target: Path, *, test: bool) -> None:
     }
     remove_torn(target)
     with whole_file(target) as temporary:
-        write_rows(temporary, rows, rows.shape[1:], np.float32, remarks)
+        write_rows(temporary, rows, rows.shape[1:], np.float32, metadata)

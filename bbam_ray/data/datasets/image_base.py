@@ -43,13 +43,13 @@ class ImageTable:
         images: N encoded images.
         labels: (N, K) uint8.
         label_names: K names.
-        known: (N,) bool, False where nobody has labelled the image; None = all are labelled.
+        is_labeled: (N,) bool, False where nobody has labelled the image; None = all are labelled.
     """
 
     images: ImageSource
     labels: np.ndarray
     label_names: tuple[str, ...]
-    known: np.ndarray | None = None
+    is_labeled: np.ndarray | None = None
 
 
 class ImageDataset(Dataset):
@@ -134,13 +134,13 @@ class ImageDataset(Dataset):
             table.labels[kept],
             table.label_names,
             self.views_for(options),
-            None if table.known is None else table.known[kept],
+            None if table.is_labeled is None else table.is_labeled[kept],
             [table.images.names[row] for row in kept],
         )
 
     def _readable(self, stored: StoredRows, images: ImageSource, options: Any) -> np.ndarray:
         """Positions of the images that have a row in the store."""
-        unreadable: list[tuple[int, str]] = stored.remarks["unreadable"]
+        unreadable: list[tuple[int, str]] = stored.metadata["unreadable"]
         if unreadable and options.unreadable == "error":
             first = [
                 f"{shown(images.names[row])} ({shown(why)})" for row, why in unreadable[:_SHOWN]

@@ -102,8 +102,8 @@ class Images(ImageDataset):
 def _image_table(images: ImageSource, labels: Labels, rows: np.ndarray, more: int) -> ImageTable:
     """Chosen rows, and ``more`` images without labels after them."""
     chosen = np.pad(labels.labels[rows], ((0, more), (0, 0)))
-    known = np.pad(labels.known[rows], (0, more))
-    return ImageTable(images, chosen, labels.names, None if known.all() else known)
+    is_labeled = np.pad(labels.is_labeled[rows], (0, more))
+    return ImageTable(images, chosen, labels.names, None if is_labeled.all() else is_labeled)
 
 
 def _root(data_dir: Path | None) -> Path:

@@ -72,8 +72,10 @@ def count_parts(found: Inspection, parts: Mapping[Part, Samples]) -> None:
         found.counts[part] = len(samples.labels)
         found.positives[part] = samples.labels.sum(axis=0, dtype=int).tolist()
     found.label_names = parts["train"].label_names
-    known = parts["train"].known
-    found.counts["known"] = int(len(parts["train"].labels) if known is None else known.sum())
+    is_labeled = parts["train"].is_labeled
+    found.counts["known"] = int(
+        len(parts["train"].labels) if is_labeled is None else is_labeled.sum()
+    )
 
 
 def add_split(found: Inspection, samples: Samples, split: Split) -> None:
@@ -99,7 +101,7 @@ def _inspect_images(
         stored = opened(cache_file(dataset.name, images, options.image_size))
         if stored is not None:
             _verify(stored, found)
-        unreadable = cached_images(dataset.name, images, options.image_size).remarks["unreadable"]
+        unreadable = cached_images(dataset.name, images, options.image_size).metadata["unreadable"]
         for row, reason in unreadable[:_SHOWN]:
             text = f"{images.names[row]} ({part}) cannot be read: {reason}"
             (found.errors if options.unreadable == "error" else found.warnings).append(text)

@@ -94,17 +94,17 @@ class TextDataset(Dataset):
                 if None in map(opened, targets.values()):
                     self._tokenise(options, data_dir, targets)
         rows = TokenRows(targets[part])
-        names = tuple(rows.remarks["label_names"])
-        known = bits_of(rows.remarks["known"], (len(rows),)).astype(bool)
+        names = tuple(rows.metadata["label_names"])
+        is_labeled = bits_of(rows.metadata["is_labeled"], (len(rows),)).astype(bool)
         return Samples(
             rows,
-            bits_of(rows.remarks["labels"], (len(rows), len(names))),
+            bits_of(rows.metadata["labels"], (len(rows), len(names))),
             names,
             ViewSettings(
-                vocabulary=rows.remarks["vocabulary"], tokenizer=rows.remarks["tokenizer"]
+                vocabulary=rows.metadata["vocabulary"], tokenizer=rows.metadata["tokenizer"]
             ),
-            None if known.all() else known,
-            rows.remarks["names"],
+            None if is_labeled.all() else is_labeled,
+            rows.metadata["names"],
         )
 
     def _tokenise(
@@ -121,9 +121,9 @@ class TextDataset(Dataset):
         for part, target in targets.items():
             chosen = np.flatnonzero(test == (part == "test"))
             rows = encode([documents.texts[row] for row in chosen.tolist()])
-            remarks = {
+            metadata = {
                 "labels": text_of_bits(documents.labels.labels[chosen]),
-                "known": text_of_bits(documents.labels.known[chosen]),
+                "is_labeled": text_of_bits(documents.labels.is_labeled[chosen]),
                 "label_names": list(documents.labels.names),
                 "names": [documents.names[row] for row in chosen] if documents.names else None,
                 "lengths": (rows != ABSENT).sum(axis=1).tolist(),
@@ -132,4 +132,4 @@ class TextDataset(Dataset):
             }
             remove_torn(target)
             with whole_file(target) as temporary:
-                write_rows(temporary, rows, rows.shape[1:], np.int32, remarks)
+                write_rows(temporary, rows, rows.shape[1:], np.int32, metadata)

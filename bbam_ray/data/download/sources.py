@@ -43,7 +43,7 @@ class Publication:
     max_bytes: int
 
 
-PUBLISHED: dict[str, Publication] = {
+DOWNLOADS: dict[str, Publication] = {
     "awa": Publication(
         page="https://cvml.ista.ac.at/AwA2/",
         terms="The images were chosen for licences that allow free use and redistribution; the licence "
@@ -117,9 +117,9 @@ def download(name: str, folder: Path, progress: Progress | None = None) -> Path:
     Args:
         progress: called with what is being done, bytes done and bytes in all.
     """
-    publication = PUBLISHED.get(name)
+    publication = DOWNLOADS.get(name)
     if publication is None:
-        raise UsageError(f"no data set '{name}' to download; {nearest(name, PUBLISHED)}")
+        raise UsageError(f"no data set '{name}' to download; {nearest(name, DOWNLOADS)}")
     target = folder / publication.unpack_to
     for entry, file in publication.archives.items():
         receipt = target / f".{file.name}.unpacked"

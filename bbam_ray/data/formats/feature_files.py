@@ -175,9 +175,11 @@ def _from_npz(path: Path) -> Vectors:
         )
     if not all(map(str.strip, names)):
         raise UsageError(f"{path}: label_names has a blank one; name each label")
-    known = np.array([part != "unlabeled" for part in parts])
+    is_labeled = np.array([part != "unlabeled" for part in parts])
     test = np.array([part == "test" for part in parts])
-    return Vectors(np.concatenate(blocks), Labels(np.concatenate(marks), known, tuple(names), test))
+    return Vectors(
+        np.concatenate(blocks), Labels(np.concatenate(marks), is_labeled, tuple(names), test)
+    )
 
 
 def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:

@@ -47,13 +47,13 @@ class Labels:
 
     Args:
         labels: (N, K) uint8; zero where nobody has labelled the row.
-        known: (N,) bool, whether somebody has.
+        is_labeled: (N,) bool, whether somebody has.
         names: K label names.
         test: (N,) bool, whether a row belongs to the test part.
     """
 
     labels: np.ndarray
-    known: np.ndarray
+    is_labeled: np.ndarray
     names: tuple[str, ...]
     test: np.ndarray
 
@@ -112,9 +112,9 @@ def read_labels(
                 f"{table.where(number)}: a row of the test part without labels; label it, or move it to "
                 "the part 'unlabeled'"
             )
-    known = np.array([row is not None for row in rows])
+    is_labeled = np.array([row is not None for row in rows])
     test = np.array([part == "test" for part in parts])
-    return Labels(labels, known, tuple(names), test)
+    return Labels(labels, is_labeled, tuple(names), test)
 
 
 def with_test_part(labels: Labels, fraction: float) -> Labels:
@@ -124,7 +124,7 @@ def with_test_part(labels: Labels, fraction: float) -> Labels:
     """
     if labels.test.any():
         return labels
-    rows = np.flatnonzero(labels.known)
+    rows = np.flatnonzero(labels.is_labeled)
     size = round(fraction * len(rows))
     if not 0 < size < len(rows):
         raise UsageError(
@@ -134,7 +134,7 @@ def with_test_part(labels: Labels, fraction: float) -> Labels:
     chosen = stratified_subset(labels.labels[rows], size, np.random.default_rng([0, 303]))
     test = np.zeros_like(labels.test)
     test[rows[chosen]] = True
-    return Labels(labels.labels, labels.known, labels.names, test)
+    return Labels(labels.labels, labels.is_labeled, labels.names, test)
 
 
 def _parts(table: Table, part: str | None) -> list[str]:

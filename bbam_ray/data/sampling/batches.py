@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def stream(seed: int, epoch: int, purpose: int) -> np.random.Generator:
+def epoch_rng(seed: int, epoch: int, purpose: int) -> np.random.Generator:
     """An independent random stream for one epoch and purpose."""
     return np.random.default_rng([seed, epoch, purpose])
 
@@ -33,7 +33,7 @@ def cycled_batches(
     return list(order[: steps * size].reshape(steps, size))
 
 
-class ViewChance:
+class AugmentationNoise:
     """Uniform numbers that decide the random views of one epoch.
 
     They belong to the place of a sample in the epoch, not to the process that handles it.

@@ -26,7 +26,7 @@ def make_split(
     validation_fraction: float,
     seed: int,
     *,
-    known: np.ndarray | None = None,
+    is_labeled: np.ndarray | None = None,
     stratified: bool = False,
 ) -> Split:
     """Draw the split of one seed.
@@ -41,7 +41,7 @@ def make_split(
             some samples have none, else 0.05.
         validation_fraction: share of the pool held out, in [0, 1); at least one sample unless 0.
         seed: of permutation and stratification.
-        known: (N,) bool, which samples are labelled at all; None = all of them.
+        is_labeled: (N,) bool, which samples are labelled at all; None = all of them.
         stratified: let every label keep positives in the pool where it can.
 
     Raises:
@@ -49,7 +49,7 @@ def make_split(
     """
     rng = np.random.default_rng([seed, 101])
     order = rng.permutation(len(labels))
-    candidates = order if known is None else order[known[order]]
+    candidates = order if is_labeled is None else order[is_labeled[order]]
     count = len(candidates)
     if labeled_fraction is None:
         labeled_fraction = 1.0 if count < len(order) else DEFAULT_FRACTION

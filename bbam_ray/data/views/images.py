@@ -13,7 +13,7 @@ from bbam_ray.data.datasets.base import ViewSettings
 from bbam_ray.data.views.texts import strong_tokens, uniform_by_place
 
 _PIECE = 1 << 19  # numbers that are worked on at once on a CPU
-CHANCE_WIDTH = 12  # uniform numbers that a view consumes per sample
+NOISE_WIDTH = 12  # uniform numbers that a view consumes per sample
 
 
 class Views:
@@ -37,12 +37,12 @@ class Views:
             return self._normalize(inputs.float())
         return _in_pieces(lambda images: self._normalize(images.float().div_(255)), inputs)
 
-    def weak(self, inputs: Tensor, chance: Tensor) -> Tensor:
+    def weak(self, inputs: Tensor, noise: Tensor) -> Tensor:
         """Mirrored with probability 1/2 where the data set allows it.
 
         Args:
             inputs: (B, C, H, W) uint8, (B, F) float32 or (B, L) int32 tokens.
-            chance: (B, CHANCE_WIDTH) in [0, 1).
+            noise: (B, NOISE_WIDTH) in [0, 1).
         """
         if inputs.ndim == 2:
             return self.plain(inputs)
@@ -50,20 +50,20 @@ class Views:
         def make(images: Tensor, numbers: Tensor) -> Tensor:
             return self._normalize(self._flip(images, numbers[:, 0]).float().div_(255))
 
-        return _in_pieces(make, inputs, chance)
+        return _in_pieces(make, inputs, noise)
 
-    def strong(self, inputs: Tensor, chance: Tensor) -> Tensor:
+    def strong(self, inputs: Tensor, noise: Tensor) -> Tensor:
         """Mirrored, turned, slanted, scaled, shifted, recoloured and partly erased.
 
         Feature vectors get scaled noise and dropout instead, texts lack tokens (``text_views``). Shapes as
         in ``weak``.
         """
         if self.settings.vocabulary:
-            return strong_tokens(inputs, chance, self.magnitude, self.cutout)
+            return strong_tokens(inputs, noise, self.magnitude, self.cutout)
         if not len(inputs):  # a rank without a share of the step; resampling refuses no image
             return self.plain(inputs)
         if inputs.ndim == 2:
-            return self._strong_features(self._normalize(inputs.float()), chance)
+            return self._strong_features(self._normalize(inputs.float()), noise)
 
         def make(images: Tensor, numbers: Tensor) -> Tensor:
             images = self._flip(images, numbers[:, 0]).float().div_(255)
@@ -71,7 +71,7 @@ class Views:
             images = self._colour(images, numbers[:, 7:9])
             return self._erase(self._normalize(images), numbers[:, 9:11])
 
-        return _in_pieces(make, inputs, chance)
+        return _in_pieces(make, inputs, noise)
 
     def _normalize(self, inputs: Tensor) -> Tensor:
         """Centre and scale each channel of images or each feature."""
@@ -82,19 +82,19 @@ class Views:
         scaled: Tensor = (inputs - mean).div_(std)
         return scaled
 
-    def _flip(self, inputs: Tensor, chance: Tensor) -> Tensor:
+    def _flip(self, inputs: Tensor, noise: Tensor) -> Tensor:
         if not self.settings.flip:
             return inputs
-        chosen = chance < 0.5
+        chosen = noise < 0.5
         if inputs.device.type != "cpu":  # to name the chosen ones would make the host wait
             return torch.where(chosen.view(-1, 1, 1, 1), inputs.flip(-1), inputs)
         flipped = inputs.clone()
         flipped[chosen] = inputs[chosen].flip(-1)
         return flipped
 
-    def _affine(self, images: Tensor, chance: Tensor) -> Tensor:
+    def _affine(self, images: Tensor, noise: Tensor) -> Tensor:
         """One resampling for +-30 degrees, shear +-0.3, scale 0.8-1.25 and shift +-15 % at magnitude 1."""
-        centred = (2 * chance - 1) * self.magnitude
+        centred = (2 * noise - 1) * self.magnitude
         turn, shear = centred[:, 0] * math.pi / 6, centred[:, 1] * 0.3
         stretch_x, stretch_y = 1.25 ** centred[:, 2], 1.25 ** centred[:, 3]
         cosine, sine = torch.cos(turn), torch.sin(turn)
@@ -112,15 +112,15 @@ class Views:
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
-    def _colour(self, images: Tensor, chance: Tensor) -> Tensor:
+    def _colour(self, images: Tensor, noise: Tensor) -> Tensor:
         """Brightness +-0.3 and contrast 0.6-1.7 at magnitude 1; changes the images in place."""
-        centred = ((2 * chance - 1) * self.magnitude).view(-1, 2, 1, 1)
+        centred = ((2 * noise - 1) * self.magnitude).view(-1, 2, 1, 1)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         contrast = 1.7 ** centred[:, 1:2]
         images.sub_(mean).mul_(contrast).add_(mean).add_(0.3 * centred[:, 0:1])
         return images.clamp_(0, 1)
 
-    def _erase(self, images: Tensor, chance: Tensor) -> Tensor:
+    def _erase(self, images: Tensor, noise: Tensor) -> Tensor:
         """Cutout: a square of side ``cutout`` x image side, centred anywhere, set to the mean."""
         if self.cutout == 0:
             return images
@@ -128,32 +128,32 @@ class Views:
         rows = torch.arange(height, device=images.device) + 0.5
         columns = torch.arange(width, device=images.device) + 0.5
         half_height, half_width = self.cutout * height / 2, self.cutout * width / 2
-        in_rows = (rows - chance[:, 0:1] * height).abs() < half_height
-        in_columns = (columns - chance[:, 1:2] * width).abs() < half_width
+        in_rows = (rows - noise[:, 0:1] * height).abs() < half_height
+        in_columns = (columns - noise[:, 1:2] * width).abs() < half_width
         erased = in_rows.unsqueeze(2) & in_columns.unsqueeze(1)
         return images.masked_fill_(erased.unsqueeze(1), 0.0)
 
-    def _strong_features(self, inputs: Tensor, chance: Tensor) -> Tensor:
+    def _strong_features(self, inputs: Tensor, noise: Tensor) -> Tensor:
         # A handful of numbers per sample seeds a cheap hash per column: noise and dropout that do
         # not depend on which process draws them.
-        uniform = uniform_by_place(chance, inputs.shape[1])
+        uniform = uniform_by_place(noise, inputs.shape[1])
         dropped = uniform < 0.3 * self.magnitude
         noise = (uniform * 7919).frac() * 2 - 1
         spread = inputs.std(dim=1, keepdim=True, unbiased=False)
         return (inputs + 0.5 * self.magnitude * spread * noise).masked_fill(dropped, 0.0)
 
 
-def _in_pieces(make: Callable[..., Tensor], inputs: Tensor, *chance: Tensor) -> Tensor:
-    """The same as ``make(inputs, *chance)`` for what treats samples alone.
+def _in_pieces(make: Callable[..., Tensor], inputs: Tensor, *noise: Tensor) -> Tensor:
+    """The same as ``make(inputs, *noise)`` for what treats samples alone.
 
     On a CPU a few large images at a time: what is in between stays in the processor's cache instead of
     being fetched from fresh memory (twice as fast at 224 x 224).
     """
     size = max(1, _PIECE // max(1, inputs[0].numel())) if len(inputs) else 1
     if inputs.device.type != "cpu" or size >= len(inputs):
-        return make(inputs, *chance)
+        return make(inputs, *noise)
     made = torch.empty(inputs.shape)
     for start in range(0, len(inputs), size):
         piece = slice(start, start + size)
-        made[piece] = make(inputs[piece], *(numbers[piece] for numbers in chance))
+        made[piece] = make(inputs[piece], *(numbers[piece] for numbers in noise))
     return made

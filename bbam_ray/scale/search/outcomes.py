@@ -135,7 +135,7 @@ def ranked(trials: Iterable[Row], space: Space) -> list[Row]:
 
 
 def pareto(trials: Iterable[Row], space: Space) -> set[int]:
-    """Numbers of the complete trials that no other complete trial beats in every objective."""
+    """Numbers of the complete trials that no other complete trial heartbeats in every objective."""
 
     def losses(row: Row) -> tuple[float, ...]:
         return tuple(-row[n] if mode == "max" else row[n] for n, mode in space.objectives)

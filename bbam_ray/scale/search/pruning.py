@@ -1,7 +1,7 @@
 """Early stopping: which trials go on is a function of the trials before them, and of nothing else.
 
-Before trial n starts, its bar is made from the outcomes of the trials up to n - lag, the same ones that
-its configuration was drawn from. A study therefore stops the same trials whichever of several
+Before trial n starts, its pruning rule is computed from the results of trials up to n - lag, the same
+ones that its configuration was drawn from. A study therefore stops the same trials whichever of several
 concurrent ones is ahead, and after a kill it goes on with no state but its store. The rules are
 asynchronous successive halving (Li et al., MLSys 2020), its Hyperband (Li et al., JMLR 2018) and the
 median rule (Golovin et al., KDD 2017).
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from bbam_ray.engine.early_stopping import Bar
+from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.errors import UsageError
 from bbam_ray.scale.search.outcomes import Outcome
 
@@ -70,7 +70,7 @@ class Stopping:
             main *= self.reduction
         return found
 
-    def bar(self, number: int, outcomes: Iterable[Outcome]) -> Bar | None:
+    def pruning_rule(self, number: int, outcomes: Iterable[Outcome]) -> PruningRule | None:
         """What a trial must reach to go on.
 
         Args:
@@ -82,39 +82,41 @@ class Stopping:
         """
         peers = [o for o in outcomes if o.number != number and o.by_epoch]
         if self.scheduler == "asha":
-            cuts = self._halving(peers, self.rungs)
+            thresholds = self._halving(peers, self.rungs)
         elif self.scheduler == "hyperband":
             bracket = self.bracket(number)
             beside = [peer for peer in peers if self.bracket(peer.number) == bracket]
-            cuts = self._halving(beside, self.rungs[bracket:])
+            thresholds = self._halving(beside, self.rungs[bracket:])
         elif self.scheduler == "median":
-            cuts = self._median(peers)
+            thresholds = self._median(peers)
         else:
             return None
-        if not cuts:
+        if not thresholds:
             return None
-        return Bar(self.metric, self.mode == "max", cuts, best_so_far=self.scheduler == "median")
+        return PruningRule(
+            self.metric, self.mode == "max", thresholds, best_so_far=self.scheduler == "median"
+        )
 
     def _halving(self, peers: list[Outcome], rungs: list[int]) -> dict[int, float]:
         """A trial passes a rung as one of the best floor(n / eta), at least one, of n trials there."""
-        cuts = {}
+        thresholds = {}
         for rung in rungs:
             values = sorted(
                 (p.by_epoch[rung] for p in peers if rung in p.by_epoch), key=self._worse
             )
             places = max(1, (len(values) + 1) // self.reduction)
             if len(values) >= places:
-                cuts[rung] = values[places - 1]
-        return cuts
+                thresholds[rung] = values[places - 1]
+        return thresholds
 
     def _median(self, peers: list[Outcome]) -> dict[int, float]:
         """From the grace epoch on, the median of what the others had reached by then."""
-        cuts = {}
+        thresholds = {}
         for epoch in range(self.grace, self.epochs):
             best = [self._best(p.by_epoch, epoch) for p in peers if epoch in p.by_epoch]
             if len(best) >= _LEAST_PEERS:
-                cuts[epoch] = median(best)
-        return cuts
+                thresholds[epoch] = median(best)
+        return thresholds
 
     def _worse(self, value: float) -> float:
         return -value if self.mode == "max" else value

@@ -31,7 +31,7 @@ _STATES = {
 }
 
 
-class Sequence:
+class ConfigSequence:
     """Numbered configurations of a study, drawn in order.
 
     Args:

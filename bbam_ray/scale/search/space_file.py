@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bbam_ray.core.metric_names import METRIC_NAMES
+from bbam_ray.core.metric_names import METRICS
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import UsageError, nearest, quoted, shown, similar
 from bbam_ray.methods import known_settings, run_config
 from bbam_ray.scale.search.space import Parameter, Space
 
 KEYS = ("metric", "mode", "parameters", "published", "fixed")
-OBJECTIVES = (*(f"val_{name}" for name in METRIC_NAMES), "seconds_per_epoch")
+#: Objectives of a search, with the direction in which each is better.
+OBJECTIVES = {
+    **{f"val_{name}": "max" if m.higher_is_better else "min" for name, m in METRICS.items()},
+    "seconds_per_epoch": "min",
+}
 RESERVED = ("dataset", "method", "data_dir", "seed", "stop_epoch", "labeled_fraction")
 
 
@@ -61,11 +65,17 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
         for name, given in content["parameters"].items()
     }
     space = Space.build({**content, "parameters": _in_order(path, searched)}, str(path))
-    for place, (name, _) in enumerate(space.objectives):
-        known_names = OBJECTIVES if place else OBJECTIVES[:-1]  # quality comes first
+    for index, (name, mode) in enumerate(space.objectives):
+        # The first objective is a metric: it chooses the final configuration.
+        known_names = list(OBJECTIVES) if index else list(OBJECTIVES)[:-1]
         if name not in known_names:
             raise UsageError(
-                f"{path}: metric: unknown measure '{shown(name)}'; {nearest(shown(name), known_names)}"
+                f"{path}: metric: unknown metric '{shown(name)}'; {nearest(shown(name), known_names)}"
+            )
+        if mode != OBJECTIVES[name]:
+            raise UsageError(
+                f"{path}: mode: '{name}' has mode {mode}, but "
+                f"{'higher' if mode == 'min' else 'lower'} values are better; use {OBJECTIVES[name]}"
             )
     _check_published(path, space)
     space = _without(space, overrides)

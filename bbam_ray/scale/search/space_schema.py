@@ -73,7 +73,7 @@ def space_schema() -> dict[str, Any]:
         ]
     }
     settings = _settings()
-    metric = {"enum": list(OBJECTIVES[:-1])}
+    metric = {"enum": list(OBJECTIVES)[:-1]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "bbam_ray search space",

@@ -22,7 +22,7 @@ from bbam_ray.scale.search.outcomes import parameters_of
 from bbam_ray.scale.study.plan import StudyPlan
 from bbam_ray.scale.study.recorder import Event, Listener
 from bbam_ray.scale.workers.gang import Gang
-from bbam_ray.scale.workers.heartbeat import BEAT_SECONDS, Heart, Watch
+from bbam_ray.scale.workers.heartbeat import HEARTBEAT_SECONDS, HeartbeatMonitor, HeartbeatSender
 from bbam_ray.scale.workers.shapes import GangShape
 from bbam_ray.scale.workers.trial_worker import Files
 
@@ -54,8 +54,8 @@ def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Liste
         for slot in range(min(len(waiting), plan.concurrency))
     ]
     try:
-        with Watch(plan.shape.timeout_s) as watch:
-            _run_all(plan, store, waiting, task, groups, watch, listener)
+        with HeartbeatMonitor(plan.shape.timeout_s) as monitor:
+            _run_all(plan, store, waiting, task, groups, monitor, listener)
     finally:
         for group in groups:
             remove_placement_group(group)
@@ -67,7 +67,7 @@ def _run_all(
     waiting: list[tuple[int, int, Row]],
     task: Any,
     free: list[Any],
-    watch: Watch,
+    monitor: HeartbeatMonitor,
     listener: Listener,
 ) -> None:
     """Keep every placement group busy until all runs are done."""
@@ -87,13 +87,13 @@ def _run_all(
             strategy = PlacementGroupSchedulingStrategy(group, 0, True)
             name = f"{store.folder.name}: confirm trial {trial['number']}, seed {seed}"
             reference = task.options(scheduling_strategy=strategy, name=name).remote(
-                plan.settings, trial, seed, thresholds, plan.shape, watch.beats
+                plan.settings, trial, seed, thresholds, plan.shape, monitor.heartbeats
             )
             running[reference] = (place, row, group, folder)
             place += 1
-        ready, _ = ray.wait(list(running), num_returns=1, timeout=BEAT_SECONDS)
+        ready, _ = ray.wait(list(running), num_returns=1, timeout=HEARTBEAT_SECONDS)
         interruption.check()
-        watch.check()
+        monitor.check()
         if not ready:
             continue
         (finished,) = ready
@@ -147,11 +147,11 @@ def _confirm_one(
     seed: int,
     thresholds: list[float],
     shape: GangShape,
-    beats: Any,
+    heartbeats: Any,
 ) -> tuple[Row, Files]:
     """Runs in a Ray worker, rank 0 of its gang; a failure is a row with ``error``, and no model."""
     row: Row = {"started_at": datetime.now(UTC)}
-    gang, heart = None, Heart(beats)
+    gang, heartbeat = None, HeartbeatSender(heartbeats)
     try:
         gang = Gang(shape, f"confirmation of {trial['study']}, seed {seed}")
         config = confirmation_config(
@@ -166,7 +166,7 @@ def _confirm_one(
         reason = redacted(f"{type(error).__name__}: {error}")
         return row | {"error": reason, "duration_s": elapsed}, {}
     finally:
-        heart.stop()
+        heartbeat.stop()
         if gang is not None:
             gang.close()
 

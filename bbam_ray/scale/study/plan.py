@@ -56,7 +56,7 @@ class StudyPlan:
         confirm_top: how many of the best configurations are confirmed.
         confirm_seeds: over how many seeds each.
         max_failures: how often a trial that lost a worker goes on before it fails; -1 = always.
-        lag: see ``search.Sequence``; fixed with the study so that going on draws the same.
+        lag: see ``search.ConfigSequence``; fixed with the study so that going on draws the same.
         stopping: which trials end early.
         sampler: draws configurations.
         limits: the budget.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ray.tune import Callback
 
-from bbam_ray.engine.early_stopping import Bar
+from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.results import schemas
 from bbam_ray.results.files import write_text
 from bbam_ray.results.redaction import redacted
@@ -22,8 +22,8 @@ from bbam_ray.scale.search.outcomes import Outcome, mark_pareto, outcome_of, tri
 from bbam_ray.scale.search.sequence import write_study_db
 from bbam_ray.scale.study.budget import Budget
 from bbam_ray.scale.study.plan import StudyPlan
-from bbam_ray.scale.study.trial_cache import Memory
-from bbam_ray.scale.workers.heartbeat import Watch
+from bbam_ray.scale.study.trial_cache import TrialCache
+from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 
 _FLUSH_SECONDS = 2.0
 _DATABASE_SECONDS = 30.0  # study.db is for other tools; nothing here reads it
@@ -63,10 +63,10 @@ class Recorder(Callback):
         plan: of the study.
         store: its tables.
         outcomes: of the search; each ended trial is added under its number.
-        memory: is told of every trial that could answer another.
+        trial_cache: is told of every trial that could lookup another.
         budget: counts what is used.
         listener: is told everything.
-        watch: for processes that stand still.
+        monitor: for processes that stand still.
         again: hands out a trial once more, if it may be tried again.
     """
 
@@ -75,16 +75,16 @@ class Recorder(Callback):
         plan: StudyPlan,
         store: StudyStore,
         outcomes: dict[int, Outcome],
-        memory: Memory,
+        trial_cache: TrialCache,
         budget: Budget,
         listener: Listener,
-        watch: Watch,
+        monitor: HeartbeatMonitor,
         again: Callable[[int], bool],
     ) -> None:
         self._again = again
         self._plan, self._store, self._outcomes = plan, store, outcomes
-        self._memory, self._budget = memory, budget
-        self._listener, self._watch = listener, watch
+        self._trial_cache, self._budget = trial_cache, budget
+        self._listener, self._watch = listener, monitor
         self._started: dict[int, float] = {}
         self._epochs: dict[int, dict[int, Row]] = {}
         self._done: dict[int, bool] = {}
@@ -103,14 +103,16 @@ class Recorder(Callback):
         study = self._store.folder.name
         return {"study": study, "trial_id": trial_id(number), "number": number}
 
-    def answer(self, number: int, values: dict[str, Any], bar: Bar | None) -> Outcome | None:
-        """The outcome of a configuration that was trained before; see ``Memory.answer``."""
-        row = self._memory.answer(self.identity(number), values, bar)
+    def lookup(
+        self, number: int, values: dict[str, Any], pruning_rule: PruningRule | None
+    ) -> Outcome | None:
+        """The outcome of a configuration that was trained before; see ``TrialCache.lookup``."""
+        row = self._trial_cache.lookup(self.identity(number), values, pruning_rule)
         if row is None:
             return None
         self._listener(Event("trial_started", number, values))
         self._listener(Event("trial_ended", number, row))
-        return self._memory.outcome(row)
+        return self._trial_cache.outcome(row)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         interruption.check()
@@ -189,11 +191,11 @@ class Recorder(Callback):
             "duration_s": seconds,
             "gpu_hours": hours,
             "cost": self._plan.limits.cost_of(hours),
-            "fingerprint": self._memory.fingerprint(parameters),
+            "fingerprint": self._trial_cache.fingerprint(parameters),
         }
         self._store.trials.put([row])
         mark_pareto(self._store, self._plan.space)
-        self._memory.add(row)
+        self._trial_cache.add(row)
         self._outcomes[number] = outcome_of(row, history, self._plan.space)
         self._flush()
         self._listener(Event("trial_ended", number, row))

@@ -19,16 +19,16 @@ from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
 from bbam_ray.scale.cluster.connection import driver_resources
 from bbam_ray.scale.cluster.scratch import Scratch
 from bbam_ray.scale.search.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
-from bbam_ray.scale.search.sequence import Sequence, write_study_db
+from bbam_ray.scale.search.sequence import ConfigSequence, write_study_db
 from bbam_ray.scale.study.budget import Budget, Use
 from bbam_ray.scale.study.confirm import confirm, stop_epoch
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 from bbam_ray.scale.study.prometheus import StudyMetrics
 from bbam_ray.scale.study.recorder import Event, Listener, Recorder
 from bbam_ray.scale.study.trackers import tracking_callbacks
-from bbam_ray.scale.study.trial_cache import Memory
+from bbam_ray.scale.study.trial_cache import TrialCache
 from bbam_ray.scale.study.tune_searcher import StudySearcher
-from bbam_ray.scale.workers.heartbeat import Watch
+from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 from bbam_ray.scale.workers.train_trial import train_trial
 from bbam_ray.scale.workers.trial import Trial
 
@@ -121,7 +121,7 @@ def _search(
     left = plan.num_samples - sum(number < plan.num_samples for number in outcomes)
     if left <= 0:
         return False
-    sequence = Sequence(
+    sequence = ConfigSequence(
         plan.space,
         plan.settings["seed"],
         plan.lag,
@@ -131,7 +131,7 @@ def _search(
     )
     sequence.outcomes = outcomes  # the recorder adds to it as trials end
     budget = Budget(plan.limits, plan.gpus, _used_before(store, record), plan.confirmations)
-    watch = Watch(plan.shape.timeout_s)
+    monitor = HeartbeatMonitor(plan.shape.timeout_s)
     searcher = StudySearcher(
         sequence,
         plan.num_samples,
@@ -140,11 +140,11 @@ def _search(
         may_start=budget.may_start,
         max_failures=plan.max_failures,
     )
-    memory = Memory(plan, store)
+    trial_cache = TrialCache(plan, store)
     recorder = Recorder(
-        plan, store, outcomes, memory, budget, listener, watch, again=searcher.again
+        plan, store, outcomes, trial_cache, budget, listener, monitor, again=searcher.again
     )
-    searcher.answered_by(recorder.answer)
+    searcher.answered_by(recorder.lookup)
     whole = store.folder.absolute() / "checkpoints" / "trials"
     shutil.rmtree(whole, ignore_errors=True)  # of trials that begin again
     # A process of an earlier run may live a little longer, and must not write among those of this one.
@@ -153,7 +153,7 @@ def _search(
         "study": store.folder.name,
         "settings": plan.settings,
         "shape": asdict(plan.shape),
-        "beats": watch.beats,
+        "heartbeats": monitor.heartbeats,
         "checkpoints": str(checkpoints),
     }
     if plan.train_shape is not None:
@@ -163,7 +163,7 @@ def _search(
     trackers = tracking_callbacks(plan.trackers, store.folder, store.folder.name)
     # Tune's own folder is scratch: the study goes on from its store, never from here.
     with (
-        watch,
+        monitor,
         Scratch() as scratch,
         _ended(trackers, store, record, budget),
     ):

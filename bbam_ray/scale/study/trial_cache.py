@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.engine.fingerprint import data_state, run_fingerprint
+from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config
 from bbam_ray.results import schemas
@@ -24,7 +24,7 @@ from bbam_ray.scale.study.plan import StudyPlan
 Source = tuple[Path, int]  # study folder and number of a trial
 
 
-class Memory:
+class TrialCache:
     """Complete trials of this study and of its neighbours, by fingerprint.
 
     Args:
@@ -75,10 +75,12 @@ class Memory:
         resources = {"workers": workers, "cpus": plan.shape.cpus, "gpus": plan.shape.gpus}
         return run_fingerprint(config, self._data[options], resources)
 
-    def answer(self, identity: Row, parameters: dict[str, Any], bar: Bar | None) -> Row | None:
+    def lookup(
+        self, identity: Row, parameters: dict[str, Any], pruning_rule: PruningRule | None
+    ) -> Row | None:
         """Take over the rows of a trial that did the same work; None where there is none.
 
-        A bar that this study has and the other had not ends the trial where it would have ended.
+        A pruning_rule that this study has and the other had not ends the trial where it would have ended.
 
         Returns:
             The trial's row, as stored.
@@ -93,7 +95,7 @@ class Memory:
             del self._sources[mark]
             return None
         space = self._plan.space
-        end = bar.end(objective_by_epoch(history, space.metric)) if bar else None
+        end = pruning_rule.end(objective_by_epoch(history, space.metric)) if pruning_rule else None
         history, labels = (
             [row | identity for row in rows if end is None or row["epoch"] <= end]
             for rows in (history, labels)

@@ -1,4 +1,4 @@
-"""Ray Tune's side of the search: it hands out the configurations of a ``Sequence``."""
+"""Ray Tune's side of the search: it hands out the configurations of a ``ConfigSequence``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from bbam_ray.engine.early_stopping import Bar
+from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.scale.search.outcomes import Outcome
 from bbam_ray.scale.search.pruning import Stopping
-from bbam_ray.scale.search.sequence import Sequence
+from bbam_ray.scale.search.sequence import ConfigSequence
 
-Answer = Callable[[int, dict[str, Any], Bar | None], Outcome | None]
+Lookup = Callable[[int, dict[str, Any], PruningRule | None], Outcome | None]
 
 
-def _no_answer(number: int, values: dict[str, Any], bar: Bar | None) -> Outcome | None:
+def _no_lookup(
+    number: int, values: dict[str, Any], pruning_rule: PruningRule | None
+) -> Outcome | None:
     return None
 
 
 class StudySearcher(Searcher):
-    """Hands numbered configurations to Ray Tune, each with the bar that the trial must reach.
+    """Hands numbered configurations to Ray Tune, each with the pruning_rule that the trial must reach.
 
     Args:
         sequence: numbered configurations; its outcomes are added by the recorder as trials end.
@@ -36,7 +38,7 @@ class StudySearcher(Searcher):
 
     def __init__(
         self,
-        sequence: Sequence,
+        sequence: ConfigSequence,
         total: int,
         concurrency: int,
         stopping: Stopping,
@@ -45,7 +47,7 @@ class StudySearcher(Searcher):
     ) -> None:
         super().__init__()
         self._max_failures = max_failures
-        self._answer: Answer = _no_answer
+        self._lookup: Lookup = _no_lookup
         self._sequence, self._total, self._concurrency = sequence, total, concurrency
         self._stopping, self._may_start = stopping, may_start
         self._running: set[int] = set()
@@ -53,9 +55,9 @@ class StudySearcher(Searcher):
         self._waiting: list[int] = []
         self._tries = Counter[int]()
 
-    def answered_by(self, answer: Answer) -> None:
+    def answered_by(self, lookup: Lookup) -> None:
         """Ask for the outcome of a configuration before it is trained; None = it has to be."""
-        self._answer = answer
+        self._lookup = lookup
 
     def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
         return True
@@ -74,12 +76,16 @@ class StudySearcher(Searcher):
             values = sequence.draw()
             if number in sequence.outcomes:
                 continue
-            bar = self._stopping.bar(number, sequence.known(number))
-            if (outcome := self._answer(number, values, bar)) is not None:
+            pruning_rule = self._stopping.pruning_rule(number, sequence.known(number))
+            if (outcome := self._lookup(number, values, pruning_rule)) is not None:
                 sequence.outcomes[number] = outcome
                 continue
             self._running.add(number)
-            self._given[number] = {"number": number, "parameters": values, "bar": bar}
+            self._given[number] = {
+                "number": number,
+                "parameters": values,
+                "pruning_rule": pruning_rule,
+            }
             return self._given[number]
         ended = all(number in sequence.outcomes for number in range(self._total))
         return self.FINISHED if ended else None

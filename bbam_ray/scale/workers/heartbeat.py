@@ -1,6 +1,6 @@
 """Finding frozen processes: Ray notices at once when one dies, but waits for one that stands still.
 
-Every process that trains for a search sends a beat now and then; one whose beats stop is killed, and
+Every process that trains for a search sends a beat now and then; one whose heartbeats stop is killed, and
 goes the way of any lost worker.
 """
 
@@ -18,17 +18,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bbam_ray.scale.cluster.connection import beside_the_driver
 
-BEAT_SECONDS = 2.0
+HEARTBEAT_SECONDS = 2.0
 
 
-class Beats:
+class HeartbeatStore:
     """An actor that knows when each process was last heard of; (node, pid) names a process."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, int], float] = {}
 
     def __repr__(self) -> str:
-        return "watch over a study's processes"
+        return "monitor over a study's processes"
 
     def beat(self, node: str, pid: int) -> None:
         self._last[node, pid] = time.monotonic()
@@ -45,7 +45,7 @@ class Beats:
         return found
 
 
-class Watch:
+class HeartbeatMonitor:
     """The driver's side: made once a study, asked again and again, and closed at the end of ``with``.
 
     Args:
@@ -56,21 +56,25 @@ class Watch:
         # It comes again when its process is killed, and hears of all that live at their next beat.
         lasting = {"max_restarts": -1, "max_task_retries": -1}
         beside = beside_the_driver()
-        self.beats = ray.remote(num_cpus=0, scheduling_strategy=beside, **lasting)(Beats).remote()
+        self.heartbeats = ray.remote(num_cpus=0, scheduling_strategy=beside, **lasting)(
+            HeartbeatStore
+        ).remote()
         self._limit_s, self._asked = limit_s, time.monotonic()
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> HeartbeatMonitor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        ray.kill(self.beats)  # left alone it would live, one for each study, as long as Ray does
+        ray.kill(
+            self.heartbeats
+        )  # left alone it would live, one for each study, as long as Ray does
 
     def check(self) -> None:
         """Kill the processes that have gone silent; cheap when called often."""
-        if time.monotonic() - self._asked < BEAT_SECONDS:
+        if time.monotonic() - self._asked < HEARTBEAT_SECONDS:
             return
         self._asked = time.monotonic()
-        for node, pid in ray.get(self.beats.silent.remote(self._limit_s)):
+        for node, pid in ray.get(self.heartbeats.silent.remote(self._limit_s)):
             there = NodeAffinitySchedulingStrategy(node, soft=False)
             ray.remote(num_cpus=0)(_kill).options(scheduling_strategy=there).remote(pid)
 
@@ -84,18 +88,18 @@ def _kill(pid: int) -> None:
         return
 
 
-class Heart:
-    """The training process's side: beats in a thread of its own until it is stopped."""
+class HeartbeatSender:
+    """The training process's side: heartbeats in a thread of its own until it is stopped."""
 
-    def __init__(self, beats: Any) -> None:
-        self._beats, self._stopped = beats, threading.Event()
+    def __init__(self, heartbeats: Any) -> None:
+        self._beats, self._stopped = heartbeats, threading.Event()
         self._name = ray.get_runtime_context().get_node_id(), os.getpid()
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
         while not self._stopped.is_set():
             self._beats.beat.remote(*self._name)
-            self._stopped.wait(BEAT_SECONDS)
+            self._stopped.wait(HEARTBEAT_SECONDS)
 
     def stop(self) -> None:
         self._stopped.set()

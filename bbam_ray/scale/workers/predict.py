@@ -41,7 +41,7 @@ def predictions_by_workers(
     if not pieces:
         return
     context = ray.data.DataContext.get_current()
-    # A progress bar of ours tells it all. Loading ray.data has set the level anew.
+    # A progress pruning_rule of ours tells it all. Loading ray.data has set the level anew.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True

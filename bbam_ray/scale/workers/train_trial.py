@@ -10,7 +10,7 @@ from ray import tune
 
 from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.scale.search.outcomes import trial_id
-from bbam_ray.scale.workers.heartbeat import Heart
+from bbam_ray.scale.workers.heartbeat import HeartbeatSender
 from bbam_ray.scale.workers.shapes import TrainShape
 from bbam_ray.scale.workers.train_run import TrainingFailed, train_with_ray
 from bbam_ray.scale.workers.train_worker import TrainJob
@@ -30,7 +30,7 @@ def train_trial(config: dict[str, Any]) -> None:
         keep=1,
         every=1,
         cpus=shape.cpus,
-        bar=config["bar"],
+        pruning_rule=config["pruning_rule"],
     )
 
     def listen(entry: dict[str, Any]) -> None:
@@ -47,11 +47,11 @@ def train_trial(config: dict[str, Any]) -> None:
         elif entry["kind"] == "failed":
             tune.report({"error": entry["error"], "traceback": entry["error"], "done": True})
 
-    heart = Heart(run["beats"])
+    heartbeat = HeartbeatSender(run["heartbeats"])
     try:
         train_with_ray(job, shape, listen)
     except TrainingFailed as error:
         tune.report({"error": str(error), "traceback": str(error), "done": True})
     finally:
-        heart.stop()
+        heartbeat.stop()
     shutil.rmtree(folder, ignore_errors=True)

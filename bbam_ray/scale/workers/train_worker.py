@@ -13,8 +13,8 @@ import torch
 
 from bbam_ray import distributed
 from bbam_ray.engine import checkpoint_folder
-from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.engine.process import use_cpus
+from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.session import is_due, run_epochs
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
@@ -33,7 +33,7 @@ class TrainJob:
         keep: how many of the last checkpoints are kept, beside that of the best epoch.
         every: epochs between checkpoints.
         cpus: threads of a worker.
-        bar: what a trial of a search must reach to go on.
+        pruning_rule: what a trial of a search must reach to go on.
     """
 
     values: dict[str, Any]
@@ -41,7 +41,7 @@ class TrainJob:
     keep: int
     every: int
     cpus: int
-    bar: Bar | None = None
+    pruning_rule: PruningRule | None = None
 
 
 class TrainSession:
@@ -64,7 +64,7 @@ class TrainSession:
         if distributed.rank() == 0:
             found, defects = checkpoint_folder.resume_point(self._parent)
             epoch = checkpoint_folder.epoch_of(found) if found else 0
-        epoch = int(distributed.from_rank_zero(epoch, self._device))
+        epoch = int(distributed.broadcast_float(epoch, self._device))
         self._tell("started", workers=distributed.world_size(), epoch=epoch, defects=defects)
         return self._parent / checkpoint_folder.folder_name(epoch) if epoch else None
 
@@ -106,7 +106,9 @@ def train_worker(config: dict[str, Any]) -> None:
     settings = run_config(job.values, "run")
     session = TrainSession(job, config["ledger"])
     try:
-        for _ in run_epochs(Trainer(settings, *prepare_training(settings), job.bar), session):
+        for _ in run_epochs(
+            Trainer(settings, *prepare_training(settings), job.pruning_rule), session
+        ):
             pass
     except (
         NonFiniteError,

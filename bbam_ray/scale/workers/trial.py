@@ -15,12 +15,12 @@ from bbam_ray.engine.model_folder import replace_folder
 from bbam_ray.errors import WorkerLostError
 from bbam_ray.scale.search.outcomes import trial_id
 from bbam_ray.scale.workers.gang import Gang
-from bbam_ray.scale.workers.heartbeat import Heart
+from bbam_ray.scale.workers.heartbeat import HeartbeatSender
 from bbam_ray.scale.workers.shapes import GangShape
 
 
 class Trial(tune.Trainable):
-    """One epoch a step. Config: ``number``, ``parameters``, ``bar`` and ``run`` (what all trials share).
+    """One epoch per step. Config: ``number``, ``parameters``, ``pruning_rule``, ``run`` (shared).
 
     The actor is rank 0 of the trial's gang, and the whole of it when a trial has one worker. A trial that
     Tune starts again after the loss of a worker goes on from the checkpoint of its last epoch, which is
@@ -28,7 +28,7 @@ class Trial(tune.Trainable):
     """
 
     _gang: Gang | None = None
-    _heart: Heart | None = None
+    _heartbeat: HeartbeatSender | None = None
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -44,11 +44,13 @@ class Trial(tune.Trainable):
         self._unsaved = 0  # the epoch whose checkpoint is still to be written
         run, shape = config["run"], GangShape(**config["run"]["shape"])
         self._folder = Path(run["checkpoints"]) / trial_id(config["number"])
-        self._heart = self._heart or Heart(run["beats"])
+        self._heartbeat = self._heartbeat or HeartbeatSender(run["heartbeats"])
         try:
             self._gang = self._gang or Gang(shape, f"trials of {run['study']}")
             values = {**run["settings"], **config["parameters"]}
-            self._gang.call("build", values, f"trial {config['number']}", shape.cpus, config["bar"])
+            self._gang.call(
+                "build", values, f"trial {config['number']}", shape.cpus, config["pruning_rule"]
+            )
             kept, _ = checkpoint_folder.resume_point(self._folder)
             if kept is not None:
                 self._gang.restore(kept)
@@ -92,7 +94,7 @@ class Trial(tune.Trainable):
                     shutil.rmtree(older, ignore_errors=True)
 
     def cleanup(self) -> None:
-        if self._heart is not None:
-            self._heart.stop()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         if self._gang is not None:
             self._gang.close()

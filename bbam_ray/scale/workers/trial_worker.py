@@ -9,8 +9,8 @@ from typing import Any
 from bbam_ray import distributed
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.confirm import train_and_test
-from bbam_ray.engine.early_stopping import Bar
 from bbam_ray.engine.process import use_cpus
+from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
 from bbam_ray.engine.session import run_epochs
 from bbam_ray.engine.task import TrainingData, prepare_training
@@ -70,7 +70,11 @@ class TrialWorker:
         distributed.leave()
 
     def build(
-        self, values: dict[str, Any], source: str, threads: int, bar: Bar | None = None
+        self,
+        values: dict[str, Any],
+        source: str,
+        threads: int,
+        pruning_rule: PruningRule | None = None,
     ) -> None:
         """Make the trainer of a configuration; it stands before its first epoch."""
         use_cpus(threads)
@@ -80,7 +84,7 @@ class TrialWorker:
         key += repr((training.split, training.dataset, training.data_dir, settings.data))
         if key != self._data_key:
             self._data, self._data_key = prepare_training(settings), key
-        self._trainer = Trainer(settings, *self._data, bar)
+        self._trainer = Trainer(settings, *self._data, pruning_rule)
         self._start(None)
 
     def _start(self, folder: Path | None) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bbam_ray.report.drawing import log_ticks, plain
-from bbam_ray.report.material import Material, Setting
+from bbam_ray.report.report_data import ReportData, Setting
 from bbam_ray.report.space_figures import bound_notes, scale_and_margin, slices
 
 
@@ -38,12 +38,12 @@ def test_a_value_within_two_percent_of_an_end_is_at_its_bound(
 
 
 def test_the_bound_is_told_in_words(write_study: Callable[..., Path], tmp_path: Path) -> None:
-    notes = bound_notes(Material(write_study(tmp_path / "upper", labels=1)))
+    notes = bound_notes(ReportData(write_study(tmp_path / "upper", labels=1)))
     assert len(notes) == 1
     assert notes[0].startswith("scale = 30 is at its upper bound: widen the space")
-    inside = Material(write_study(tmp_path / "inside", labels=1, best_scale=17.0))
+    inside = ReportData(write_study(tmp_path / "inside", labels=1, best_scale=17.0))
     assert bound_notes(inside) == []
-    group = slices(Material(tmp_path / "upper"))
+    group = slices(ReportData(tmp_path / "upper"))
     assert group is not None and len(group.pictures) == 5
     assert group.pictures[0].title == "scale: best at its upper bound"
     assert group.pictures[0].figure.layout.xaxis.type == "log"
@@ -64,7 +64,7 @@ def test_the_surface_needs_eight_trials_and_both_settings(
 ) -> None:
     def kinds(trials: int) -> list[str]:
         folder = write_study(tmp_path / f"t{trials}", trials=trials, labels=1)
-        picture = scale_and_margin(Material(folder))
+        picture = scale_and_margin(ReportData(folder))
         return [] if picture is None else [trace.type for trace in picture.figure.data]
 
     assert kinds(10) == ["contour", "scatter"]  # 8 complete

@@ -82,12 +82,12 @@ def keep_state(copy: Path, state: dict[str, Any]) -> None:
     temporary.replace(copy / STATE)
 
 
-def turn(name: str) -> tuple[int, str]:
+def upload_order(name: str) -> tuple[int, str]:
     """Place of a file in the order in which files are uploaded."""
     return (LAST.index(name) if name in LAST else -1, name)
 
 
-def stamps(folder: Path) -> dict[str, list[int]]:
+def file_stats(folder: Path) -> dict[str, list[int]]:
     """Size and time of every finished file; those whose name begins with a dot are not finished."""
     found = {}
     for path in folder.rglob("*"):

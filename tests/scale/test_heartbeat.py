@@ -1,4 +1,4 @@
-"""The watch over processes that train: it sees silence, and ends with its study."""
+"""The monitor over processes that train: it sees silence, and ends with its study."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 SCRIPT = """
 import os, signal, time, ray
 from bbam_ray.scale.cluster.connection import connected
-from bbam_ray.scale.workers.heartbeat import Watch
+from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 
 def watchers():
     found = []
@@ -20,27 +20,27 @@ def watchers():
             text = open(f"/proc/{pid}/cmdline").read()
         except OSError:
             continue
-        if text.startswith("ray::Beats") and int(parent) in ours:
+        if text.startswith("ray::HeartbeatStore") and int(parent) in ours:
             found.append(int(pid))
     return found
 
 with connected("local", dashboard=False):
     ours = {os.getsid(0)}
     for _ in range(3):
-        with Watch(60.0) as watch:
-            ray.get(watch.beats.beat.remote("node", 1))
-            assert ray.get(watch.beats.silent.remote(60.0)) == []
+        with HeartbeatMonitor(60.0) as monitor:
+            ray.get(monitor.heartbeats.beat.remote("node", 1))
+            assert ray.get(monitor.heartbeats.silent.remote(60.0)) == []
             time.sleep(0.2)
-            assert ray.get(watch.beats.silent.remote(0.1)) == [("node", 1)]
-            assert ray.get(watch.beats.silent.remote(0.1)) == [], "named twice"
+            assert ray.get(monitor.heartbeats.silent.remote(0.1)) == [("node", 1)]
+            assert ray.get(monitor.heartbeats.silent.remote(0.1)) == [], "named twice"
             print("during", len(watchers()))
-    with Watch(60.0) as watch:
-        ray.get(watch.beats.beat.remote("node", 1))
+    with HeartbeatMonitor(60.0) as monitor:
+        ray.get(monitor.heartbeats.beat.remote("node", 1))
         (process,) = watchers()
         os.kill(process, signal.SIGKILL)
-        ray.get(watch.beats.beat.remote("node", 2))
+        ray.get(monitor.heartbeats.beat.remote("node", 2))
         time.sleep(0.2)
-        print("again", *ray.get(watch.beats.silent.remote(0.1)))
+        print("again", *ray.get(monitor.heartbeats.silent.remote(0.1)))
     deadline = time.monotonic() + 30
     while watchers() and time.monotonic() < deadline:
         time.sleep(0.2)

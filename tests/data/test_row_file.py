@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from bbam_ray.data.cache.row_file import DamagedRowsError, StoredRows, write_rows
 
 
-def made(folder: Path, rows: np.ndarray, **remarks: Any) -> Path:
+def made(folder: Path, rows: np.ndarray, **metadata: Any) -> Path:
     path = folder / "some.rows"
-    write_rows(path, iter(rows), rows.shape[1:], rows.dtype, remarks)
+    write_rows(path, iter(rows), rows.shape[1:], rows.dtype, metadata)
     return path
 
 
@@ -66,7 +66,7 @@ def test_rows_that_do_not_exist_are_refused(rows: list[int], large: StoredRows) 
 def test_every_type_comes_back_with_its_remarks(dtype: type, tmp_path: Path) -> None:
     rows = np.arange(20, dtype=dtype).reshape(5, 4)
     stored = StoredRows(made(tmp_path, rows, note="é", list=[1, 2]))
-    assert stored.dtype == dtype and stored.remarks == {"note": "é", "list": [1, 2]}
+    assert stored.dtype == dtype and stored.metadata == {"note": "é", "list": [1, 2]}
     np.testing.assert_array_equal(np.asarray(stored), rows)
 
 

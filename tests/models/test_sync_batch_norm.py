@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bbam_ray.models.batch_norm import SynchronizedBatchNorm, synchronized
+from bbam_ray.models.sync_batch_norm import SynchronizedBatchNorm, synchronized
 
 SHARES = {2: ([5, 3], [0, 8]), 3: ([5, 1, 2], [4, 0, 4])}
 NAMES = ("images", "vectors", "a rank has none", "large mean", "cumulative", "not affine")

@@ -1,7 +1,7 @@
-"""What a trial of a search must reach, and when, to go on; the trial itself decides.
+"""When a trial is pruned: the objective that it must reach after certain epochs.
 
-The bar is made before the trial starts, from the trials before it (``scale/search/pruning.py``). A
-trial that fails it ends like any other, on all its workers at once, so nothing is left to clean up.
+The thresholds come from earlier trials (``scale/search/pruning.py``) and are fixed before the trial
+starts. The trial checks them itself and ends like any other, so no worker has to be cleaned up.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Bar:
+class PruningRule:
     """Values of the objective that decide whether a trial goes on.
 
     Args:
         metric: a column of the history, such as val_map.
         higher_is_better: which way the objective goes.
-        cuts: epoch to the worst value with which training goes on after it.
+        thresholds: epoch to the worst value with which training goes on after it.
         best_so_far: compare the best value up to the epoch instead of the epoch's own.
     """
 
     metric: str
     higher_is_better: bool
-    cuts: Mapping[int, float]
+    thresholds: Mapping[int, float]
     best_so_far: bool = False
 
     def stops(self, epoch: int, values: Mapping[int, float]) -> bool:
         """Whether training ends after an epoch, given the objective of the epochs so far."""
-        cut = self.cuts.get(epoch)
+        cut = self.thresholds.get(epoch)
         if cut is None or epoch not in values:
             return False
         choose = max if self.higher_is_better else min

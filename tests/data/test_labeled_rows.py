@@ -28,21 +28,21 @@ def test_hiding_the_truth_outside_the_pool_changes_nothing(
     open_ = make_split(labels, share, 0.3, seed)
     known = np.zeros(rows, dtype=bool)
     known[open_.labeled] = known[open_.validation] = True
-    hidden = make_split(labels * known[:, None], None, 0.3, seed, known=known)
+    hidden = make_split(labels * known[:, None], None, 0.3, seed, is_labeled=known)
     for ours, theirs in zip(vars(open_).values(), vars(hidden).values(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_fraction_is_one_of_the_known_labels() -> None:
     labels, known = random_labels(100, 4), np.arange(100) % 2 == 0
-    split = make_split(labels, 0.5, 0.2, 0, known=known)
+    split = make_split(labels, 0.5, 0.2, 0, is_labeled=known)
     used = np.concatenate([split.labeled, split.validation])
     assert len(used) == 25 and known[used].all() and len(split.unlabeled) == 75
 
 
 def test_without_a_fraction_all_known_labels_are_used_or_a_twentieth() -> None:
     labels = random_labels(100, 4)
-    some = make_split(labels, None, 0.2, 0, known=np.arange(100) < 30)
+    some = make_split(labels, None, 0.2, 0, is_labeled=np.arange(100) < 30)
     assert len(some.labeled) + len(some.validation) == 30
     every = make_split(labels, None, 0.2, 0)
     assert len(every.labeled) + len(every.validation) == 5

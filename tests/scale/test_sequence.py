@@ -14,7 +14,7 @@ from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
 from bbam_ray.scale.search.outcomes import Outcome, pareto
 from bbam_ray.scale.search.pruning import Stopping
-from bbam_ray.scale.search.sequence import Sequence, write_study_db
+from bbam_ray.scale.search.sequence import ConfigSequence, write_study_db
 from bbam_ray.scale.search.space import Space
 from bbam_ray.scale.search.space_file import read_space
 from bbam_ray.scale.study.tune_searcher import StudySearcher
@@ -36,7 +36,9 @@ def outcome(number: int, values: dict[str, Any], state: str = COMPLETE) -> Outco
     return Outcome(number, values, state, (value,), by_epoch)
 
 
-def drawn(sequence: Sequence, total: int, state: Callable[[int], str] = lambda n: COMPLETE) -> list:
+def drawn(
+    sequence: ConfigSequence, total: int, state: Callable[[int], str] = lambda n: COMPLETE
+) -> list:
     """Draw and end one trial after the other."""
     for number in range(len(sequence.drawn), total):
         values = sequence.draw()
@@ -44,7 +46,7 @@ def drawn(sequence: Sequence, total: int, state: Callable[[int], str] = lambda n
     return sequence.drawn
 
 
-def side_by_side(sequence: Sequence, total: int, slots: int, rng: random.Random) -> list:
+def side_by_side(sequence: ConfigSequence, total: int, slots: int, rng: random.Random) -> list:
     """Draw whenever a slot is free, and let the running trials end in a random order."""
     running: dict[int, dict[str, Any]] = {}
     while len(sequence.drawn) < total or running:
@@ -59,17 +61,17 @@ def side_by_side(sequence: Sequence, total: int, slots: int, rng: random.Random)
 
 def test_trial_0_is_the_published_configuration(space: Space) -> None:
     for seed in (0, 1):
-        assert Sequence(space, seed, 1).draw() == space.published
+        assert ConfigSequence(space, seed, 1).draw() == space.published
 
 
 def test_the_same_seed_draws_the_same_and_another_seed_others(space: Space) -> None:
-    first, second, other = (drawn(Sequence(space, seed, 1), 14) for seed in (5, 5, 6))
+    first, second, other = (drawn(ConfigSequence(space, seed, 1), 14) for seed in (5, 5, 6))
     assert first == second
     assert all(a != b for a, b in zip(first[1:], other[1:], strict=True))
 
 
 def test_every_draw_lies_in_the_space_and_differs_from_the_others(space: Space) -> None:
-    configurations = drawn(Sequence(space, 0, 1), 16)
+    configurations = drawn(ConfigSequence(space, 0, 1), 16)
     for values in configurations:
         assert all(space.parameters[name].holds(value) for name, value in values.items())
         assert ("clamp" in values) == values["balance"]
@@ -78,7 +80,7 @@ def test_every_draw_lies_in_the_space_and_differs_from_the_others(space: Space) 
 
 def test_the_search_learns_from_outcomes(space: Space) -> None:
     """The same seed with the opposite outcomes leaves the random start on another way."""
-    good, bad = Sequence(space, 0, 1), Sequence(space, 0, 1)
+    good, bad = ConfigSequence(space, 0, 1), ConfigSequence(space, 0, 1)
     drawn(good, 20)
     for number in range(20):
         values = bad.draw()
@@ -91,19 +93,19 @@ def test_the_search_learns_from_outcomes(space: Space) -> None:
 @pytest.mark.parametrize("lag", [2, 4, 6])
 def test_configurations_do_not_depend_on_which_trial_ends_first(lag: int, space: Space) -> None:
     orders = [
-        side_by_side(Sequence(space, 0, lag), 16, slots=2, rng=random.Random(seed))
+        side_by_side(ConfigSequence(space, 0, lag), 16, slots=2, rng=random.Random(seed))
         for seed in range(4)
     ]
     assert all(order == orders[0] for order in orders)
-    assert drawn(Sequence(space, 0, lag), 16) == orders[0]
+    assert drawn(ConfigSequence(space, 0, lag), 16) == orders[0]
 
 
 def test_the_lag_decides_what_a_draw_has_seen(space: Space) -> None:
-    assert drawn(Sequence(space, 0, 1), 20) != drawn(Sequence(space, 0, 6), 20)
+    assert drawn(ConfigSequence(space, 0, 1), 20) != drawn(ConfigSequence(space, 0, 6), 20)
 
 
 def test_a_draw_waits_for_the_outcomes_it_uses_and_for_no_others(space: Space) -> None:
-    sequence = Sequence(space, 0, 3)
+    sequence = ConfigSequence(space, 0, 3)
     configurations = []
     for _ in range(3):
         assert sequence.ready()
@@ -124,36 +126,36 @@ def test_a_draw_waits_for_the_outcomes_it_uses_and_for_no_others(space: Space) -
 def test_a_study_that_goes_on_draws_what_it_would_have_drawn(
     stop: int, lag: int, space: Space
 ) -> None:
-    whole = drawn(Sequence(space, 3, lag), 16)
+    whole = drawn(ConfigSequence(space, 3, lag), 16)
     kept = [outcome(number, values) for number, values in enumerate(whole[:stop])]
-    assert drawn(Sequence(space, 3, lag, reversed(kept)), 16) == whole
+    assert drawn(ConfigSequence(space, 3, lag, reversed(kept)), 16) == whole
 
 
 def test_a_trial_that_was_lost_in_between_is_drawn_again_as_it_was(space: Space) -> None:
-    whole = drawn(Sequence(space, 3, 4), 12)
+    whole = drawn(ConfigSequence(space, 3, 4), 12)
     kept = [outcome(n, values) for n, values in enumerate(whole[:9]) if n not in (5, 7)]
-    assert drawn(Sequence(space, 3, 4, kept), 12) == whole
+    assert drawn(ConfigSequence(space, 3, 4, kept), 12) == whole
 
 
 def test_a_stored_configuration_stands_even_where_it_would_be_drawn_otherwise(
     space: Space,
 ) -> None:
     """As after an update of Optuna: what was run is what counts."""
-    other = drawn(Sequence(space, 99, 1), 3)
+    other = drawn(ConfigSequence(space, 99, 1), 3)
     kept = [outcome(number, other[number]) for number in (0, 1, 2)]
-    assert drawn(Sequence(space, 3, 1, kept), 5)[:3] == other
-    assert drawn(Sequence(space, 3, 1), 3)[1:] != other[1:]
+    assert drawn(ConfigSequence(space, 3, 1, kept), 5)[:3] == other
+    assert drawn(ConfigSequence(space, 3, 1), 3)[1:] != other[1:]
 
 
 @pytest.mark.parametrize("state", [PRUNED, FAILED])
 def test_a_trial_that_did_not_complete_does_not_stop_the_search(state: str, space: Space) -> None:
     states = {0: state, 2: state, 3: state}
-    configurations = drawn(Sequence(space, 0, 1), 6, lambda n: states.get(n, COMPLETE))
+    configurations = drawn(ConfigSequence(space, 0, 1), 6, lambda n: states.get(n, COMPLETE))
     assert len(configurations) == 6
 
 
 def test_a_failed_trial_without_any_epoch_can_be_the_first(space: Space) -> None:
-    sequence = Sequence(space, 0, 1)
+    sequence = ConfigSequence(space, 0, 1)
     sequence.outcomes[0] = Outcome(0, sequence.draw(), FAILED, None, {}, "killed")
     assert sequence.ready()
     sequence.draw()
@@ -162,7 +164,7 @@ def test_a_failed_trial_without_any_epoch_can_be_the_first(space: Space) -> None
 def test_stored_configurations_outside_a_changed_space_are_refused(space: Space) -> None:
     stored = Outcome(0, {**space.published, "margin": 1.9}, COMPLETE, (0.5,))
     with pytest.raises(UsageError, match="search space no longer holds"):
-        Sequence(space, 0, 1, [stored]).draw()
+        ConfigSequence(space, 0, 1, [stored]).draw()
 
 
 # ------------------------------------------------------------------ what Ray Tune asks
@@ -172,10 +174,10 @@ NEVER = Stopping("none", 1, 0, 2, 3, "val_map", "max")
 
 
 def test_the_searcher_fills_the_slots_and_ends_with_the_last_trial(space: Space) -> None:
-    sequence = Sequence(space, 0, 4)
+    sequence = ConfigSequence(space, 0, 4)
     searcher = StudySearcher(sequence, 3, 2, NEVER)
     first = searcher.suggest("a")
-    assert first == {"number": 0, "parameters": space.published, "bar": None}
+    assert first == {"number": 0, "parameters": space.published, "pruning_rule": None}
     second = searcher.suggest("b")
     assert second["number"] == 1
     assert searcher.suggest("c") is None  # both slots are taken
@@ -188,7 +190,7 @@ def test_the_searcher_fills_the_slots_and_ends_with_the_last_trial(space: Space)
 
 
 def test_a_trial_that_never_began_is_handed_out_again_so_often_and_no_more(space: Space) -> None:
-    sequence = Sequence(space, 0, 4)
+    sequence = ConfigSequence(space, 0, 4)
     searcher = StudySearcher(sequence, 2, 2, NEVER, max_failures=2)
     first, second = searcher.suggest("a"), searcher.suggest("b")
     assert searcher.again(0)
@@ -201,9 +203,9 @@ def test_a_trial_that_never_began_is_handed_out_again_so_often_and_no_more(space
 
 
 def test_the_searcher_skips_what_is_done(space: Space) -> None:
-    whole = drawn(Sequence(space, 0, 1), 5)
+    whole = drawn(ConfigSequence(space, 0, 1), 5)
     kept = [outcome(number, whole[number]) for number in (0, 1, 3)]
-    searcher = StudySearcher(Sequence(space, 0, 4, kept), 5, 2, NEVER)
+    searcher = StudySearcher(ConfigSequence(space, 0, 4, kept), 5, 2, NEVER)
     assert [searcher.suggest(name)["number"] for name in "ab"] == [2, 4]
 
 
@@ -211,7 +213,7 @@ def test_the_searcher_skips_what_is_done(space: Space) -> None:
 
 
 def test_optuna_opens_what_was_written(space: Space, tmp_path: Path) -> None:
-    configurations = drawn(Sequence(space, 0, 1), 4)
+    configurations = drawn(ConfigSequence(space, 0, 1), 4)
     states = [COMPLETE, FAILED, PRUNED, COMPLETE]
     outcomes = [outcome(n, configurations[n], states[n]) for n in (3, 1, 0, 2)]
     write_study_db(tmp_path, space, outcomes)
@@ -236,7 +238,7 @@ def test_optuna_opens_what_was_written(space: Space, tmp_path: Path) -> None:
 
 def test_the_database_is_replaced_as_a_whole(space: Space, tmp_path: Path) -> None:
     path = tmp_path / "study.db"
-    configurations = drawn(Sequence(space, 0, 1), 3)
+    configurations = drawn(ConfigSequence(space, 0, 1), 3)
     for count in (1, 3, 2):
         outcomes = [outcome(n, configurations[n]) for n in range(count)]
         write_study_db(tmp_path, space, outcomes)
@@ -274,7 +276,7 @@ def test_a_minimised_measure_is_written_as_such(space: Space, tmp_path: Path) ->
     assert study.direction == optuna.study.StudyDirection.MINIMIZE
     assert study.user_attrs["metric"] == "val_hamming_loss"
     storage.engine.dispose()
-    assert drawn(Sequence(low, 0, 1), 3)[0] == space.published
+    assert drawn(ConfigSequence(low, 0, 1), 3)[0] == space.published
 
 
 # ------------------------------------------------------------------ samplers, prior, objectives
@@ -285,9 +287,9 @@ SAMPLERS = ["tpe", "gp", "qmc", "random"]
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("stop", [1, 6, 13])
 def test_every_sampler_goes_on_where_it_stopped(sampler: Any, stop: int, space: Space) -> None:
-    whole = drawn(Sequence(space, 3, 4, sampler=sampler), 16)
+    whole = drawn(ConfigSequence(space, 3, 4, sampler=sampler), 16)
     kept = [outcome(number, values) for number, values in enumerate(whole[:stop])]
-    assert drawn(Sequence(space, 3, 4, kept, sampler=sampler), 16) == whole
+    assert drawn(ConfigSequence(space, 3, 4, kept, sampler=sampler), 16) == whole
     assert whole[0] == space.published
     assert len({repr(values) for values in whole}) == 16
     for values in whole:
@@ -298,17 +300,19 @@ def test_every_sampler_goes_on_where_it_stopped(sampler: Any, stop: int, space: 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_order_of_ends_is_nothing_to_any_sampler(sampler: Any, space: Space) -> None:
     orders = [
-        side_by_side(Sequence(space, 0, 4, sampler=sampler), 14, slots=2, rng=random.Random(seed))
+        side_by_side(
+            ConfigSequence(space, 0, 4, sampler=sampler), 14, slots=2, rng=random.Random(seed)
+        )
         for seed in range(2)
     ]
-    assert orders[0] == orders[1] == drawn(Sequence(space, 0, 4, sampler=sampler), 14)
+    assert orders[0] == orders[1] == drawn(ConfigSequence(space, 0, 4, sampler=sampler), 14)
 
 
 @pytest.mark.parametrize(("sampler", "learns"), [("tpe", 1), ("gp", 1), ("qmc", 0), ("random", 0)])
 def test_only_model_based_samplers_look_at_outcomes(
     sampler: Any, learns: bool, space: Space
 ) -> None:
-    good, bad = (Sequence(space, 0, 1, sampler=sampler) for _ in range(2))
+    good, bad = (ConfigSequence(space, 0, 1, sampler=sampler) for _ in range(2))
     drawn(good, 18)
     for number in range(18):
         values = bad.draw()
@@ -320,27 +324,27 @@ def test_only_model_based_samplers_look_at_outcomes(
 
 def test_sobol_points_fill_a_range_evenly(space: Space) -> None:
     """Of 16 points of a scrambled Sobol sequence each sixteenth of a range has one; 2 are at its ends."""
-    points = drawn(Sequence(space, 0, 1, sampler="qmc"), 17)[1:]
+    points = drawn(ConfigSequence(space, 0, 1, sampler="qmc"), 17)[1:]
     low, high = space.parameters["margin"].low, space.parameters["margin"].high
     cells = {int(16 * (values["margin"] - low) / (high - low)) for values in points}
     assert len(cells) == 16
 
 
 def test_outcomes_of_another_study_are_known_from_the_beginning(space: Space) -> None:
-    elsewhere = drawn(Sequence(space, 9, 1), 20)
+    elsewhere = drawn(ConfigSequence(space, 9, 1), 20)
     prior = [outcome(n - 20, values) for n, values in enumerate(elsewhere)]
-    alone, helped = (Sequence(space, 0, 4, prior=given) for given in ([], prior))
+    alone, helped = (ConfigSequence(space, 0, 4, prior=given) for given in ([], prior))
     assert drawn(alone, 6)[0] == drawn(helped, 6)[0] == space.published
     assert alone.drawn[1:] != helped.drawn[1:]
     assert [o.number for o in helped.known(0)] == list(range(-20, 0))
     assert {o.number for o in helped.known(6)} == {*range(-20, 0), 0, 1, 2}
     kept = [outcome(n, values) for n, values in enumerate(helped.drawn[:3])]
-    assert drawn(Sequence(space, 0, 4, kept, prior=prior), 6) == helped.drawn
+    assert drawn(ConfigSequence(space, 0, 4, kept, prior=prior), 6) == helped.drawn
 
 
 def test_several_objectives(space: Space, tmp_path: Path) -> None:
     two = space.model_copy(update={"also": (("seconds_per_epoch", "min"),)})
-    sequence = Sequence(two, 0, 1)
+    sequence = ConfigSequence(two, 0, 1)
     for number in range(14):
         values = sequence.draw()
         (quality,) = outcome(number, values).values
@@ -363,7 +367,7 @@ def test_several_objectives(space: Space, tmp_path: Path) -> None:
 def test_a_budget_that_is_used_up_ends_the_search_when_the_running_trials_have(
     space: Space,
 ) -> None:
-    sequence, allowed = Sequence(space, 0, 4), [True]
+    sequence, allowed = ConfigSequence(space, 0, 4), [True]
     searcher = StudySearcher(sequence, 9, 2, NEVER, may_start=lambda running: allowed[0])
     first = searcher.suggest("a")
     allowed[0] = False
@@ -374,16 +378,16 @@ def test_a_budget_that_is_used_up_ends_the_search_when_the_running_trials_have(
 
 
 def test_answers_from_the_store_take_no_slot(space: Space) -> None:
-    def answer(number: int, values: dict[str, Any], bar: Any) -> Outcome | None:
+    def lookup(number: int, values: dict[str, Any], pruning_rule: Any) -> Outcome | None:
         return outcome(number, values) if number % 2 else None
 
-    sequence = Sequence(space, 0, 4)
+    sequence = ConfigSequence(space, 0, 4)
     searcher = StudySearcher(sequence, 8, 2, NEVER)
-    searcher.answered_by(answer)
+    searcher.answered_by(lookup)
     assert [searcher.suggest(name)["number"] for name in "ab"] == [0, 2]
     assert searcher.suggest("c") is None
     assert set(sequence.outcomes) == {1}
-    trained = drawn(Sequence(space, 0, 4), 8)
+    trained = drawn(ConfigSequence(space, 0, 4), 8)
     for number in (0, 2):
         sequence.outcomes[number] = outcome(number, trained[number])
     assert [searcher.suggest(name)["number"] for name in "cd"] == [4, 6]

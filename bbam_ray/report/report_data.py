@@ -78,7 +78,7 @@ class Setting:
         return "lower" if place <= _BOUND else "upper" if place >= 1 - _BOUND else None
 
 
-class Material:
+class ReportData:
     """A study or a run as its report sees it.
 
     Args:

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbam_ray.engine.early_stopping import Bar
+from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import COMPLETE, PRUNED
 from bbam_ray.scale.search.outcomes import Outcome
 from bbam_ray.scale.search.pruning import Stopping
-from bbam_ray.scale.search.sequence import Sequence
+from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.space_file import read_space
 
 ROOT = Path(__file__).parents[2]
@@ -38,12 +38,12 @@ def curve(seed: object) -> dict[int, float]:
     return {e: level * e / EPOCHS + noise * rng.random() for e in range(1, EPOCHS + 1)}
 
 
-def train(number: int, bar: Bar | None, values: dict[int, float]) -> Outcome:
-    """What a trial leaves behind: it goes on epoch by epoch until its bar stops it."""
+def train(number: int, pruning_rule: PruningRule | None, values: dict[int, float]) -> Outcome:
+    """What a trial leaves behind: it goes on epoch by epoch until its pruning_rule stops it."""
     done: dict[int, float] = {}
     for epoch, value in values.items():
         done[epoch] = value
-        if bar and bar.stops(epoch, done):
+        if pruning_rule and pruning_rule.stops(epoch, done):
             return Outcome(number, {}, PRUNED, (max(done.values()),), done)
     return Outcome(number, {}, COMPLETE, (max(done.values()),), done)
 
@@ -51,7 +51,7 @@ def train(number: int, bar: Bar | None, values: dict[int, float]) -> Outcome:
 def one_after_the_other(rule: Stopping, curves: Iterable[dict[int, float]]) -> list[Outcome]:
     ended: list[Outcome] = []
     for number, values in enumerate(curves):
-        ended.append(train(number, rule.bar(number, ended), values))
+        ended.append(train(number, rule.pruning_rule(number, ended), values))
     return ended
 
 
@@ -130,9 +130,9 @@ def test_hyperband_compares_within_a_bracket_and_from_its_first_rung_on() -> Non
     for outcome in ended:
         bracket = rule.bracket(outcome.number)
         beside = [o for o in ended[: outcome.number] if rule.bracket(o.number) == bracket]
-        bar = rule.bar(outcome.number, ended[: outcome.number])
-        assert set(bar.cuts if bar else {}) <= set(rule.rungs[bracket:])
-        assert bar == stopping("hyperband").bar(outcome.number, beside)
+        pruning_rule = rule.pruning_rule(outcome.number, ended[: outcome.number])
+        assert set(pruning_rule.thresholds if pruning_rule else {}) <= set(rule.rungs[bracket:])
+        assert pruning_rule == stopping("hyperband").pruning_rule(outcome.number, beside)
         if bracket == 3:
             assert outcome.state == COMPLETE
 
@@ -158,27 +158,27 @@ def test_which_trials_stop_does_not_depend_on_which_ends_first(scheduler: Any) -
     rule = stopping(scheduler)
 
     def study(rng: random.Random, stop_after: int | None = None) -> list[tuple[str, int, str]]:
-        sequence, total, running = Sequence(space, 1, 8), 30, {}
+        sequence, total, running = ConfigSequence(space, 1, 8), 30, {}
 
         def draw_all() -> None:
             while len(sequence.drawn) < total and len(running) < 4 and sequence.ready():
                 number = len(sequence.drawn)
                 values = sequence.draw()
                 if number not in sequence.outcomes:
-                    running[number] = values, rule.bar(number, sequence.known(number))
+                    running[number] = values, rule.pruning_rule(number, sequence.known(number))
 
         while True:
             draw_all()
             if not running:
                 break
             number = rng.choice(sorted(running))
-            values, bar = running.pop(number)
-            outcome = train(number, bar, curve(repr(values)))
+            values, pruning_rule = running.pop(number)
+            outcome = train(number, pruning_rule, curve(repr(values)))
             sequence.outcomes[number] = Outcome(
                 number, values, outcome.state, outcome.values, outcome.by_epoch
             )
             if len(sequence.outcomes) == stop_after:  # killed, and gone on with from the store
-                sequence = Sequence(space, 1, 8, sequence.outcomes.values())
+                sequence = ConfigSequence(space, 1, 8, sequence.outcomes.values())
                 running = {}
         ended = sequence.outcomes
         return [
@@ -199,20 +199,20 @@ def test_a_bar_says_at_once_what_it_says_epoch_by_epoch(
 ) -> None:
     for best_so_far in (False, True):
         for up in (False, True):
-            bar = Bar("val_map", up, {cut_at: 0.0, 9: 0.5}, best_so_far)
+            pruning_rule = PruningRule("val_map", up, {cut_at: 0.0, 9: 0.5}, best_so_far)
             walked = None
             for epoch in sorted(values):
                 known = {e: v for e, v in values.items() if e <= epoch}
-                if walked is None and bar.stops(epoch, known):
+                if walked is None and pruning_rule.stops(epoch, known):
                     walked = epoch
-            assert bar.end(values) == walked
+            assert pruning_rule.end(values) == walked
 
 
 def test_an_epoch_without_a_value_stops_nothing() -> None:
-    assert not Bar("val_map", True, {2: 0.5}).stops(2, {1: 0.1})
-    assert Bar("val_map", True, {2: 0.5}).stops(2, {1: 0.9, 2: 0.1})
-    assert not Bar("val_map", True, {2: 0.5}, best_so_far=True).stops(2, {1: 0.9, 2: 0.1})
-    assert not Bar("val_map", True, {2: 0.5}).stops(2, {2: 0.5})  # a tie goes on
+    assert not PruningRule("val_map", True, {2: 0.5}).stops(2, {1: 0.1})
+    assert PruningRule("val_map", True, {2: 0.5}).stops(2, {1: 0.9, 2: 0.1})
+    assert not PruningRule("val_map", True, {2: 0.5}, best_so_far=True).stops(2, {1: 0.9, 2: 0.1})
+    assert not PruningRule("val_map", True, {2: 0.5}).stops(2, {2: 0.5})  # a tie goes on
 
 
 @pytest.mark.parametrize(
