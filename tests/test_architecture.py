@@ -20,8 +20,8 @@ TIERS = (
     {"methods", "report"},
     {"engine"},
     {"scale"},
-    {"cli"},
-    {"api"},
+    {"commands"},
+    {"cli", "api"},
     {"launch", "benchmarks"},
     {"stress"},
 )

@@ -20,6 +20,7 @@ from bbam_ray.cli.bars import decoding_shown
 from bbam_ray.cli.mending import print_repairs
 from bbam_ray.cli.search_rules import SearchRules
 from bbam_ray.cli.storage import with_storage
+from bbam_ray.commands import checks
 from bbam_ray.documents import parse_assignments
 from bbam_ray.errors import (
     EXIT_DONE,
@@ -98,7 +99,7 @@ def compare(
     """Compare methods: same splits, backbone and budget of trials, epochs and seeds for each."""
     from bbam_ray.scale.cluster.connection import connected
 
-    shared.check_address(address)
+    checks.check_address(address)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
     shown = Console(quiet=True) if quiet or json_ else console
     named = {
@@ -106,7 +107,7 @@ def compare(
         "epochs": epochs,
         "warmup_epochs": warmup_epochs,
     }
-    given = {"dataset": dataset, "seed": seed, **shared.given_settings(set_, named)}
+    given = {"dataset": dataset, "seed": seed, **checks.given_settings(set_, named)}
     folder = check_folder(results, dataset, name, resume=False, goes_on=resume)
     entries = _entries(dataset, methods, labeled_fractions, folder)
     rules = SearchRules(confirm_seeds=seeds, num_samples=tune_samples, concurrency=max_concurrent)
@@ -159,7 +160,7 @@ def _entries(dataset: str, methods: str, fractions: str, folder: Path) -> list[E
                     )
             study = re.sub(r"[^A-Za-z0-9.]+", "-", f"{text}-{fraction:g}").strip("-")
             place = folder.with_name(f"{folder.name}.{study}")
-            space = shared.space_file(None, dataset, method)
+            space = checks.space_file(None, dataset, method)
             found.append(Entry(text, method, assigned, fraction, place, space))
     return found
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import bar, decoding_shown
 from bbam_ray.cli.exit_codes import with_exit_code
+from bbam_ray.commands import checks
 from bbam_ray.errors import EXIT_USAGE, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def _config(dataset: str, data_dir: Path | None, set_: list[str] | None, **named
     from bbam_ray.methods import run_config
 
     named |= {"data_dir": str(data_dir.absolute()) if data_dir else None}
-    given = shared.given_settings(set_, named)
+    given = checks.given_settings(set_, named)
     return run_config({"dataset": dataset, **given}, "command line")
 
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from bbam_ray.cli import options as shared
+from bbam_ray.commands import checks
 from bbam_ray.errors import EXIT_USAGE
 
 _STYLES = {"ok": "green", "warning": "yellow", "blocker": "bold red"}
@@ -25,7 +26,7 @@ def doctor(
     from bbam_ray.scale.cluster.connection import connected
     from bbam_ray.scale.cluster.doctor import examine
 
-    shared.check_address(address)
+    checks.check_address(address)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
     with connected(address) as url:
         found = examine(results if address_of(results) else results.absolute(), url)

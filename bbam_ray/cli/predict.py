@@ -15,6 +15,7 @@ from rich.progress import MofNCompleteColumn
 
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.bars import bar
+from bbam_ray.commands import checks
 
 if TYPE_CHECKING:
     from bbam_ray.data.prediction.chunks import Piece
@@ -51,9 +52,9 @@ def predict(
     from bbam_ray.engine.model import load_model
     from bbam_ray.engine.prediction import check_output, prediction_file, prediction_schema
 
-    shared.check_address(address)
+    checks.check_address(address)
     if address == "local":
-        shared.check_machine(workers, cpus_per_worker, gpus_per_worker)
+        checks.check_machine(workers, cpus_per_worker, gpus_per_worker)
     console = Console(stderr=json_, quiet=quiet, soft_wrap=True, highlight=False)
     loaded = load_model(model)
     check_output(output, loaded.label_names)

@@ -8,8 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bbam_ray.cli import options as shared
 from bbam_ray.cli.search_rules import SearchRules, limits_of, stopping_of, throughput_settings
+from bbam_ray.commands import checks
 from bbam_ray.errors import UsageError
 from bbam_ray.results.files import standard_values
 from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
@@ -70,9 +70,9 @@ def make_plan(
     split = check_task(config)
     train_shape = TrainShape(**shape)
     fewest, most = train_shape.min_workers, train_shape.max_workers
-    shared.check_workers(config, fewest, most, len(split.labeled))
+    checks.check_workers(config, fewest, most, len(split.labeled))
     if local:
-        shared.check_machine(fewest, train_shape.cpus, train_shape.gpus)
+        checks.check_machine(fewest, train_shape.cpus, train_shape.gpus)
     gang = GangShape(
         workers=fewest,
         cpus=train_shape.cpus,
@@ -172,4 +172,4 @@ def space_path_of(given: Path | None, dataset: str, method: str) -> Path:
     from bbam_ray.methods import known_settings
 
     known_settings(dataset, method)  # names an unknown data set before an absent file
-    return shared.space_file(given, dataset, method)
+    return checks.space_file(given, dataset, method)

@@ -14,6 +14,7 @@ from bbam_ray.cli.bars import decoding_shown
 from bbam_ray.cli.mending import print_repairs
 from bbam_ray.cli.run_book import CHECKPOINTS, RunLog
 from bbam_ray.cli.storage import with_storage
+from bbam_ray.commands import checks
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import NonFiniteError, UsageError
 from bbam_ray.results import study as studies
@@ -72,24 +73,24 @@ def train(
     }
     if resume and name is None:
         raise UsageError("--resume needs --name: which run shall go on?")
-    shared.check_address(address)
-    fewest, most = shared.parse_workers(workers)
-    lost_after = shared.parse_worker_timeout(worker_timeout)
-    wait = shared.parse_duration("--start-timeout", start_timeout)
+    checks.check_address(address)
+    fewest, most = checks.parse_workers(workers)
+    lost_after = checks.parse_worker_timeout(worker_timeout)
+    wait = checks.parse_duration("--start-timeout", start_timeout)
     from_file = read_yaml_mapping(config) if config else {}
     from_file["device"] = "cuda" if gpus_per_worker else "cpu"
     settings = run_config(
-        shared.given_settings(set_, named, from_file), str(config or "command line")
+        checks.given_settings(set_, named, from_file), str(config or "command line")
     )
     common = settings.training
     study = name or studies.default_name(common.method)
     folder = studies.check_folder(results, common.dataset, study, resume=resume)
     with decoding_shown(Console(stderr=True, quiet=quiet)):
         split = check_task(settings)
-    shared.check_workers(settings, fewest, most, len(split.labeled))
+    checks.check_workers(settings, fewest, most, len(split.labeled))
     with_ray = most > 1 or address != "local"
     if address == "local":
-        shared.check_machine(fewest, cpus_per_worker, gpus_per_worker)
+        checks.check_machine(fewest, cpus_per_worker, gpus_per_worker)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
     with ExitStack() as held:
         if resume:

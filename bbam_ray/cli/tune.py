@@ -29,6 +29,7 @@ from bbam_ray.cli.study_setup import (
     open_record,
     space_path_of,
 )
+from bbam_ray.commands import checks
 from bbam_ray.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -140,14 +141,14 @@ def tune(
         "epochs": epochs,
         "warmup_epochs": warmup_epochs,
     }
-    given = shared.given_settings(set_, named)
-    fewest, most = shared.parse_workers(workers)
+    given = checks.given_settings(set_, named)
+    fewest, most = checks.parse_workers(workers)
     runner = choose_runner(trial_runner, fewest, most)
-    lost_after = shared.parse_worker_timeout(worker_timeout)
-    wait = shared.parse_duration("--start-timeout", start_timeout)
+    lost_after = checks.parse_worker_timeout(worker_timeout)
+    wait = checks.parse_duration("--start-timeout", start_timeout)
     if resume and name is None:
         raise UsageError("--resume needs --name STUDY: which study shall go on?")
-    shared.check_address(address)
+    checks.check_address(address)
     base = {"dataset": dataset, "method": method, "seed": seed, **given}
     space_path = space_path_of(space, dataset, method)
     study = name or default_name(method)
@@ -157,7 +158,7 @@ def tune(
         grace=grace_epochs,
         reduction=reduction_factor,
         sampler=sampler,
-        seconds=shared.parse_duration("--time-budget", time_budget) if time_budget else None,
+        seconds=checks.parse_duration("--time-budget", time_budget) if time_budget else None,
         gpu_hours=gpu_hours,
         cost=max_cost,
         price=price,

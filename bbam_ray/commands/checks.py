@@ -1,0 +1,139 @@
+"""Checks of what a user asks for, before anything starts: settings, workers, durations, addresses."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bbam_ray
+from bbam_ray.documents import parse_assignments
+from bbam_ray.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from bbam_ray.config import RunConfig
+
+
+def given_settings(
+    assignments: list[str] | None, named: dict[str, Any], base: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Flat settings from a configuration file, ``--set`` and the named flags.
+
+    Args:
+        assignments: of ``--set``; wins over the file.
+        named: flags by setting name; None = not given. A setting given twice is an error.
+        base: settings of a configuration file.
+    """
+    assigned = parse_assignments(assignments or [])
+    flags = {name: value for name, value in named.items() if value is not None}
+    for name in assigned:
+        if name in flags:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"--set {name} and {flag} are both given; keep one")
+        if name in ("dataset", "method", "seed", "data_dir"):
+            raise UsageError(f"--set {name}: use --{name.replace('_', '-')} instead")
+    return {**(base or {}), **assigned, **flags}
+
+
+def check_address(address: str) -> None:
+    if address not in ("local", "auto") and not address.startswith("ray://"):
+        raise UsageError(f"--address {address}: expected local, auto or ray://HOST:PORT")
+
+
+def parse_workers(text: str) -> tuple[int, int]:
+    """Fewest and most workers of "4" or "2-8"."""
+    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text.strip())
+    fewest, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= fewest <= most:
+        raise UsageError(f"--workers {text}: expected a number such as 2, or a range such as 2-8")
+    return fewest, most
+
+
+def check_workers(config: RunConfig, fewest: int, most: int, labelled: int) -> None:
+    """Whether so many workers can share the batches of a run.
+
+    Args:
+        config: of the run.
+        fewest, most: workers.
+        labelled: labelled training samples.
+    """
+    common = config.training
+    if labelled < most:
+        raise UsageError(
+            f"--workers {most}: {labelled} labelled samples are too few for {most} workers; lower "
+            "--workers or raise --labeled-fraction"
+        )
+    smallest = min(common.labeled_batch, labelled)
+    if most > smallest:
+        raise UsageError(
+            f"--workers {most}: a step of {smallest} labelled samples cannot be divided by {most}; "
+            "lower --workers or raise it with --set labeled_batch=N"
+        )
+    if most > 1 and not common.synchronized_batch_norm and smallest < 4 * most:
+        raise UsageError(
+            f"--workers {most}: {smallest} labelled samples in a step leave a worker too few for a batch "
+            "norm of its own; use --set synchronized_batch_norm=true or a larger labeled_batch"
+        )
+
+
+def check_machine(workers: int, cpus: int, gpus: float) -> None:
+    """Whether this machine has what the workers of a local run need."""
+    import torch
+
+    if gpus and not torch.cuda.is_available():
+        raise UsageError(
+            f"--gpus-per-worker {gpus:g}: no GPU was found here; use --gpus-per-worker 0"
+        )
+    have = os.cpu_count() or 1
+    if workers > 1 and workers * cpus > have:
+        raise UsageError(
+            f"--workers {workers} with --cpus-per-worker {cpus} asks for {workers * cpus} CPUs; this "
+            f"machine has {have} and nothing adds more; use fewer, or --address of a larger cluster"
+        )
+    if gpus * workers > torch.cuda.device_count():
+        raise UsageError(
+            f"--workers {workers} with --gpus-per-worker {gpus:g} asks for {workers * gpus:g} GPUs; this "
+            f"machine has {torch.cuda.device_count()}; use fewer, or --address of a larger cluster"
+        )
+
+
+def parse_duration(flag: str, text: str) -> float:
+    """Seconds of "90", "90s", "30m", "2h" or "1d"."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text)
+    seconds = 0.0
+    if match:
+        seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    if seconds <= 0:
+        raise UsageError(f"{flag} {text}: expected a time such as 90s, 30m or 2h")
+    return seconds
+
+
+def parse_worker_timeout(text: str) -> float:
+    """Seconds; whole ones, and enough for a healthy worker to answer."""
+    seconds = round(parse_duration("--worker-timeout", text))
+    if seconds < 5:
+        raise UsageError(f"--worker-timeout {text}: a healthy worker may need 5s to answer")
+    return float(seconds)
+
+
+def space_file(given: Path | None, dataset: str, method: str) -> Path:
+    """The search space of a data set and a method, or the file that was given.
+
+    ``<dataset>.yaml`` holds the space of ``bbam``, ``<dataset>.<method>.yaml`` that of another method,
+    and ``<method>.yaml`` that of a method on data sets without a file of their own.
+    """
+    if given is not None:
+        return given
+    package = Path(bbam_ray.__file__).parent
+    folders = (package / "search_spaces", package.parent / "search_spaces")
+    folder = next((folder for folder in folders if folder.is_dir()), folders[1])
+    own = f"{dataset}.yaml" if method == "bbam" else f"{dataset}.{method}.yaml"
+    found = [folder / name for name in (own, f"{method}.yaml") if (folder / name).is_file()]
+    if not found:
+        known = [path.name for path in folder.glob("*.yaml")]
+        raise UsageError(
+            f"there is no search space {own} for data set '{dataset}' and method '{method}'; "
+            f"give one with --space FILE ({nearest(own, known)})"
+        )
+    return found[0]
