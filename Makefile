@@ -1,18 +1,19 @@
 # Two commands do everything on a fresh Linux machine with Python 3.11 or newer:
 #   make demo   environment, installation, and a study on the embedded data set
-#   make test   environment with the development tools, all checks and tests
+#   make test   environment with the development tools, documentation, all checks and tests
+#   make docs   the documentation as a site in site/, strictly: no warning, no broken link; needs no network
 #   make audit   known vulnerabilities of the installed packages
 #   make test-slow   the tests that take minutes each: lost nodes, frozen workers, killed drivers
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test test-with-ray test-without-ray test-slow check audit clean
+.PHONY: demo docs test test-with-ray test-without-ray test-slow check audit clean
 
 demo: $(VENV)/.installed
 	$(RUN)/python launch/tune.py
 
-test: $(VENV)/.installed-dev check
+test: $(VENV)/.installed-dev check docs
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-with-ray test-without-ray
 
 # Ray mostly waits for its processes; meanwhile the other core computes.
@@ -30,6 +31,10 @@ check: $(VENV)/.installed-dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+
+# The theme announces on every build that MkDocs 2 will not support it; the pin of mkdocs takes care of that.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
 
 # Known vulnerabilities of what is installed; needs a way to a database of them.
 audit: $(VENV)/.installed-dev
@@ -49,8 +54,8 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,docs]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .audit build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .audit build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,6 @@
 """What the loss of a worker costs: seconds until the next epoch is finished, and epochs done twice.
 
-    python -m stress.recovery [--write README.md]
+    python -m stress.recovery [--write docs/scaling.md]
 
 Trains digits on two workers of this machine, once undisturbed and once for each way of losing a worker
 in mid-epoch. Needs two CPUs and about six minutes.

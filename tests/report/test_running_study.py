@@ -1,6 +1,6 @@
 """While a study runs: Ray's dashboard, which wants its token and names our actors, and our live page.
 
-``BBAM_RAY_SCREENSHOTS=docs`` makes the pictures of both anew.
+``BBAM_RAY_SCREENSHOTS=docs/images`` rebuilds the pictures of both.
 """
 
 from __future__ import annotations
