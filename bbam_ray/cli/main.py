@@ -12,7 +12,6 @@ from bbam_ray.cli.exit_codes import with_exit_code
 from bbam_ray.cli.export import export
 from bbam_ray.cli.predict import predict
 from bbam_ray.cli.report import report
-from bbam_ray.cli.storage import with_studies
 from bbam_ray.cli.train import train
 from bbam_ray.cli.tune import tune
 from bbam_ray.cli.watch import watch
@@ -24,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, train, compare, with_studies(report), watch, predict, export, doctor):
+for command in (tune, train, compare, report, watch, predict, export, doctor):
     app.command()(with_exit_code(command))
 app.add_typer(data, name="data")
 

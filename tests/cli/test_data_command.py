@@ -54,7 +54,7 @@ def test_info_as_json_has_every_label(tmp_path: Path) -> None:
 def test_check_ends_well_or_with_2(tmp_path: Path) -> None:
     given = own(tmp_path / "own")
     ended = run("check", *given)
-    assert ended.exit_code == 0 and "nothing is wrong" in ended.output
+    assert ended.exit_code == 0 and "no problems" in ended.output
     (tmp_path / "own" / "images" / "003.png").write_bytes(b"")
     (tmp_path / "own" / "images" / "011.png").write_bytes(b"no image")
     ended = run("check", *given)
@@ -82,7 +82,7 @@ def test_extracted_features_are_those_of_the_network_and_keep_labels(tmp_path: P
     assert refused.exit_code == 2 and "does not end with a linear layer" in refused.output
     ended = run("extract", *given, "--output", out, "--backbone", "resnet18", "--weights", "none")
     assert ended.exit_code == 0, ended.output
-    assert "512 features an image" in ended.output
+    assert "512 features per image" in ended.output
     rows = pq.read_table(out).to_pylist()
     assert [row["split"] for row in rows].count("unlabeled") == 12
     assert all(row["labels"] is None for row in rows if row["split"] == "unlabeled")

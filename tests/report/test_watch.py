@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.cli.watch import Watched, server_for
+from bbam_ray.commands.watch import Watched, server_for
 from bbam_ray.errors import UsageError
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import RUNNING, StudyRecord
@@ -103,7 +103,7 @@ def test_nobody_elsewhere_is_answered(port: int) -> None:
 
 
 def test_a_port_that_is_taken_is_said(port: int, running: tuple[StudyRecord, StudyStore]) -> None:
-    with pytest.raises(UsageError, match=f"--port {port}: taken"):
+    with pytest.raises(UsageError, match=f"--port {port}: in use"):
         server_for(Watched(running[0].folder), port)
 
 
