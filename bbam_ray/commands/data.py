@@ -132,7 +132,13 @@ def example(output: Path | str, train: int = 1200, test: int = 600) -> Path:
     Args:
         output: new folder.
         train, test: number of texts in each part, at least 20.
+
+    Raises:
+        UsageError: too few texts, or a folder that cannot be written.
     """
+    for flag, count in (("--train", train), ("--test", test)):
+        if count < 20:
+            raise UsageError(f"{flag} {count}: use at least 20 texts")
     write_example(Path(output), train, test)
     return Path(output)
 

@@ -87,6 +87,7 @@ def predict(
         UsageError: no usable model or input, or an output that cannot be written.
     """
     checks.check_address(address)
+    checks.parse_workers(str(workers))
     if address == "local":
         checks.check_machine(workers, cpus_per_worker, gpus_per_worker)
     output = Path(output)

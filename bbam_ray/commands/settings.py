@@ -90,7 +90,7 @@ def settings_markdown() -> str:
         "# Settings",
         "",
         "A setting has the same name in `--set NAME=VALUE`, in YAML files (`--config`, search spaces)",
-        "and in the columns `param_NAME` of the results. The page is generated from the configuration classes;",
+        "and in the columns `param_NAME` of the results. The page is generated from the classes;",
         "`bbam-ray settings --method METHOD --dataset DATASET` prints the settings of one run.",
         "",
         "## Common settings",
