@@ -40,10 +40,10 @@ class PseudoLabelOptions(MethodOptions):
         "labeled_batch, as published.",
     )
     positive_keep: float = Field(
-        1.0, ge=0, le=1, description="Share of the pseudo-positives that is confident."
+        1.0, ge=0, le=1, description="Share of the pseudo-positives that are confident."
     )
     negative_keep: float = Field(
-        0.998, ge=0, le=1, description="Share of the pseudo-negatives that is confident."
+        0.998, ge=0, le=1, description="Share of the pseudo-negatives that are confident."
     )
 
     @model_validator(mode="after")
