@@ -1,8 +1,8 @@
-"""Configuration: frozen, strict, flat for the user.
+"""Configuration of runs: immutable, strictly validated, and one flat set of names for the user.
 
-A run is described by three objects: what all runs share (``TrainingConfig``), the options of its
-data set and the options of its method. Users meet one flat namespace (``--set scale=20``, the keys of
-a YAML file, the columns ``param_*``); field names are therefore unique over the three.
+Three objects describe a run: the settings of every run (``TrainingConfig``), the options of its data set
+and the options of its method. Users see one flat namespace (``--set scale=20``, the keys of a YAML file,
+the columns ``param_*``), so field names are unique over the three. ``bbam-ray settings`` lists all fields.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ class Options(BaseModel):
 
     @classmethod
     def build(cls, values: Mapping[str, Any], source: str) -> Self:
-        """Check and build from a mapping; the first defect becomes a UsageError in one sentence.
+        """Validate and build from a mapping.
 
         Args:
             values: field name to value.
-            source: where the values come from, for the message ("--set", a file name).
+            source: origin of the values, for error messages ("--set", a file name).
+
+        Raises:
+            UsageError: the first invalid value, in one sentence.
         """
         for name in values:
             if name not in cls.model_fields:
@@ -48,77 +51,131 @@ class Options(BaseModel):
 
 
 class TrainingConfig(Options):
-    """What every run has, whatever its data set and method."""
+    """Settings of every run, for all data sets and methods."""
 
-    dataset: str = Field("digits", description="name of the data set")
-    method: str = Field("bbam", description="name of the learning method")
+    dataset: str = Field("digits", description="Name of the data set.")
+    method: str = Field("bbam", description="Name of the learning method.")
     data_dir: Path | None = Field(
-        None, strict=False, description="folder of the data set, if it needs one"
+        None, strict=False, description="Folder or file of the data set; `digits` needs none."
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="of split, initial weights, order and views")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**31,
+        description="Seed of the split, the initial weights, the order of samples and the augmentation.",
+    )
     labeled_fraction: float | None = Field(
         0.05,
         gt=0,
         lt=1,
-        description="share of the known labels that may be used, (0, 1); null = all of them where the "
-        "data have unlabelled samples, else 0.05",
+        description="Share of the known labels that training may use; null uses all of them if the data "
+        "set has unlabelled samples, else 0.05.",
     )
     split: Literal["published", "stratified"] = Field(
         "published",
-        description="how labelled samples are chosen: the first of a permutation, or so that every label "
-        "keeps positives among them where it can",
+        description="How labelled samples are chosen: `published` takes the first of a permutation, "
+        "`stratified` keeps positives of every label where possible.",
     )
     validation_fraction: float = Field(
-        0.2, ge=0, lt=1, description="share of the labelled samples held out for validation, [0, 1)"
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of the labelled samples that is held out for validation.",
     )
-    backbone: str = Field("small-cnn", description="small-cnn, mlp or a torchvision ResNet")
-    weights: str = Field("none", description="initial backbone: none, a torchvision name or a path")
-    hidden_dim: int = Field(512, ge=1, description="width of the projector's hidden layer")
-    feature_dim: int = Field(256, ge=1, description="width D of the features the angles live in")
-    epochs: int = Field(40, ge=1, description="epochs in all, warm-up included")
+    backbone: str = Field(
+        "small-cnn",
+        description="Network that extracts features: `small-cnn` or a ResNet for images, `mlp` for "
+        "feature vectors, `tiny-text` or `transformer` for texts.",
+    )
+    weights: str = Field(
+        "none",
+        description="Initial weights of the backbone: `none`, a name of torchvision or of the hub, or a "
+        "path.",
+    )
+    hidden_dim: int = Field(512, ge=1, description="Width of the projector's hidden layer.")
+    feature_dim: int = Field(
+        256, ge=1, description="Width D of the features between which angles are measured."
+    )
+    epochs: int = Field(40, ge=1, description="Number of epochs, warm-up included.")
     warmup_epochs: int = Field(
-        12, ge=0, description="epochs on labelled samples alone, at the start"
+        12, ge=0, description="Number of epochs at the start that use labelled samples only."
     )
     warmup_passes: int = Field(
-        1, ge=1, description="passes over the labelled samples in an epoch without unlabelled ones"
+        1,
+        ge=1,
+        description="Passes over the labelled samples in each epoch that uses no unlabelled samples.",
     )
     stop_epoch: int | None = Field(
-        None, ge=1, description="end after this epoch; the schedules keep the length of `epochs`"
+        None,
+        ge=1,
+        description="Stop after this epoch, with the learning-rate schedule of a run of `epochs`; null "
+        "never stops early.",
     )
     patience: int | None = Field(
-        None, ge=1, description="end after so many epochs without a better val_map; null = never"
+        None,
+        ge=1,
+        description="Stop after this many epochs without a better val_map; null never stops early.",
     )
-    labeled_batch: int = Field(
-        32, ge=1, description="labelled samples in a step, all workers together"
-    )
+    labeled_batch: int = Field(32, ge=1, description="Labelled samples per step, over all workers.")
     unlabeled_batch: int = Field(
-        96, ge=1, description="unlabelled samples in a step, all workers together"
+        96, ge=1, description="Unlabelled samples per step, over all workers."
     )
     evaluation_batch: int = Field(
-        512, ge=1, description="samples in a forward pass without gradient"
+        512, ge=1, description="Samples per forward pass without gradients."
     )
-    warmup_learning_rate: float = Field(1e-4, gt=0, le=1, description="peak of the warm-up phase")
-    learning_rate: float = Field(1e-4, gt=0, le=1, description="peak of the main phase")
+    warmup_learning_rate: float = Field(
+        1e-4, gt=0, le=1, description="Peak learning rate of the warm-up phase."
+    )
+    learning_rate: float = Field(
+        1e-4, gt=0, le=1, description="Peak learning rate of the main phase."
+    )
     backbone_rate: float = Field(
-        1.0, gt=0, le=10, description="learning rate of the backbone / that of projector and head"
+        1.0,
+        gt=0,
+        le=10,
+        description="Learning rate of the backbone relative to that of projector and head.",
     )
-    weight_decay: float = Field(1e-4, ge=0, le=1, description="of AdamW")
-    pct_start: float = Field(0.2, gt=0, lt=1, description="rising part of each one-cycle schedule")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="Weight decay of AdamW.")
+    pct_start: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of each phase in which the one-cycle learning rate rises.",
+    )
     ema_decay: float = Field(
-        0.9997, ge=0, lt=1, description="decay of the averaged weights, per step"
+        0.9997,
+        ge=0,
+        lt=1,
+        description="Decay per step of the exponential moving average of the weights.",
     )
     strong_magnitude: float = Field(
-        0.5, ge=0, le=1, description="strength of the strong view's affine and colour changes"
+        0.5,
+        ge=0,
+        le=1,
+        description="Strength of the strong view: affine and color changes of images, noise and dropout "
+        "of features, token dropout of texts.",
     )
-    cutout: float = Field(0.5, ge=0, lt=1, description="side of the erased square / image side")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = GPU if there is one")
+    cutout: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="Side of the square that the strong view erases, relative to the image side; for "
+        "texts, the share of left-out tokens is its square.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Device for training; `auto` uses a GPU if there is one."
+    )
     synchronized_batch_norm: bool = Field(
-        True, description="batch norm over the samples of all workers; one worker has no other"
+        True,
+        description="Compute batch norm over the samples of all workers instead of each worker's own.",
     )
-    amp: bool = Field(True, description="bfloat16 autocast on a GPU (float16 where it has none)")
+    amp: bool = Field(
+        True,
+        description="Use bfloat16 autocast on a GPU, or float16 where the GPU has no bfloat16.",
+    )
     amp_cpu: bool = Field(
         False,
-        description="bfloat16 autocast on a CPU: faster where it has avx512_bf16 or amx_bf16, else slower",
+        description="Use bfloat16 autocast on a CPU, which is faster only with avx512_bf16 or amx_bf16.",
     )
 
     @model_validator(mode="after")
@@ -140,7 +197,7 @@ class DatasetOptions(Options):
 
 
 class RunConfig:
-    """A complete, checked run: ``training``, ``data`` and ``method`` options together."""
+    """The validated configuration of a run: ``training``, ``data`` and ``method`` options."""
 
     def __init__(
         self, training: TrainingConfig, data: DatasetOptions, method: MethodOptions

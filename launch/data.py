@@ -1,4 +1,4 @@
-"""Look after data: ``python launch/data.py COMMAND`` is the same program as ``bbam-ray data COMMAND``."""
+"""Manage data sets: ``python launch/data.py COMMAND`` is the same program as ``bbam-ray data COMMAND``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Look at a machine or a cluster: the same program as ``bbam-ray doctor``."""
+"""Check a machine or a cluster: ``python launch/doctor.py`` is the same program as ``bbam-ray doctor``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Hand a model over: ``python launch/export.py`` is the same program as ``bbam-ray export``."""
+"""Export a model: ``python launch/export.py`` is the same program as ``bbam-ray export``."""
 
 import sys
 

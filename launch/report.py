@@ -1,4 +1,4 @@
-"""Make a report: ``python launch/report.py DIR`` is the same program as ``bbam-ray report``."""
+"""Write a report: ``python launch/report.py DIR`` is the same program as ``bbam-ray report``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""``bbam-ray data``: look at a data set, check it, decode it, fetch it, turn images into features."""
+"""``bbam-ray data``: summarize, check, cache and download data sets; turn images into features."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import DownloadColumn, MofNCompleteColumn
+from rich.progress import DownloadColumn
 from rich.table import Table
 
 from bbam_ray.cli import options as shared
-from bbam_ray.cli.bars import bar, decoding_shown
 from bbam_ray.cli.exit_codes import with_exit_code
+from bbam_ray.cli.listener import console_listener
 from bbam_ray.commands import checks
-from bbam_ray.errors import EXIT_USAGE, UsageError
+from bbam_ray.errors import EXIT_USAGE
 
 if TYPE_CHECKING:
-    from bbam_ray.config import RunConfig
     from bbam_ray.data.datasets.inspection import Inspection
 
-app = typer.Typer(help="Look at data, check, decode, download them; make features of images.")
-_MANY = 30  # labels that a table shows before it is told to show all
+app = typer.Typer(help="Inspect, check, cache and download data sets; extract features of images.")
+_MANY = 30  # labels in a table; --json has all
 
 
-def _config(dataset: str, data_dir: Path | None, set_: list[str] | None, **named: Any) -> RunConfig:
-    from bbam_ray.methods import run_config
-
-    named |= {"data_dir": str(data_dir.absolute()) if data_dir else None}
-    given = checks.given_settings(set_, named)
-    return run_config({"dataset": dataset, **given}, "command line")
+def _settings(
+    set_: list[str] | None,
+    data_dir: Path | None,
+    seed: int | None = None,
+    labeled_fraction: float | None = None,
+) -> dict[str, Any]:
+    """Settings by name, from ``--set`` and the named flags."""
+    named = {"data_dir": data_dir, "seed": seed, "labeled_fraction": labeled_fraction}
+    return checks.given_settings(set_, named)
 
 
 @app.command()
@@ -44,26 +46,16 @@ def info(
     set_: shared.Set = None,
     json_: shared.Json = False,
 ) -> int:
-    """Say what a data set holds and how a run would divide it."""
-    from bbam_ray.data import DATASETS, Samples
-    from bbam_ray.data.datasets.base import Part
-    from bbam_ray.data.datasets.image_base import ImageDataset
-    from bbam_ray.data.datasets.inspection import Inspection, add_split, count_parts
-    from bbam_ray.engine.task import load_part, split_of
+    """Count the samples and labels of a data set, and how a run would split them."""
+    from bbam_ray.commands import data as command
 
-    config = _config(dataset, data_dir, set_, seed=seed, labeled_fraction=labeled_fraction)
+    settings = _settings(set_, data_dir, seed, labeled_fraction)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
-    with decoding_shown(console):
-        parts: dict[Part, Samples] = {
-            "train": load_part(config, "train"),
-            "test": load_part(config, "test"),
-        }
-    found = Inspection()
-    count_parts(found, parts)
-    add_split(found, parts["train"], split_of(parts["train"], config))
-    _show(console, dataset, found, as_json=json_)
-    if isinstance(DATASETS[dataset], ImageDataset) and not json_:
-        console.print("`bbam-ray data check` looks at every image", style="dim", markup=False)
+    with console_listener(console) as listener:
+        summary = command.info(dataset, settings, listener=listener)
+    _show(console, dataset, summary.inspection, as_json=json_)
+    if summary.has_images and not json_:
+        console.print("`bbam-ray data check` reads every image", style="dim", markup=False)
     return 0
 
 
@@ -77,25 +69,17 @@ def check(
     set_: shared.Set = None,
     json_: shared.Json = False,
 ) -> int:
-    """Read every label and image, and say what is wrong; ends with 2 if a run would break."""
-    from bbam_ray.data import DATASETS
-    from bbam_ray.data.datasets.inspection import add_split, inspect
-    from bbam_ray.engine.task import load_part, split_of
+    """Read every label and image and list all problems; exit code 2 if a run would fail."""
+    from bbam_ray.commands import data as command
 
-    config = _config(dataset, data_dir, set_, seed=seed, labeled_fraction=labeled_fraction)
+    settings = _settings(set_, data_dir, seed, labeled_fraction)
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
-    with decoding_shown(console):
-        found = inspect(DATASETS[dataset], config.data, config.training.data_dir)
-    if not found.errors:
-        samples = load_part(config, "train")
-        try:
-            add_split(found, samples, split_of(samples, config))
-        except UsageError as error:
-            found.errors.append(str(error))
-    _show(console, dataset, found, as_json=json_)
-    if not found.errors and not found.warnings and not json_:
-        console.print("checked all of it: nothing is wrong")
-    return EXIT_USAGE if found.errors else 0
+    with console_listener(console) as listener:
+        inspection = command.check(dataset, settings, listener=listener)
+    _show(console, dataset, inspection, as_json=json_)
+    if not inspection.errors and not inspection.warnings and not json_:
+        console.print("checked everything: no problems")
+    return EXIT_USAGE if inspection.errors else 0
 
 
 @app.command()
@@ -104,26 +88,23 @@ def cache(
     dataset: shared.Dataset = "digits",
     data_dir: shared.DataDir = None,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what is kept of this data set instead.")
+        bool, typer.Option("--remove", help="Delete the cached images of this data set instead.")
     ] = False,
     set_: shared.Set = None,
 ) -> int:
-    """Decode all images now, so that no run has to; or free the space."""
-    from bbam_ray.data.cache import folder as kept
-    from bbam_ray.engine.task import load_part
+    """Decode all images now, so that no run has to; or delete them from the cache."""
+    from bbam_ray.commands import data as command
 
     console = Console(soft_wrap=True, highlight=False)
-    config = _config(dataset, data_dir, set_)
+    settings = _settings(set_, data_dir)
     if remove:
-        freed = kept.forget(dataset)
-        console.print(f"freed {freed / 1e6:.1f} MB of {kept.cache_dir()}", markup=False)
+        freed = command.clear_cache(dataset, settings)
+        console.print(f"freed {freed.nbytes / 1e6:.1f} MB in {freed.folder}", markup=False)
         return 0
-    with decoding_shown(console):
-        parts = [load_part(config, part) for part in ("train", "test")]
-    size = sum(samples.inputs.nbytes for samples in parts)
-    count = sum(len(samples.labels) for samples in parts)
+    with console_listener(console) as listener:
+        cached = command.cache(dataset, settings, listener=listener)
     console.print(
-        f"{count} samples, {size / 1e6:.1f} MB, in {kept.cache_dir() / dataset}", markup=False
+        f"{cached.samples} samples, {cached.nbytes / 1e6:.1f} MB, in {cached.folder}", markup=False
     )
     return 0
 
@@ -132,42 +113,40 @@ def cache(
 @with_exit_code
 def download(
     name: Annotated[str, typer.Argument(help="awa, voc2012 or coco2014.")],
-    folder: Annotated[Path, typer.Option("--to", help="Where archives and data go.")] = Path(
+    folder: Annotated[Path, typer.Option("--to", help="Folder for archives and data.")] = Path(
         "data"
     ),
 ) -> int:
-    """Fetch a data set from its publisher and unpack it; call again to go on after a failure."""
-    from bbam_ray.data.download import sources as sources
+    """Download a data set from its publisher and unpack it; call again to resume."""
+    from bbam_ray.commands import data as command
 
     console = Console(soft_wrap=True, highlight=False)
-    if publication := sources.DOWNLOADS.get(name):
-        console.print(f"{publication.page}\n{publication.terms}", style="dim", markup=False)
-    with bar(console, DownloadColumn()) as advance:
-        place = sources.download(name, folder, advance)
-    console.print(f"done; use --dataset {name} --data-dir {place}", markup=False)
+    with console_listener(console, DownloadColumn()) as listener:
+        data_dir = command.download(name, folder, listener=listener)
+    console.print(f"done; use --dataset {name} --data-dir {data_dir}", markup=False)
     return 0
 
 
 @app.command()
 @with_exit_code
 def example(
-    output: Annotated[Path, typer.Option(help="A new folder.")] = Path("data/example-texts"),
-    train: Annotated[int, typer.Option(min=20, help="Training texts.")] = 1200,
-    test: Annotated[int, typer.Option(min=20, help="Test texts.")] = 600,
+    output: Annotated[Path, typer.Option(help="New folder.")] = Path("data/example-texts"),
+    train: Annotated[int, typer.Option(min=20, help="Number of training texts.")] = 1200,
+    test: Annotated[int, typer.Option(min=20, help="Number of test texts.")] = 600,
 ) -> int:
-    """Write made-up posts about ten topics, to try --dataset text on."""
-    from bbam_ray.data.datasets.example_texts import write_example
+    """Write synthetic posts about ten topics, to try --dataset text."""
+    from bbam_ray.commands import data as command
 
-    write_example(output, train, test)
+    folder = command.example(output, train, test)
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"done; use --dataset text --data-dir {output}", markup=False)
+    console.print(f"done; use --dataset text --data-dir {folder}", markup=False)
     return 0
 
 
 @app.command()
 @with_exit_code
 def extract(
-    output: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    output: Annotated[Path, typer.Option(help="New Parquet file.")],
     dataset: shared.Dataset = "images",
     data_dir: shared.DataDir = None,
     backbone: Annotated[
@@ -178,60 +157,60 @@ def extract(
     ] = "DEFAULT",
     set_: shared.Set = None,
 ) -> int:
-    """Turn images into features, for quick studies with --dataset features."""
-    from bbam_ray.engine.extraction import extract_features, feature_network
+    """Turn images into features, for fast studies with --dataset features."""
+    from bbam_ray.commands import data as command
 
     console = Console(soft_wrap=True, highlight=False)
-    if output.exists():
-        raise UsageError(f"--output {output}: exists already; give another name or remove it")
-    if output.suffix != ".parquet":
-        raise UsageError(f"--output {output}: expected a name that ends with .parquet")
-    config = _config(dataset, data_dir, set_)
-    network = feature_network(backbone, weights)
-    with decoding_shown(console), bar(console, MofNCompleteColumn()) as advance:
-
-        def listen(done: int, total: int) -> None:
-            advance(f"features by {backbone}", done, total)
-
-        width = extract_features(config, network, output, listen)
+    settings = _settings(set_, data_dir)
+    with console_listener(console) as listener:
+        width = command.extract(
+            output, dataset, settings, backbone=backbone, weights=weights, listener=listener
+        )
     console.print(
-        f"{width} features an image; use --dataset features --data-dir {output}", markup=False
+        f"{width} features per image; use --dataset features --data-dir {output}", markup=False
     )
     return 0
 
 
-def _show(console: Console, dataset: str, found: Inspection, *, as_json: bool) -> None:
+def _show(console: Console, dataset: str, inspection: Inspection, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        typer.echo(json.dumps(asdict(inspection)))
         return
-    if found.counts:
-        _show_counts(console, dataset, found)
-    if found.sizes:
-        sizes = ", ".join(f"{name} {w} x {h}" for name, (w, h) in found.sizes.items())
+    if inspection.counts:
+        _show_counts(console, dataset, inspection)
+    if inspection.sizes:
+        sizes = ", ".join(f"{name} {w} x {h}" for name, (w, h) in inspection.sizes.items())
         console.print(f"image sizes: {sizes}", markup=False)
-    if found.positives:
-        table = Table(title="positives", title_justify="left", box=None, header_style="bold")
-        table.add_column("label")
-        for name in found.positives:
-            table.add_column(name, justify="right")
-        for row, label in enumerate(found.label_names[:_MANY]):
-            table.add_row(label, *(str(counts[row]) for counts in found.positives.values()))
-        console.print(table)
-        if len(found.label_names) > _MANY:
-            console.print(f"... {len(found.label_names) - _MANY} more labels; --json has all")
-    for kind, style, texts in (("error", "red", found.errors), ("note", "yellow", found.warnings)):
-        for text in texts:
-            console.print(f"{kind}: {text}", style=style, markup=False)
+    if inspection.positives:
+        _show_positives(console, inspection)
+    for error in inspection.errors:
+        console.print(f"error: {error}", style="red", markup=False)
+    for warning in inspection.warnings:
+        console.print(f"note: {warning}", style="yellow", markup=False)
 
 
-def _show_counts(console: Console, dataset: str, found: Inspection) -> None:
-    counts = found.counts
+def _show_counts(console: Console, dataset: str, inspection: Inspection) -> None:
+    counts = inspection.counts
     console.print(
         f"data set {dataset}: {counts['train']} training samples ({counts['known']} with known labels), "
-        f"{counts['test']} test samples, {len(found.label_names)} labels"
+        f"{counts['test']} test samples, {len(inspection.label_names)} labels"
     )
     if "labeled" in counts:
         console.print(
             f"a run uses {counts['labeled']} labelled, {counts['validation']} for validation, "
             f"{counts['unlabeled']} without their labels"
         )
+
+
+def _show_positives(console: Console, inspection: Inspection) -> None:
+    """A table of the positives of each label in each part."""
+    names = inspection.label_names
+    table = Table(title="positives", title_justify="left", box=None, header_style="bold")
+    table.add_column("label")
+    for part in inspection.positives:
+        table.add_column(part, justify="right")
+    for row, label in enumerate(names[:_MANY]):
+        table.add_row(label, *(str(counts[row]) for counts in inspection.positives.values()))
+    console.print(table)
+    if len(names) > _MANY:
+        console.print(f"... {len(names) - _MANY} more labels; --json has all")

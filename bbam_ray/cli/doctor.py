@@ -1,4 +1,4 @@
-"""``bbam-ray doctor``: look at this machine, or at every node of a cluster, before a study is started."""
+"""``bbam-ray doctor``: check this machine, or every node of a cluster, before a study starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from bbam_ray.cli import options as shared
-from bbam_ray.commands import checks
 from bbam_ray.errors import EXIT_USAGE
 
 _STYLES = {"ok": "green", "warning": "yellow", "blocker": "bold red"}
@@ -21,22 +20,23 @@ def doctor(
     results: shared.Results = Path("results"),
     json_: shared.Json = False,
 ) -> int:
-    """Check versions, GPUs, results folder, clocks, disks, dashboard and token; 2 if a run would break."""
-    from bbam_ray.results.remote import address_of
-    from bbam_ray.scale.cluster.connection import connected
-    from bbam_ray.scale.cluster.doctor import examine
+    """Check versions, GPUs, results folder, clocks, disks, dashboard and token.
 
-    checks.check_address(address)
+    Ends with exit code 2 if a run would fail.
+    """
+    from bbam_ray.commands import doctor as command
+
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
-    with connected(address) as url:
-        found = examine(results if address_of(results) else results.absolute(), url)
-    blockers = sum(finding.level == "blocker" for finding in found)
+    findings = command.doctor(address, results)
+    levels = [finding.level for finding in findings]
     if json_:
-        typer.echo(json.dumps([asdict(finding) for finding in found]))
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
-        for finding in found:
+        for finding in findings:
             console.print(f"{finding.level:8}", style=_STYLES[finding.level], end="")
             console.print(f"{finding.check}: {finding.text}", markup=False)
-        warnings = sum(finding.level == "warning" for finding in found)
-        console.print(f"{len(found)} checks, {warnings} warnings, {blockers} blockers")
-    return EXIT_USAGE if blockers else 0
+        console.print(
+            f"{len(findings)} checks, {levels.count('warning')} warnings, "
+            f"{levels.count('blocker')} blockers"
+        )
+    return EXIT_USAGE if "blocker" in levels else 0

@@ -1,4 +1,4 @@
-"""How a command ends: its result, or an error in one sentence, as an exit code."""
+"""Exit codes of commands, and their errors as one sentence."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bbam_ray.errors import (
 )
 from bbam_ray.results.redaction import redacted
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def with_exit_code(command: Callable[..., int | None]) -> Callable[..., None]:
-    """A command whose result or error ends the process with the documented exit code."""
+    """Make a command exit with its result, or print its error and exit with the documented code."""
 
     @functools.wraps(command)
     def run(*args: object, **kwargs: object) -> None:
@@ -36,11 +36,11 @@ def with_exit_code(command: Callable[..., int | None]) -> Callable[..., None]:
             console.print(f"error: {redacted(str(error))}", markup=False)
             code = EXIT_FAILED
         except OSError as error:
-            if error.errno not in _DISK:
+            if error.errno not in _DISK_ERRORS:
                 raise
-            place = f"{error.filename}: " if error.filename else ""
+            file = f"{error.filename}: " if error.filename else ""
             console.print(
-                f"error: {place}{error.strerror}; make room, or write to another place",
+                f"error: {file}{error.strerror}; free some space, or write to another disk",
                 markup=False,
             )
             code = EXIT_FAILED

@@ -1,4 +1,4 @@
-"""``bbam-ray``: one program, a command each for searching, training and looking."""
+"""``bbam-ray``: the command line with all its commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bbam_ray.cli.exit_codes import with_exit_code
 from bbam_ray.cli.export import export
 from bbam_ray.cli.predict import predict
 from bbam_ray.cli.report import report
-from bbam_ray.cli.storage import with_studies
+from bbam_ray.cli.settings import settings
 from bbam_ray.cli.train import train
 from bbam_ray.cli.tune import tune
 from bbam_ray.cli.watch import watch
@@ -24,13 +24,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tune, train, compare, with_studies(report), watch, predict, export, doctor):
+for command in (tune, train, compare, report, watch, predict, export, settings, doctor):
     app.command()(with_exit_code(command))
 app.add_typer(data, name="data")
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"bbam-ray {__version__}")
         raise typer.Exit
 
@@ -38,12 +38,16 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(
-        False, "--version", callback=_show_version, is_eager=True, help="Print the version and end."
+        False,
+        "--version",
+        callback=_show_version,
+        is_eager=True,
+        help="Print the version and exit.",
     ),
 ) -> None:
     """Semi-supervised multi-label learning with the balanced binary angular margin loss."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; ends the process with exit code 0, 1, 2, 3 or 130."""
+    """Run the command line and exit with code 0, 1, 2, 3 or 130."""
     app(args=arguments)

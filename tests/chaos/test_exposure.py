@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from bbam_ray import distributed
-from bbam_ray.cli.watch import Watched, server_for
+from bbam_ray.commands.watch import Watched, server_for
 from bbam_ray.results.study import StudyRecord, describe_environment
 
 ROOT = Path(__file__).parents[2]

@@ -29,7 +29,7 @@ def own(root: Path) -> list[str]:
     return ["--dataset", "images", "--data-dir", str(images(root)), "--set", "image_size=32"]
 
 
-def test_info_says_what_there_is_and_how_a_run_divides_it(tmp_path: Path) -> None:
+def test_info_counts_samples_and_their_split(tmp_path: Path) -> None:
     ended = run("info", *own(tmp_path / "own"))
     assert ended.exit_code == 0, ended.output
     text = " ".join(ended.output.split())
@@ -51,10 +51,10 @@ def test_info_as_json_has_every_label(tmp_path: Path) -> None:
     assert content["positives"]["test"] == expected.sum(0).tolist()
 
 
-def test_check_ends_well_or_with_2(tmp_path: Path) -> None:
+def test_check_exits_with_0_or_2(tmp_path: Path) -> None:
     given = own(tmp_path / "own")
     ended = run("check", *given)
-    assert ended.exit_code == 0 and "nothing is wrong" in ended.output
+    assert ended.exit_code == 0 and "no problems" in ended.output
     (tmp_path / "own" / "images" / "003.png").write_bytes(b"")
     (tmp_path / "own" / "images" / "011.png").write_bytes(b"no image")
     ended = run("check", *given)
@@ -82,7 +82,7 @@ def test_extracted_features_are_those_of_the_network_and_keep_labels(tmp_path: P
     assert refused.exit_code == 2 and "does not end with a linear layer" in refused.output
     ended = run("extract", *given, "--output", out, "--backbone", "resnet18", "--weights", "none")
     assert ended.exit_code == 0, ended.output
-    assert "512 features an image" in ended.output
+    assert "512 features per image" in ended.output
     rows = pq.read_table(out).to_pylist()
     assert [row["split"] for row in rows].count("unlabeled") == 12
     assert all(row["labels"] is None for row in rows if row["split"] == "unlabeled")
@@ -91,10 +91,10 @@ def test_extracted_features_are_those_of_the_network_and_keep_labels(tmp_path: P
     options = source.Options.build({"image_size": 32}, "test")
     for part in ("train", "test"):
         made = features.load(FeaturesOptions(), out, part)  # type: ignore[arg-type]
-        there = source.load(options, tmp_path / "own", part)  # type: ignore[arg-type]
-        order = [there.label_names.index(name) for name in made.label_names]
-        np.testing.assert_array_equal(made.labels, there.labels[:, order])
-        assert made.names == there.names and made.input_shape == (512,)
+        original = source.load(options, tmp_path / "own", part)  # type: ignore[arg-type]
+        order = [original.label_names.index(name) for name in made.label_names]
+        np.testing.assert_array_equal(made.labels, original.labels[:, order])
+        assert made.names == original.names and made.input_shape == (512,)
         assert np.isfinite(made.inputs[:]).all() and made.inputs[:].std() > 0
 
 

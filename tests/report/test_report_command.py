@@ -1,4 +1,4 @@
-"""``bbam-ray report``: several studies, where pages go, and what is refused before anything is written."""
+"""``bbam-ray report``: several studies, output paths, and errors before the first file is written."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ def two(write_study: Callable[..., Path], tmp_path: Path) -> list[Path]:
     ]
 
 
-def test_one_study_has_its_report_and_a_copy_where_it_is_asked_for(
-    two: list[Path], tmp_path: Path
-) -> None:
+def test_one_study_has_its_report_and_a_copy(two: list[Path], tmp_path: Path) -> None:
     ended = run(two[0], "--output", tmp_path / "copy.html")
     assert ended.exit_code == 0, ended.output
     assert ended.output.split() == [str(two[0] / "report.html"), str(tmp_path / "copy.html")]

@@ -1,4 +1,4 @@
-"""The live page: served on loopback to this machine only, and it follows the study."""
+"""The live page is served on loopback only and follows the study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.cli.watch import Watched, server_for
+from bbam_ray.commands.watch import Watched, server_for
 from bbam_ray.errors import UsageError
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import RUNNING, StudyRecord
@@ -88,7 +88,7 @@ def test_it_follows_the_study(port: int, running: tuple[StudyRecord, StudyStore]
     assert "complete: 1 of 3" in text and "searching left" not in text
 
 
-def test_nobody_elsewhere_is_answered(port: int) -> None:
+def test_other_hosts_and_paths_are_refused(port: int) -> None:
     assert get(port, "/", host="localhost")[0] == 200
     for host in ("evil.example", "127.0.0.1.evil.example", ""):
         assert get(port, "/", host=host)[0] == 403
@@ -102,12 +102,12 @@ def test_nobody_elsewhere_is_answered(port: int) -> None:
             assert probe.connect_ex((own, port)) != 0
 
 
-def test_a_port_that_is_taken_is_said(port: int, running: tuple[StudyRecord, StudyStore]) -> None:
-    with pytest.raises(UsageError, match=f"--port {port}: taken"):
+def test_a_port_in_use_is_wrong_usage(port: int, running: tuple[StudyRecord, StudyStore]) -> None:
+    with pytest.raises(UsageError, match=f"--port {port}: in use"):
         server_for(Watched(running[0].folder), port)
 
 
-def test_what_is_no_study_is_said_before_anything_is_served(tmp_path: Path) -> None:
+def test_a_folder_without_a_study_is_refused_before_the_server_starts(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "launch/watch.py", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
     )

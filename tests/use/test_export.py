@@ -1,4 +1,4 @@
-"""``export``: a folder that stands alone, checked against the original on real samples."""
+"""``export``: a self-contained folder, checked against the original on real samples."""
 
 from __future__ import annotations
 

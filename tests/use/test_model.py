@@ -1,4 +1,4 @@
-"""A stored model gives the scores of training, and says what is wrong with a folder."""
+"""A stored model gives the scores of training; a damaged folder is refused with the reason."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class TestFolder:
         tensors["network.projector.0.bias"][3] = value
         save_file(tensors, folder / "model.safetensors")
         config = json.loads((folder / "config.json").read_text())
-        del config["weights_sha256"]  # as whoever forges a model can have it
+        del config["weights_sha256"]  # a forged model can omit it
         (folder / "config.json").write_text(json.dumps(config))
         with pytest.raises(
             UsageError, match=r"projector\.0\.bias holds numbers that are not finite"
@@ -163,7 +163,7 @@ class TestFolder:
         with pytest.raises(UsageError, match=r"no model\.safetensors"):
             load_model(tmp_path)
 
-    def test_a_run_stands_for_its_model(self, folder: Path, tmp_path: Path) -> None:
+    def test_the_folder_of_a_run_finds_its_model(self, folder: Path, tmp_path: Path) -> None:
         run = tmp_path / "run"
         shutil.copytree(folder, run / "checkpoints" / "model")
         assert find_model(run) == run / "checkpoints" / "model"

@@ -132,7 +132,7 @@ def test_a_prediction_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_is_the_same_whatever_the_portions(tmp_path: Path) -> None:
+def test_a_file_does_not_depend_on_the_size_of_its_portions(tmp_path: Path) -> None:
     schema = prediction_schema(["a"])
     rng = np.random.default_rng(0)
     count = 20_000

@@ -21,7 +21,7 @@ VECTORS = RNG.normal(size=(N, 7)).astype(np.float32)
 
 
 def read(source: Path, shape: tuple[int, ...], size: int = 8) -> Batch:
-    """All samples of a source, and a check that batches have the size that was asked for."""
+    """All samples of a source, and a check that batches have the requested size."""
     names, blocks, problems = [], [], []
     for piece in find_pieces(source, shape, ["a", "b"]):
         batches = list(piece.batches(size))
@@ -84,7 +84,7 @@ def test_npz(save: object, rows: int, tmp_path: Path, monkeypatch: pytest.Monkey
     assert found.names == [f"row {row + 1}" for row in range(N)]
 
 
-def test_bad_images_among_good_ones_are_told(tmp_path: Path) -> None:
+def test_bad_images_among_good_ones_are_reported(tmp_path: Path) -> None:
     good = png(IMAGES[0, 0])
     for name, content in {"a": good, "b": b"", "c": b"junk", "d": good[:60], "e": good}.items():
         (tmp_path / f"{name}.png").write_bytes(content)
@@ -94,7 +94,7 @@ def test_bad_images_among_good_ones_are_told(tmp_path: Path) -> None:
     assert not found.inputs[1:4].any() and np.array_equal(found.inputs[4], IMAGES[0])
 
 
-def test_bad_vectors_among_good_ones_are_told(tmp_path: Path) -> None:
+def test_bad_vectors_among_good_ones_are_reported(tmp_path: Path) -> None:
     rows = [VECTORS[0].tolist(), None, [1.0] * 6, [float("nan")] * 7, [1, 2, None, 4, 5, 6, 7.0]]
     pq.write_table(pa.table({"features": rows}), tmp_path / "x.parquet")
     found = read(tmp_path / "x.parquet", (7,))
@@ -119,7 +119,7 @@ class TestRefused:
         with pytest.raises(UsageError, match=words):
             find_pieces(source, shape, ["a", "b"])
 
-    def test_what_is_not_there(self, tmp_path: Path) -> None:
+    def test_missing_inputs(self, tmp_path: Path) -> None:
         self.refused(tmp_path / "none", SHAPE, "no such file or folder")
         self.refused(tmp_path, SHAPE, "no image in this folder")
         self.refused(tmp_path, (7,), r"takes feature vectors; give a \.parquet or \.npz file")

@@ -1,4 +1,4 @@
-"""A model of texts in use: loaded, asked, told to predict, exported."""
+"""Use of a text model: loading, scoring, prediction and export."""
 
 from __future__ import annotations
 
@@ -131,7 +131,9 @@ def test_an_input_that_holds_no_texts_ends_with_2(
     assert ended.exit_code == 2 and message in " ".join(ended.output.split())
 
 
-def test_an_exported_model_stands_alone_in_every_format(stored: Stored, tmp_path: Path) -> None:
+def test_an_exported_model_is_self_contained_in_every_format(
+    stored: Stored, tmp_path: Path
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     _, folder = stored
     output = tmp_path / "out"

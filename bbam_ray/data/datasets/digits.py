@@ -35,14 +35,14 @@ _QUADRANTS = torch.tensor([[-0.46, -0.46], [0.46, -0.46], [-0.46, 0.46], [0.46, 
 class DigitsOptions(DatasetOptions):
     """Options of the data set ``digits``."""
 
-    scenes: int = Field(2400, ge=20, le=1_000_000, description="number of training scenes")
-    test_scenes: int = Field(2000, ge=20, le=1_000_000, description="number of test scenes")
-    scene_seed: int = Field(0, ge=0, description="of the scenes themselves; splits follow `seed`")
+    scenes: int = Field(2400, ge=20, le=1_000_000, description="Number of training scenes.")
+    test_scenes: int = Field(2000, ge=20, le=1_000_000, description="Number of test scenes.")
+    scene_seed: int = Field(0, ge=0, description="Seed of the scenes; splits follow `seed`.")
     label_decay: float = Field(
         LABEL_DECAY,
         ge=0.5,
         le=1,
-        description="how often each digit is drawn, as a share of the one before; 1 = all alike",
+        description="Frequency of each digit relative to the previous one; 1 makes all equally frequent.",
     )
 
 

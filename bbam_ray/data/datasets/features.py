@@ -34,7 +34,9 @@ class FeaturesOptions(LabelOptions):
     """Options of the data set ``features``."""
 
     standardize: bool = Field(
-        True, description="centre and scale every feature by the training part's mean and deviation"
+        True,
+        description="Center and scale every feature with mean and standard deviation of the training "
+        "part.",
     )
 
 

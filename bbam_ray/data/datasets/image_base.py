@@ -25,13 +25,13 @@ _SHOWN = 5  # names in an error message
 class ImageOptions(DatasetOptions):
     """Options that every data set of images has."""
 
-    image_size: int = Field(224, ge=32, le=1024, description="side of the stored images in pixels")
+    image_size: int = Field(224, ge=32, le=1024, description="Side of the stored images in pixels.")
     unreadable: Literal["error", "skip"] = Field(
-        "error", description="what to do about images that cannot be read: stop, or leave them out"
+        "error", description="Stop with an error if images cannot be read, or skip them."
     )
     links: Literal["inside", "follow"] = Field(
         "inside",
-        description="whether images may be links to files outside of the folder: follow = yes",
+        description="Allow symlinks to files outside the data folder (`follow`) or not (`inside`).",
     )
 
 

@@ -45,7 +45,10 @@ _IMAGE_COLUMN = "image"
 class ImagesOptions(ImageOptions, LabelOptions):
     """Options of the data set ``images``."""
 
-    flip: bool = Field(True, description="whether a mirrored image keeps its labels")
+    flip: bool = Field(
+        True,
+        description="Mirror images as augmentation; false if a mirrored image has other labels.",
+    )
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,12 @@ class TextOptions(DatasetOptions):
 
     tokenizer: str | None = Field(
         None,
-        description="trained = on the training texts; or a folder or hub name; null = that of the weights "
-        "of a transformer, else trained",
+        description="`trained` on the training texts, a folder or a hub name; null uses that of the "
+        "transformer's weights, else `trained`.",
     )
-    vocabulary: int = Field(8000, ge=100, description="tokens of a tokenizer that is trained")
+    vocabulary: int = Field(8000, ge=100, description="Number of tokens of a trained tokenizer.")
     max_length: int = Field(
-        128, ge=8, le=4096, description="tokens of a text that are kept, from its beginning"
+        128, ge=8, le=4096, description="Tokens kept of each text, from its start."
     )
 
 

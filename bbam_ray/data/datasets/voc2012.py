@@ -38,7 +38,7 @@ class VocOptions(ImageOptions):
 
     difficult: Literal["negative", "positive"] = Field(
         "negative",
-        description="what a label counts as that is shown in difficult objects only (0 in the lists)",
+        description="Value of labels that only occur in difficult objects (0 in the published lists).",
     )
 
 

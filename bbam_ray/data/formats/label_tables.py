@@ -31,13 +31,19 @@ class LabelOptions(DatasetOptions):
 
     blank: Literal["error", "unlabeled", "negative"] = Field(
         "error",
-        description="what a blank label cell means: nobody has looked, or there is no label",
+        description="Meaning of a blank label cell: an error, not annotated (`unlabeled`), or no label "
+        "applies (`negative`).",
     )
     label_separator: str = Field(
-        "auto", min_length=1, description="between labels in one cell; auto = | or ; or ,"
+        "auto",
+        min_length=1,
+        description="Separator of several labels in one cell; `auto` finds |, ; or a comma.",
     )
     test_fraction: float = Field(
-        0.2, gt=0, lt=1, description="labelled rows that become the test part where none is given"
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of the labelled rows that becomes the test part if the data name none.",
     )
 
 
