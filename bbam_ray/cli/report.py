@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bbam_ray.errors import UsageError
-
-if TYPE_CHECKING:
-    from bbam_ray.report.drawing import Picture
-    from bbam_ray.report.report_data import ReportData
 
 
 def report(
@@ -31,10 +27,10 @@ def report(
 ) -> None:
     """Write report.html into each study's folder, and for several a page that compares them."""
     from bbam_ray.report.figure_files import check_figures, write_figures
-    from bbam_ray.report.html import write_report
     from bbam_ray.report.page import check_replaceable
     from bbam_ray.report.report_data import ReportData
-    from bbam_ray.report.studies import default_page, studies_html
+    from bbam_ray.report.study_comparison import default_page, named_figures, studies_html
+    from bbam_ray.report.study_report import write_report
     from bbam_ray.results.files import write_text
     from bbam_ray.results.study import command_line
 
@@ -56,24 +52,5 @@ def report(
         write_text(compared, studies_html(reports, command_line()))
         typer.echo(compared)
     if figures is not None:
-        for path in write_figures(figures, _pictures(reports)):
+        for path in write_figures(figures, named_figures(reports)):
             typer.echo(path)
-
-
-def _pictures(reports: list[ReportData]) -> dict[str, Picture]:
-    """All pictures by file name; those of several studies begin with data set and study."""
-    from bbam_ray.report import html, studies
-
-    found: dict[str, Picture] = {}
-    for data in reports:
-        record = data.record
-        dataset = studies.file_part(str(record["dataset"]))
-        start = f"{dataset}-{data.folder.name}-" if len(reports) > 1 else ""
-        pictures = [p for group in html.groups(data) for p in group.pictures]
-        found |= {f"{start}{picture.name}": picture for picture in pictures}
-    if len(reports) > 1:
-        sets = studies.by_data_set(reports)
-        for dataset, mine in sets.items():
-            made = studies.groups(dataset, mine, alone=len(sets) == 1)
-            found |= {f"comparison-{p.name}": p for group in made for p in group.pictures}
-    return found

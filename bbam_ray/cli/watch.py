@@ -40,7 +40,7 @@ class Watched:
 
     def state(self) -> str:
         """A text that changes with the study."""
-        from bbam_ray.report.live import state_of
+        from bbam_ray.report.live_page import state_of
         from bbam_ray.results.remote import local_copy
 
         with self._lock:
@@ -50,7 +50,7 @@ class Watched:
 
     def page(self) -> str:
         """HTML; drawn once for each state."""
-        from bbam_ray.report.live import live_html
+        from bbam_ray.report.live_page import live_html
 
         state = self.state()
         with self._lock:
@@ -130,7 +130,7 @@ def watch(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = _PORT,
 ) -> int:
     """Show a study while it runs, at an address of this machine only; ends with Ctrl-C."""
-    from bbam_ray.report.live import live_html
+    from bbam_ray.report.live_page import live_html
     from bbam_ray.results.redaction import redacted
 
     watched = Watched(study)

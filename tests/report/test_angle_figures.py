@@ -13,7 +13,7 @@ import torch
 
 from bbam_ray.core.angles import balance_coefficients
 from bbam_ray.core.statistics import AngleStatistics
-from bbam_ray.report.angle_figures import angle_histograms, balance_map, rebinned
+from bbam_ray.report.angle_figures import angle_histograms, rebinned, slope_and_offset
 from bbam_ray.report.report_data import ReportData
 
 
@@ -33,7 +33,7 @@ def test_the_map_is_that_of_the_core(
     means = (1.5, 1.0)
     columns = [torch.tensor(v)[:, None].float() for v in (means, variances, counts)]
     slope, offset = balance_coefficients(AngleStatistics(*columns))
-    mine = balance_map(*(np.array(v, dtype=float) for v in (means, variances, counts)))
+    mine = slope_and_offset(*(np.array(v, dtype=float) for v in (means, variances, counts)))
     np.testing.assert_allclose(mine[0], slope[:, 0].numpy(), rtol=1e-6)
     np.testing.assert_allclose(mine[1], offset[:, 0].numpy(), atol=1e-6)
 
@@ -48,10 +48,10 @@ def test_rebinning_keeps_counts_and_divides_them_evenly() -> None:
 def test_before_the_balance_deviations_differ_and_after_it_they_are_equal(rich: Path) -> None:
     picture = angle_histograms(ReportData(rich))
     assert picture is not None
-    names = [name for name, _ in picture.choices]
-    assert names[:3] == ["all labels, about their means", "all labels", "label 00"]
+    names = [name for name, _ in picture.options]
+    assert names[:3] == ["all labels, relative to their means", "all labels", "label 00"]
     assert len(names) == 22
-    for name, (data, layout) in picture.choices:
+    for name, (data, layout) in picture.options:
         if name == "all labels":
             continue
         texts = list(layout.values())
@@ -68,8 +68,8 @@ def test_where_balancing_is_off_the_picture_says_what_it_would_do(
 ) -> None:
     off = angle_histograms(ReportData(write_study(tmp_path / "off", labels=2, balance=False)))
     on = angle_histograms(ReportData(rich))
-    assert on is not None and "off" not in on.note
-    assert off is not None and "Balancing is off in this trial" in off.note
+    assert on is not None and "off" not in on.caption
+    assert off is not None and "Balancing is off in this trial" in off.caption
 
 
 def test_a_folder_without_angles_has_no_such_picture(
@@ -83,7 +83,7 @@ def test_a_folder_without_angles_has_no_such_picture(
     gone = ["angles_positive", "angles_negative", "pseudo_recall", "n_negative_kept"]
     pq.write_table(table.drop_columns(gone), path)
     assert angle_histograms(ReportData(folder)) is None
-    from bbam_ray.report.html import write_report
+    from bbam_ray.report.study_report import write_report
 
     text = write_report(folder).read_text(encoding="utf-8")
     assert 'id="plot-vdfd"' in text and 'id="plot-angles"' not in text

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.report.html import write_report
 from bbam_ray.report.report_data import ReportData
-from bbam_ray.report.studies import studies_html
+from bbam_ray.report.study_comparison import studies_html
+from bbam_ray.report.study_report import write_report
 
 _MARKS = """
 return [...document.querySelectorAll('.js-plotly-plot')].map(plot => [plot.id, [...plot.querySelectorAll(
@@ -68,7 +68,7 @@ def test_so_is_the_report_that_a_real_search_leaves(real_study: Path, tab: Any) 
     tab.open(real_study / "report.html")
     check_drawn(tab, at_least=18)
     text = tab.run("return document.body.innerText")
-    assert "Confirmed on the test part (rank 1, 2 seeds)" in text
+    assert "Confirmed on test data (rank 1, 2 seeds)" in text
     assert "Too few trials: 3 complete" in text
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from bbam_ray.errors import UsageError
 from bbam_ray.report.figure_files import check_figures, write_figures
-from bbam_ray.report.html import groups
 from bbam_ray.report.report_data import ReportData
+from bbam_ray.report.study_report import report_sections
 
 chromium = pytest.importorskip(
     "choreographer.browsers.chromium", reason="kaleido is not installed"
@@ -26,7 +26,7 @@ needs_browser = pytest.mark.skipif(
 
 @needs_browser
 def test_each_picture_becomes_svg_and_pdf_and_old_ones_go(rich: Path, tmp_path: Path) -> None:
-    found = {p.name: p for g in groups(ReportData(rich)) for p in g.pictures}
+    found = {p.name: p for g in report_sections(ReportData(rich)) for p in g.figures}
     chosen = {name: found[name] for name in ("angles", "slice-margin")}
     folder = tmp_path / "figures"
     files = write_figures(folder, chosen)
@@ -65,7 +65,7 @@ def test_the_browser_loads_nothing_but_what_is_on_this_machine(
 
     monkeypatch.setattr(kaleido, "Kaleido", Watched)
     monkeypatch.setattr(chromium, "find_browser", lambda **_: "/usr/bin/chromium")
-    picture = next(p for g in groups(ReportData(rich)) for p in g.pictures)
+    picture = next(p for g in report_sections(ReportData(rich)) for p in g.figures)
     write_figures(tmp_path / "f", {"a": picture})
     assert (tmp_path / "f" / "a.pdf").read_text() == "pdf"
     assert len(asked) == 1  # one browser for all

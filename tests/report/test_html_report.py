@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bbam_ray.errors import UsageError
-from bbam_ray.report.html import write_report
+from bbam_ray.report.study_report import write_report
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import COMPLETE, StudyRecord
 
@@ -149,9 +149,9 @@ def test_several_objectives_have_a_figure_of_their_pareto_set(study: Callable[..
     space = {"metric": "val_map", "mode": "max", "also": [["seconds_per_epoch", "min"]]}
     StudyRecord.open(folder).update(space=space)
     source, page = page_of(folder)
-    assert "Pareto set" in page.text
+    assert "Pareto front" in page.text
     assert source.count('id="plot-pareto"') == 1
-    front = re.search(r'"name":"Pareto set","text":\["(trial \d)"\],"x":\[([\d.]+)\]', source)
+    front = re.search(r'"name":"Pareto front","text":\["(trial \d)"\],"x":\[([\d.]+)\]', source)
     assert front and front.groups() == ("trial 1", "1.0")
 
 
@@ -195,7 +195,7 @@ def test_a_folder_without_a_study_is_wrong_usage(tmp_path: Path) -> None:
 def test_a_study_of_failed_trials_has_a_report_that_says_so(study: Callable[..., Path]) -> None:
     folder = study(states=("FAILED", "FAILED"), error="RuntimeError: a < b", confirm=())
     _, page = page_of(folder)
-    assert "No trial was completed." in page.text
+    assert "No trial completed." in page.text
     assert "2 trials have ended: 2 failed." in page.text
     assert page.text.count("RuntimeError: a < b") == 2
 

@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 import pytest
 
-from bbam_ray.report.importance import FEWEST_TRIALS, fanova, importance_group, importances
+from bbam_ray.report.importance import FEWEST_TRIALS, fanova, importance_section, importances
 from bbam_ray.report.report_data import ReportData
 
 
@@ -74,13 +74,13 @@ def test_few_trials_give_a_sentence_and_not_noise(
     trials: int, write_study: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = write_study(tmp_path / "few", trials=trials, labels=1, pruned=0)
-    group = importance_group(ReportData(folder))
+    group = importance_section(ReportData(folder))
     assert group is not None
     if trials - 1 < FEWEST_TRIALS:
-        assert not group.pictures
+        assert not group.figures
         assert group.notes == [
-            f"Too few trials: {trials - 1} complete; importances are shown from 8 on."
+            f"Too few trials: {trials - 1} complete; importance is shown for 8 or more."
         ]
     else:
-        assert len(group.pictures) == 1
-        assert "clamp: too few trials in which it was in use" in group.notes[0]
+        assert len(group.figures) == 1
+        assert "clamp: used in fewer than 8 trials" in group.notes[0]

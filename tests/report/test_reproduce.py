@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from bbam_ray.report.report_data import ReportData
-from bbam_ray.report.reproduce import commands
+from bbam_ray.report.reproduce import reproducing_commands
 from bbam_ray.results.study import StudyRecord
 
 
 def given(folder: Path, command: str) -> list[str]:
     StudyRecord.open(folder).update(command=command)
-    return commands(ReportData(folder))
+    return reproducing_commands(ReportData(folder))
 
 
 @pytest.fixture()
@@ -65,7 +65,7 @@ def test_both_commands_of_a_real_study_are_accepted(real_study: Path) -> None:
 
     root = Path(__file__).parents[2]
     above = real_study.parents[2]
-    search, best = commands(ReportData(real_study))
+    search, best = reproducing_commands(ReportData(real_study))
     for line in (f"{search} --dry-run", best):
         words = shlex.split(line)
         assert words[0] == "python"
