@@ -27,7 +27,7 @@ def method_section(data: ReportData) -> Section | None:
             "vdfd",
             "Variance bias (VDFD) per label",
             "VDFD (rad²)",
-            "Absolute difference between the angle variances of positives and negatives.",
+            "Absolute difference of the angle variances of positives and negatives.",
         ),
         angle_histograms(data),
         _over_epochs(

@@ -1,4 +1,4 @@
-"""Searched settings as a report sees them: places in the range, ends of it, texts."""
+"""Searched settings: normalized values, bounds and texts."""
 
 from __future__ import annotations
 
@@ -31,26 +31,28 @@ from bbam_ray.report.space_figures import bound_notes, scale_and_margin, setting
         (SearchedSetting("a"), 0.5, None),
     ],
 )
-def test_a_value_within_two_percent_of_an_end_is_at_its_bound(
+def test_a_value_within_two_percent_of_the_range_is_at_its_bound(
     setting: SearchedSetting, value: float | None, end: str | None
 ) -> None:
     assert setting.bound(value) == end
 
 
-def test_the_bound_is_told_in_words(write_study: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_note_names_the_setting_at_its_bound(
+    write_study: Callable[..., Path], tmp_path: Path
+) -> None:
     notes = bound_notes(ReportData(write_study(tmp_path / "upper", labels=1)))
     assert len(notes) == 1
     assert notes[0].startswith("scale = 30 is at its upper bound: widen its range")
     inside = ReportData(write_study(tmp_path / "inside", labels=1, best_scale=17.0))
     assert bound_notes(inside) == []
-    group = settings_section(ReportData(tmp_path / "upper"))
-    assert group is not None and len(group.figures) == 5
-    assert group.figures[0].title == "scale: best at its upper bound"
-    assert group.figures[0].figure.layout.xaxis.type == "log"
-    assert group.figures[1].figure.layout.xaxis.type is None
+    section = settings_section(ReportData(tmp_path / "upper"))
+    assert section is not None and len(section.figures) == 5
+    assert section.figures[0].title == "scale: best at its upper bound"
+    assert section.figures[0].figure.layout.xaxis.type == "log"
+    assert section.figures[1].figure.layout.xaxis.type is None
 
 
-def test_places_in_the_range_follow_its_scale_and_keep_what_is_missing() -> None:
+def test_normalized_values_follow_the_scale_and_keep_missing_ones() -> None:
     log = SearchedSetting("a", None, 1, 100, True).normalized(
         pd.Series([1.0, 10.0, 100.0, math.nan])
     )
@@ -70,8 +72,8 @@ def test_the_surface_needs_eight_trials_and_both_settings(
 ) -> None:
     def kinds(trials: int) -> list[str]:
         folder = write_study(tmp_path / f"t{trials}", trials=trials, labels=1)
-        picture = scale_and_margin(ReportData(folder))
-        return [] if picture is None else [trace.type for trace in picture.figure.data]
+        report_figure = scale_and_margin(ReportData(folder))
+        return [] if report_figure is None else [trace.type for trace in report_figure.figure.data]
 
     assert kinds(10) == ["contour", "scatter"]  # 8 complete
     assert kinds(9) == ["scatter"]
@@ -84,7 +86,7 @@ def test_ticks_of_a_logarithmic_axis_are_round_numbers() -> None:
     assert log_ticks(1e-6, 1)["tickvals"] == pytest.approx([10.0**p for p in range(-6, 1)])
 
 
-def test_text_for_figures_has_no_tags() -> None:
+def test_text_in_figures_has_no_tags() -> None:
     assert plotly_text("<a href='http://x.example'>b</a> & c") == (
         "&lt;a href='http://x.example'&gt;b&lt;/a&gt; &amp; c"
     )
