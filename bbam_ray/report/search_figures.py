@@ -83,12 +83,7 @@ def parallel_coordinates(data: ReportData) -> ReportFigure | None:
     values = rows[data.metric].to_numpy(dtype=float)
     low, high = float(values.min()), float(values.max())
     colors = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
-    heights = np.stack([s.normalized(rows[f"param_{s.name}"]) for s in settings], axis=1)
-    # Lines with the same choice would overlap; a small shift by rank separates them.
-    shift = (np.arange(len(rows)) / max(1, len(rows) - 1) - 0.5) * 0.06
-    for column, setting in enumerate(settings):
-        if setting.choices is not None:
-            heights[:, column] += shift
+    heights = _heights(settings, rows)
     for index in reversed(range(len(rows))):  # the best last, on top
         texts = [f"{s.name} {s.text(rows[f'param_{s.name}'].iloc[index])}" for s in settings]
         figure.add_scatter(
@@ -108,20 +103,7 @@ def parallel_coordinates(data: ReportData) -> ReportFigure | None:
             showlegend=False,
         )
     _add_axes(figure, settings)
-    figure.add_scatter(
-        x=[None],
-        y=[None],
-        mode="markers",
-        showlegend=False,
-        marker={
-            "color": [low],
-            "cmin": low,
-            "cmax": high,
-            "colorscale": COLOR_SCALE,
-            "showscale": True,
-        }
-        | {"colorbar": {"thickness": 10, "title": {"text": data.metric, "side": "right"}}},
-    )
+    _add_color_bar(figure, low, high, data.metric)
     figure.update_xaxes(showgrid=False, showticklabels=False, range=[-0.4, len(settings) - 0.6])
     figure.update_yaxes(showgrid=False, showticklabels=False, range=[-0.13, 1.22])
     left_out = len(data.complete) - len(rows)
@@ -135,6 +117,24 @@ def parallel_coordinates(data: ReportData) -> ReportFigure | None:
         height=380,
         min_width=100 + 85 * len(settings),
     )
+
+
+def _heights(settings: list[SearchedSetting], rows: pd.DataFrame) -> np.ndarray:
+    """(trials, settings) positions on the axes; lines with the same choice are slightly apart."""
+    heights = np.stack([s.normalized(rows[f"param_{s.name}"]) for s in settings], axis=1)
+    shift = (np.arange(len(rows)) / max(1, len(rows) - 1) - 0.5) * 0.06  # by rank
+    for column, setting in enumerate(settings):
+        if setting.choices is not None:
+            heights[:, column] += shift
+    return heights
+
+
+def _add_color_bar(figure: go.Figure, low: float, high: float, title: str) -> None:
+    """Draw a color bar; Plotly has it only for markers, so this adds an invisible one."""
+    bar = {"thickness": 10, "title": {"text": title, "side": "right"}}
+    colors = {"color": [low], "cmin": low, "cmax": high, "colorscale": COLOR_SCALE}
+    marker = {**colors, "showscale": True, "colorbar": bar}
+    figure.add_scatter(x=[None], y=[None], mode="markers", showlegend=False, marker=marker)
 
 
 def _add_axes(figure: go.Figure, settings: list[SearchedSetting]) -> None:

@@ -120,11 +120,8 @@ def scale_and_margin(data: ReportData) -> ReportFigure | None:
     figure = go.Figure()
     surface = _surface(scale, margin, values, log=log) if len(rows) >= FEWEST_FOR_SURFACE else None
     if surface is not None:
-        x, y, z = surface
         figure.add_contour(
-            x=x,
-            y=y,
-            z=z,
+            **surface,
             colorscale=COLOR_SCALE,
             opacity=0.55,
             line={"width": 0.5},
@@ -167,8 +164,13 @@ def scale_and_margin(data: ReportData) -> ReportFigure | None:
 
 def _surface(
     scale: np.ndarray, margin: np.ndarray, values: np.ndarray, *, log: bool
-) -> tuple[list[float], list[float], list[list[float | None]]] | None:
-    """Linear interpolation on a grid of 40 x 40; None outside the convex hull of the points."""
+) -> dict[str, list[Any]] | None:
+    """x, y and z of a surface: linear interpolation on a grid of 40 x 40.
+
+    Returns:
+        Arguments for Plotly, with z None outside the convex hull of the points; None if all points are on
+        one line.
+    """
     from scipy.interpolate import griddata  # takes most of a second to load
     from scipy.spatial import QhullError
 
@@ -180,4 +182,4 @@ def _surface(
     except QhullError:  # all points on one line
         return None
     cells = [[float(v) if v == v else None for v in row] for row in z]
-    return (np.exp(x) if log else x).tolist(), y.tolist(), cells
+    return {"x": (np.exp(x) if log else x).tolist(), "y": y.tolist(), "z": cells}
