@@ -71,7 +71,7 @@ class SearchedSetting:
         return np.where(numbers == numbers, 0.5, np.nan)
 
     def bound(self, value: Any) -> str | None:
-        """The bound that a value lies at ("lower", "upper"), within 2 % of the range; else None."""
+        """Return "lower" or "upper" if a value is within 2 % of the range of that bound; else None."""
         has_range = self.choices is None and self.low is not None and self.high is not None
         if not has_range or value is None or value != value or self.low == self.high:
             return None

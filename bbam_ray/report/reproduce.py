@@ -18,7 +18,7 @@ class Reproduction:
 
     Args:
         commands: for a shell, in the folder where the study was started.
-        placeholder: stands in the commands for credentials; None if there are none.
+        placeholder: replaces credentials in the commands; None if there are none.
         environment: packages, machine, commit and seed.
         started, ended: times in ISO 8601; ``ended`` is None while the study runs.
     """
@@ -54,7 +54,7 @@ def reproduction(data: ReportData) -> Reproduction:
 
 
 def reproducing_commands(data: ReportData) -> list[str]:
-    """Shell commands: the whole study under another name, then a training of its best configuration.
+    """Shell commands: the whole study under another name, then a training run with its best configuration.
 
     The command of an unknown program (a notebook, for example) is given as it was recorded.
     """

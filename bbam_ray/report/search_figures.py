@@ -141,7 +141,7 @@ def _add_axes(figure: go.Figure, settings: list[SearchedSetting]) -> None:
     """Draw an axis per setting, with its name, and its bounds or choices."""
     for index, setting in enumerate(settings):
         figure.add_shape(type="line", x0=index, x1=index, y0=0, y1=1, line={"width": 1})
-        # height, text, and whether it is a choice, which stands to the right of the axis
+        # height, text, and whether it is a choice (to the right of the axis)
         labels = [(1.12 + 0.07 * (index % 2), f"<b>{plotly_text(setting.name)}</b>", 0)]
         if setting.choices is not None:
             last = max(1, len(setting.choices) - 1)
