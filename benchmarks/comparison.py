@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from bbam_ray.report.comparison import markdown
+from bbam_ray.report.method_comparison import comparison_markdown
 from bbam_ray.results.comparison import compared, paired_p_value
 from bbam_ray.results.store import read_table
 from benchmarks.page import write_section
@@ -121,8 +121,9 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     comparisons = {folder.name: read(folder) for folder in arguments.folders}
+    tables = {name: comparison_markdown(compared(rows)) for name, rows in comparisons.items()}
     sections = {
-        folder.name: f"```\n{command(folder)}\n```\n\n{markdown(compared(comparisons[folder.name]))}"
+        folder.name: f"```\n{command(folder)}\n```\n\n{tables[folder.name]}"
         for folder in arguments.folders
     }
     published = {

@@ -20,10 +20,10 @@ from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config
-from bbam_ray.report.html import write_report
-from bbam_ray.report.live import live_html, state_of
+from bbam_ray.report.live_page import live_html, state_of
 from bbam_ray.report.report_data import ReportData
-from bbam_ray.report.studies import groups, studies_html
+from bbam_ray.report.study_comparison import comparison_sections, studies_html
+from bbam_ray.report.study_report import write_report
 from bbam_ray.results.loaded import load_study
 from bbam_ray.results.storage import Storage
 from bbam_ray.results.store import StudyStore
@@ -88,7 +88,7 @@ def report(folder: Path) -> None:
     write_report(folder / "s")
     data = ReportData(folder / "s")
     studies_html([data, ReportData(folder / "s")], "report")
-    groups("digits", [data], alone=True)
+    comparison_sections("digits", [data], alone=True)
     state_of(folder / "s")
     live_html(folder / "s")
 

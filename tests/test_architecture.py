@@ -170,7 +170,7 @@ import json, sys
 def loaded():
     return [n for n in ("torch", "ray", "optuna") if n in sys.modules]
 import bbam_ray.results.store, bbam_ray.results.study, bbam_ray.results.summary
-import bbam_ray.report.html
+import bbam_ray.report.study_report
 seen = {"results and report": loaded()}
 import bbam_ray.cli.main
 seen["command line"] = loaded()

@@ -241,24 +241,26 @@ def _rows(entry: Entry, place: int, result: StudyResult) -> list[Row]:
 
 def _write(folder: Path, title: str, rows: list[Row]) -> None:
     """The table as Markdown and as a page, made of the store."""
-    from bbam_ray.report import comparison
+    from bbam_ray.report import method_comparison
 
     lines = compared(rows)
-    write_text(folder / MARKDOWN, comparison.markdown(lines) + "\n")
-    write_text(folder / PAGE, comparison.html(title, lines, command_line()))
+    write_text(folder / MARKDOWN, method_comparison.comparison_markdown(lines) + "\n")
+    write_text(folder / PAGE, method_comparison.comparison_html(title, lines, command_line()))
 
 
 def _show(console: Console, folder: Path, rows: list[Row]) -> None:
-    from bbam_ray.report import comparison
+    from bbam_ray.report import method_comparison
 
     table = Table(box=None, header_style="bold")
-    for head in comparison.heads():
+    for head in method_comparison.column_names():
         table.add_column(head, justify="left" if head == "method" else "right", no_wrap=True)
     for line in compared(rows):
-        marks = zip(comparison.texts(line), comparison.bold(line), strict=True)
+        marks = zip(
+            method_comparison.row_texts(line), method_comparison.row_bold(line), strict=True
+        )
         table.add_row(*(Text(text, style="bold" if best else "") for text, best in marks))
     wide = max(console.width, _WIDTH)  # a narrow terminal breaks lines, but loses nothing
     Console(file=console.file, width=wide, soft_wrap=True, highlight=False).print(table)
-    console.print(comparison.LEGEND, style="dim")
+    console.print(method_comparison.LEGEND, style="dim")
     for file in (TABLE, MARKDOWN, PAGE):
         console.print(f"  {folder / file}", markup=False)

@@ -287,7 +287,7 @@ def _progress(shown: Console, plan: StudyPlan, record: StudyRecord) -> StudyProg
 
 
 def _write_report(console: Console, folder: Path, result: StudyResult) -> None:
-    from bbam_ray.report.html import write_report
+    from bbam_ray.report.study_report import write_report
 
     if result.trials:
         try:

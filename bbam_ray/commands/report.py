@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bbam_ray.commands.listener import SILENT, Listener
 from bbam_ray.errors import UsageError
-from bbam_ray.report import html, studies
 from bbam_ray.report.figure_files import check_figures, write_figures
 from bbam_ray.report.page import check_replaceable
 from bbam_ray.report.report_data import ReportData
+from bbam_ray.report.study_comparison import default_page, named_figures, studies_html
+from bbam_ray.report.study_report import write_report
 from bbam_ray.results.files import write_text
 from bbam_ray.results.remote import address_of, open_study
 from bbam_ray.results.study import command_line
-
-if TYPE_CHECKING:
-    from bbam_ray.report.drawing import Picture
 
 
 def report(
@@ -50,7 +47,7 @@ def report(
         if len({folder.resolve() for folder in local}) < len(local):
             raise UsageError("a study is given twice; give each once")
         reports = [ReportData(folder) for folder in local]
-        comparison = output or studies.default_page(local) if several else None
+        comparison = output or default_page(local) if several else None
         if comparison is not None:
             check_replaceable(comparison)
         if figures is not None:
@@ -88,27 +85,11 @@ def _write(
     """Write everything; yields each path when the file is there."""
     copy = output if comparison is None else None
     for folder in folders:
-        yield html.write_report(folder, copy)
+        yield write_report(folder, copy)
     if copy is not None:
         yield copy
     if comparison is not None:
-        write_text(comparison, studies.studies_html(reports, command_line()))
+        write_text(comparison, studies_html(reports, command_line()))
         yield comparison
     if figures is not None:
-        yield from write_figures(Path(figures), _pictures(reports))
-
-
-def _pictures(reports: list[ReportData]) -> dict[str, Picture]:
-    """All pictures by file name; those of several studies start with data set and study."""
-    pictures: dict[str, Picture] = {}
-    for data in reports:
-        dataset = studies.file_part(str(data.record["dataset"]))
-        prefix = f"{dataset}-{data.folder.name}-" if len(reports) > 1 else ""
-        for group in html.groups(data):
-            pictures |= {f"{prefix}{picture.name}": picture for picture in group.pictures}
-    if len(reports) > 1:
-        by_data_set = studies.by_data_set(reports)
-        for dataset, its_reports in by_data_set.items():
-            for group in studies.groups(dataset, its_reports, alone=len(by_data_set) == 1):
-                pictures |= {f"comparison-{picture.name}": picture for picture in group.pictures}
-    return pictures
+        yield from write_figures(Path(figures), named_figures(reports))

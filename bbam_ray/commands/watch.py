@@ -12,7 +12,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from bbam_ray.errors import UsageError
-from bbam_ray.report.live import live_html, state_of
+from bbam_ray.report.live_page import live_html, state_of
 from bbam_ray.results.remote import address_of, local_copy
 
 HOST = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""How angles are spread before and after the balance of variances, for the best trial."""
+"""Histograms of the angles before and after variance balancing, for the best trial."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 import pandas as pd
 from plotly.subplots import make_subplots
 
-from bbam_ray.report.drawing import NEGATIVE, POSITIVE, Picture
+from bbam_ray.report.figures import NEGATIVE, POSITIVE, ReportFigure
 from bbam_ray.report.report_data import ReportData
 
 _STEP = 3.0  # degrees
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-def balance_map(
+def slope_and_offset(
     means: np.ndarray, variances: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Slope and offset of psi = a theta + b for one label, each (2,): the map of ``core/angles.py``.
+    """Slope and offset of psi = a theta + b for one label, each (2,).
 
-    a_p = sqrt((v_0 + v_1) / 2 / v_p), b_p = (1 - a_p) mu_p (paper, 3.2); the identity where a variance
-    is not positive and finite or rests on fewer than two samples. Computed here without torch, which a
-    report does not load; a test holds the two equal.
+    a_p = sqrt((v_0 + v_1) / 2 / v_p), b_p = (1 - a_p) mu_p (paper, 3.2). The identity if a variance is not
+    positive and finite, or is that of fewer than two samples. The same as in ``core/angles.py``, which a
+    report cannot use because it loads no torch; a test compares the two.
 
     Args:
         means: (2,) radians, negatives first.
@@ -38,12 +38,12 @@ def balance_map(
 
 
 def rebinned(counts: np.ndarray, edges: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Counts of bins with some edges, on the bins of a grid; even within each bin.
+    """Counts of a histogram on other bins, as if they were uniform within each bin.
 
     Args:
         counts: (n,).
-        edges: (n + 1,) ascending.
-        grid: (m + 1,) ascending; counts beyond its ends are lost.
+        edges: (n + 1,) of the bins, ascending.
+        grid: (m + 1,) edges of the new bins, ascending; counts outside are dropped.
 
     Returns:
         (m,).
@@ -51,56 +51,56 @@ def rebinned(counts: np.ndarray, edges: np.ndarray, grid: np.ndarray) -> np.ndar
     return np.diff(np.interp(grid, edges, np.concatenate([[0.0], np.cumsum(counts)])))
 
 
-def angle_histograms(data: ReportData) -> Picture | None:
-    """Angles of positives and negatives, before and after balancing, with a chooser of labels.
+def angle_histograms(data: ReportData) -> ReportFigure | None:
+    """Angles of positives and negatives before and after balancing, with a drop-down list of labels.
 
-    First all labels together about their means: the balance changes widths about each label's own mean,
-    so only there the sum over labels shows what it does. Then all labels as they are, then each label.
-    None where no angles were recorded.
+    The first option shows all labels relative to their means: balancing changes the width around each
+    label's own mean, so only there the sum over labels shows its effect. Then all labels without this
+    shift, then each label. None if no angles were recorded.
     """
     rows = _rows_with_angles(data)
     if rows.empty:
         return None
-    spreads = [_Spread(row) for _, row in rows.iterrows()]
-    centred = [(part.counts, part.edges(centred=True)) for part in spreads]
-    as_they_are = [(part.counts, part.edges(centred=False)) for part in spreads]
-    shown = [
-        ("all labels, about their means", _drawn(centred)),
-        ("all labels", _drawn(as_they_are)),
-        *((part.name, _drawn([one])) for part, one in zip(spreads, as_they_are, strict=True)),
+    labels = [_LabelAngles(row) for _, row in rows.iterrows()]
+    centered = [(label.counts, label.edges(centered=True)) for label in labels]
+    absolute = [(label.counts, label.edges(centered=False)) for label in labels]
+    options = [
+        ("all labels, relative to their means", _traces(centered)),
+        ("all labels", _traces(absolute)),
+        *((label.name, _traces([one])) for label, one in zip(labels, absolute, strict=True)),
     ]
-    traces, layout = shown[0][1]
+    traces, layout = options[0][1]
     titles = tuple(layout.values())
     figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.16, subplot_titles=titles)
-    for place, (name, colour) in enumerate((("negatives", NEGATIVE), ("positives", POSITIVE)) * 2):
+    for index, (name, color) in enumerate((("negatives", NEGATIVE), ("positives", POSITIVE)) * 2):
         figure.add_scatter(
-            **{key: values[place] for key, values in traces.items()},
-            row=place // 2 + 1,
+            **{key: values[index] for key, values in traces.items()},
+            row=index // 2 + 1,
             col=1,
             name=name,
-            showlegend=place < 2,
+            showlegend=index < 2,
             mode="lines",
-            line={"color": colour, "shape": "hvh", "width": 1.5},
+            line={"color": color, "shape": "hvh", "width": 1.5},
             fill="tozeroy",
         )
     figure.update_annotations(font={"size": 12})
-    figure.update_layout(legend={"y": 1.08})  # above the title of the upper picture
+    figure.update_layout(legend={"y": 1.08})  # above the title of the upper plot
     figure.update_xaxes(title="degrees", row=2, col=1)
     figure.update_xaxes(showticklabels=True)
     figure.update_yaxes(title="%", rangemode="tozero")
-    return Picture(
+    return ReportFigure(
         "angles",
         f"Angles to the label prototypes, epoch {int(rows.epoch.iloc[0])}",
         figure,
-        _note(data),
+        _caption(data),
         height=460,
-        choices=tuple(shown),
+        options=tuple(options),
     )
 
 
 def _rows_with_angles(data: ReportData) -> pd.DataFrame:
-    """The labels' rows of the best epoch, else of the last one that has angles."""
-    rows = data.best_labels
+    """A row per label: of the best epoch, or of the last one with recorded angles."""
+    rows = data.best_trial_labels
     if rows.empty or not {"angles_positive", "angles_negative", "variance_positive"} <= set(rows):
         return pd.DataFrame()
     rows = rows[rows.angles_positive.notna() & rows.angles_negative.notna()]
@@ -108,25 +108,30 @@ def _rows_with_angles(data: ReportData) -> pd.DataFrame:
         return rows
     best = data.best.best_epoch
     epoch = best if (rows.epoch == best).any() else rows.epoch.max()
-    chosen: pd.DataFrame = rows[rows.epoch == epoch]
-    return chosen
+    of_epoch: pd.DataFrame = rows[rows.epoch == epoch]
+    return of_epoch
 
 
-def _note(data: ReportData) -> str:
-    on = data.chosen("balance")
-    note = "Share of each polarity in steps of 3 degrees; standard deviations of negatives and positives."
-    if on is not None and not bool(on):
-        note += (
-            " Balancing is off in this trial: training used the upper picture; the lower one shows what "
-            "balancing would do."
+def _caption(data: ReportData) -> str:
+    balance = data.best_setting("balance")
+    caption = (
+        "Share of the negatives and of the positives per 3 degrees; above each plot the standard "
+        "deviations of negatives and positives."
+    )
+    if balance is not None and not bool(balance):
+        caption += (
+            " Balancing is off in this trial: training used the angles of the upper plot; the lower one "
+            "shows what balancing would do."
         )
-    elif data.chosen("clamp"):
-        note += " This trial clamps balanced angles to [0, 180] degrees, which is not drawn."
-    return note
+    elif data.best_setting("clamp"):
+        caption += (
+            " This trial clamps balanced angles to [0, 180] degrees, which is not shown here."
+        )
+    return caption
 
 
-class _Spread:
-    """A label's angles: counts by polarity, and where their bins end before and after the map."""
+class _LabelAngles:
+    """The histograms of a label's angles: counts of negatives and positives, and edges of their bins."""
 
     def __init__(self, row: Any) -> None:
         self.name = str(row.label)
@@ -135,44 +140,48 @@ class _Spread:
         )
         self._means = np.array([row.mean_negative, row.mean_positive], dtype=float)
         variances = np.array([row.variance_negative, row.variance_positive], dtype=float)
-        seen = np.array([row.n_negative, row.n_positive], dtype=float)
-        self._slope, self._offset = balance_map(self._means, variances, seen)
+        samples = np.array([row.n_negative, row.n_positive], dtype=float)
+        self._slope, self._offset = slope_and_offset(self._means, variances, samples)
 
-    def edges(self, *, centred: bool) -> np.ndarray:
-        """(2 times, 2 polarities, bins + 1) in degrees: before, after; about the mean if ``centred``."""
+    def edges(self, *, centered: bool) -> np.ndarray:
+        """Edges of the bins in degrees, before and after balancing; relative to the means if ``centered``.
+
+        Returns:
+            (2 times, 2 polarities, bins + 1).
+        """
         angles = np.linspace(0, np.pi, self.counts.shape[1] + 1)
         after = self._slope[:, None] * angles + self._offset[:, None]
         both = np.stack([np.stack([angles, angles]), after])
-        if centred:
+        if centered:
             both = both - np.nan_to_num(self._means)[None, :, None]
         return both * (180 / np.pi)
 
 
-def _drawn(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[dict[str, Any]]:
+def _traces(labels: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[dict[str, Any]]:
     """Four curves (before and after, negatives and positives) on one grid, for Plotly's ``update``.
 
     Args:
-        parts: counts (2, bins) and edges (2 times, 2, bins + 1) of each label to add up.
+        labels: counts (2, bins) and edges (2 times, 2, bins + 1) of each label; the sum is drawn.
     """
     ends = [
         edges[:, polarity, [bins[0], bins[-1] + 1]]
-        for counts, edges in parts
+        for counts, edges in labels
         for polarity in (0, 1)
         if len(bins := np.flatnonzero(counts[polarity]))
     ] or [np.array([0.0, 180.0])]
     low, high = np.min(ends) / _STEP, np.max(ends) / _STEP
     grid = np.arange(np.floor(low) - 1, np.ceil(high) + 2) * _STEP
-    centres = (grid[1:] + grid[:-1]) / 2
-    data: dict[str, list[Any]] = {"x0": [float(centres[0])] * 4, "dx": [_STEP] * 4, "y": []}
+    centers = (grid[1:] + grid[:-1]) / 2
+    data: dict[str, list[Any]] = {"x0": [float(centers[0])] * 4, "dx": [_STEP] * 4, "y": []}
     layout = {}
     for time, when in enumerate(("Before", "After balancing")):
-        spreads = []
+        deviations = []
         for polarity in (0, 1):
-            total = sum(rebinned(c[polarity], e[time, polarity], grid) for c, e in parts)
+            total = sum(rebinned(c[polarity], e[time, polarity], grid) for c, e in labels)
             share = np.asarray(total) / max(1.0, float(np.sum(total)))
-            mean = (share * centres).sum()
-            spreads.append(float(np.sqrt((share * (centres - mean) ** 2).sum())))
-            data["y"].append([round(100 * float(part), 3) for part in share])
-        text = f"{when}: deviation {spreads[0]:.1f}° and {spreads[1]:.1f}°"
+            mean = (share * centers).sum()
+            deviations.append(float(np.sqrt((share * (centers - mean) ** 2).sum())))
+            data["y"].append([round(100 * float(value), 3) for value in share])
+        text = f"{when}: standard deviations {deviations[0]:.1f}° and {deviations[1]:.1f}°"
         layout[f"annotations[{time}].text"] = text
     return [data, layout]

@@ -1,4 +1,4 @@
-"""Pictures as SVG and PDF files, drawn by a browser on this machine that reaches no network."""
+"""Figures as SVG and PDF files, drawn by a local browser without network access."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from bbam_ray.errors import UsageError
-from bbam_ray.report.drawing import Picture, styled
+from bbam_ray.report.figures import ReportFigure, styled
 from bbam_ray.results.files import write_json, write_whole
 
 FORMATS = ("svg", "pdf")
-_LIST = "figures.json"
+_LIST = "figures.json"  # names of the files that we wrote
 _WIDTH = 640
-# Port 9 of this machine discards what it gets: whatever the browser asks for by itself ends there.
-_NOWHERE = "http://127.0.0.1:9"
+# A proxy that never answers (port 9, discard), so that the browser reaches nothing by itself.
+_NO_PROXY = "http://127.0.0.1:9"
 
 
 def check_figures(folder: Path) -> None:
-    """See that pictures can be written to a folder, before anything is.
+    """Check that figures can be written to a folder, before anything is written.
 
     Raises:
-        UsageError: kaleido or a browser is missing, or the folder holds files that are not ours.
+        UsageError: kaleido or a browser is missing, or the folder contains files of other origin.
     """
     try:
         from choreographer.browsers.chromium import Chromium
     except ImportError:
         raise UsageError("--figures needs kaleido: pip install 'bbam-ray[figures]'") from None
-    import kaleido  # noqa: F401 - choreographer alone does not draw
+    import kaleido  # noqa: F401 - choreographer may be installed without it
 
     if Chromium.find_browser(skip_local=False) is None:
         raise UsageError(
@@ -38,79 +38,81 @@ def check_figures(folder: Path) -> None:
             "install chromium), or run kaleido_get_chrome"
         )
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--figures {folder}: is a file; choose a folder")
+        raise UsageError(f"--figures {folder}: this is a file; choose a folder")
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    foreign = sorted(present - {_LIST} - _ours(folder))
-    if foreign:
+    unknown = sorted(present - {_LIST} - _own_files(folder))
+    if unknown:
         raise UsageError(
-            f"--figures {folder}: holds files that bbam-ray did not write ({foreign[0]}); choose another "
-            "folder"
+            f"--figures {folder}: contains files that bbam-ray did not write ({unknown[0]}); choose "
+            "another folder"
         )
 
 
-def _ours(folder: Path) -> set[str]:
-    """Names of the files that an earlier call wrote there."""
+def _own_files(folder: Path) -> set[str]:
+    """Names of the files that an earlier call wrote."""
     try:
         content = json.loads((folder / _LIST).read_text(encoding="utf-8"))
-        # They are removed when they are no longer drawn, so a path is no name.
+        # We remove these files later, so no path may point outside of the folder.
         return {name for name in content["bbam_ray_figures"] if Path(name).name == name}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 
 
-def write_figures(folder: Path, pictures: Mapping[str, Picture]) -> list[Path]:
-    """Write each picture as ``<name>.svg`` and ``<name>.pdf``; earlier ones of ours are replaced.
+def write_figures(folder: Path, figures: Mapping[str, ReportFigure]) -> list[Path]:
+    """Write each figure as ``<name>.svg`` and ``<name>.pdf``; files of earlier calls are replaced.
 
     Args:
-        folder: made if it is not there; see ``check_figures``.
-        pictures: by file name without suffix.
+        folder: created if it does not exist; see ``check_figures``.
+        figures: by file name without suffix.
 
     Returns:
-        The files.
+        The paths of the files.
 
     Raises:
         UsageError: see ``check_figures``, or the browser does not start.
     """
     check_figures(folder)
-    names = {
-        f"{name}.{kind}": (picture, kind) for name, picture in pictures.items() for kind in FORMATS
+    files = {
+        f"{name}.{format_}": (figure, format_)
+        for name, figure in figures.items()
+        for format_ in FORMATS
     }
     folder.mkdir(parents=True, exist_ok=True)
-    old = _ours(folder)
-    # Listed before they are written, so that files of an interrupted call are known as ours.
-    write_json(folder / _LIST, {"bbam_ray_figures": sorted(old | names.keys())})
-    asyncio.run(_draw(folder, names))
-    for name in old - names.keys():
+    old = _own_files(folder)
+    # Listed before they are written, so that the next call knows the files of an interrupted one.
+    write_json(folder / _LIST, {"bbam_ray_figures": sorted(old | files.keys())})
+    asyncio.run(_draw(folder, files))
+    for name in old - files.keys():
         (folder / name).unlink(missing_ok=True)
-    write_json(folder / _LIST, {"bbam_ray_figures": sorted(names)})
-    return [folder / name for name in names]
+    write_json(folder / _LIST, {"bbam_ray_figures": sorted(files)})
+    return [folder / name for name in files]
 
 
-async def _draw(folder: Path, names: Mapping[str, tuple[Picture, str]]) -> None:
-    """One browser draws all of them, one after the other."""
+async def _draw(folder: Path, files: Mapping[str, tuple[ReportFigure, str]]) -> None:
+    """Draw all files with one browser, one after the other."""
     import kaleido
     from kaleido.errors import BrowserClosedError, BrowserFailedError
 
     try:
         # Without mathjax=False kaleido loads MathJax from a server.
-        async with kaleido.Kaleido(mathjax=False, proxy_server=_NOWHERE) as browser:
-            for name, (picture, kind) in names.items():
-                drawn = await browser.calc_fig(_as_file(picture), opts=_options(picture, kind))
-                write_whole(folder / name, partial(_write, content=drawn))
+        async with kaleido.Kaleido(mathjax=False, proxy_server=_NO_PROXY) as browser:
+            for name, (figure, format_) in files.items():
+                content = await browser.calc_fig(_plot(figure), opts=_options(figure, format_))
+                write_whole(folder / name, partial(_write, content=content))
     except (BrowserClosedError, BrowserFailedError) as error:
         raise UsageError(f"--figures: the browser did not start ({error})") from None
 
 
-def _as_file(picture: Picture) -> dict[str, Any]:
-    figure = styled(picture)
-    figure.update_layout(paper_bgcolor="white", title={"text": ""})
-    content: dict[str, Any] = figure.to_dict()
+def _plot(figure: ReportFigure) -> dict[str, Any]:
+    plot = styled(figure)
+    plot.update_layout(paper_bgcolor="white", title={"text": ""})
+    content: dict[str, Any] = plot.to_dict()
     return content
 
 
-def _options(picture: Picture, kind: str) -> dict[str, Any]:
-    width = max(_WIDTH, picture.min_width)
-    return {"format": kind, "width": width, "height": picture.height}
+def _options(figure: ReportFigure, format_: str) -> dict[str, Any]:
+    width = max(_WIDTH, figure.min_width)
+    return {"format": format_, "width": width, "height": figure.height}
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The method's own pictures, for the best trial: variance bias, pseudo-labels, negatives, AP by label."""
+"""Figures of what the method records per label: variance bias, pseudo-labels, negatives, AP."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from bbam_ray.report.angle_figures import angle_histograms
-from bbam_ray.report.drawing import BEST, COLOURS, Group, Picture, epoch_axis, plain
+from bbam_ray.report.figures import BEST, COLORS, ReportFigure, Section, epoch_axis, plotly_text
 from bbam_ray.report.report_data import ReportData
 
 MOST_LABELS = 15
-_MARKED = 5
-_HIDDEN_TRUTH = (
-    "A diagnostic, by the hidden truth of the unlabelled samples, which training never sees."
+_HIGHLIGHTED = 5
+_DIAGNOSTIC = (
+    "A diagnostic with the hidden labels of the unlabelled samples, which training never sees."
 )
 
 
-def method_group(data: ReportData) -> Group | None:
-    """All of them; None without a complete trial or rows of its labels."""
-    rows = data.best_labels
+def method_section(data: ReportData) -> Section | None:
+    """The section on the best trial; None without a complete trial or without rows of its labels."""
+    rows = data.best_trial_labels
     if rows.empty:
         return None
-    pictures = [
+    figures = [
         _over_epochs(
             rows,
             "vdfd",
@@ -35,41 +35,48 @@ def method_group(data: ReportData) -> Group | None:
             "pseudo_precision",
             "Precision of pseudo-positives per label",
             "precision",
-            _HIDDEN_TRUTH,
-            low=True,
+            _DIAGNOSTIC,
+            highlight_lowest=True,
         ),
         _over_epochs(
             rows,
             "pseudo_recall",
             "Recall of pseudo-positives per label",
             "recall",
-            _HIDDEN_TRUTH,
-            low=True,
+            _DIAGNOSTIC,
+            highlight_lowest=True,
         ),
         *_at_best_epoch(data, rows),
     ]
     title = "Inside this run" if data.is_run else "Inside the best trial"
-    found = [p for p in pictures if p is not None]
-    return Group(title, found, width="half") if found else None
+    drawn = [figure for figure in figures if figure is not None]
+    return Section(title, drawn, width="half") if drawn else None
 
 
-def _known(rows: pd.DataFrame, column: str) -> bool:
+def _recorded(rows: pd.DataFrame, column: str) -> bool:
     return column in rows and bool(rows[column].notna().any())
 
 
 def _over_epochs(
-    rows: pd.DataFrame, column: str, title: str, unit: str, note: str = "", *, low: bool = False
-) -> Picture | None:
-    """A figure per label over epochs: a line each, or for many labels mean, band and the extremes.
+    rows: pd.DataFrame,
+    column: str,
+    title: str,
+    unit: str,
+    caption: str = "",
+    *,
+    highlight_lowest: bool = False,
+) -> ReportFigure | None:
+    """A value per label over epochs: a line each, or for many labels mean, band and extreme labels.
 
     Args:
-        low: with many labels mark those that end lowest, else those that end highest.
+        column: of ``labels.parquet``.
+        highlight_lowest: of many labels, draw those with the lowest last value, not with the highest.
     """
-    if not _known(rows, column):
+    if not _recorded(rows, column):
         return None
-    known = rows[rows[column].notna()]
-    by_label = known.pivot_table(index="epoch", columns="label", values=column, sort=True)
-    names = [name for name in dict.fromkeys(known.label) if name in by_label]
+    rows = rows[rows[column].notna()]
+    by_label = rows.pivot_table(index="epoch", columns="label", values=column, sort=True)
+    names = [name for name in dict.fromkeys(rows.label) if name in by_label]
     epochs = by_label.index.tolist()
     figure = go.Figure()
     if len(names) > MOST_LABELS:
@@ -91,64 +98,65 @@ def _over_epochs(
             mode="lines",
             line={"width": 3.5, "color": "#6b7684"},
         )
-        last = by_label.iloc[-1].dropna().sort_values(ascending=low, kind="stable")
-        names = list(last.index[:_MARKED])
-        note = f"{note} Marked: the {'lowest' if low else 'highest'} at the end.".strip()
-    for place, name in enumerate(names):
+        last = by_label.iloc[-1].dropna().sort_values(ascending=highlight_lowest, kind="stable")
+        names = list(last.index[:_HIGHLIGHTED])
+        extreme = "lowest" if highlight_lowest else "highest"
+        caption = f"{caption} Shown by name: the labels with the {extreme} last value.".strip()
+    for index, name in enumerate(names):
         figure.add_scatter(
             x=epochs,
             y=[None if v != v else v for v in by_label[name].tolist()],
-            name=plain(name),
+            name=plotly_text(name),
             mode="lines+markers" if len(epochs) < 3 else "lines",
-            line={"color": COLOURS[place % len(COLOURS)], "width": 2}
-            | {"dash": "solid" if place < len(COLOURS) else "dash"},
+            line={"color": COLORS[index % len(COLORS)], "width": 2}
+            | {"dash": "solid" if index < len(COLORS) else "dash"},
         )
     epoch_axis(figure, epochs).update_yaxes(title=unit, rangemode="tozero")
-    return Picture(column.replace("_", "-"), title, figure, note)
+    return ReportFigure(column.replace("_", "-"), title, figure, caption)
 
 
-def _at_best_epoch(data: ReportData, rows: pd.DataFrame) -> list[Picture]:
-    """Bars per label, of the best epoch: AP, threshold, and how many samples took part."""
+def _at_best_epoch(data: ReportData, rows: pd.DataFrame) -> list[ReportFigure]:
+    """Bars per label at the best epoch: AP, threshold, and number of samples used."""
     best = data.best.best_epoch
     epoch = best if (rows.epoch == best).any() else rows.epoch.max()
-    mine = rows[rows.epoch == epoch]
+    rows = rows[rows.epoch == epoch]
     at = f"epoch {int(epoch)}"
-    found = []
-    if _known(mine, "val_ap"):
-        ordered = mine[mine.val_ap.notna()].sort_values("val_ap", ascending=False)
+    figures = []
+    if _recorded(rows, "val_ap"):
+        ordered = rows[rows.val_ap.notna()].sort_values("val_ap", ascending=False)
         title = f"Validation AP per label, {at}"
-        found.append(_bars(ordered, [("val_ap", "AP", BEST)], "val-ap", title, "AP"))
-    if _known(mine, "threshold"):
-        ordered = mine[mine.threshold.notna()].sort_values("threshold", ascending=False)
-        found.append(
+        figures.append(_bars(ordered, [("val_ap", "AP", BEST)], "val-ap", title, "AP"))
+    if _recorded(rows, "threshold"):
+        ordered = rows[rows.threshold.notna()].sort_values("threshold", ascending=False)
+        figures.append(
             _bars(
                 ordered,
                 [("threshold", "threshold", BEST)],
                 "thresholds",
                 f"Thresholds per label, {at}",
                 "logit",
-                "Tuned on validation data; a score above it counts as positive.",
+                "Tuned on validation data; a score above the threshold is a positive.",
             )
         )
-    if _known(mine, "n_negative_kept"):
-        ordered = mine.sort_values("n_positive", ascending=False)
+    if _recorded(rows, "n_negative_kept"):
+        ordered = rows.sort_values("n_positive", ascending=False)
         columns = [
-            ("n_positive", "positives", COLOURS[1]),
-            ("n_negative_kept", "negatives kept", COLOURS[0]),
+            ("n_positive", "positives", COLORS[1]),
+            ("n_negative_kept", "negatives kept", COLORS[0]),
             ("n_negative", "negative candidates", "#8f99a6"),
         ]
-        found.append(
+        figures.append(
             _bars(
                 ordered,
                 columns,
                 "negatives-kept",
-                f"Samples that take part per label, {at}",
+                f"Samples used per label, {at}",
                 "samples",
-                "Labelled ones and confident pseudo-labels. Of the negatives those most similar to the "
-                "prototype are kept.",
+                "Labelled samples and confident pseudo-labels. Of the negative candidates, those most "
+                "similar to the prototype are kept.",
             )
         )
-    return found
+    return figures
 
 
 def _bars(
@@ -157,13 +165,18 @@ def _bars(
     name: str,
     title: str,
     unit: str,
-    note: str = "",
-) -> Picture:
+    caption: str = "",
+) -> ReportFigure:
+    """Bars per label.
+
+    Args:
+        columns: name in ``rows``, name in the legend, and color of each bar.
+    """
     figure = go.Figure()
-    labels = [plain(label) for label in rows.label]
-    for column, text, colour in columns:
-        figure.add_bar(x=labels, y=rows[column].tolist(), name=text, marker={"color": colour})
+    labels = [plotly_text(label) for label in rows.label]
+    for column, text, color in columns:
+        figure.add_bar(x=labels, y=rows[column].tolist(), name=text, marker={"color": color})
     figure.update_layout(barmode="group", showlegend=len(columns) > 1)
     figure.update_xaxes(type="category", title="label").update_yaxes(title=unit)
     width = 60 + 14 * len(labels) * len(columns) if len(labels) * len(columns) > 24 else 0
-    return Picture(name, title, figure, note, min_width=width)
+    return ReportFigure(name, title, figure, caption, min_width=width)

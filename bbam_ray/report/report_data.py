@@ -1,4 +1,4 @@
-"""What a report is made of: a study's tables, its best and its published trial, its searched settings."""
+"""The data of a report: a study's tables, its best and its published trial, its searched settings."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bbam_ray.errors import UsageError
 from bbam_ray.results.loaded import Study
 from bbam_ray.results.schemas import COMPLETE
 
-_BOUND = 0.02
+_BOUND = 0.02  # share of the range that counts as at a bound
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A searched setting.
+class SearchedSetting:
+    """A setting that the search varies.
 
     Args:
         choices: texts of a categorical setting in the order of the space; None for numbers.
-        low, high: ends of the range of a number, where the study tells them.
-        log: whether it was drawn on a logarithmic scale.
+        low, high: the range of a number; None if the study does not record it.
+        log: sampled on a logarithmic scale.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Setting:
     log: bool = False
 
     def text(self, value: Any) -> str:
-        """A value as the space file writes it; empty for a setting that was not in use."""
+        """A value as the space file writes it; empty if the trial did not use the setting."""
         if value is None or value != value:
             return ""
         if isinstance(value, (bool, np.bool_)):
@@ -44,48 +44,50 @@ class Setting:
 
     @property
     def range_text(self) -> str:
+        """The choices or the range, as text."""
         if self.choices is not None:
             return ", ".join(self.choices)
         if self.low is None or self.high is None:
             return ""
         return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}"
 
-    def unit(self, values: pd.Series) -> np.ndarray:
-        """Values as numbers in [0, 1] over the range; choices by place; NaN where not in use.
+    def normalized(self, values: pd.Series) -> np.ndarray:
+        """Values as numbers in [0, 1]: positions in the range or among the choices; NaN if not used.
 
         Returns:
             (n,) float64.
         """
         if self.choices is not None:
-            place = {text: i for i, text in enumerate(self.choices)}
-            found = [place.get(self.text(value), np.nan) for value in values]
-            return np.array(found, dtype=float) / max(1, len(self.choices) - 1)
-        number = values.to_numpy(dtype=float, na_value=np.nan)
-        low = np.nanmin(number, initial=np.inf) if self.low is None else self.low
-        high = np.nanmax(number, initial=-np.inf) if self.high is None else self.high
+            indices = {text: i for i, text in enumerate(self.choices)}
+            positions = [indices.get(self.text(value), np.nan) for value in values]
+            return np.array(positions, dtype=float) / max(1, len(self.choices) - 1)
+        numbers = values.to_numpy(dtype=float, na_value=np.nan)
+        low = np.nanmin(numbers, initial=np.inf) if self.low is None else self.low
+        high = np.nanmax(numbers, initial=-np.inf) if self.high is None else self.high
         if self.log:
-            number, low, high = np.log(number), np.log(low), np.log(high)
-        return (
-            (number - low) / (high - low) if high > low else np.where(number == number, 0.5, np.nan)
-        )
+            numbers, low, high = np.log(numbers), np.log(low), np.log(high)
+        if high > low:
+            return (numbers - low) / (high - low)
+        return np.where(numbers == numbers, 0.5, np.nan)
 
     def bound(self, value: Any) -> str | None:
-        """Which end of the range a value lies at ("lower", "upper"): within 2 % of the range."""
-        ranged = self.choices is None and self.low is not None and self.high is not None
-        if not ranged or value is None or value != value or self.low == self.high:
+        """Return "lower" or "upper" if a value is within 2 % of the range of that bound; else None."""
+        has_range = self.choices is None and self.low is not None and self.high is not None
+        if not has_range or value is None or value != value or self.low == self.high:
             return None
-        place = float(self.unit(pd.Series([value], dtype=float))[0])
-        return "lower" if place <= _BOUND else "upper" if place >= 1 - _BOUND else None
+        position = float(self.normalized(pd.Series([value], dtype=float))[0])
+        return "lower" if position <= _BOUND else "upper" if position >= 1 - _BOUND else None
 
 
 class ReportData:
-    """A study or a run as its report sees it.
+    """A study or a run, read for its report.
 
     Args:
         folder: ``<results>/<data set>/<study>``.
 
     Raises:
-        UsageError: no study there, one without an ended trial, or one of a newer version.
+        UsageError: the folder holds no study, one without an ended trial, or one of a newer version of
+            this program.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -93,7 +95,7 @@ class ReportData:
         self.folder, self.record = folder, self.study.record
         space: Mapping[str, Any] = self.record["space"]
         self.space = space
-        self.metric, self.highest_is_best = str(space["metric"]), space["mode"] != "min"
+        self.metric, self.higher_is_better = str(space["metric"]), space["mode"] != "min"
         for entry in ("environment", "command", "started_at", "ended_at"):
             if entry not in self.record:
                 raise UsageError(
@@ -109,7 +111,7 @@ class ReportData:
 
     @cached_property
     def complete(self) -> pd.DataFrame:
-        """The trials that count, the best first."""
+        """The complete trials, the best first."""
         rows = self.trials[(self.trials.state == COMPLETE) & self.trials[self.metric].notna()]
         return rows.reset_index(drop=True)
 
@@ -120,9 +122,9 @@ class ReportData:
 
     @cached_property
     def published(self) -> Any:
-        """The row of trial 0 of a search, which has the published settings; None without it."""
-        first = self.trials[self.trials.number == 0]
-        return first.iloc[0] if len(first) and not self.is_run else None
+        """The row of trial 0 of a search, which has the published settings; None if there is none."""
+        rows = self.trials[self.trials.number == 0]
+        return rows.iloc[0] if len(rows) and not self.is_run else None
 
     @cached_property
     def is_run(self) -> bool:
@@ -135,44 +137,47 @@ class ReportData:
         return self.study.history
 
     @cached_property
-    def best_labels(self) -> pd.DataFrame:
-        """Rows per epoch and label of the best trial; empty without one."""
+    def best_trial_labels(self) -> pd.DataFrame:
+        """A row per epoch and label of the best trial; empty if there is none."""
         labels: pd.DataFrame = self.study.labels
         if self.best is None or labels.empty:
             return pd.DataFrame()
-        mine: pd.DataFrame = labels[labels.number == self.best.number]
-        return mine.sort_values("epoch", kind="stable")
+        rows: pd.DataFrame = labels[labels.number == self.best.number]
+        return rows.sort_values("epoch", kind="stable")
 
     @cached_property
-    def confirm(self) -> list[dict[str, Any]]:
-        """Rows of the confirmation."""
+    def confirm_rows(self) -> list[dict[str, Any]]:
+        """A row per confirmed configuration and seed."""
         rows: list[dict[str, Any]] = self.study.confirm.to_dict("records")  # type: ignore[assignment]
         return rows
 
     @cached_property
-    def settings(self) -> list[Setting]:
-        """The searched settings, as the space or else the columns of the trials tell them."""
-        known = self.space.get("parameters") or {}
+    def settings(self) -> list[SearchedSetting]:
+        """The searched settings, from the recorded space, else from the columns of the trials."""
+        parameters = self.space.get("parameters") or {}
         columns = [str(c) for c in self.trials if str(c).startswith("param_")]
-        return [self._setting(c.removeprefix("param_"), known, self.trials[c]) for c in columns]
+        return [
+            self._setting(c.removeprefix("param_"), parameters, self.trials[c]) for c in columns
+        ]
 
-    def _setting(self, name: str, known: Mapping[str, Any], values: pd.Series) -> Setting:
-        given = known.get(name)
-        if given is not None and given.get("choices") is None:
-            return Setting(name, None, given["low"], given["high"], bool(given.get("log")))
-        bare = Setting(name)
-        if given is not None:
-            # The record holds an infinite choice as the text "inf".
-            texts = tuple(bare.text(choice) for choice in given["choices"])
-            return Setting(name, texts)
+    def _setting(
+        self, name: str, parameters: Mapping[str, Any], values: pd.Series
+    ) -> SearchedSetting:
+        parameter = parameters.get(name)
+        if parameter is not None and parameter.get("choices") is None:
+            low, high = parameter["low"], parameter["high"]
+            return SearchedSetting(name, None, low, high, bool(parameter.get("log")))
+        number = SearchedSetting(name)
+        if parameter is not None:
+            # study.json records an infinite choice as the text "inf", which is also its text here.
+            return SearchedSetting(name, tuple(number.text(c) for c in parameter["choices"]))
         if values.dtype == object or pd.api.types.is_string_dtype(values):
-            return Setting(
-                name, tuple(sorted({bare.text(v) for v in values if v == v and v is not None}))
-            )
-        return bare
+            texts = {number.text(v) for v in values if v == v and v is not None}
+            return SearchedSetting(name, tuple(sorted(texts)))
+        return number
 
-    def chosen(self, name: str) -> Any:
-        """A setting of the best trial, searched or fixed; None where nothing tells it."""
+    def best_setting(self, name: str) -> Any:
+        """The value of a setting in the best trial, searched or fixed; None if it is not recorded."""
         column = f"param_{name}"
         if self.best is not None and column in self.best and pd.notna(self.best[column]):
             return self.best[column]

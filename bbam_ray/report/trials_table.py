@@ -2,58 +2,76 @@
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bbam_ray.report.drawing import number_text
-from bbam_ray.report.page import wide
 from bbam_ray.report.report_data import ReportData
+from bbam_ray.report.tables import number_text
 
 _OPTIONAL = ("answered_by", "error")
 
 
-def trials_html(data: ReportData) -> str:
-    """A section with a row per ended trial; the best is marked, failed ones tell their error."""
+@dataclass(frozen=True)
+class Cell:
+    """A value as the reader and as the sorting sees it.
+
+    Args:
+        sort_key: None for a missing value, which stays last.
+    """
+
+    text: str = ""
+    sort_key: str | None = None
+
+
+@dataclass(frozen=True)
+class TrialsTable:
+    """What ``_trials.html.j2`` shows.
+
+    Args:
+        columns: name, and whether it sorts as "number" or "text".
+        rows: a cell per column, and whether this is the best trial.
+    """
+
+    columns: Sequence[tuple[str, str]]
+    rows: Sequence[tuple[Sequence[Cell], bool]]
+
+
+def trials_table(data: ReportData) -> TrialsTable:
+    """A row per ended trial, by number."""
     trials, best = data.trials, data.best
     searched = [f"param_{setting.name}" for setting in data.settings]
-    others = [name for name, _ in data.space.get("also", [])]
-    columns = ["number", "state", data.metric, *others, "best_epoch", "epochs", "duration_s"]
-    columns += [c for c in searched if c not in columns]
-    columns += [c for c in _OPTIONAL if c in trials and trials[c].notna().any()]
-    kinds = {c: _kind(trials[c]) for c in columns}
-    head = "".join(_head(c, kinds[c], first=c == "number") for c in columns)
-    body = []
-    for _, row in trials.sort_values("number").iterrows():
-        mark = ' class="best"' if best is not None and row.number == best.number else ""
-        body.append(f"<tr{mark}>{''.join(_cell(row[c], kinds[c]) for c in columns)}</tr>")
-    table = f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-    return f"<section><h2>Trials</h2>{wide(table, 'Trials', tall=True)}</section>"
+    objectives = [data.metric, *(name for name, _ in data.space.get("also", []))]
+    names = ["number", "state", *objectives, "best_epoch", "epochs", "duration_s"]
+    names += [name for name in searched if name not in names]
+    names += [name for name in _OPTIONAL if name in trials and trials[name].notna().any()]
+    kinds = {name: _kind(trials[name]) for name in names}
+    rows = [
+        (
+            [_cell(trial[name], kinds[name]) for name in names],
+            best is not None and trial.number == best.number,
+        )
+        for _, trial in trials.sort_values("number").iterrows()
+    ]
+    columns = [(name.removeprefix("param_"), kind) for name, kind in kinds.items()]
+    return TrialsTable(columns, rows)
 
 
 def _kind(values: pd.Series) -> str:
-    """Whether a column sorts as numbers or as text."""
-    number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    return "number" if number else "text"
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    return "number" if numeric else "text"
 
 
-def _head(column: str, kind: str, *, first: bool) -> str:
-    order = ' aria-sort="ascending"' if first else ""
-    name = escape(column.removeprefix("param_"))
-    shape = ' class="text"' if kind == "text" else ""
-    return f'<th data-kind="{kind}"{shape}{order}><button type="button">{name}</button></th>'
-
-
-def _cell(value: Any, kind: str) -> str:
+def _cell(value: Any, kind: str) -> Cell:
     if value is None or value is pd.NA or value != value:
-        return "<td></td>"
+        return Cell()
     if isinstance(value, (bool, np.bool_)):
         value = bool(value)
     text = number_text(value)
-    key = text
-    if kind == "number":
-        key = "Infinity" if value == float("inf") else repr(float(value))
-        return f'<td data-value="{key}">{escape(text)}</td>'
-    return f'<td class="text" data-value="{escape(key)}" title="{escape(text)}">{escape(text)}</td>'
+    if kind == "text":
+        return Cell(text, text)
+    # JavaScript's Number() reads "Infinity" and not "inf".
+    return Cell(text, "Infinity" if value == float("inf") else repr(float(value)))

@@ -32,7 +32,7 @@ from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.errors import UsageError
 from bbam_ray.models import check_backbone
 from bbam_ray.models.text_encoders import check_length, pretrained_encoder
-from bbam_ray.report.html import write_report
+from bbam_ray.report.study_report import write_report
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import StudyRecord
 

@@ -187,7 +187,7 @@ def test_a_study_is_named_by_no_path(name: str, tmp_path: Path) -> None:
 def test_a_list_of_figures_names_no_file_elsewhere(tmp_path: Path) -> None:
     listed = {"bbam_ray_figures": ["a.svg", "../x", "/etc/passwd", "b/c"]}
     (tmp_path / figure_files._LIST).write_text(json.dumps(listed))
-    assert figure_files._ours(tmp_path) == {"a.svg"}
+    assert figure_files._own_files(tmp_path) == {"a.svg"}
 
 
 def test_a_file_on_object_storage_is_not_fetched_to_elsewhere(

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.cli import report as report_command
-from bbam_ray.report.html import write_report
-from bbam_ray.report.live import live_html
+from bbam_ray.report.live_page import live_html
 from bbam_ray.report.model_card import Origin, model_card
 from bbam_ray.report.report_data import ReportData
-from bbam_ray.report.studies import studies_html
+from bbam_ray.report.study_comparison import named_figures, studies_html
+from bbam_ray.report.study_report import write_report
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import StudyRecord
 
@@ -113,7 +112,7 @@ def test_reports_of_one_study_and_of_several_show_texts_as_texts(pair: tuple[Pat
 
 def test_pictures_are_written_nowhere_else_by_the_name_of_a_data_set(tmp_path: Path) -> None:
     folders = [study(tmp_path / name / "x", "../../../etc/x") for name in "ab"]
-    for name in report_command._pictures([ReportData(folder) for folder in folders]):
+    for name in named_figures([ReportData(folder) for folder in folders]):
         assert Path(name).name == name
 
 

@@ -41,13 +41,15 @@ def run(site: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_the_wheel_carries_spaces_launch_files_and_types(site: Path) -> None:
+def test_the_wheel_carries_spaces_launch_files_templates_and_types(site: Path) -> None:
     (wheel,) = site.parent.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "bbam_ray/py.typed",
         "bbam_ray/search_spaces/digits.yaml",
         "bbam_ray/launch/tune.py",
+        "bbam_ray/report/assets/page.css",
+        "bbam_ray/report/templates/page.html.j2",
     } <= names
     assert not any(name.startswith(("tests/", "benchmarks/", "stress/")) for name in names)
     (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]

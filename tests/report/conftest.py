@@ -49,23 +49,23 @@ def bell(mean: float, deviation: float, count: float) -> list[float]:
     return [float(v) for v in count * density / density.sum()]
 
 
-def label_row(epoch: int, place: int) -> dict[str, Any]:
-    """What the method records of a label in an epoch of the main phase."""
+def label_row(epoch: int, index: int) -> dict[str, Any]:
+    """The values that the method records of a label in an epoch of the main phase."""
     return {
         "epoch": epoch,
         "prior": 0.1,
-        "n_positive": 50.0 + place,
+        "n_positive": 50.0 + index,
         "n_negative": 900.0,
-        "n_negative_kept": 250.0 + place,
+        "n_negative_kept": 250.0 + index,
         "mean_positive": 1.0,
         "mean_negative": 1.5,
         "variance_positive": 0.09,
         "variance_negative": 0.04,
-        "vdfd": 0.05 / epoch + 0.001 * place,
-        "pseudo_precision": 0.5 + 0.02 * place,
-        "pseudo_recall": 0.6 + 0.01 * place,
-        "val_ap": 0.5 + 0.015 * place,
-        "threshold": 0.1 * place - 1,
+        "vdfd": 0.05 / epoch + 0.001 * index,
+        "pseudo_precision": 0.5 + 0.02 * index,
+        "pseudo_recall": 0.6 + 0.01 * index,
+        "val_ap": 0.5 + 0.015 * index,
+        "threshold": 0.1 * index - 1,
         "angles_positive": bell(1.0, 0.3, 50),
         "angles_negative": bell(1.5, 0.2, 900),
     }
@@ -73,7 +73,7 @@ def label_row(epoch: int, place: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def write_study() -> Callable[..., Path]:
-    """Writes a study of a search as a finished one leaves it; arguments change what is in it."""
+    """Writes the folder of a finished search; arguments change its content."""
 
     def write(
         folder: Path,
@@ -139,21 +139,23 @@ def write_study() -> Callable[..., Path]:
                     "seconds_train": 0.5,
                     "seconds_evaluate": 0.1,
                 }
-                figures = {"epoch": epoch, "phase": phase, "val_map": value * epoch / epochs}
-                store.history.put([who | figures | seconds])
-                for place in range(labels):
-                    mine = label_row(epoch, place)
+                values = {"epoch": epoch, "phase": phase, "val_map": value * epoch / epochs}
+                store.history.put([who | values | seconds])
+                for index in range(labels):
+                    row_of_label = label_row(epoch, index)
                     if phase == "warmup":
-                        mine = {k: mine[k] for k in ("epoch", "prior", "val_ap", "threshold")}
-                    store.labels.put([who | mine | {"label": f"label {place:02}"}])
+                        row_of_label = {
+                            k: row_of_label[k] for k in ("epoch", "prior", "val_ap", "threshold")
+                        }
+                    store.labels.put([who | row_of_label | {"label": f"label {index:02}"}])
         for rank, number in enumerate((1, *confirmed), start=1):
             for seed in range(3):
                 who = {"study": folder.name, "trial_id": f"t{number:05}", "number": number}
-                figures = {
+                metrics = {
                     f"test_{m}": 0.7 + 0.05 * (number == 1) + 0.01 * seed
                     for m in ("map", "micro_f1", "macro_f1", "hamming_loss", "one_error")
                 }
-                store.confirm.put([who | {"rank": rank, "seed": seed, "gpu_hours": 0.1} | figures])
+                store.confirm.put([who | {"rank": rank, "seed": seed, "gpu_hours": 0.1} | metrics])
         store.flush()
         store.write_best({"scale": best_scale, "margin": 0.35}, "best")
         record.end(COMPLETE)
@@ -164,7 +166,7 @@ def write_study() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def rich(write_study: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search of 14 trials with 20 labels, one trial failed and one stopped; only to be read."""
+    """A search of 14 trials with 20 labels, one trial failed and one pruned; tests must not change it."""
     return write_study(tmp_path_factory.mktemp("rich") / "results" / "digits" / "rich")
 
 
@@ -198,13 +200,13 @@ def real_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Tab:
-    """A page in a headless browser without a network: what it draws, says and asks for."""
+    """A tab of a headless browser without a network, with its console messages and requests."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
 
     def open(self, path: Path, *, width: int = 1200, dark: bool = False) -> None:
-        """Show a file at a width, in a colour scheme; messages before that are forgotten."""
+        """Show a file at a width, in a color scheme; earlier messages are dropped."""
         call = self.driver.execute_cdp_cmd
         call(
             "Emulation.setDeviceMetricsOverride",
@@ -224,7 +226,7 @@ class Tab:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Addresses that the page has asked for."""
+        """URLs that the page has requested."""
         events = (json.loads(e["message"])["message"] for e in self.driver.get_log("performance"))
         return [
             event["params"]["request"]["url"]
@@ -235,7 +237,7 @@ class Tab:
 
 @pytest.fixture(scope="session")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    """A browser tab; its proxy is a port at which nobody answers."""
+    """A browser tab; its proxy is a port that does not answer."""
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or chromedriver is None:
         pytest.skip("chromium and chromedriver are not installed")
@@ -246,7 +248,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     options.binary_location = chromium
     for flag in (
         "--headless=new",
-        "--no-sandbox",  # as root there is none
+        "--no-sandbox",  # it does not work as root
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--proxy-server=http://127.0.0.1:9",

@@ -1,4 +1,4 @@
-"""The pages in a real browser: everything is drawn, nothing is asked for, and it can be read and used."""
+"""The pages in a real browser: figures are drawn without requests, and all is readable and usable."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bbam_ray.report.html import write_report
 from bbam_ray.report.report_data import ReportData
-from bbam_ray.report.studies import studies_html
+from bbam_ray.report.study_comparison import studies_html
+from bbam_ray.report.study_report import write_report
 
 _MARKS = """
 return [...document.querySelectorAll('.js-plotly-plot')].map(plot => [plot.id, [...plot.querySelectorAll(
@@ -28,7 +28,7 @@ const head = heads.find(head => head.innerText.trim() === arguments[0]);
 head.querySelector('button').click();
 return heads.map(head => head.getAttribute('aria-sort'));
 """
-# Contrast (WCAG) of each text in figures and tables with the page's ground.
+# Contrast (WCAG) of each text in figures and tables with the background of the page.
 _CONTRAST = """
 const light = text => { const part = text.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
     .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
@@ -58,17 +58,17 @@ def check_drawn(tab: Any, at_least: int) -> None:
     assert [url for url in tab.requests() if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
-def test_each_figure_is_drawn_and_nothing_is_asked_for(page: Path, tab: Any) -> None:
+def test_each_figure_is_drawn_without_requests(page: Path, tab: Any) -> None:
     tab.open(page)
     check_drawn(tab, at_least=18)
 
 
 @pytest.mark.ray
-def test_so_is_the_report_that_a_real_search_leaves(real_study: Path, tab: Any) -> None:
+def test_the_report_of_a_real_search_is_drawn(real_study: Path, tab: Any) -> None:
     tab.open(real_study / "report.html")
     check_drawn(tab, at_least=18)
     text = tab.run("return document.body.innerText")
-    assert "Confirmed on the test part (rank 1, 2 seeds)" in text
+    assert "Confirmed on test data (rank 1, 2 seeds)" in text
     assert "Too few trials: 3 complete" in text
 
 
@@ -87,7 +87,7 @@ def test_columns_sort_by_value_and_missing_values_stay_last(page: Path, tab: Any
     assert "" in tab.run(_COLUMN, "val_map")  # the failed trial
 
 
-def test_headers_are_reached_and_pressed_by_keyboard(page: Path, tab: Any) -> None:
+def test_headers_work_with_the_keyboard(page: Path, tab: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
     tab.open(page)
@@ -98,7 +98,7 @@ def test_headers_are_reached_and_pressed_by_keyboard(page: Path, tab: Any) -> No
     assert tab.run(sort) == "ascending"
 
 
-def test_the_chooser_of_labels_changes_the_histogram(page: Path, tab: Any) -> None:
+def test_the_list_of_labels_changes_the_histogram(page: Path, tab: Any) -> None:
     tab.open(page)
     shown = "return document.getElementById('plot-angles').data[0].y.length + ' ' + "
     shown += "document.getElementById('plot-angles').layout.annotations[0].text"
@@ -120,15 +120,15 @@ def test_on_a_phone_the_page_does_not_scroll_sideways(page: Path, tab: Any) -> N
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_text_can_be_read_in_both_colour_schemes(dark: bool, page: Path, tab: Any) -> None:
+def test_text_is_readable_in_both_color_schemes(dark: bool, page: Path, tab: Any) -> None:
     tab.open(page, dark=dark)
     count, contrast, ground = tab.run(_CONTRAST)
     assert count > 300
-    assert contrast >= 4.5  # what WCAG AA asks for
+    assert contrast >= 4.5  # required by WCAG AA
     assert (ground < 0.1) == dark
 
 
-def test_several_studies_are_drawn_beside_one_another(
+def test_the_comparison_of_studies_is_drawn(
     rich: Path, write_study: Callable[..., Path], tmp_path: Path, tab: Any
 ) -> None:
     other = write_study(tmp_path / "other", trials=5, labels=3, confirmed=())

@@ -1,4 +1,4 @@
-"""Pictures as files: drawn by a real browser without a network, and never over somebody's files."""
+"""Figures as files: drawn by a real browser without a network, and never over files of other origin."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from bbam_ray.errors import UsageError
 from bbam_ray.report.figure_files import check_figures, write_figures
-from bbam_ray.report.html import groups
 from bbam_ray.report.report_data import ReportData
+from bbam_ray.report.study_report import report_sections
 
 chromium = pytest.importorskip(
     "choreographer.browsers.chromium", reason="kaleido is not installed"
@@ -25,9 +25,11 @@ needs_browser = pytest.mark.skipif(
 
 
 @needs_browser
-def test_each_picture_becomes_svg_and_pdf_and_old_ones_go(rich: Path, tmp_path: Path) -> None:
-    found = {p.name: p for g in groups(ReportData(rich)) for p in g.pictures}
-    chosen = {name: found[name] for name in ("angles", "slice-margin")}
+def test_each_figure_becomes_svg_and_pdf_and_old_ones_are_removed(
+    rich: Path, tmp_path: Path
+) -> None:
+    figures = {f.name: f for s in report_sections(ReportData(rich)) for f in s.figures}
+    chosen = {name: figures[name] for name in ("angles", "slice-margin")}
     folder = tmp_path / "figures"
     files = write_figures(folder, chosen)
     assert {f.name for f in files} == {f"{n}.{kind}" for n in chosen for kind in ("svg", "pdf")}
@@ -39,20 +41,20 @@ def test_each_picture_becomes_svg_and_pdf_and_old_ones_go(rich: Path, tmp_path: 
             tree = ElementTree.fromstring(content)
             assert tree.tag.endswith("svg") and tree.get("width") == "640"
             assert b"<path" in content and b"MathJax" not in content
-    write_figures(folder, {"angles": found["angles"]})
+    write_figures(folder, {"angles": figures["angles"]})
     assert {p.name for p in folder.iterdir()} == {"angles.svg", "angles.pdf", "figures.json"}
 
 
-def test_the_browser_loads_nothing_but_what_is_on_this_machine(
+def test_the_browser_loads_only_local_files(
     monkeypatch: pytest.MonkeyPatch, rich: Path, tmp_path: Path
 ) -> None:
     import kaleido
 
-    asked: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
 
     class Watched:
         def __init__(self, **options: Any) -> None:
-            asked.append(options)
+            calls.append(options)
 
         async def __aenter__(self) -> Watched:
             return self
@@ -65,12 +67,12 @@ def test_the_browser_loads_nothing_but_what_is_on_this_machine(
 
     monkeypatch.setattr(kaleido, "Kaleido", Watched)
     monkeypatch.setattr(chromium, "find_browser", lambda **_: "/usr/bin/chromium")
-    picture = next(p for g in groups(ReportData(rich)) for p in g.pictures)
-    write_figures(tmp_path / "f", {"a": picture})
+    report_figure = next(f for s in report_sections(ReportData(rich)) for f in s.figures)
+    write_figures(tmp_path / "f", {"a": report_figure})
     assert (tmp_path / "f" / "a.pdf").read_text() == "pdf"
-    assert len(asked) == 1  # one browser for all
-    assert asked[0]["mathjax"] is False
-    assert asked[0]["proxy_server"] == "http://127.0.0.1:9"
+    assert len(calls) == 1  # one browser for all
+    assert calls[0]["mathjax"] is False
+    assert calls[0]["proxy_server"] == "http://127.0.0.1:9"
     page = kaleido.PageGenerator(mathjax=False).generate_index()
     assert "http" not in page.replace("http-equiv", "")
 
@@ -91,7 +93,7 @@ def test_a_folder_with_other_files_is_refused(
         check_figures(tmp_path / "thesis.svg")
 
 
-def test_without_a_browser_or_kaleido_one_sentence_says_what_to_install(
+def test_without_a_browser_or_kaleido_the_error_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(chromium, "find_browser", lambda **_: None)

@@ -1,4 +1,4 @@
-"""The report: one offline page that shows what was found and trusts no text that it shows."""
+"""The report: one offline page with the results, in which texts from outside stay texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bbam_ray.errors import UsageError
-from bbam_ray.report.html import write_report
+from bbam_ray.report.study_report import write_report
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import COMPLETE, StudyRecord
 
@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
 @pytest.fixture()
 def study(tmp_path: Path) -> Callable[..., Path]:
-    """Makes the folder of a study of three trials; arguments replace what is written."""
+    """Writes the folder of a study of three trials; arguments change its content."""
 
     def make(
         labels: tuple[str, ...] = ("cat", "dog"),
@@ -77,8 +77,8 @@ def study(tmp_path: Path) -> Callable[..., Path]:
                 ]
             )
             for epoch, phase in ((1, "warmup"), (2, "main")):
-                figure = {"epoch": epoch, "phase": phase, "val_map": value}
-                store.history.put([who | figure])
+                values = {"epoch": epoch, "phase": phase, "val_map": value}
+                store.history.put([who | values])
                 store.labels.put(
                     who | {"epoch": epoch, "label": label, "val_ap": 0.5, "vdfd": 0.1 * epoch}
                     for label in labels
@@ -113,7 +113,7 @@ def test_the_report_is_one_file_that_loads_nothing(study: Callable[..., Path]) -
     assert source.count("Plotly.newPlot(") >= 3
 
 
-def test_it_answers_first_what_was_found(study: Callable[..., Path]) -> None:
+def test_the_best_result_comes_first(study: Callable[..., Path]) -> None:
     source, page = page_of(study())
     text = page.text
     assert "Best of 2 complete trials: trial 1, val_map 0.6250" in text
@@ -127,18 +127,18 @@ def test_it_answers_first_what_was_found(study: Callable[..., Path]) -> None:
     assert table.count("<tr") == 4
 
 
-def test_where_less_is_better_the_lowest_is_best(study: Callable[..., Path]) -> None:
+def test_with_mode_min_the_lowest_value_is_best(study: Callable[..., Path]) -> None:
     assert "trial 0, val_map 0.5000" in page_of(study(mode="min"))[1].text
 
 
-def test_figures_hold_the_curves_of_trials_and_labels(study: Callable[..., Path]) -> None:
+def test_figures_contain_the_curves_of_trials_and_labels(study: Callable[..., Path]) -> None:
     source, page = page_of(study(labels=("zebra", "okapi")))
     for name in ("trial 0", "trial 1", "zebra", "okapi", "main phase"):
         assert f'"{name}"' in source
     assert "Variance bias (VDFD)" in page.text
 
 
-def test_several_objectives_have_a_figure_of_their_pareto_set(study: Callable[..., Path]) -> None:
+def test_several_objectives_have_a_figure_of_their_pareto_front(study: Callable[..., Path]) -> None:
     folder = study(states=("COMPLETE", "COMPLETE", "FAILED"))
     assert "Pareto" not in page_of(folder)[1].text
     store = StudyStore(folder, {"scale": "float", "balance": "bool"})
@@ -149,9 +149,9 @@ def test_several_objectives_have_a_figure_of_their_pareto_set(study: Callable[..
     space = {"metric": "val_map", "mode": "max", "also": [["seconds_per_epoch", "min"]]}
     StudyRecord.open(folder).update(space=space)
     source, page = page_of(folder)
-    assert "Pareto set" in page.text
+    assert "Pareto front" in page.text
     assert source.count('id="plot-pareto"') == 1
-    front = re.search(r'"name":"Pareto set","text":\["(trial \d)"\],"x":\[([\d.]+)\]', source)
+    front = re.search(r'"name":"Pareto front","text":\["(trial \d)"\],"x":\[([\d.]+)\]', source)
     assert front and front.groups() == ("trial 1", "1.0")
 
 
@@ -159,9 +159,7 @@ def test_several_objectives_have_a_figure_of_their_pareto_set(study: Callable[..
     "where",
     ["labels", "error", "study", "dataset", "method", "command", "status"],
 )
-def test_text_from_outside_is_shown_and_never_obeyed(
-    where: str, study: Callable[..., Path]
-) -> None:
+def test_text_from_outside_is_shown_as_text(where: str, study: Callable[..., Path]) -> None:
     folder = study(
         labels=(EVIL, "b") if where == "labels" else ("a", "b"),
         error=EVIL if where == "error" else None,
@@ -192,10 +190,12 @@ def test_a_folder_without_a_study_is_wrong_usage(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_a_study_of_failed_trials_has_a_report_that_says_so(study: Callable[..., Path]) -> None:
+def test_a_study_of_failed_trials_has_a_report_with_their_errors(
+    study: Callable[..., Path],
+) -> None:
     folder = study(states=("FAILED", "FAILED"), error="RuntimeError: a < b", confirm=())
     _, page = page_of(folder)
-    assert "No trial was completed." in page.text
+    assert "No trial completed." in page.text
     assert "2 trials have ended: 2 failed." in page.text
     assert page.text.count("RuntimeError: a < b") == 2
 

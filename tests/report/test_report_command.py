@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from bbam_ray.cli.main import app
 from bbam_ray.report.report_data import ReportData
-from bbam_ray.report.studies import by_data_set, default_page, groups
+from bbam_ray.report.study_comparison import by_dataset, comparison_sections, default_page
 from bbam_ray.results.schemas import SCHEMA_VERSION
 
 
@@ -58,13 +58,13 @@ def test_studies_on_different_data_sets_are_kept_apart(
     text = (tmp_path / "results" / "comparison.html").read_text(encoding="utf-8")
     assert "on different data sets: digits, awa" in text
     assert text.count("Plotly.newPlot(") == 6
-    sets = by_data_set([ReportData(folder) for folder in (*two, other)])
+    sets = by_dataset([ReportData(folder) for folder in (*two, other)])
     assert {name: len(mine) for name, mine in sets.items()} == {"digits": 2, "awa": 1}
 
 
 def test_the_best_so_far_never_falls(two: list[Path]) -> None:
-    made = groups("digits", [ReportData(folder) for folder in two], alone=True)
-    figure = {p.name: p.figure for g in made for p in g.pictures}["best-so-far"]
+    made = comparison_sections("digits", [ReportData(folder) for folder in two], alone=True)
+    figure = {p.name: p.figure for g in made for p in g.figures}["best-so-far"]
     for line in figure.data:
         assert list(line.y) == sorted(line.y)
     assert [line.name for line in figure.data] == ["a", "b"]

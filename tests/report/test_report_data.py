@@ -1,4 +1,4 @@
-"""Searched settings as a report sees them: places in the range, ends of it, texts."""
+"""Searched settings: normalized values, bounds and texts."""
 
 from __future__ import annotations
 
@@ -10,52 +10,60 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bbam_ray.report.drawing import log_ticks, plain
-from bbam_ray.report.report_data import ReportData, Setting
-from bbam_ray.report.space_figures import bound_notes, scale_and_margin, slices
+from bbam_ray.report.figures import log_ticks, plotly_text
+from bbam_ray.report.report_data import ReportData, SearchedSetting
+from bbam_ray.report.space_figures import bound_notes, scale_and_margin, settings_section
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "end"),
     [
-        (Setting("a", None, 0.2, 0.5), 0.5, "upper"),
-        (Setting("a", None, 0.2, 0.5), 0.4941, "upper"),
-        (Setting("a", None, 0.2, 0.5), 0.49, None),
-        (Setting("a", None, 0.2, 0.5), 0.205, "lower"),
-        (Setting("a", None, 1e-4, 1e-2, True), 1.09e-4, "lower"),
-        (Setting("a", None, 1e-4, 1e-2, True), 1.2e-4, None),  # near, but not in logarithms
-        (Setting("a", None, 2, 2), 2, None),
-        (Setting("a", None, 0.2, 0.5), math.nan, None),
-        (Setting("a", None, 0.2, 0.5), None, None),
-        (Setting("a", ("0.2", "0.5")), 0.5, None),
-        (Setting("a"), 0.5, None),
+        (SearchedSetting("a", None, 0.2, 0.5), 0.5, "upper"),
+        (SearchedSetting("a", None, 0.2, 0.5), 0.4941, "upper"),
+        (SearchedSetting("a", None, 0.2, 0.5), 0.49, None),
+        (SearchedSetting("a", None, 0.2, 0.5), 0.205, "lower"),
+        (SearchedSetting("a", None, 1e-4, 1e-2, True), 1.09e-4, "lower"),
+        (SearchedSetting("a", None, 1e-4, 1e-2, True), 1.2e-4, None),  # near, but not in logarithms
+        (SearchedSetting("a", None, 2, 2), 2, None),
+        (SearchedSetting("a", None, 0.2, 0.5), math.nan, None),
+        (SearchedSetting("a", None, 0.2, 0.5), None, None),
+        (SearchedSetting("a", ("0.2", "0.5")), 0.5, None),
+        (SearchedSetting("a"), 0.5, None),
     ],
 )
-def test_a_value_within_two_percent_of_an_end_is_at_its_bound(
-    setting: Setting, value: float | None, end: str | None
+def test_a_value_within_two_percent_of_the_range_is_at_its_bound(
+    setting: SearchedSetting, value: float | None, end: str | None
 ) -> None:
     assert setting.bound(value) == end
 
 
-def test_the_bound_is_told_in_words(write_study: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_note_names_the_setting_at_its_bound(
+    write_study: Callable[..., Path], tmp_path: Path
+) -> None:
     notes = bound_notes(ReportData(write_study(tmp_path / "upper", labels=1)))
     assert len(notes) == 1
-    assert notes[0].startswith("scale = 30 is at its upper bound: widen the space")
+    assert notes[0].startswith("scale = 30 is at its upper bound: widen its range")
     inside = ReportData(write_study(tmp_path / "inside", labels=1, best_scale=17.0))
     assert bound_notes(inside) == []
-    group = slices(ReportData(tmp_path / "upper"))
-    assert group is not None and len(group.pictures) == 5
-    assert group.pictures[0].title == "scale: best at its upper bound"
-    assert group.pictures[0].figure.layout.xaxis.type == "log"
-    assert group.pictures[1].figure.layout.xaxis.type is None
+    section = settings_section(ReportData(tmp_path / "upper"))
+    assert section is not None and len(section.figures) == 5
+    assert section.figures[0].title == "scale: best at its upper bound"
+    assert section.figures[0].figure.layout.xaxis.type == "log"
+    assert section.figures[1].figure.layout.xaxis.type is None
 
 
-def test_places_in_the_range_follow_its_scale_and_keep_what_is_missing() -> None:
-    log = Setting("a", None, 1, 100, True).unit(pd.Series([1.0, 10.0, 100.0, math.nan]))
+def test_normalized_values_follow_the_scale_and_keep_missing_ones() -> None:
+    log = SearchedSetting("a", None, 1, 100, True).normalized(
+        pd.Series([1.0, 10.0, 100.0, math.nan])
+    )
     np.testing.assert_allclose(log, [0, 0.5, 1, math.nan])
-    choices = Setting("a", ("5", "20", "inf")).unit(pd.Series([5.0, math.inf, math.nan]))
+    choices = SearchedSetting("a", ("5", "20", "inf")).normalized(
+        pd.Series([5.0, math.inf, math.nan])
+    )
     np.testing.assert_allclose(choices, [0, 1, math.nan])
-    flags = Setting("a", ("true", "false")).unit(pd.Series([True, None, False], dtype=object))
+    flags = SearchedSetting("a", ("true", "false")).normalized(
+        pd.Series([True, None, False], dtype=object)
+    )
     np.testing.assert_allclose(flags, [0, math.nan, 1])
 
 
@@ -64,8 +72,8 @@ def test_the_surface_needs_eight_trials_and_both_settings(
 ) -> None:
     def kinds(trials: int) -> list[str]:
         folder = write_study(tmp_path / f"t{trials}", trials=trials, labels=1)
-        picture = scale_and_margin(ReportData(folder))
-        return [] if picture is None else [trace.type for trace in picture.figure.data]
+        report_figure = scale_and_margin(ReportData(folder))
+        return [] if report_figure is None else [trace.type for trace in report_figure.figure.data]
 
     assert kinds(10) == ["contour", "scatter"]  # 8 complete
     assert kinds(9) == ["scatter"]
@@ -78,7 +86,7 @@ def test_ticks_of_a_logarithmic_axis_are_round_numbers() -> None:
     assert log_ticks(1e-6, 1)["tickvals"] == pytest.approx([10.0**p for p in range(-6, 1)])
 
 
-def test_text_for_figures_has_no_tags() -> None:
-    assert plain("<a href='http://x.example'>b</a> & c") == (
+def test_text_in_figures_has_no_tags() -> None:
+    assert plotly_text("<a href='http://x.example'>b</a> & c") == (
         "&lt;a href='http://x.example'&gt;b&lt;/a&gt; &amp; c"
     )

@@ -1,4 +1,4 @@
-"""The commands that a report gives: complete, quoted, and of programs that there are."""
+"""The commands that reproduce a study: complete, quoted, and accepted by the programs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from bbam_ray.report.report_data import ReportData
-from bbam_ray.report.reproduce import commands
+from bbam_ray.report.reproduce import reproducing_commands
 from bbam_ray.results.study import StudyRecord
 
 
-def given(folder: Path, command: str) -> list[str]:
+def commands_for(folder: Path, command: str) -> list[str]:
     StudyRecord.open(folder).update(command=command)
-    return commands(ReportData(folder))
+    return reproducing_commands(ReportData(folder))
 
 
 @pytest.fixture()
@@ -24,7 +24,7 @@ def folder(write_study: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def test_a_search_is_repeated_under_another_name_and_its_best_is_trained(folder: Path) -> None:
-    search, best = given(
+    search, best = commands_for(
         folder, "python launch/tune.py --name 'with space' --resume --set 'labels=a b'"
     )
     assert shlex.split(search) == [
@@ -37,14 +37,14 @@ def test_a_search_is_repeated_under_another_name_and_its_best_is_trained(folder:
 
 
 def test_the_installed_program_is_called_by_its_name(folder: Path) -> None:
-    search, best = given(folder, "/opt/env/bin/bbam-ray tune --name one")
+    search, best = commands_for(folder, "/opt/env/bin/bbam-ray tune --name one")
     assert search.startswith("bbam-ray tune --name one --name ")
     assert best.startswith("bbam-ray train --config ")
 
 
 def test_a_run_is_repeated_as_it_was(folder: Path) -> None:
     (folder / "best.yaml").unlink()
-    assert given(folder, "python launch/train.py --epochs 5") == [
+    assert commands_for(folder, "python launch/train.py --epochs 5") == [
         "python launch/train.py --epochs 5 --name 'with space-again'"
     ]
 
@@ -52,20 +52,20 @@ def test_a_run_is_repeated_as_it_was(folder: Path) -> None:
 @pytest.mark.parametrize(
     "command", ["python launch/compare.py --methods bbam", "jupyter kernel", "it's not closed", ""]
 )
-def test_what_is_not_known_is_given_as_it_was_recorded(command: str, folder: Path) -> None:
-    assert given(folder, command) == [command]
+def test_an_unknown_command_is_given_as_it_was_recorded(command: str, folder: Path) -> None:
+    assert commands_for(folder, command) == [command]
 
 
 @pytest.mark.ray
 def test_both_commands_of_a_real_study_are_accepted(real_study: Path) -> None:
-    """The search is planned and the best configuration is trained, in the folder where it all began."""
+    """Plan the search and train the best configuration, in the folder where the study was started."""
     import os
     import subprocess
     import sys
 
     root = Path(__file__).parents[2]
     above = real_study.parents[2]
-    search, best = commands(ReportData(real_study))
+    search, best = reproducing_commands(ReportData(real_study))
     for line in (f"{search} --dry-run", best):
         words = shlex.split(line)
         assert words[0] == "python"

@@ -1,6 +1,6 @@
-"""While a study runs: Ray's dashboard, which wants its token and names our actors, and our live page.
+"""While a study runs: Ray's dashboard, with its token and our names of actors, and our live page.
 
-``BBAM_RAY_SCREENSHOTS=docs/images`` rebuilds the pictures of both.
+``BBAM_RAY_SCREENSHOTS=docs/images`` writes new screenshots of both.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def line_of(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
     """The first printed line that matches."""
     assert process.stdout is not None
     for line in process.stdout:
-        if found := re.search(pattern, line):
-            return found
+        if match := re.search(pattern, line):
+            return match
     raise AssertionError(f"no line {pattern!r}")
 
 
@@ -62,13 +62,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
     process.communicate(timeout=60)
 
 
-def keep_picture(tab: Any, name: str) -> None:
+def keep_screenshot(tab: Any, name: str) -> None:
     if folder := os.environ.get("BBAM_RAY_SCREENSHOTS"):
         tab.driver.save_screenshot(f"{folder}/{name}.png")
 
 
 def text_with(tab: Any, pattern: str, seconds: float = 60) -> str:
-    """The page's text once it matches."""
+    """Wait until the text of the page matches, and return it."""
     deadline = time.monotonic() + seconds
     while not re.search(pattern, text := tab.run("return document.body.innerText")):
         assert time.monotonic() < deadline, text
@@ -76,7 +76,7 @@ def text_with(tab: Any, pattern: str, seconds: float = 60) -> str:
     return str(text)
 
 
-def test_rays_dashboard_wants_its_token_and_names_our_actors(
+def test_the_ray_dashboard_requires_a_token_and_shows_our_actors(
     study: tuple[str, Path], tab: Any
 ) -> None:
     address, _ = study
@@ -86,8 +86,8 @@ def test_rays_dashboard_wants_its_token_and_names_our_actors(
     refused.value.close()
     assert refused.value.code in (401, 403)
     ray = Path(sys.executable).with_name("ray")
-    told = subprocess.run([ray, "get-auth-token"], capture_output=True, text=True, check=True)
-    token = told.stdout.strip().splitlines()[-1]
+    ended = subprocess.run([ray, "get-auth-token"], capture_output=True, text=True, check=True)
+    token = ended.stdout.strip().splitlines()[-1]
     tab.driver.set_window_size(1280, 900)
     tab.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     tab.driver.get(f"{address}/#/actors")
@@ -99,7 +99,7 @@ def test_rays_dashboard_wants_its_token_and_names_our_actors(
         assert time.monotonic() < deadline
         time.sleep(0.5)
     assert "trials of shown, rank 1" in text
-    keep_picture(tab, "dashboard")
+    keep_screenshot(tab, "dashboard")
 
 
 def test_the_live_page_shows_the_running_trial(study: tuple[str, Path], tab: Any) -> None:
@@ -110,7 +110,7 @@ def test_the_live_page_shows_the_running_trial(study: tuple[str, Path], tab: Any
         text = text_with(tab, r"running: [1-9]\d* of 300 trials have ended")
         assert "Learning curves" in text
         text_with(tab, r"\ntrial \d+\t\d")  # the table of what runs now
-        keep_picture(tab, "watch")
+        keep_screenshot(tab, "watch")
         before = re.search(r"running: (\d+) of 300", text)
         deadline = time.monotonic() + 90
         while True:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
 from bbam_ray.core.metric_names import HEADLINE_METRICS
-from bbam_ray.report import comparison as table
+from bbam_ray.report import method_comparison as table
 from bbam_ray.results.comparison import compared, paired_p_value
 
 NUMBERS = st.floats(0, 1).map(lambda value: round(value, 3))
@@ -79,12 +79,12 @@ def test_only_common_seeds_are_paired() -> None:
 def test_the_table_shows_the_best_in_bold_and_noise_with_a_mark() -> None:
     rows = [row("a|b", s, v, vdfd_mean=0.01234) for s, v in enumerate((0.5, 0.6))]
     rows += [row("<c>", s, v) for s, v in enumerate((0.4, 0.7))]
-    text = table.markdown(compared(rows))
+    text = table.comparison_markdown(compared(rows))
     head, rule, first, second, _, legend = text.splitlines()
     assert head.count("|") == rule.count("|") == second.count("|") == 10
     assert first.replace("\\|", "").count("|") == 10  # an escaped one is no border
     assert "**0.550 ± 0.071**" in first and "0.550 ± 0.212" in second
     assert "0.0123" in first and "2.00" in first and legend == table.LEGEND
-    page = table.html("t", compared(rows), "bbam-ray compare --methods 'a&b'")
+    page = table.comparison_html("t", compared(rows), "bbam-ray compare --methods 'a&b'")
     assert "&lt;c&gt;" in page and "<c>" not in page and "a&amp;b" in page
     assert "<b>0.550 ± 0.071</b>" in page

@@ -39,7 +39,7 @@ def test_an_exported_model_scores_as_in_training(
     assert np.abs(model.logits(scenes) - expected).max() <= 1e-5
     card = (tmp_path / "out" / "README.md").read_text()
     assert 'license: "CC0-1.0"' in card and "# digits: 10 labels by bbam" in card
-    assert "No figures of the test part are on record" in card
+    assert "No metrics on test data are recorded" in card
 
 
 @pytest.mark.parametrize("which", ["digits_model", "features_model"])
