@@ -2,13 +2,14 @@
 #   make demo   environment, installation, and a study on the embedded data set
 #   make test   environment with the development tools, documentation, all checks and tests
 #   make docs   the documentation as a site in site/, strictly: no warning, no broken link; needs no network
+#   make generated   the pages and the schema that are written from the code; make test checks that they are current
 #   make audit   known vulnerabilities of the installed packages
 #   make test-slow   the tests that take minutes each: lost nodes, frozen workers, killed drivers
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo docs test test-with-ray test-without-ray test-slow check audit clean
+.PHONY: demo docs generated test test-with-ray test-without-ray test-slow check audit clean
 
 demo: $(VENV)/.installed
 	$(RUN)/python launch/tune.py
@@ -35,6 +36,10 @@ check: $(VENV)/.installed-dev
 # The theme announces on every build that MkDocs 2 will not support it; the pin of mkdocs takes care of that.
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
+
+# Pages that are written from the code: command line, settings, the schema of space files.
+generated: $(VENV)/.installed-dev
+	$(RUN)/python docs/site/generate.py
 
 # Known vulnerabilities of what is installed; needs a way to a database of them.
 audit: $(VENV)/.installed-dev

@@ -113,7 +113,7 @@ def test_settings_in_running_text_exist(path: Path) -> None:
     text = path.read_text()
     given = [match[1] for code in inline_code(text) if (match := re.match(r"--set (\w+)=", code))]
     given += [key for line in code_lines(text) for key in re.findall(r"--set (\w+)=", line)]
-    assert set(given) - settings() - {"key"} == set()
+    assert set(given) - settings() - {"key", "KEY", "NAME"} == set()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,11 @@ def test_settings_in_running_text_exist(path: Path) -> None:
 )
 def test_flags_in_running_text_exist(path: Path) -> None:
     every = [*command_tree().commands.values(), *command_tree().commands["data"].commands.values()]
-    known = {flag for command in every for flag in flags_of(command)} | {"--help", "--write"}
+    known = {flag for command in every for flag in flags_of(command)} | {
+        "--help",
+        "--version",
+        "--write",
+    }
     named = {code.split()[0] for code in inline_code(path.read_text()) if code.startswith("--")}
     assert named - known == set()
 
