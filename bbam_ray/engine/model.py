@@ -277,14 +277,14 @@ def _build(folder: Path, described: ModelDescription, device: torch.device) -> S
         network.auxiliary = METHODS[common.method].auxiliary(
             described.config.method, common.feature_dim, labels
         )
-    setting = TaskInfo(
+    task = TaskInfo(
         num_labels=labels,
         labels=torch.zeros(0, labels, dtype=torch.int8, device=device),
         positive_frequency=torch.zeros(labels, dtype=torch.float64, device=device),
         labeled_batch=common.labeled_batch,
         unlabeled_batch=common.unlabeled_batch,
     )
-    method = METHODS[common.method](described.config.method, setting)
+    method = METHODS[common.method](described.config.method, task)
     try:
         network.load_state_dict(weights)
         method.load_scoring_state(scoring)

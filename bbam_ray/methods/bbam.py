@@ -12,13 +12,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from bbam_ray import distributed
-from bbam_ray.core.angle_histogram import angle_histogram
+from bbam_ray.core.angle_histogram import moments_and_histogram
 from bbam_ray.core.losses import bbam_logits, bbam_loss
 from bbam_ray.core.negatives import sample_negatives
 from bbam_ray.core.prototypes import label_prototypes
 from bbam_ray.core.pseudo_labels import assign_pseudo_labels
 from bbam_ray.core.rows import replace_in_blocks, row_blocks
-from bbam_ray.core.statistics import AngleStatistics, angle_moments
+from bbam_ray.core.statistics import AngleStatistics
 from bbam_ray.methods.method import (
     Method,
     Minibatch,
@@ -66,9 +66,8 @@ class Bbam(Method):
         device = task.labels.device
         self.statistics = AngleStatistics.empty(task.num_labels, device)
         self.prototypes = torch.empty(task.num_labels, 0, device=device)
-        self._spread: Tensor | None = (
-            None  # of the angles in the last refresh, for the records only
-        )
+        # Histogram of the angles in the last refresh, for the records only.
+        self._angle_counts: Tensor | None = None
         # Of this rank's samples; filled by the first refresh.
         self.pseudo = torch.zeros(0, task.num_labels, dtype=torch.int8, device=device)
         self.confident = self.unlabeled_selected = self.pseudo.bool()
@@ -129,9 +128,10 @@ class Bbam(Method):
         valid = torch.cat([torch.ones_like(known, dtype=torch.bool), confident])
         self.confident = confident = valid[len(known) :]
         self.prototypes = label_prototypes(features, labels, valid)
-        moments = angle_moments(features, labels, valid, self.prototypes)
+        moments, self._angle_counts = moments_and_histogram(
+            features, labels, valid, self.prototypes
+        )
         self.statistics = self.statistics.update(moments, o.statistics_momentum)
-        self._spread = angle_histogram(features, labels, valid, self.prototypes)
         ratio = float("inf") if o.negative_ratio is None else o.negative_ratio
         selected = sample_negatives(features, self.prototypes, labels, valid, ratio, snapshot.index)
         for rows in row_blocks(*labels.shape):  # and every positive
@@ -160,11 +160,11 @@ class Bbam(Method):
             "variance_positive": variances[1],
             "vdfd": (variances[0] - variances[1]).abs(),
         }
-        if self._spread is not None:
+        if self._angle_counts is not None:
             kept = (self.labeled_selected & (self.task.labels == 0)).sum(0)
             kept = kept + (self.unlabeled_selected & (self.pseudo == 0)).sum(0)
             (records["n_negative_kept"],) = distributed.all_reduce_sum(kept)
-            records["angles_negative"], records["angles_positive"] = self._spread
+            records["angles_negative"], records["angles_positive"] = self._angle_counts
         return records
 
     def scoring_state(self) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from gloo_group import run_script
 from torch import Tensor, nn
 
 from bbam_ray import distributed
-from bbam_ray.core.angle_histogram import angle_histogram
+from bbam_ray.core.angle_histogram import moments_and_histogram
 from bbam_ray.core.metrics import multilabel_metrics
 from bbam_ray.core.negatives import sample_negatives
 from bbam_ray.core.prototypes import label_prototypes
@@ -94,8 +94,7 @@ def traffic(rank: int, world_size: int, num_samples: int, *, tied: bool) -> list
             scores[mine].float() / num_samples, torch.full((4,), 0.25), negative_keep=0.5
         )
         label_prototypes(features[mine], pseudo, confident)
-        angle_moments(features[mine], pseudo, confident, prototypes)
-        angle_histogram(features[mine], pseudo, confident, prototypes)
+        moments_and_histogram(features[mine], pseudo, confident, prototypes)
         sample_negatives(features[mine], prototypes, pseudo, confident, 0.5)
     return messages
 

@@ -36,7 +36,7 @@ def samples() -> Callable[..., Minibatch]:
 
 
 @pytest.fixture(scope="session")
-def setting() -> Callable[..., TaskInfo]:
+def task() -> Callable[..., TaskInfo]:
     """Makes what a method knows of its task from labels; a step has 4 and 12 samples."""
     return lambda labels: TaskInfo(labels.shape[1], labels, labels.double().mean(0), 4, 12)
 

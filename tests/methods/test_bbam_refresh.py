@@ -18,8 +18,8 @@ N_L, N_U, K, D = 14, 40, 3, 5
 
 def method(**options: Any) -> Bbam:
     labels = torch.from_numpy((np.random.default_rng(0).random((N_L, K)) < 0.4).astype(np.int8))
-    setting = TaskInfo(K, labels, labels.double().mean(0), 4, 12)
-    return Bbam(BbamOptions(**options), setting)
+    task = TaskInfo(K, labels, labels.double().mean(0), 4, 12)
+    return Bbam(BbamOptions(**options), task)
 
 
 def snapshot(seed: int) -> Snapshot:
@@ -103,7 +103,7 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_three_refreshes_agree_with_the_loops(options: dict[str, Any]) -> None:
     bbam = method(**options)
-    reference = Reference(bbam.options, bbam.setting.labels.numpy())
+    reference = Reference(bbam.options, bbam.task.labels.numpy())
     for seed in (1, 2, 3):
         bbam.refresh(snapshot(seed))
         expected = reference.refresh(snapshot(seed))
@@ -158,7 +158,7 @@ def test_label_records_show_the_statistics_behind_the_next_epoch() -> None:
     variances = bbam.statistics.variances
     assert torch.equal(records["vdfd"], (variances[0] - variances[1]).abs())
     assert torch.equal(records["variance_positive"], variances[1])
-    labels = torch.cat([bbam.setting.labels, bbam.pseudo])
+    labels = torch.cat([bbam.task.labels, bbam.pseudo])
     valid = torch.cat([torch.ones(N_L, K, dtype=torch.bool), bbam.confident])
     assert torch.equal(records["n_positive"].long(), (valid & (labels == 1)).sum(0))
     assert torch.equal(records["n_negative"].long(), (valid & (labels == 0)).sum(0))

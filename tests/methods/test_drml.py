@@ -32,9 +32,9 @@ def inputs(seed: int, count: int) -> Tensor:
 
 
 @pytest.fixture
-def make(setting: Callable) -> Callable[..., Drml]:
+def make(task: Callable) -> Callable[..., Drml]:
     def drml(**options: Any) -> Drml:
-        method = Drml(DrmlOptions(**options), setting(LABELS))
+        method = Drml(DrmlOptions(**options), task(LABELS))
         method.start_epoch(8)
         return method
 

@@ -35,8 +35,8 @@ def inputs(seed: int, count: int) -> Tensor:
 class Step:
     """A method at the start of an epoch, and the samples of a step."""
 
-    def __init__(self, setting: Callable, samples: Callable, **options: Any) -> None:
-        self.method = Flatmatch(FlatmatchOptions(**options), setting(LABELS))
+    def __init__(self, task: Callable, samples: Callable, **options: Any) -> None:
+        self.method = Flatmatch(FlatmatchOptions(**options), task(LABELS))
         self.method.start_epoch(7)
         self.known, self.weak, self.strong = inputs(1, 4), inputs(2, 7), inputs(3, 7)
         self.labeled: Minibatch = samples(strong=self.known)
@@ -47,8 +47,8 @@ class Step:
 
 
 @pytest.fixture
-def make(setting: Callable, samples: Callable) -> Callable[..., Step]:
-    return lambda **options: Step(setting, samples, **options)
+def make(task: Callable, samples: Callable) -> Callable[..., Step]:
+    return lambda **options: Step(task, samples, **options)
 
 
 def gradients(model: Network) -> dict[str, Tensor]:

@@ -25,8 +25,8 @@ LABELS = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]], dtype=torch.
 
 
 @pytest.fixture
-def make(setting: Callable) -> Callable[..., Mime]:
-    return lambda **options: Mime(MimeOptions(**options), setting(LABELS))
+def make(task: Callable) -> Callable[..., Mime]:
+    return lambda **options: Mime(MimeOptions(**options), task(LABELS))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -58,6 +59,18 @@ def test_a_refresh_sorts_nothing_and_makes_no_matrix_of_numbers(
     assert work.calls["index_add_"] > 0
     # Matrices of all samples hold a byte an entry: labels, masks.
     assert work.largest <= max(N * K, 8 * (K * 2048 + 1))
+
+
+def test_a_refresh_computes_each_angle_once(
+    case: tuple[torch.Tensor, torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moments and histogram share one pass over the row blocks."""
+    monkeypatch.setattr("bbam_ray.core.rows._BLOCK_ENTRIES", 1 << 14)
+    with Work() as work:
+        refreshed(*case)
+    blocks = math.ceil(N / ((1 << 14) // max(K, D)))
+    assert work.calls["acos_"] + work.calls["acos"] == blocks
+    assert work.calls["bincount"] == blocks
 
 
 def test_its_work_grows_with_the_blocks_and_not_with_the_labels(

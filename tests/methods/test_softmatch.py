@@ -22,11 +22,11 @@ LABELS = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]], dtype=torch.
 
 
 @pytest.fixture
-def make(setting: Callable) -> Callable[..., Softmatch]:
+def make(task: Callable) -> Callable[..., Softmatch]:
     """Makes the method at the start of an epoch with 20 unlabelled samples; label 2 is absent."""
 
     def softmatch(**options: Any) -> Softmatch:
-        method = Softmatch(SoftmatchOptions(**options), setting(LABELS))
+        method = Softmatch(SoftmatchOptions(**options), task(LABELS))
         method.start_epoch(20)
         return method
 

@@ -22,8 +22,8 @@ class FixedCosines(nn.Module):
 
 
 def method(**options: Any) -> Supervised:
-    setting = TaskInfo(3, LABELS, LABELS.double().mean(0), 4, 8)
-    return Supervised(SupervisedOptions(**options), setting)
+    task = TaskInfo(3, LABELS, LABELS.double().mean(0), 4, 8)
+    return Supervised(SupervisedOptions(**options), task)
 
 
 def step(cosine: Tensor, **options: Any) -> Tensor:
