@@ -34,7 +34,7 @@ class ScoringModule(nn.Module):
     """
 
     def __init__(
-        self, network: Network, method: Method, views: ViewSettings, *, images: bool
+        self, network: Network, method: Method[Any], views: ViewSettings, *, images: bool
     ) -> None:
         super().__init__()
         self.network, self._method, self._images = network, method, images

@@ -1,6 +1,8 @@
 """S2ML2-BBAM: semi-supervised multi-label learning with the balanced binary angular margin loss.
 
-Paper: "Semi-supervised Multi-label Learning with Balanced Binary Angular Margin Loss", NeurIPS 2024.
+Paper: "[Semi-supervised Multi-label Learning with Balanced Binary Angular Margin
+Loss](https://openreview.net/forum?id=AqcPvWwktK)", NeurIPS 2024. docs/method.md explains the method as it
+is implemented here.
 """
 
 from __future__ import annotations
@@ -34,14 +36,14 @@ from bbam_ray.methods.shared_options import PseudoLabelOptions, ScaleOptions, un
 class BbamOptions(ScaleOptions, PseudoLabelOptions):
     """Options of the method ``bbam``; the defaults are the published settings (VOC)."""
 
-    margin: float = Field(0.4, ge=0, le=2, description="m: taken from the cosine of positives")
+    margin: float = Field(0.4, ge=0, le=2, description="m: subtracted from the cosine of positives")
     negative_ratio: float | None = Field(
         5.0, ge=0, description="eta: negatives kept per positive, hardest first; null = all"
     )
     statistics_momentum: float = Field(
         0.01, ge=0, lt=1, description="g: weight of the old angle statistics in a refresh"
     )
-    balance: bool = Field(True, description="whether the angle variances are balanced at all")
+    balance: bool = Field(True, description="whether the angle variances are balanced")
     clamp: bool = Field(False, description="whether balanced angles are held in [0, pi]")
 
     @model_validator(mode="before")
@@ -52,14 +54,17 @@ class BbamOptions(ScaleOptions, PseudoLabelOptions):
         return values
 
 
-class Bbam(Method):
-    """State: angle statistics, prototypes, pseudo-labels and the entries that take part in the loss."""
+class Bbam(Method[BbamOptions]):
+    """The method ``bbam``.
+
+    State: angle statistics and prototypes of the labels; for each sample its pseudo-labels and the entries
+    that the loss uses. A refresh replaces all of it at the start of every main epoch.
+    """
 
     name: ClassVar[str] = "bbam"
     Options = BbamOptions
     semi_supervised: ClassVar[bool] = True
     refreshes: ClassVar[bool] = True
-    options: BbamOptions
 
     def __init__(self, options: BbamOptions, task: TaskInfo) -> None:
         super().__init__(options, task)
@@ -75,11 +80,11 @@ class Bbam(Method):
 
     @property
     def unlabeled_weight(self) -> float:
-        """lambda_u."""
+        """lambda_u, the weight of the unlabelled loss."""
         return unlabeled_weight(self.options, self.task)
 
     def _map_statistics(self) -> AngleStatistics:
-        """Statistics of the map that is applied: those measured, or none when it is switched off."""
+        """Statistics of the balance map: the measured ones, or empty ones if balancing is off."""
         if self.options.balance:
             return self.statistics
         return AngleStatistics.empty(self.task.num_labels, self.statistics.means.device)
@@ -89,15 +94,20 @@ class Bbam(Method):
         return bbam_loss(cosine, labels, statistics, o.scale, o.margin, clamp=o.clamp)
 
     def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
-        """Warm-up: margin loss with the identity map on every entry (method, section 7)."""
+        """Warm-up: margin loss with the identity map on every entry (docs/method.md, section 7)."""
         _, cosine = model(labeled.view("strong"))
-        nothing = AngleStatistics.empty(self.task.num_labels, cosine.device)
-        return StepLoss(masked_batch_mean(self._loss(cosine, labels, nothing), None, labeled.total))
+        identity = AngleStatistics.empty(self.task.num_labels, cosine.device)
+        loss = self._loss(cosine, labels, identity)
+        return StepLoss(masked_batch_mean(loss, None, labeled.total))
 
     def semi_supervised_loss(
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
     ) -> StepLoss:
-        """Balanced loss on selected entries of both kinds, one forward pass (method, section 3)."""
+        """Balanced loss on selected entries of labelled and unlabelled samples, in one forward pass.
+
+        L = (1/B_l) sum of labelled entries + lambda_u (1/B_u) sum of unlabelled entries, strong views.
+        Source: docs/method.md, section 3.
+        """
         _, cosine = model(concat_views(labeled.view("strong"), unlabeled.view("strong")))
         size, statistics = len(labeled.rows), self._map_statistics()
         on_labeled = self._loss(cosine[:size], labels, statistics)
@@ -113,7 +123,10 @@ class Bbam(Method):
 
     @torch.no_grad()
     def refresh(self, snapshot: Snapshot) -> None:
-        """Pseudo-labels, prototypes, angle statistics and negatives, in this order (section 4)."""
+        """Update pseudo-labels, prototypes, angle statistics and negatives, in this order.
+
+        Source: docs/method.md, section 4.
+        """
         o, known = self.options, self.task.labels
         pseudo, confident = assign_pseudo_labels(
             replace_in_blocks(self.logits, snapshot.unlabeled_cosine),
@@ -122,7 +135,7 @@ class Bbam(Method):
             negative_keep=o.negative_keep,
             index=snapshot.unlabeled_index,
         )
-        # Both kinds together; the unlabelled part is kept, so that there is one matrix of each.
+        # Labelled samples first. The unlabelled part stays a view of the joint matrix, to save memory.
         labels, features = torch.cat([known, pseudo]), snapshot.features
         self.pseudo = pseudo = labels[len(known) :]
         valid = torch.cat([torch.ones_like(known, dtype=torch.bool), confident])
@@ -134,12 +147,12 @@ class Bbam(Method):
         self.statistics = self.statistics.update(moments, o.statistics_momentum)
         ratio = float("inf") if o.negative_ratio is None else o.negative_ratio
         selected = sample_negatives(features, self.prototypes, labels, valid, ratio, snapshot.index)
-        for rows in row_blocks(*labels.shape):  # and every positive
+        for rows in row_blocks(*labels.shape):  # the loss uses every positive
             selected[rows] |= valid[rows] & (labels[rows] == 1)
         self.labeled_selected, self.unlabeled_selected = selected.split([len(known), len(pseudo)])
 
     def logits(self, cosine: Tensor) -> Tensor:
-        """z at y = 1/2, so that 0 lies half-way between the targets of the polarities."""
+        """z at y = 1/2, so that 0 is half-way between the targets of the two polarities."""
         o, statistics = self.options, self._map_statistics()
         return bbam_logits(cosine, 0.5, statistics, o.scale, o.margin, clamp=o.clamp)
 
