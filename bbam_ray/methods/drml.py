@@ -33,7 +33,10 @@ class DrmlOptions(ScaledCosineOptions):
         description="lambda_u: weight of the unlabelled samples; null = unlabelled / labelled batch",
     )
     discrepancy_weight: float = Field(
-        1.0, ge=0, le=100, description="weight of the adversarial discrepancy between the classifiers"
+        1.0,
+        ge=0,
+        le=100,
+        description="weight of the adversarial discrepancy between the classifiers",
     )
     agreement: float = Field(
         0.1, ge=0, le=1, description="mean |p1 - p2| below which an unlabelled sample is used"
@@ -78,10 +81,10 @@ def reversed_gradient(features: Tensor) -> Tensor:
 class Drml(StepLabelsMethod[DrmlOptions]):
     """The method ``drml``.
 
-    It has no state: ``model.head`` is the first classifier, and the one that scores. Labelled samples train
-    both classifiers and the relation network, end to end. On unlabelled samples the discrepancy |p1 - p2|,
-    summed over labels like every loss, is maximised by the classifiers and minimised by backbone and
-    projector.
+    It has no state: ``model.head`` is the first classifier, and the one that scores. Labelled samples
+    train both classifiers and the relation network, end to end. On unlabelled samples the discrepancy
+    |p1 - p2|, summed over labels like every loss, is maximised by the classifiers and minimised by
+    backbone and projector.
 
     Where the paper leaves room: the adversarial game is one step with a reversed gradient instead of
     three alternating steps. It uses the weak view, and so does the agreement that decides whether a sample

@@ -33,7 +33,10 @@ class MimeOptions(ScaledCosineOptions):
         1e-4, ge=0, le=1, description="beta: weight of the information bottleneck's divergence"
     )
     positive_threshold: float = Field(
-        0.95, gt=0, lt=1, description="probability above which an entry becomes positive permanently"
+        0.95,
+        gt=0,
+        lt=1,
+        description="probability above which an entry becomes positive permanently",
     )
 
 

@@ -19,7 +19,9 @@ class SupervisedOptions(ScaleOptions, AsymmetricLossOptions):
     loss: Literal["bce", "asl", "angular"] = Field(
         "angular", description="bce, asl (asymmetric) or angular (margin on the cosine)"
     )
-    margin: float = Field(0.4, ge=0, le=2, description="m of the angular loss; the others ignore it")
+    margin: float = Field(
+        0.4, ge=0, le=2, description="m of the angular loss; the others ignore it"
+    )
 
 
 class Supervised(Method[SupervisedOptions]):

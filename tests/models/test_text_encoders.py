@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bbam_ray.errors import UsageError
 from bbam_ray.models import Network, build_network, check_backbone
-from bbam_ray.models.text_encoders import encoder_of, masked_batch_mean, pretrained_encoder
+from bbam_ray.models.text_encoders import encoder_of, mean_of_present, pretrained_encoder
 
 VOCABULARY, LONGEST = 60, 48
 
@@ -82,7 +82,7 @@ class TestEveryEncoder:
 def test_a_mean_of_nothing_is_zero() -> None:
     hidden = torch.randn(2, 3, 4)
     present = torch.tensor([[True, False, True], [False, False, False]])
-    found = masked_batch_mean(hidden, present)
+    found = mean_of_present(hidden, present)
     torch.testing.assert_close(found[0], hidden[0, [0, 2]].mean(0))
     assert not found[1].any()
 
