@@ -80,7 +80,7 @@ def real_inputs(model: Model) -> np.ndarray:
         raise UsageError(f"{error}; or give samples to check the export with --input") from None
     if inputs.shape[1:] != model.input_shape:
         raise UsageError(
-            f"{model.folder}: the data set has samples of shape {inputs.shape[1:]} now, the model expects "
+            f"{model.folder}: the data set has samples of shape {inputs.shape[1:]} now, the model takes "
             f"{model.input_shape}; give samples to check the export with --input"
         )
     return np.asarray(inputs[np.arange(min(_CHECKED, len(inputs)))])
@@ -123,7 +123,7 @@ def export_model(
     for name, difference in differences.items():
         if not difference <= TOLERANCE[name]:
             raise ExportError(
-                f"{name}: a logit differs from that of the original by {difference:.2g}, more than "
+                f"{name}: a logit differs from the original's by {difference:.2g}, more than "
                 f"{TOLERANCE[name]:g}"
             )
     return differences

@@ -159,7 +159,7 @@ class Model:
         if samples.shape[1:] != self.input_shape or samples.ndim == 0 or not fits:
             sides = ", ".join(str(side) for side in self.input_shape)
             raise UsageError(
-                f"inputs are {samples.dtype} {samples.shape}; this model expects {expected} of shape "
+                f"inputs are {samples.dtype} {samples.shape}; this model takes {expected} of shape "
                 f"(N, {sides})"
             )
         return samples if images else samples.astype(np.float32)
@@ -173,7 +173,7 @@ class Model:
         (longest,), vocabulary = self.input_shape, self.description.views.vocabulary
         if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or tokens.shape[1] > longest:
             raise UsageError(
-                f"inputs are {tokens.dtype} {tokens.shape}; this model expects texts, or int32 tokens "
+                f"inputs are {tokens.dtype} {tokens.shape}; this model takes texts, or int32 tokens "
                 f"of shape (N, l) with l up to {longest}"
             )
         if tokens.size and tokens.max() >= vocabulary:
@@ -184,7 +184,7 @@ class Model:
 
     def _read_files(self, names: Sequence[Path | str]) -> np.ndarray:
         if len(self.input_shape) != 3:
-            raise UsageError("this model expects feature vectors, not files; give an array (N, F)")
+            raise UsageError("this model takes feature vectors, not files; give an array (N, F)")
         channels, side, _ = self.input_shape
         samples = np.empty((len(names), *self.input_shape), np.uint8)
         for row, name in enumerate(names):
@@ -255,7 +255,7 @@ def _build(folder: Path, description: ModelDescription, device: torch.device) ->
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UsageError(
-                f"{folder / WEIGHTS}: {name} contains numbers that are not finite; train again or use "
+                f"{folder / WEIGHTS}: {name} holds numbers that are not finite; train again or use "
                 "another checkpoint"
             )
     head = weights.get("head.weight")

@@ -150,8 +150,8 @@ def read_description(folder: Path) -> ModelDescription:
     for entry in ("input_shape", "input_mean", "input_std"):
         if entry not in values:
             raise UsageError(
-                f"{folder / CONFIG}: no entry '{entry}', which older versions did not write; train the "
-                "model again"
+                f"{folder / CONFIG}: no entry '{entry}', which older versions did not write; train it "
+                "again"
             )
     shape = _numbers(folder, values, "input_shape", int, lambda sides: len(sides) in (1, 3))
     channels = (1, shape[0])
@@ -210,7 +210,7 @@ def _numbers(
 
 def _wrong(folder: Path, entry: str, value: Any) -> UsageError:
     return UsageError(
-        f"{folder / CONFIG}: {entry} = {quoted(value)} is not valid; copy the model again"
+        f"{folder / CONFIG}: {entry} = {quoted(value)} is not possible; copy the model again"
     )
 
 

@@ -89,12 +89,10 @@ def check_backbone(
     kind, fitting = _fitting(input_shape, vocabulary)
     if backbone not in fitting:
         other = " or ".join(fitting[:2]) if fitting[0] != "small-cnn" else "small-cnn or a ResNet"
-        raise UsageError(
-            f"backbone '{backbone}' does not accept {kind}; use --set backbone={other}"
-        )
+        raise UsageError(f"backbone '{backbone}' does not take {kind}; use --set backbone={other}")
     if backbone in RESNETS and input_shape[0] != 3:
         raise UsageError(
-            f"backbone '{backbone}' expects images with 3 channels, not {input_shape[0]}; "
+            f"backbone '{backbone}' takes images with 3 channels, not {input_shape[0]}; "
             "use --set backbone=small-cnn"
         )
     if backbone == "transformer":

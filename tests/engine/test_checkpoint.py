@@ -89,7 +89,7 @@ def test_loading_runs_no_code_from_the_file(tmp_path: Path) -> None:
             return (Path.touch, (mark,))
 
     torch.save({"format": 1, "state": Harmful()}, tmp_path / "state.pt")
-    with pytest.raises(UsageError, match="something else than tensors and plain values"):
+    with pytest.raises(UsageError, match="something other than tensors and plain values"):
         load_checkpoint(tmp_path / "state.pt")
     assert not mark.exists()
 

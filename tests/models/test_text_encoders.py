@@ -104,7 +104,7 @@ def test_an_encoder_is_built_again_from_its_description(bert: Path) -> None:
         ("transformer", "none", 16, "needs weights"),
         ("transformer", "no/such-encoder", 16, "hf download no/such-encoder"),
         ("transformer", "BERT", 4096, "max_length=64"),
-        ("tiny-text", "BERT", 16, "has none; use --set weights=none"),
+        ("tiny-text", "BERT", 16, "no pretrained weights; use --set weights=none"),
         ("mlp", "none", 16, "does not take texts; use --set backbone=tiny-text or transformer"),
     ],
 )
