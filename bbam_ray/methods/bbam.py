@@ -36,15 +36,21 @@ from bbam_ray.methods.shared_options import PseudoLabelOptions, ScaleOptions, un
 class BbamOptions(ScaleOptions, PseudoLabelOptions):
     """Options of the method ``bbam``; the defaults are the published settings (VOC)."""
 
-    margin: float = Field(0.4, ge=0, le=2, description="m: subtracted from the cosine of positives")
+    margin: float = Field(
+        0.4, ge=0, le=2, description="Margin m that is subtracted from the cosine of positives."
+    )
     negative_ratio: float | None = Field(
-        5.0, ge=0, description="eta: negatives kept per positive, hardest first; null = all"
+        5.0,
+        ge=0,
+        description="Number eta of negatives kept per positive, hardest first; null keeps all.",
     )
     statistics_momentum: float = Field(
-        0.01, ge=0, lt=1, description="g: weight of the old angle statistics in a refresh"
+        0.01, ge=0, lt=1, description="Weight g of the old angle statistics in a refresh."
     )
-    balance: bool = Field(True, description="whether the angle variances are balanced")
-    clamp: bool = Field(False, description="whether balanced angles are held in [0, pi]")
+    balance: bool = Field(
+        True, description="Balance the angle variances of positives and negatives."
+    )
+    clamp: bool = Field(False, description="Clamp balanced angles to [0, pi].")
 
     @model_validator(mode="before")
     @classmethod

@@ -30,18 +30,24 @@ class DrmlOptions(ScaledCosineOptions):
     unlabeled_weight: float | None = Field(
         0.3,
         ge=0,
-        description="lambda_u: weight of the unlabelled samples; null = unlabelled / labelled batch",
+        description="Weight lambda_u of the unlabelled samples in the loss; null uses unlabeled_batch / "
+        "labeled_batch.",
     )
     discrepancy_weight: float = Field(
         1.0,
         ge=0,
         le=100,
-        description="weight of the adversarial discrepancy between the classifiers",
+        description="Weight of the adversarial discrepancy between the two classifiers.",
     )
     agreement: float = Field(
-        0.1, ge=0, le=1, description="mean |p1 - p2| below which an unlabelled sample is used"
+        0.1,
+        ge=0,
+        le=1,
+        description="Mean |p1 - p2| of the two classifiers below which an unlabelled sample is used.",
     )
-    relation_dim: int = Field(128, ge=1, description="width of the relation network's hidden layer")
+    relation_dim: int = Field(
+        128, ge=1, description="Width of the relation network's hidden layer."
+    )
 
 
 class DualRelation(nn.Module):

@@ -30,7 +30,7 @@ class FlatmatchOptions(StepStatisticsOptions):
     """Options of the method ``flatmatch``; the defaults are the published settings."""
 
     perturbation: float = Field(
-        0.05, ge=0, le=1, description="rho: length of the step to the worst-case weights"
+        0.05, ge=0, le=1, description="Length rho of the step to the worst-case weights."
     )
 
 

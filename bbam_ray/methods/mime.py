@@ -30,13 +30,16 @@ class MimeOptions(ScaledCosineOptions):
     """Options of the method ``mime``."""
 
     bottleneck_weight: float = Field(
-        1e-4, ge=0, le=1, description="beta: weight of the information bottleneck's divergence"
+        1e-4,
+        ge=0,
+        le=1,
+        description="Weight beta of the KL divergence of the information bottleneck.",
     )
     positive_threshold: float = Field(
         0.95,
         gt=0,
         lt=1,
-        description="probability above which an entry becomes positive permanently",
+        description="Probability above which an entry becomes positive permanently.",
     )
 
 

@@ -23,7 +23,7 @@ class ScaledOptions(Protocol):
 class ScaleOptions(MethodOptions):
     """Options of every method: logits are scaled cosines."""
 
-    scale: float = Field(20.0, gt=0, le=100, description="s: steepness of the logits")
+    scale: float = Field(20.0, gt=0, le=100, description="Scale s of the logits.")
 
 
 class UnlabeledWeightOptions(MethodOptions):
@@ -32,7 +32,8 @@ class UnlabeledWeightOptions(MethodOptions):
     unlabeled_weight: float | None = Field(
         1.0,
         ge=0,
-        description="lambda_u: weight of the unlabelled samples; null = unlabelled / labelled batch",
+        description="Weight lambda_u of the unlabelled samples in the loss; null uses unlabeled_batch / "
+        "labeled_batch.",
     )
 
 
@@ -45,13 +46,14 @@ class PseudoLabelOptions(MethodOptions):
     unlabeled_weight: float | None = Field(
         None,
         ge=0,
-        description="lambda_u; null = unlabelled / labelled batch, the published weighting",
+        description="Weight lambda_u of the unlabelled samples in the loss; null uses unlabeled_batch / "
+        "labeled_batch, as published.",
     )
     positive_keep: float = Field(
-        1.0, ge=0, le=1, description="share of the pseudo-positives that are confident"
+        1.0, ge=0, le=1, description="Share of the pseudo-positives that are confident."
     )
     negative_keep: float = Field(
-        0.998, ge=0, le=1, description="share of the pseudo-negatives that are confident"
+        0.998, ge=0, le=1, description="Share of the pseudo-negatives that are confident."
     )
 
     @model_validator(mode="after")
@@ -66,8 +68,12 @@ class PseudoLabelOptions(MethodOptions):
 class AsymmetricLossOptions(MethodOptions):
     """Options of ``core.losses.asymmetric_loss``."""
 
-    gamma_negative: float = Field(4.0, ge=0, le=10, description="focusing of the asymmetric loss")
-    clip: float = Field(0.05, ge=0, lt=1, description="probability shift of the asymmetric loss")
+    gamma_negative: float = Field(
+        4.0, ge=0, le=10, description="Focusing exponent of the negatives in the asymmetric loss."
+    )
+    clip: float = Field(
+        0.05, ge=0, lt=1, description="Probability shift of the negatives in the asymmetric loss."
+    )
 
 
 def unlabeled_weight(options: ScaledOptions, task: TaskInfo) -> float:

@@ -23,7 +23,10 @@ class SoftmatchOptions(StepStatisticsOptions):
     """Options of the method ``softmatch``; the defaults are the published settings."""
 
     n_sigma: float = Field(
-        2.0, gt=0, le=10, description="how steeply the weight falls below the mean confidence"
+        2.0,
+        gt=0,
+        le=10,
+        description="How steeply the weight of an entry falls below the mean confidence.",
     )
 
 

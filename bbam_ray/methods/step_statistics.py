@@ -16,7 +16,7 @@ class StepStatisticsOptions(ScaledCosineOptions):
     """Options of a method with statistics that are updated in every step."""
 
     step_momentum: float = Field(
-        0.999, ge=0, lt=1, description="g: weight of the old statistics in a step"
+        0.999, ge=0, lt=1, description="Weight g of the old statistics in a step."
     )
 
 

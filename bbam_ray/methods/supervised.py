@@ -17,10 +17,11 @@ class SupervisedOptions(ScaleOptions, AsymmetricLossOptions):
     """Options of the method ``supervised``."""
 
     loss: Literal["bce", "asl", "angular"] = Field(
-        "angular", description="bce, asl (asymmetric) or angular (margin on the cosine)"
+        "angular",
+        description="Loss function: `bce`, `asl` (asymmetric loss) or `angular` (margin on the cosine).",
     )
     margin: float = Field(
-        0.4, ge=0, le=2, description="m of the angular loss; the others ignore it"
+        0.4, ge=0, le=2, description="Margin m of the angular loss; the other losses ignore it."
     )
 
 
