@@ -180,9 +180,9 @@ class Bbam(Method[BbamOptions]):
             "vdfd": (variances[0] - variances[1]).abs(),
         }
         if self._angle_counts is not None:
-            kept = (self.labeled_selected & (self.task.labels == 0)).sum(0)
-            kept = kept + (self.unlabeled_selected & (self.pseudo == 0)).sum(0)
-            (records["n_negative_kept"],) = distributed.all_reduce_sum(kept)
+            selected = (self.labeled_selected & (self.task.labels == 0)).sum(0)
+            selected = selected + (self.unlabeled_selected & (self.pseudo == 0)).sum(0)
+            (records["n_negative_kept"],) = distributed.all_reduce_sum(selected)
             records["angles_negative"], records["angles_positive"] = self._angle_counts
         return records
 

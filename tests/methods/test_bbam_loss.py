@@ -1,4 +1,4 @@
-"""What a training step of ``bbam`` sums, against a loop over the selected entries."""
+"""The loss of a step of ``bbam``, against a loop over the selected entries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N_L, N_U, K = 6, 12, 3
 
 
 class FixedCosines(nn.Module):
-    """Stands for a network: its input is the cosines that it gives."""
+    """A network whose inputs are the cosines that it returns."""
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         return inputs, inputs

@@ -114,7 +114,7 @@ def test_a_rank_without_unlabelled_samples_in_a_step_adds_nothing(
     assert torch.isfinite(known.grad).all() and known.grad.any()
 
 
-def test_what_is_known_of_samples_goes_with_them_and_comes_back(
+def test_sample_state_is_saved_and_restored_by_sample(
     make: Callable[..., Cap], task: Callable
 ) -> None:
     cap, fresh = make(), Cap(CapOptions(), task(LABELS))

@@ -1,4 +1,4 @@
-"""Encoders of texts: neither padding nor the other texts of a batch change a result."""
+"""Text encoders: neither padding nor the other texts of a batch change a result."""
 
 from __future__ import annotations
 
@@ -54,13 +54,11 @@ class TestEveryEncoder:
             alone = model(row[None])
             wider = model(batch([row, *rows[:3]], LONGEST))
             for found in (alone, tuple(t[:1] for t in wider)):
-                for mine, all_ in zip(found, together, strict=True):
-                    torch.testing.assert_close(mine[0], all_[place], atol=1e-5, rtol=0)
+                for single, all_ in zip(found, together, strict=True):
+                    torch.testing.assert_close(single[0], all_[place], atol=1e-5, rtol=0)
 
     @torch.no_grad()
-    def test_absent_tokens_are_not_looked_at_and_others_are(
-        self, backbone: str, bert: Path
-    ) -> None:
+    def test_absent_tokens_are_ignored_and_others_are_not(self, backbone: str, bert: Path) -> None:
         model, (row,) = network(backbone, bert), texts(1)
         tokens = batch([row], LONGEST)
         before = model(tokens)[0]
@@ -108,7 +106,7 @@ def test_an_encoder_is_built_again_from_its_description(bert: Path) -> None:
         ("mlp", "none", 16, "does not take texts; use --set backbone=tiny-text or transformer"),
     ],
 )
-def test_what_does_not_fit_is_told_before_training(
+def test_a_bad_combination_is_an_error_before_training(
     backbone: str, weights: str, length: int, message: str, bert: Path
 ) -> None:
     weights = str(bert) if weights == "BERT" else weights
@@ -116,15 +114,15 @@ def test_what_does_not_fit_is_told_before_training(
         check_backbone(backbone, weights, (length,), VOCABULARY)
 
 
-def test_texts_backbones_take_nothing_else() -> None:
+def test_text_backbones_take_only_texts() -> None:
     with pytest.raises(UsageError, match="does not take feature vectors"):
         check_backbone("tiny-text", "none", (16,))
     with pytest.raises(UsageError, match="does not take images"):
         check_backbone("tiny-text", "none", (3, 16, 16))
 
 
-def test_weights_with_code_of_others_are_not_loaded(bert: Path, tmp_path: Path) -> None:
-    """Only safetensors are read: a pickle in the folder is left alone."""
+def test_weights_that_could_contain_code_are_not_loaded(bert: Path, tmp_path: Path) -> None:
+    """Only safetensors are read; a pickle in the folder is ignored."""
     (tmp_path / "config.json").write_text((bert / "config.json").read_text())
     (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(UsageError, match="cannot be loaded"):
