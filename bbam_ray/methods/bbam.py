@@ -64,7 +64,7 @@ class Bbam(Method[BbamOptions]):
     """The method ``bbam``.
 
     State: angle statistics and prototypes of the labels; for each sample its pseudo-labels and the entries
-    that the loss uses. A refresh replaces all of it at the start of every main epoch.
+    that the loss uses. A refresh updates all of it at the start of every main epoch.
     """
 
     name: ClassVar[str] = "bbam"
