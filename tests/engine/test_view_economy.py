@@ -1,4 +1,4 @@
-"""Only views that are used are computed, and a refresh reads every sample once."""
+"""Only the view that is used is computed, and a refresh decodes every sample once."""
 
 from __future__ import annotations
 
