@@ -29,8 +29,8 @@ def draw(
 
 def refreshed(cosine: Tensor, features: Tensor, known: Tensor) -> Bbam:
     """The method after its first refresh."""
-    setting = TaskInfo(known.shape[1], known, known.double().mean(0), 32, 96)
-    method = Bbam(BbamOptions.build({}, "benchmark"), setting)
+    task = TaskInfo(known.shape[1], known, known.double().mean(0), 32, 96)
+    method = Bbam(BbamOptions.build({}, "benchmark"), task)
     method.refresh(Snapshot(features, cosine))
     return method
 

@@ -12,13 +12,25 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class ExponentialAverage(Generic[M]):
-    """A frozen copy of a module that follows it: average <- d average + (1 - d) current.
+    """A frozen copy of a module whose weights are the moving average of the module's weights.
+
+    average <- d_t average + (1 - d_t) current at update t = 0, 1, ..., with the warm-up
+    d_t = min(d, (1 + t) / (10 + t)), so that a short run does not keep its random start. Floating-point
+    parameters and buffers are averaged, others (counters) are copied.
 
     Args:
-        module: the module to follow; floating-point parameters and buffers are averaged, others
-            (counters) are copied.
-        decay: d in [0, 1); reached through a warm-up min(decay, (1 + t) / (10 + t)) over the
-            updates t, so that a short run does not keep its random start.
+        module: the module to follow.
+        decay: d in [0, 1).
+
+    Source: docs/method.md, section 7.
+
+    Examples:
+        >>> layer = nn.Linear(1, 1)
+        >>> average = ExponentialAverage(layer, decay=0.5)  # a copy: its weight is that of the layer
+        >>> _ = layer.weight.data.fill_(2.0), average.module.weight.data.fill_(1.0)
+        >>> average.update()  # the first decay of the warm-up is 0.1
+        >>> round(average.module.weight.item(), 4)
+        1.9
     """
 
     def __init__(self, module: M, decay: float) -> None:
@@ -34,7 +46,7 @@ class ExponentialAverage(Generic[M]):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take one step towards the followed module's present weights."""
+        """Take one step towards the current weights of the followed module."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         averages = [a for a, _ in self._averaged]

@@ -1,7 +1,7 @@
-"""The one table of metrics: name, label, direction and value. Loads no torch, so that reports can read it.
+"""The table of metrics: name, label, direction and value.
 
 A new metric is one entry here: validation and test columns, objectives of a search, the report and the
-documentation follow from the table.
+documentation follow from the table. The module does not import torch, so that reports can use it.
 """
 
 from __future__ import annotations

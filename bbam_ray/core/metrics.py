@@ -1,4 +1,7 @@
-"""Measures of multi-label ranking and classification (method, section 9), vectorised over labels."""
+"""Metrics of multi-label ranking and classification, vectorised over labels.
+
+Source: docs/method.md, section 9. ``core/metric_names.py`` holds the table of all metrics.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,23 @@ from bbam_ray.core.rows import row_blocks
 
 
 def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
-    """Average precision of each label, (K,) float64; NaN for a label without positives.
+    """Average precision of each label.
 
-    AP = sum over thresholds of (recall step x precision); equal scores share one threshold, so the
-    order of tied samples does not matter.
+    AP_k = sum over the distinct scores t of (recall_k(t) - recall_k(next higher t)) precision_k(t), where
+    recall and precision are those of the decision score >= t. Equal scores share one threshold, so
+    the order of tied samples does not matter.
 
     Args:
         scores: (N, K).
         labels: (N, K) 0/1.
+
+    Returns:
+        (K,) float64 in [0, 1]; NaN for a label without positives.
+
+    Examples:
+        >>> scores = torch.tensor([[0.9, 0.3], [0.8, 0.2], [0.1, 0.1]])
+        >>> average_precision(scores, torch.tensor([[1, 0], [0, 0], [1, 0]]))
+        tensor([0.8333,    nan], dtype=torch.float64)
     """
     num_samples, num_labels = scores.shape
     result = torch.full((num_labels,), float("nan"), dtype=torch.float64, device=scores.device)
@@ -32,16 +44,16 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
     position = torch.arange(num_samples, device=scores.device).unsqueeze(1)
     is_last = torch.ones_like(ordered, dtype=torch.bool)
     is_last[:-1] = ordered[:-1] != ordered[1:]
-    # For each place the end of its group of tied scores, where the group's precision is read.
+    # For each position the end of its group of tied scores, where the group's precision is read.
     group_end = torch.where(is_last, position, num_samples).flip(0).cummin(dim=0).values.flip(0)
     precision = hits.cumsum(0) / (position + 1)
     totals = hits.sum(0)
-    found = (hits * precision.gather(0, group_end)).sum(0)
-    return torch.where(totals > 0, found / totals.clamp_min(1), result)
+    summed = (hits * precision.gather(0, group_end)).sum(0)
+    return torch.where(totals > 0, summed / totals.clamp_min(1), result)
 
 
 class DecisionMetrics(NamedTuple):
-    """Metrics of 0/1 decisions, as fractions."""
+    """Metrics of 0/1 decisions, each in [0, 1]."""
 
     micro_f1: float
     macro_f1: float
@@ -49,7 +61,7 @@ class DecisionMetrics(NamedTuple):
 
 
 class RankingMetrics(NamedTuple):
-    """Metrics of the order of labels within samples, as fractions."""
+    """Metrics of the order of labels within samples, each in [0, 1]."""
 
     one_error: float
     ranking_loss: float
@@ -57,28 +69,44 @@ class RankingMetrics(NamedTuple):
 
 
 def _f1_and_hamming(predicted: Tensor, labels: Tensor) -> DecisionMetrics:
-    """Micro-F1, macro-F1 (a label neither present nor predicted counts 0) and Hamming loss."""
-    truth = labels == 1
-    both = (predicted & truth).sum(0).double()
-    total = (predicted.sum(0) + truth.sum(0)).double()
+    """F1 and Hamming loss of decisions.
+
+    F1 = 2 TP / (predicted + positive), with sums over all entries (micro) or by label and then averaged
+    (macro; a label neither present nor predicted counts 0). Hamming loss is the share of wrong entries.
+
+    Args:
+        predicted: (N, K) bool.
+        labels: (N, K) 0/1.
+    """
+    positive = labels == 1
+    both = (predicted & positive).sum(0).double()
+    total = (predicted.sum(0) + positive.sum(0)).double()
     micro = 2 * both.sum() / total.sum().clamp_min(1)
     macro = (2 * both / total.clamp_min(1)).mean()
-    return DecisionMetrics(float(micro), float(macro), float((predicted != truth).double().mean()))
+    wrong = (predicted != positive).double().mean()
+    return DecisionMetrics(float(micro), float(macro), float(wrong))
 
 
 def _ranking_metrics(scores: Tensor, labels: Tensor) -> RankingMetrics:
-    """One-error, ranking loss and coverage, summed in row blocks.
+    """One-error, ranking loss and coverage.
 
-    A sample without positives has an error in one-error, and adds 0 to the other two.
+    One-error: share of samples whose highest-scored label is not positive. Ranking loss: mean share of
+    (positive, negative) label pairs in the wrong order; ties are wrong. Coverage: (mean position of the
+    lowest-ranked positive - 1) / K. A sample without positives counts as an error in one-error, and adds
+    0 to the other two.
+
+    Args:
+        scores: (N, K), N > 0.
+        labels: (N, K) 0/1.
     """
     num_samples, num_labels = scores.shape
     wrong_top = ranking = depth = 0.0
     for rows in row_blocks(num_samples, num_labels):
-        block, truth = scores[rows], labels[rows] == 1
-        # Ties count against the scorer: within equal scores the negatives come first.
-        by_label = truth.to(torch.int8).sort(dim=1, stable=True).indices
+        block, positive = scores[rows], labels[rows] == 1
+        # Ties count as errors: within equal scores the negatives come first.
+        by_label = positive.to(torch.int8).sort(dim=1, stable=True).indices
         by_score = block.gather(1, by_label).sort(dim=1, descending=True, stable=True).indices
-        hits = truth.gather(1, by_label).gather(1, by_score)
+        hits = positive.gather(1, by_label).gather(1, by_score)
         positives = hits.sum(1)
         wrong_pairs = ((~hits).cumsum(1) * hits).sum(1)
         pairs = positives * (num_labels - positives)
@@ -86,21 +114,33 @@ def _ranking_metrics(scores: Tensor, labels: Tensor) -> RankingMetrics:
         position = torch.arange(1, num_labels + 1, device=scores.device)
         lowest = torch.where(hits, position, 0).amax(dim=1)
         depth += float(lowest.sum())
-        wrong_top += float((~truth.gather(1, block.argmax(1, keepdim=True))).sum())
+        wrong_top += float((~positive.gather(1, block.argmax(1, keepdim=True))).sum())
     coverage = (depth / num_samples - 1) / num_labels
     return RankingMetrics(wrong_top / num_samples, ranking / num_samples, coverage)
 
 
 def oracle_k_predictions(scores: Tensor, labels: Tensor) -> Tensor:
-    """The k highest scores of each sample, k being its true number of positives; (N, K) bool."""
+    """Predict the k highest scores of each sample, where k is its true number of positives.
+
+    Args:
+        scores: (N, K); ties go to the lower label index.
+        labels: (N, K) 0/1.
+
+    Returns:
+        (N, K) bool.
+
+    Examples:
+        >>> oracle_k_predictions(torch.tensor([[0.2, 0.9, 0.4]]), torch.tensor([[1, 0, 1]])).tolist()
+        [[False, True, True]]
+    """
     order = scores.argsort(dim=1, descending=True, stable=True)
-    place = torch.arange(scores.shape[1], device=scores.device).expand_as(order)
-    rank = torch.empty_like(order).scatter_(1, order, place)
+    position = torch.arange(scores.shape[1], device=scores.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, position)
     return rank < (labels == 1).sum(1, keepdim=True)
 
 
 class Scoring:
-    """Scores beside the true labels, and what the metrics share, each computed once and on demand.
+    """Scores with their true labels, and the intermediate results that metrics share, computed on demand.
 
     Args:
         scores: (N, K), probabilities or logits.
@@ -118,37 +158,51 @@ class Scoring:
 
     @cached_property
     def decisions(self) -> DecisionMetrics:
-        """Of the labels whose score reaches its threshold."""
+        """Metrics of the decisions score >= threshold."""
         limits = torch.as_tensor(self.thresholds, device=self.scores.device).to(self.scores.dtype)
         return _f1_and_hamming(self.scores >= limits, self.labels)
 
     @cached_property
     def oracle(self) -> DecisionMetrics:
-        """Of the k highest scores of each sample, k being its true number of positives."""
+        """Metrics of the decisions of ``oracle_k_predictions``."""
         return _f1_and_hamming(oracle_k_predictions(self.scores, self.labels), self.labels)
 
     @cached_property
     def ranking(self) -> RankingMetrics:
-        """Of the order of labels within each sample."""
+        """Metrics of the order of labels within each sample."""
         return _ranking_metrics(self.scores, self.labels)
 
 
 def multilabel_metrics(
     scores: Tensor, labels: Tensor, *, thresholds: float | Tensor = 0.5
 ) -> dict[str, float]:
-    """All metrics of one scoring, as fractions under the names of ``METRICS``.
+    """All metrics of ``METRICS``, over the samples of all ranks.
 
-    ``map`` leaves out labels without positives, ``map_absent_zero`` counts them as 0 (the paper's
-    figures). The ``*_oracle_k`` measures give each sample its true number of positives (the
-    paper's protocol); the plain ones decide by ``thresholds``. ``coverage`` is (coverage error - 1)
-    / K. Without samples, or without any positive, ``map`` is NaN.
+    ``map`` is the mean average precision over the labels that have positives; ``map_absent_zero`` counts
+    the others as 0, as the paper's numbers do. The ``*_oracle_k`` metrics predict the true number of
+    positives for each sample (the paper's protocol); those without the suffix decide by
+    ``thresholds``. ``coverage`` is (coverage error - 1) / K. Without samples, or without any positive,
+    ``map`` is NaN.
 
     Args:
-        scores: (N, K), probabilities or logits; this rank's samples, while the measures are those of
-            the samples of all ranks.
-        labels: (N, K) 0/1.
+        scores: (N, K), probabilities or logits of this rank's samples.
+        labels: (N, K) 0/1 of this rank's samples.
         thresholds: one number or (K,), on the scale of the scores; a score at its threshold is
             positive.
+
+    Returns:
+        Each metric by name, in [0, 1].
+
+    Raises:
+        ValueError: the shapes differ or are not (N, K).
+
+    Source: [S2ML2-BBAM](https://openreview.net/forum?id=AqcPvWwktK); docs/method.md, section 9.
+
+    Examples:
+        >>> scores, labels = torch.tensor([[0.9, 0.2], [0.6, 0.7]]), torch.tensor([[1, 0], [0, 1]])
+        >>> metrics = multilabel_metrics(scores, labels)
+        >>> metrics["map"], metrics["hamming_loss"], metrics["hamming_loss_oracle_k"]
+        (1.0, 0.25, 0.0)
     """
     if scores.shape != labels.shape or scores.ndim != 2:
         raise ValueError(
@@ -159,7 +213,7 @@ def multilabel_metrics(
 
 
 def measures(scores: Tensor, labels: Tensor, thresholds: float | Tensor) -> dict[str, float]:
-    """``multilabel_metrics`` of exactly these samples, whatever other ranks have."""
+    """``multilabel_metrics`` of these samples alone: nothing is gathered from other ranks."""
     if scores.shape[0] == 0 or scores.shape[1] == 0:
         return dict.fromkeys(METRIC_NAMES, float("nan"))
     scoring = Scoring(scores, labels, thresholds)

@@ -1,6 +1,9 @@
-"""Label prototypes: the mean feature of a label's positives (method, section 4.2)."""
+"""Label prototypes, and the cosines and angles between them and features."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -11,15 +14,28 @@ from bbam_ray.core.rows import row_blocks
 
 
 def label_prototypes(features: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-    """P_k = sum_i y_ik f_i / n_1k over the valid positives of all ranks, (K, D) float32.
+    """The prototype of each label: the mean feature of its positives.
+
+    P_k = sum_i y_ik f_i / n_1k, over the valid positives i of all ranks, n_1k in number. A label without
+    positives gets a zero row. Sums are float64 and are reduced in one packed all-reduce of K (D + 1)
+    numbers.
 
     Args:
-        features: (N, D), this rank's rows; deliberately not normalised.
-        labels: (N, K) 0/1.
-        valid: (N, K) bool; False takes part in nothing.
+        features: (N, D), this rank's rows f_i; deliberately not normalised.
+        labels: (N, K) 0/1, y_ik.
+        valid: (N, K) bool; an entry that is False is ignored.
 
-    A label without positives gives a zero row. Sums are float64 and meet in one packed all-reduce
-    of K (D + 1) numbers.
+    Returns:
+        (K, D) float32.
+
+    Source: [S2ML2-BBAM](https://openreview.net/forum?id=AqcPvWwktK); docs/method.md, section 4.2.
+
+    Examples:
+        >>> features = torch.tensor([[1.0, 0.0], [3.0, 2.0], [9.0, 9.0]])
+        >>> labels = torch.tensor([[1, 0], [1, 0], [0, 0]])
+        >>> label_prototypes(features, labels, torch.ones(3, 2, dtype=torch.bool))
+        tensor([[2., 1.],
+                [0., 0.]])
     """
     num_labels = labels.shape[1]
     sums = torch.zeros(num_labels, features.shape[1], dtype=torch.float64, device=features.device)
@@ -33,14 +49,14 @@ def label_prototypes(features: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
 
 
 class PrototypeCosine:
-    """Cosines between features and label prototypes, computed for a block of rows when asked.
+    """Cosines between features and label prototypes, computed block by block on request.
 
-    In float64: N x K of them never exist at once, and any split of the rows gives the same figures to
-    about 1e-15.
+    c_ik = <f_i, P_k> / (|f_i| |P_k|) in float64. The (N, K) matrix never exists at once, and any division
+    of the rows gives the same values to about 1e-15.
 
     Args:
         features: (N, D), not normalised; a zero row has the cosine 0.
-        prototypes: (K, D), not normalised; a zero row likewise.
+        prototypes: (K, D), not normalised; a zero row has the cosine 0.
     """
 
     def __init__(self, features: Tensor, prototypes: Tensor) -> None:
@@ -54,7 +70,7 @@ class PrototypeCosine:
             self._lengths[rows] = length.clamp_min(1e-12)
 
     def block(self, rows: slice) -> Tensor:
-        """(rows, K) float64."""
+        """Cosines (rows, K) float64 of a slice of rows."""
         features, lengths = self._features[rows], self._lengths[rows]
         cosine = torch.empty(
             features.shape[0],
@@ -65,3 +81,21 @@ class PrototypeCosine:
         for part in row_blocks(*features.shape):
             torch.mm(features[part].double(), self._directions, out=cosine[part])
         return cosine.div_(lengths)
+
+
+def prototype_angles(features: Tensor, prototypes: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Angles between features and label prototypes as differences from pi/2, block by block.
+
+    theta_ik - pi/2 with theta_ik = arccos(c_ik), c of ``PrototypeCosine``. Subtracting the right angle
+    keeps the numbers small, so that sums of squares lose less to cancellation.
+
+    Args:
+        features: (N, D), this rank's rows; not normalised.
+        prototypes: (K, D), not normalised; a zero row gives the angle pi/2.
+
+    Yields:
+        A slice of rows, and (rows, K) float64 in [-pi/2, pi/2], radians.
+    """
+    cosine = PrototypeCosine(features, prototypes)
+    for rows in row_blocks(features.shape[0], max(prototypes.shape[0], features.shape[1])):
+        yield rows, cosine.block(rows).clamp_(-1, 1).arccos_().sub_(math.pi / 2)

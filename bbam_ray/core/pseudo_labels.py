@@ -1,4 +1,4 @@
-"""Class-distribution-aware pseudo-labels (paper, 3.3; method, section 5)."""
+"""Class-distribution-aware pseudo-labels."""
 
 from __future__ import annotations
 
@@ -17,22 +17,32 @@ def assign_pseudo_labels(
     negative_keep: float = 0.998,
     index: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Pseudo-labels with each label's positive frequency among the labelled samples.
+    """Assign pseudo-labels so that each label is as frequent as among the labelled samples.
 
-    Per label over all N_u unlabelled samples of all ranks: positives are the floor(freq N_u)
-    highest scores; confident are the floor(positive_keep freq N_u) highest and the
-    floor(negative_keep (1 - freq) N_u) lowest. A count of 0 selects nothing; ties go to the lower
-    index, so that exactly that many are selected.
+    For each label k, over the N_u unlabelled samples of all ranks: positive are the floor(freq_k N_u)
+    highest scores; confident are the floor(positive_keep freq_k N_u) highest and the
+    floor(negative_keep (1 - freq_k) N_u) lowest. A count of 0 selects nothing. Ties go to the lower
+    index, so that exactly this number is selected.
 
     Args:
-        scores: (N, K), this rank's rows; any monotone score, without NaN.
-        positive_frequency: (K,) in [0, 1].
-        positive_keep, negative_keep: in [0, 1].
-        index: (N,) int64 global sample index for ties; default rank-ordered position.
+        scores: (N, K), this rank's rows; any score that grows with the probability, without NaN.
+        positive_frequency: (K,) in [0, 1], freq_k among the labelled samples.
+        positive_keep: in [0, 1], the share of the positives that is confident.
+        negative_keep: in [0, 1], the share of the negatives that is confident.
+        index: (N,) int64 global sample index for ties; default: the rank-ordered position.
 
     Returns:
-        labels (N, K) int8 in {0, 1} and confident (N, K) bool; an entry that is not confident takes
-        part in nothing.
+        Labels (N, K) int8 in {0, 1} and confident (N, K) bool; training ignores an entry that is not
+        confident.
+
+    Source: [CAP](https://arxiv.org/abs/2305.02795), NeurIPS 2023;
+    [S2ML2-BBAM](https://openreview.net/forum?id=AqcPvWwktK), section 3.3; docs/method.md, section 5.
+
+    Examples:
+        >>> scores, frequency = torch.tensor([[0.9], [0.1], [0.6], [0.5]]), torch.tensor([0.5])
+        >>> labels, confident = assign_pseudo_labels(scores, frequency, negative_keep=0.5)
+        >>> labels.flatten().tolist(), confident.flatten().tolist()
+        ([1, 0, 1, 0], [True, True, True, False])
     """
     num_samples = sum(distributed.row_counts(scores.shape[0], scores.device))
     frequency = positive_frequency.to(device=scores.device, dtype=torch.float64)
@@ -45,7 +55,7 @@ def assign_pseudo_labels(
     confident = positive
     if positive_keep < 1:
         confident = select_highest(scores, positive, count(positive_keep, frequency), index)
-    # Where scores tie across both thresholds, an entry is not taken for both polarities.
+    # If scores tie across both thresholds, an entry still gets one polarity only.
     lowest = select_from_blocks(
         lambda rows: (-scores[rows], ~positive[rows]),
         (scores.shape[0], scores.shape[1]),

@@ -1,9 +1,9 @@
-"""Exact selection of the k highest scores per label over all ranks, by radix select.
+"""Exact selection of the k highest scores of each label over all ranks, by radix select.
 
-Scores become order-preserving 32-bit keys; all-reduced per-label histograms of 11 + 11 + 10 bits
-narrow the k-th key down. Nothing is gathered or sorted: a rank walks over blocks of its own rows,
-whose scores need not exist as a matrix, and a selection costs 3 messages of K x 2048 counts whatever
-N is (3 more where scores tie at the threshold).
+Scores become order-preserving 32-bit keys; all-reduced histograms by label of 11 + 11 + 10 bits narrow
+the k-th key down. Nothing is gathered or sorted: a rank iterates over blocks of its own rows, and the
+matrix of all scores never has to exist. A selection costs 3 messages of K x 2048 counts for any N (3 more
+if scores tie at the threshold).
 """
 
 from __future__ import annotations
@@ -26,9 +26,17 @@ _KeyBlock = Block  # with int32 keys for scores
 
 
 def ordered_keys(scores: Tensor) -> Tensor:
-    """int32 keys in the order of float32 scores: a > b exactly when key(a) > key(b); -0 equals +0."""
+    """int32 keys in the order of float32 scores: a > b exactly when key(a) > key(b); -0 equals +0.
+
+    Args:
+        scores: of any shape, without NaN; computed in float32.
+
+    Examples:
+        >>> ordered_keys(torch.tensor([-1.5, -0.0, 0.0, 2.0])).argsort(stable=True).tolist()
+        [0, 1, 2, 3]
+    """
     bits = (scores.float() + 0.0).view(torch.int32)
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)  # of negative numbers all bits but the sign turn
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)  # flips all bits but the sign of negative numbers
 
 
 def _histograms(
@@ -41,36 +49,42 @@ def _histograms(
 ) -> Tensor:
     """(K, 2^bits) int64 counts over all ranks of a digit of the candidates that match the prefix."""
     num_labels, width = shape[1], 1 << bits
-    nowhere = num_labels * width  # where entries that do not count are counted
-    counts = torch.zeros(nowhere + 1, dtype=torch.int64, device=device)
+    ignored = num_labels * width  # the last bin takes the entries that are no candidates
+    counts = torch.zeros(ignored + 1, dtype=torch.int64, device=device)
     one = torch.ones(1, dtype=torch.int64, device=device)
     base = torch.arange(num_labels, device=device, dtype=torch.int32) * width
     for rows in row_blocks(*shape):
         key, active = keys(rows)
-        # Unsigned order: turning the sign bit makes negative keys the lowest ones.
+        # Unsigned order: flipping the sign bit makes negative keys the lowest ones.
         unsigned = key ^ _SIGN
         if prefix is not None:
             active = active & ((unsigned >> (shift + bits)) == prefix)
         bins = ((unsigned >> shift) & (width - 1)).add_(base)
-        bins = torch.where(active, bins, nowhere).view(-1)
+        bins = torch.where(active, bins, ignored).view(-1)
         counts.index_add_(0, bins, one.expand(len(bins)))
-    (counts,) = distributed.all_reduce_sum(counts[:nowhere])
+    (counts,) = distributed.all_reduce_sum(counts[:ignored])
     return counts.view(num_labels, width)
 
 
 def _radix_select(
     keys: _KeyBlock, shape: tuple[int, int], wanted: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The wanted-th highest key of each label, how many equal to it to take, and how many there are.
+    """Find the threshold key of each label.
 
-    ``wanted`` (K,) int64 is cut to the number of candidates; labels that want nothing get a
-    remainder of 0, which selects nothing together with the highest possible key.
+    Args:
+        keys: blocks of keys and candidates.
+        shape: (N, K), this rank's rows.
+        wanted: (K,) int64, keys to select of each label; limited to the number of its candidates.
+
+    Returns:
+        The wanted-th highest key (K,), how many keys equal to it to select (K,), and how many of them
+        there are (K,). A label that selects nothing gets the highest possible key and a 0.
     """
     prefix: Tensor | None = None
     remaining, tied = wanted, torch.zeros_like(wanted)
     nothing = wanted <= 0
     for shift, bits in _ROUNDS:
-        # As the arithmetic shift of a key leaves it: the digits so far, with their sign.
+        # The digits so far with their sign, as an arithmetic shift of the key gives them.
         signed = None if prefix is None else _as_int32(prefix << (shift + bits)) >> (shift + bits)
         counts = _histograms(keys, shape, signed, shift, bits, wanted.device)
         if prefix is None:
@@ -96,12 +110,13 @@ def _as_int32(unsigned: Tensor) -> Tensor:
 def select_from_blocks(
     block: Block, shape: tuple[int, int], counts: Tensor, index: Tensor | None = None
 ) -> Tensor:
-    """``select_highest`` where scores are computed when they are needed: four times each, or five.
+    """``select_highest`` of scores that are computed on request: each four times, seven times with ties.
 
     Args:
-        block: scores and candidates of a slice of rows, the same whenever it is asked.
+        block: scores and candidates of a slice of rows; the same result at every call.
         shape: (N, K), this rank's rows.
-        counts, index: see ``select_highest``; ``counts`` is on the device of the scores.
+        counts: see ``select_highest``; on the device of the scores.
+        index: see ``select_highest``.
     """
 
     def keys(rows: slice) -> tuple[Tensor, Tensor]:
@@ -118,11 +133,11 @@ def select_from_blocks(
             index = distributed.global_index(shape[0], counts.device)
         order = (_INDEX_LIMIT - index).to(torch.int32).unsqueeze(1)
 
-        def places(rows: slice) -> tuple[Tensor, Tensor]:
+        def tied_orders(rows: slice) -> tuple[Tensor, Tensor]:
             key, candidates = keys(rows)
             return order[rows].expand_as(key), candidates & (key == threshold)
 
-        last, _, _ = _radix_select(places, shape, remaining)
+        last, _, _ = _radix_select(tied_orders, shape, remaining)
     chosen = torch.empty(shape, dtype=torch.bool, device=counts.device)
     for rows in row_blocks(*shape):
         key, candidates = keys(rows)
@@ -136,15 +151,24 @@ def select_from_blocks(
 def select_highest(
     scores: Tensor, candidates: Tensor, counts: Tensor, index: Tensor | None = None
 ) -> Tensor:
-    """Exactly the ``counts`` highest-scored candidates of each label over all ranks, (N, K) bool.
+    """Select exactly the ``counts`` highest-scored candidates of each label over all ranks.
 
     Args:
         scores: (N, K) float32, this rank's rows, without NaN.
         candidates: (N, K) bool.
-        counts: (K,) int64, the same on every rank; more than there are candidates takes them all,
-            0 takes none.
+        counts: (K,) int64, the same on every rank; a count above the number of candidates selects them
+            all, 0 selects none.
         index: (N,) int64 in [0, 2^31 - 1), unique over all ranks; ties go to the lower index.
-            Default: rank-ordered position.
+            Default: the rank-ordered position.
+
+    Returns:
+        (N, K) bool, True for the selected candidates of this rank.
+
+    Examples:
+        >>> scores = torch.tensor([[0.3, 1.0], [0.9, 1.0], [0.5, 1.0]])
+        >>> candidates = torch.ones(3, 2, dtype=torch.bool)
+        >>> select_highest(scores, candidates, torch.tensor([2, 1])).tolist()
+        [[False, True], [True, False], [True, False]]
     """
     num_rows, num_labels = scores.shape
     return select_from_blocks(

@@ -1,4 +1,4 @@
-"""Gaussian statistics of the label angles: mean and variance per polarity and label (paper, 3.2)."""
+"""Gaussian statistics of the label angles: mean and variance by polarity and label."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import torch
 from torch import Tensor
 
 from bbam_ray import distributed
-from bbam_ray.core.prototypes import PrototypeCosine
-from bbam_ray.core.rows import row_blocks
+from bbam_ray.core.prototypes import prototype_angles
 
 _MOMENT_NOISE = 64 * torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
 class LabelMoments:
-    """Count, mean and sum of squared deviations of the angles, each (2, K) float64, over all ranks.
+    """Moments of the angles by polarity and label, over all ranks.
 
-    Angles are in radians; where the count is 0 the mean is 0 and says nothing.
+    Args:
+        count: (2, K) float64, number of angles n.
+        mean: (2, K) float64, radians in [0, pi]; 0 without meaning where the count is 0.
+        m2: (2, K) float64, radians squared, >= 0: sum of squared deviations from the mean.
     """
 
     count: Tensor
@@ -32,10 +34,20 @@ class AngleStatistics:
     """Running Gaussian parameters of the angles between samples and label prototypes.
 
     Args:
-        means: (2, K) float32, radians in [0, pi]; NaN where nothing is known.
-        variances: (2, K) float32, radians squared; NaN where nothing is known.
-        counts: (2, K) float32, samples behind the last update, or None when they are not recorded.
+        means: (2, K) float32, mu, radians in [0, pi]; NaN where nothing is known.
+        variances: (2, K) float32, v, radians squared, >= 0; NaN where nothing is known.
+        counts: (2, K) float32, number of samples behind the last update; None if it is not recorded.
             A label with fewer than two samples in either polarity is not balanced.
+
+    Source: [S2ML2-BBAM](https://openreview.net/forum?id=AqcPvWwktK), section 3.2; docs/method.md,
+    sections 2 and 4.3.
+
+    Examples:
+        >>> count, mean, m2 = torch.tensor([[[9.0], [3.0]], [[1.6], [1.2]], [[0.8], [0.1]]])
+        >>> moments = LabelMoments(count, mean, m2)
+        >>> stats = AngleStatistics.empty(1).update(moments, momentum=0.01)
+        >>> stats.variances.flatten(), stats.balanced_labels()
+        (tensor([0.1000, 0.0500]), tensor([True]))
     """
 
     means: Tensor
@@ -44,20 +56,22 @@ class AngleStatistics:
 
     @classmethod
     def empty(cls, num_labels: int, device: torch.device | str | None = None) -> AngleStatistics:
-        """Statistics that know nothing: the balance map is the identity for every label."""
+        """Statistics without any data: the balance map is the identity for every label."""
         unknown = torch.full((2, num_labels), math.nan, device=device)
         return cls(unknown, unknown.clone(), torch.zeros(2, num_labels, device=device))
 
     def update(self, moments: LabelMoments, momentum: float) -> AngleStatistics:
-        """Blend in one refresh and return the result; nothing is written in place.
+        """Blend in the moments of one refresh; returns new statistics, writes nothing in place.
 
-        mean <- (1 - g) current + g mean, then the current variance is taken *about the new mean*,
-        (M2 + n (current mean - mean)^2) / max(n - 1, 1), and blended likewise. An entry that was
-        unknown takes the current values; one without samples now keeps what it had.
+        mu <- (1 - g) mean + g mu, then the current variance is taken *about the new mean*,
+        (M2 + n (mean - mu)^2) / max(n - 1, 1), and v <- (1 - g) current + g v. An entry that was unknown
+        takes the current values; an entry without samples in this refresh keeps its old ones.
 
         Args:
-            moments: of the current refresh, summed over ranks.
-            momentum: g in [0, 1], the weight of the old values (0.01 in the paper's runs).
+            moments: n, mean and M2 of the current refresh, over all ranks.
+            momentum: g in [0, 1], the weight of the old values (0.01 in the published runs).
+
+        Source: docs/method.md, section 4.3.
         """
         count, current = moments.count, moments.mean
         old_mean, old_variance = self.means.double(), self.variances.double()
@@ -76,7 +90,7 @@ class AngleStatistics:
         )
 
     def balanced_labels(self) -> Tensor:
-        """(K,) bool: labels whose two variances are positive, finite and rest on >= 2 samples."""
+        """(K,) bool: labels whose two variances are positive, finite and from at least 2 samples."""
         # A subnormal variance counts as none: the slope of the map would overflow float32.
         positive = self.variances >= torch.finfo(torch.float32).tiny
         usable = torch.isfinite(self.means) & torch.isfinite(self.variances) & positive
@@ -97,39 +111,65 @@ class AngleStatistics:
         return cls(state["means"], state["variances"], state.get("counts"))
 
 
+class MomentSums:
+    """Sums behind the moments of the angles by polarity and label, added up block by block.
+
+    Args:
+        num_labels: K.
+        device: of the angles.
+    """
+
+    def __init__(self, num_labels: int, device: torch.device) -> None:
+        self._sums = torch.zeros(3, 2, num_labels, dtype=torch.float64, device=device)
+
+    def add(self, offset: Tensor, labels: Tensor, valid: Tensor) -> None:
+        """Add a block of angles, given as differences from pi/2, (rows, K) float64."""
+        for polarity in (0, 1):
+            weight = (valid & (labels == polarity)).double()
+            self._sums[0, polarity] += weight.sum(0)
+            weight *= offset
+            self._sums[1, polarity] += weight.sum(0)
+            weight *= offset
+            self._sums[2, polarity] += weight.sum(0)
+
+    def reduced(self) -> LabelMoments:
+        """Moments over all ranks; every rank calls this."""
+        (sums,) = distributed.all_reduce_sum(self._sums)
+        count, total, squares = sums
+        mean_offset = total / count.clamp_min(1)
+        m2 = squares - count * mean_offset.square()
+        # What remains of equal angles is rounding, and must not pass for a variance.
+        m2 = torch.where(m2 > _MOMENT_NOISE * squares, m2, torch.zeros_like(m2))
+        mean = torch.where(count > 0, mean_offset + math.pi / 2, torch.zeros_like(mean_offset))
+        return LabelMoments(count, mean, m2)
+
+
 def angle_moments(
     features: Tensor, labels: Tensor, valid: Tensor, prototypes: Tensor
 ) -> LabelMoments:
-    """Moments of the angles between features and label prototypes (method, section 4.3).
+    """Count, mean and scatter of the angles between features and label prototypes.
 
-    beta_ik = arccos of the cosine between f_i and P_k, computed in float64 so that any split of the
-    rows over ranks gives the same figures to about 1e-12. The sums of all ranks meet in one packed
-    all-reduce of 6 K numbers.
+    beta_ik = arccos(<f_i, P_k> / (|f_i| |P_k|)), in float64, so that any division of the rows over ranks
+    gives the same numbers to about 1e-12. For polarity p of label k, over its valid entries i of all
+    ranks: n_pk, mean_pk = sum beta_ik / n_pk, M2_pk = sum (beta_ik - mean_pk)^2. The sums of all ranks are
+    reduced in one packed all-reduce of 6 K numbers.
 
     Args:
-        features: (N, D), this rank's rows; not normalised.
-        labels: (N, K) 0/1.
-        valid: (N, K) bool; False takes part in nothing.
-        prototypes: (K, D), not normalised; a zero row gives the angle pi/2.
+        features: (N, D), this rank's rows f_i; not normalised.
+        labels: (N, K) 0/1, the polarity of each entry.
+        valid: (N, K) bool; an entry that is False is ignored.
+        prototypes: (K, D), P_k, not normalised; a zero row gives the angle pi/2.
+
+    Source: [S2ML2-BBAM](https://openreview.net/forum?id=AqcPvWwktK), section 3.2; docs/method.md,
+    section 4.3.
+
+    Examples:
+        >>> features = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+        >>> labels, valid = torch.tensor([[1], [0]]), torch.ones(2, 1, dtype=torch.bool)
+        >>> angle_moments(features, labels, valid, torch.tensor([[5.0, 0.0]])).mean.flatten()
+        tensor([1.5708, 0.0000], dtype=torch.float64)
     """
-    num_labels = prototypes.shape[0]
-    cosine = PrototypeCosine(features, prototypes)
-    sums = torch.zeros(3, 2, num_labels, dtype=torch.float64, device=features.device)
-    for rows in row_blocks(features.shape[0], max(num_labels, features.shape[1])):
-        # Distances from the right angle: smaller numbers, so less cancellation in M2 below.
-        offset = cosine.block(rows).clamp_(-1, 1).arccos_().sub_(math.pi / 2)
-        for polarity in (0, 1):
-            weight = (valid[rows] & (labels[rows] == polarity)).double()
-            sums[0, polarity] += weight.sum(0)
-            weight *= offset
-            sums[1, polarity] += weight.sum(0)
-            weight *= offset
-            sums[2, polarity] += weight.sum(0)
-    (sums,) = distributed.all_reduce_sum(sums)
-    count, total, squares = sums
-    mean_offset = total / count.clamp_min(1)
-    m2 = squares - count * mean_offset.square()
-    # What remains of equal angles is rounding, and must not pass for a variance.
-    m2 = torch.where(m2 > _MOMENT_NOISE * squares, m2, torch.zeros_like(m2))
-    mean = torch.where(count > 0, mean_offset + math.pi / 2, torch.zeros_like(mean_offset))
-    return LabelMoments(count, mean, m2)
+    sums = MomentSums(prototypes.shape[0], features.device)
+    for rows, offset in prototype_angles(features, prototypes):
+        sums.add(offset, labels[rows], valid[rows])
+    return sums.reduced()

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+"""Checkpoint files: the state from which a run resumes as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a state (tensors and plain values) so that it appears whole or not at all."""
+    """Write a state (tensors and plain values) atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -36,7 +36,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a state back to the CPU; runs no code from the file.
+    """Load a state to the CPU; executes no code from the file.
 
     Raises:
         UsageError: the file is damaged or of another format.
@@ -44,7 +44,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     check_regular(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that it refuses in the end
+            warnings.simplefilter("ignore")  # about pickles, which it then rejects
             stored = torch.load(path, map_location="cpu", weights_only=True)
         version, state = stored["format"], stored["state"]
     except (
@@ -63,7 +63,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     ) as error:
         reason = shown(error, 200)
         if isinstance(error, UnpicklingError):
-            reason = "it holds something else than tensors and plain values"
+            reason = "it contains something other than tensors and plain values"
         raise UsageError(
             f"{path}: not a readable checkpoint ({reason}); move it away to train from the start"
         ) from None

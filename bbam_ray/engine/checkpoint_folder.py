@@ -1,8 +1,8 @@
-"""A checkpoint is a folder: what all ranks share, and a file per rank of what it knows of its samples.
+"""Checkpoint folders: the state that all ranks share, and one file per rank with the state of its samples.
 
 ``epoch-00007/state.pt`` (weights, average, optimizer, method, records of all epochs so far),
 ``epoch-00007/samples-0-of-2.pt`` and so on, and ``epoch-00007/model/`` when that epoch is the best so
-far. Any number of ranks can go on from it. It counts only when every file is there and whole.
+far. Any number of ranks can resume from it. It is valid only if every file is present and undamaged.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def epoch_of(folder: Path) -> int:
 def save_part(
     folder: Path, trainer: Trainer, records: list[EpochRecord], *, model: bool = True
 ) -> None:
-    """Write this rank's files of a checkpoint; every rank calls it, rank 0 writes what all share.
+    """Write this rank's files of a checkpoint; every rank calls this, rank 0 also writes the shared state.
 
     Args:
-        folder: of this checkpoint; may be another one on every rank, to be merged afterwards.
+        folder: of this checkpoint; may differ between ranks if the folders are merged afterwards.
         trainer: at the end of an epoch.
         records: of all epochs so far.
-        model: whether the model of the best epoch is kept beside it, ready for use.
+        model: whether to save the model too, ready for use, if this is the best epoch.
     """
     rank, world_size = distributed.rank(), distributed.world_size()
     name = f"samples-{rank}-of-{world_size}.pt"
@@ -54,14 +54,14 @@ def save_part(
     if rank:
         return
     if model and trainer.best_epoch == trainer.epoch:
-        found = records[-1].labels.get("threshold")
-        save_model(folder / MODEL, trainer, found or [0.0] * len(trainer.data.label_names))
+        thresholds = records[-1].labels.get("threshold")
+        save_model(folder / MODEL, trainer, thresholds or [0.0] * len(trainer.data.label_names))
     state = {"trainer": trainer.state_dict(), "records": [asdict(record) for record in records]}
     save_checkpoint(folder / STATE, state)
 
 
 def load(folder: Path, trainer: Trainer) -> list[EpochRecord]:
-    """Put a checkpoint into a trainer of the same configuration; returns the records of its epochs."""
+    """Load a checkpoint into a trainer with the same configuration; returns the records of its epochs."""
     state = load_checkpoint(folder / STATE)
     shards = [load_checkpoint(path) for path in _sample_files(folder)]
     try:
@@ -76,7 +76,7 @@ def load(folder: Path, trainer: Trainer) -> list[EpochRecord]:
 
 
 def _sample_files(folder: Path) -> list[Path]:
-    """The ranks' files in rank order; a UsageError names the first one that is missing."""
+    """The files of all ranks in rank order; a UsageError names the first one that is missing."""
     try:
         counts = {match[2] for p in folder.iterdir() if (match := _SAMPLES.fullmatch(p.name))}
     except OSError as error:
@@ -93,7 +93,7 @@ def _sample_files(folder: Path) -> list[Path]:
 
 
 def defect(folder: Path) -> str | None:
-    """Why a folder cannot be gone on from, or None: every part is there, whole and readable."""
+    """Why a checkpoint cannot be resumed, or None if every file is present, undamaged and readable."""
     try:
         paths = [folder / STATE, *_sample_files(folder)]
     except (UsageError, OSError) as error:
@@ -102,7 +102,7 @@ def defect(folder: Path) -> str | None:
         try:
             check_regular(path)
             with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()  # checksums, which torch does not look at
+                broken = archive.testzip()  # checksums, which torch does not verify
             load_checkpoint(path)
         except UsageError as error:
             return str(error)
@@ -114,14 +114,14 @@ def defect(folder: Path) -> str | None:
 
 
 def newest_first(parent: Path) -> Iterator[Path]:
-    """Folders that are named like checkpoints, from the last epoch to the first."""
-    found = {int(m[1]): p for p in parent.glob("epoch-*") if (m := _NAME.fullmatch(p.name))}
-    for epoch in sorted(found, reverse=True):
-        yield found[epoch]
+    """Checkpoint folders, valid or not, from the last epoch to the first."""
+    folders = {int(m[1]): p for p in parent.glob("epoch-*") if (m := _NAME.fullmatch(p.name))}
+    for epoch in sorted(folders, reverse=True):
+        yield folders[epoch]
 
 
 def latest_valid(parent: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that is whole, and what is wrong with the newer ones."""
+    """The newest valid checkpoint, and the defects of the newer ones."""
     defects: list[str] = []
     for folder in newest_first(parent):
         reason = defect(folder)
@@ -132,31 +132,31 @@ def latest_valid(parent: Path) -> tuple[Path | None, list[str]]:
 
 
 def resume_point(parent: Path) -> tuple[Path | None, list[str]]:
-    """``latest_valid``; the damaged ones after it make room for the epochs that come again."""
-    found, defects = latest_valid(parent)
+    """``latest_valid``; deletes the damaged checkpoints after it, whose epochs will be repeated."""
+    checkpoint, defects = latest_valid(parent)
     for folder in newest_first(parent):
-        if found is None or epoch_of(folder) > epoch_of(found):
+        if checkpoint is None or epoch_of(folder) > epoch_of(checkpoint):
             shutil.rmtree(folder, ignore_errors=True)
-    return found, defects
+    return checkpoint, defects
 
 
 def tidy(parent: Path, last: int, best_epoch: int) -> None:
-    """Put the best epoch's model where users look for it, and delete what is no longer needed.
+    """Copy the model of the best epoch to ``parent/model``, and delete old checkpoints.
 
     Args:
-        parent: of the checkpoints; the model goes to its ``model/``.
-        last: how many of the newest checkpoints stay, beside that of the best epoch.
-        best_epoch: so far.
+        parent: folder of the checkpoints.
+        last: number of newest checkpoints to keep, in addition to that of the best epoch.
+        best_epoch: the best epoch so far.
     """
     best = parent / folder_name(best_epoch) / MODEL
     if best.is_dir() and _age(best) != _age(parent / MODEL):
         replace_folder(parent / MODEL, lambda new: shutil.copytree(best, new))
-    for place, folder in enumerate(newest_first(parent)):
-        if place >= last and folder.name != folder_name(best_epoch):
+    for number, folder in enumerate(newest_first(parent)):
+        if number >= last and folder.name != folder_name(best_epoch):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _age(model: Path) -> int | None:
-    """When a model was written; a copy keeps it."""
+    """Time at which a model was written, which a copy keeps; None without a model."""
     path = model / WEIGHTS
     return path.stat().st_mtime_ns if path.is_file() else None

@@ -1,4 +1,4 @@
-"""Confirmation: retrain a chosen configuration on all labelled data, then read the test part once."""
+"""Confirmation: train a chosen configuration on all labelled data, then read the test part once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ from bbam_ray.methods import run_config
 def confirmation_config(
     settings: dict[str, Any], parameters: dict[str, Any], seed: int, stop_epoch: int | None
 ) -> RunConfig:
-    """The run that confirms a trial: another seed, and no validation samples.
+    """Configuration of the run that confirms a trial: another seed, and no validation samples.
 
-    ``stop_epoch`` is the best epoch of a trial that patience ended; others train to the end of their
-    schedule, since the peak of a noisy validation curve is no reason to cut a one-cycle schedule short.
+    Args:
+        settings: settings of the study that all trials share.
+        parameters: searched parameters of the trial.
+        seed: of the confirmation run.
+        stop_epoch: best epoch of a trial that patience ended. None = train to the end of the schedule:
+            the maximum of a noisy validation curve is no reason to cut a one-cycle schedule short.
     """
     values = {
         **settings,
@@ -39,43 +43,46 @@ def confirmation_config(
 
 
 def measure_test_metrics(trainer: Trainer, thresholds: list[float]) -> dict[str, Any]:
-    """Measure a trained model on the test part: ``test_*`` and the numbers of samples; all ranks call.
+    """Evaluate the averaged model of a trainer on the test part; every rank calls this.
 
     Args:
-        trainer: its averaged model is measured.
+        trainer: after training.
         thresholds: (K,) on logits, tuned on validation data.
+
+    Returns:
+        ``test_*`` metrics, ``n_labeled`` and ``n_test``.
     """
     test = load_part(trainer.config, "test")
     part = even_part(len(test.inputs), distributed.rank(), distributed.world_size())
     logits = trainer.score(test.inputs, np.arange(len(test.inputs))[part])
-    figures = multilabel_metrics(
+    metrics = multilabel_metrics(
         logits,
         torch.from_numpy(test.labels[part]).to(logits.device),
         thresholds=torch.tensor(thresholds, device=logits.device),
     )
     sizes = {"n_labeled": len(trainer.data.labeled), "n_test": len(test.inputs)}
-    return {f"test_{name}": value for name, value in figures.items()} | sizes
+    return {f"test_{name}": value for name, value in metrics.items()} | sizes
 
 
 def train_and_test(
     config: RunConfig, thresholds: list[float], model_folder: Path | None = None
 ) -> dict[str, Any]:
-    """Train a configuration to its end and measure it on the test part.
+    """Train a configuration to the end and evaluate it on the test part.
 
     Args:
-        config: without validation samples, so that all labelled samples train.
-        thresholds: (K,) on logits, tuned on the validation data of the trial that was chosen.
-        model_folder: where the trained model is kept.
+        config: without validation samples, so that training uses all labelled samples.
+        thresholds: (K,) on logits, tuned on the validation data of the chosen trial.
+        model_folder: folder for the trained model; None = do not save it.
 
     Returns:
-        ``test_*`` measures, epochs, numbers of samples and seconds.
+        ``test_*`` metrics, epochs, numbers of samples and seconds.
     """
     started = time.time()
     data, audit = prepare_training(config)
     trainer = Trainer(config, data, audit)
     while not trainer.finished:
         trainer.run_epoch()
-    figures = measure_test_metrics(trainer, thresholds)
+    metrics = measure_test_metrics(trainer, thresholds)
     if model_folder is not None and distributed.rank() == 0:
         save_model(model_folder, trainer, thresholds)
-    return {**figures, "epochs": trainer.epoch, "duration_s": time.time() - started}
+    return {**metrics, "epochs": trainer.epoch, "duration_s": time.time() - started}

@@ -1,4 +1,4 @@
-"""Handing a model over: a folder that stands alone, and the same model for other runtimes."""
+"""Export: a self-contained model folder, optionally with the model in the formats of other runtimes."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from bbam_ray.engine.task import load_part
 from bbam_ray.errors import UsageError
 
 ONNX, PROGRAM = "model.onnx", "model.pt2"
-#: largest difference of a logit from the original's that passes, by file
+#: largest accepted difference of a logit from that of the original, by file
 TOLERANCE = {WEIGHTS: 1e-5, ONNX: 1e-4, PROGRAM: 1e-4}
 CONTENT = {
-    WEIGHTS: "weights, and what the method needs for scoring",
+    WEIGHTS: "weights, and the state that the method needs for scoring",
     CONFIG: "architecture, settings and normalisation",
     LABELS: "names of the labels, in the order of the scores",
-    THRESHOLDS: "a threshold for each label, on logits",
-    TOKENIZER: "makes tokens of texts, for `tokenizers.Tokenizer.from_file`",
+    THRESHOLDS: "one threshold per label, on logits",
+    TOKENIZER: "turns texts into tokens; read by `tokenizers.Tokenizer.from_file`",
     ENCODER: "architecture of the pretrained encoder",
-    ONNX: "ONNX: `inputs` (batch, ...) float32, pixels 0 to 255 or features, or int32 tokens (-1: none), "
-    "to `logits` (batch, labels)",
-    PROGRAM: "the same for `torch.export.load`",
+    ONNX: "ONNX: `inputs` (batch, ...) float32, pixels 0 to 255 or features, or int32 tokens "
+    "(-1 = absent), to `logits` (batch, labels)",
+    PROGRAM: "the same model for `torch.export.load`",
 }
-_CHECKED = 64  # real samples that every file is tried with
+_CHECKED = 64  # real samples that every file is checked with
 
 
 def _any_batch(model: Model) -> Any:
-    """What may change from call to call: the number of samples, and of texts their length."""
+    """The dynamic dimensions of the inputs: the number of samples and, for texts, their length."""
     batch = {0: torch.export.Dim("batch", min=1)}
     if model.takes_texts:
         batch[1] = torch.export.Dim("length", min=2, max=model.input_shape[0])
@@ -52,11 +52,11 @@ def _any_batch(model: Model) -> Any:
 
 
 class ExportError(RuntimeError):
-    """An exported model gives other scores than the original."""
+    """The scores of an exported model differ from those of the original."""
 
 
 def needs(file: str) -> None:
-    """Raise a UsageError unless the packages for a file are there."""
+    """Raise a UsageError if a package that a file format needs is not installed."""
     if file != ONNX:
         return
     for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -69,10 +69,10 @@ def needs(file: str) -> None:
 
 
 def real_inputs(model: Model) -> np.ndarray:
-    """Some training samples of the model's data set, without their labels.
+    """Up to 64 training samples of the model's data set, without their labels.
 
     Raises:
-        UsageError: the data are not where they were.
+        UsageError: the data set is not available, or its samples have another shape now.
     """
     try:
         inputs = load_part(model.description.config, "train").inputs
@@ -89,37 +89,37 @@ def real_inputs(model: Model) -> np.ndarray:
 def export_model(
     model: Model, output: Path, formats: list[str], samples: np.ndarray
 ) -> dict[str, float]:
-    """Fill a new folder with the model, in files of its own and of other runtimes, each tried out.
+    """Write the model to a new folder, and check every file against the original.
 
     Args:
         model: the original.
         output: an empty folder.
-        formats: further files, of ``ONNX`` and ``PROGRAM``.
-        samples: (N, ...) real inputs.
+        formats: further files to write: ``ONNX``, ``PROGRAM``.
+        samples: (N, ...) real inputs for the check.
 
     Returns:
-        The largest difference of a logit from the original's, by file.
+        The largest difference of a logit from that of the original, by file.
 
     Raises:
-        ExportError: one is larger than ``TOLERANCE``.
+        ExportError: a difference is larger than ``TOLERANCE``.
     """
     for name in (WEIGHTS, LABELS, THRESHOLDS, TOKENIZER, ENCODER):
         if (model.folder / name).is_file():
             shutil.copyfile(model.folder / name, output / name)
     config = json.loads((model.folder / CONFIG).read_text(encoding="utf-8"))
-    config["data_dir"] = None  # of another machine
+    config["data_dir"] = None  # a path of this machine
     (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     expected = model.logits(samples)
     makers = {ONNX: _onnx, PROGRAM: _program}
-    found = {WEIGHTS: Model(output, "cpu").logits(samples)}
-    inputs = torch.from_numpy(np.ascontiguousarray(samples))  # programs remember strides
+    logits = {WEIGHTS: Model(output, "cpu").logits(samples)}
+    inputs = torch.from_numpy(np.ascontiguousarray(samples))  # exported programs fix the strides
     if not model.takes_texts:
         inputs = inputs.float()
     for name in formats:
         plain = Model(output, "cpu")
-        plain.module.to(memory_format=torch.contiguous_format)  # what the formats can hold
-        found[name] = makers[name](plain, output / name, inputs)
-    differences = {name: float(np.abs(f - expected).max()) for name, f in found.items()}
+        plain.module.to(memory_format=torch.contiguous_format)  # the only layout of the formats
+        logits[name] = makers[name](plain, output / name, inputs)
+    differences = {name: float(np.abs(z - expected).max()) for name, z in logits.items()}
     for name, difference in differences.items():
         if not difference <= TOLERANCE[name]:
             raise ExportError(
@@ -140,7 +140,7 @@ def _onnx(model: Model, path: Path, inputs: Tensor) -> np.ndarray:
     import onnxruntime
 
     with warnings.catch_warnings():
-        # torch's exporter uses parts of torch and of onnxscript that warn about themselves.
+        # The exporter of torch calls deprecated functions of torch and of onnxscript.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model.module,
@@ -158,6 +158,6 @@ def _onnx(model: Model, path: Path, inputs: Tensor) -> np.ndarray:
 
 
 def _by_sizes(score: Callable[[Tensor], np.ndarray], inputs: Tensor) -> np.ndarray:
-    """Scores of the samples in batches of one and of the rest: the size of a batch shall not matter."""
+    """Scores in a batch of one and a batch of the rest, to check that the batch size does not matter."""
     parts = [score(inputs[:1])] + ([score(inputs[1:])] if len(inputs) > 1 else [])
     return np.concatenate(parts)

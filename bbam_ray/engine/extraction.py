@@ -1,4 +1,4 @@
-"""Features out of images: a torchvision network without its last layer, applied once to every image."""
+"""Feature extraction: a torchvision network without its last layer, applied once to every image."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from bbam_ray.models.backbones import state_of_file
 
 
 def feature_network(name: str, weights: str) -> nn.Module:
-    """Any torchvision classification network whose last linear layer is replaced by nothing.
+    """A torchvision classification network whose last linear layer is replaced by the identity.
 
     Args:
-        name: as torchvision has it, for example "resnet50", "convnext_tiny" or "vit_b_16".
+        name: torchvision's name, for example "resnet50", "convnext_tiny" or "vit_b_16".
         weights: "DEFAULT" or another name of torchvision's weights, a file with a state dict, or "none".
 
     Raises:
-        UsageError: unknown network or weights, weights that cannot be had, no linear layer at the end.
+        UsageError: unknown network or weights, weights that are not available, or no linear layer at the
+            end.
     """
     from torchvision import models
 
@@ -43,10 +44,10 @@ def feature_network(name: str, weights: str) -> nn.Module:
             network = models.get_model(name, weights=None if weights == "none" else weights)
     except UsageError:
         raise
-    except Exception as error:  # torchvision fails in every way there is
+    except Exception as error:  # torchvision raises many kinds of errors
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"weights = '{weights}' of {name}: not to be had ({reason}); give DEFAULT, none, or a file "
+            f"weights = '{weights}' of {name}: not available ({reason}); give DEFAULT, none, or a file "
             "with a state dict"
         ) from None
     linear = [path for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
@@ -65,17 +66,17 @@ def extract_features(
 ) -> int:
     """Write the features of all images of a data set as a Parquet file for ``--dataset features``.
 
-    Columns: ``file_name``, ``split`` (train, test, unlabeled), ``labels`` (null where nobody has labelled
-    the image) and ``features`` (F float32). The file appears whole or not at all.
+    Columns: ``file_name``, ``split`` (train, test, unlabeled), ``labels`` (null for an image that is not
+    labelled) and ``features`` (F float32). The file is written atomically.
 
     Args:
         config: its data set, folder, evaluation batch and device are used.
-        network: images (B, 3, S, S), normalised as the data set's are, to features (B, F).
+        network: maps images (B, 3, S, S), normalised like those of the data set, to features (B, F).
         output: must not exist.
-        progress: hears of images done and in all.
+        progress: called with the number of images done and the total.
 
     Returns:
-        F.
+        F, the number of features.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if config.training.device != "auto":
@@ -135,10 +136,10 @@ def _batch(
     is_labeled = [samples.is_labeled is None or bool(samples.is_labeled[row]) for row in rows]
     names = [samples.names[row] if samples.names else f"{part} {row + 1}" for row in rows]
     labels = [
-        [samples.label_names[k] for k in samples.labels[row].nonzero()[0]] if labelled else None
-        for row, labelled in zip(rows, is_labeled, strict=True)
+        [samples.label_names[k] for k in samples.labels[row].nonzero()[0]] if labeled else None
+        for row, labeled in zip(rows, is_labeled, strict=True)
     ]
-    splits = [part if labelled else "unlabeled" for labelled in is_labeled]
+    splits = [part if labeled else "unlabeled" for labeled in is_labeled]
     features = pa.FixedSizeListArray.from_arrays(
         pa.array(block.reshape(-1).numpy()), block.shape[1]
     )

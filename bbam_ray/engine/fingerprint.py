@@ -1,4 +1,4 @@
-"""The name of a piece of work: two runs with the same one would give the same figures."""
+"""Fingerprints of runs: two runs with equal fingerprints give equal results."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS
 from bbam_ray.data.formats.image_sources import files_state
 
-# What decides a run's figures. The folders above them only choose what is run, and where.
+# The code that decides the results of a run. Other folders only choose what is run, and where.
 _CODE = ("config.py", "distributed.py", "core", "data", "models", "methods", "engine")
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pillow")
 
 
 @cache
 def code_state() -> str:
-    """Changes with this package's training code and with the libraries that it computes with."""
+    """Hash of this package's training code and of the versions of the libraries that it computes with."""
     root, digest = Path(bbam_ray.__file__).parent, hashlib.sha256()
     for name in _CODE:
-        place = root / name
-        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+        source = root / name
+        for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     for package in _PACKAGES:
         digest.update(f"{package} {version(package)}\n".encode())
@@ -35,14 +35,14 @@ def code_state() -> str:
 
 
 def data_state(config: RunConfig) -> str:
-    """Changes with the data that a run is trained and tested on, and with a file of initial weights."""
+    """A text that changes with the data of a run, and with a file of initial weights."""
     common, weights = config.training, Path(config.training.weights)
     state = DATASETS[common.dataset].state(config.data, common.data_dir)
     return f"{state} {files_state([weights])}" if weights.is_file() else state
 
 
 def run_fingerprint(config: RunConfig, data: str, resources: dict[str, Any]) -> str:
-    """Configuration, seed, code and data of a run as 32 hexadecimal digits.
+    """Fingerprint of configuration, seed, code and data of a run: 32 hexadecimal digits.
 
     Args:
         config: of the run.
@@ -52,12 +52,12 @@ def run_fingerprint(config: RunConfig, data: str, resources: dict[str, Any]) -> 
     common = config.training
     settings = {name: value for name, value in config.flat().items() if name != "data_dir"}
     on_gpu = common.device != "cpu" and torch.cuda.is_available()
-    work = {
+    content = {
         "settings": settings,
         "code": code_state(),
         "data": data,
         "resources": resources,
         "gpu": torch.cuda.get_device_name() if on_gpu else None,
     }
-    text = json.dumps(work, sort_keys=True, default=str)
+    text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

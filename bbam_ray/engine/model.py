@@ -1,4 +1,4 @@
-"""A trained model in use: scores of new samples, without the data that it was trained on."""
+"""A trained model for prediction: scores of new samples, without the training data."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from bbam_ray.results.remote import local_copy
 
 
 class ScoringModule(nn.Module):
-    """Samples as they are stored to logits at y = 1/2 (method, section 1): what is exported.
+    """The module that is exported: stored samples to logits at y = 1/2 (docs/method.md, section 2).
 
     Args:
         network: in evaluation mode.
-        method: gives logits of cosines.
-        views: normalisation.
+        method: maps cosines to logits.
+        views: normalisation of the inputs.
         images: whether samples are images with values 0 to 255.
     """
 
     def __init__(
-        self, network: Network, method: Method, views: ViewSettings, *, images: bool
+        self, network: Network, method: Method[Any], views: ViewSettings, *, images: bool
     ) -> None:
         super().__init__()
         self.network, self._method, self._images = network, method, images
@@ -46,7 +46,7 @@ class ScoringModule(nn.Module):
         self.register_buffer("input_std", torch.tensor(views.std).view(shape))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, C, H, W) with values 0 to 255, (B, F), or (B, L) tokens, to (B, K) logits."""
+        """Map (B, C, H, W) with values 0 to 255, (B, F) features or (B, L) tokens to (B, K) logits."""
         if self._texts:
             _, cosine = self.network(inputs)
             return self._method.logits(cosine.float())
@@ -58,14 +58,14 @@ class ScoringModule(nn.Module):
 
 
 class Model:
-    """Scores and decides labels of new samples.
+    """Predicts scores and labels of new samples.
 
     Args:
-        folder: of a model: ``model.safetensors`` and what belongs to it.
-        device: "auto" takes a GPU where there is one.
+        folder: model folder, with ``model.safetensors`` and its JSON files.
+        device: "auto" uses a GPU if one is available.
 
     Raises:
-        UsageError: files that are missing, damaged, not finite or not of one model.
+        UsageError: files that are missing, damaged, not finite or from different models.
     """
 
     def __init__(self, folder: Path | str, device: str = "auto") -> None:
@@ -90,24 +90,25 @@ class Model:
 
     @property
     def thresholds(self) -> np.ndarray:
-        """(K,) float32, on logits: tuned on validation data, never on the test part."""
+        """(K,) float32, on logits; tuned on validation data, never on the test part."""
         return np.array(self.description.thresholds, dtype=np.float32)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one sample: (C, H, W), (F,) or, of texts, (L,) tokens at most."""
+        """Shape of one sample: (C, H, W), (F,), or (L,) for texts of at most L tokens."""
         return self.description.input_shape
 
     @torch.inference_mode()
     def logits(self, inputs: Any) -> np.ndarray:
-        """Scores z (N, K) float32; above its threshold a label is decided to be there.
+        """Scores z (N, K) float32; a label is predicted if its score is above its threshold.
 
         Args:
             inputs: (N, C, H, W) uint8 or (N, F) numbers, as array or tensor; for a model of images also
-                a sequence of file names; for one of texts a sequence of texts, or (N, l) int32 tokens.
+                a sequence of file names; for a model of texts a sequence of texts, or (N, l) int32
+                tokens.
 
         Raises:
-            UsageError: another shape, or a file that is no image.
+            UsageError: another shape or type, or a file that is not an image.
         """
         samples, batch = self._samples(inputs), self.description.config.training.evaluation_batch
         parts = []
@@ -120,15 +121,27 @@ class Model:
         return np.concatenate(parts) if parts else np.empty((0, len(self.label_names)), np.float32)
 
     def predict_proba(self, inputs: Any) -> np.ndarray:
-        """Sigmoid of the logits, (N, K) float64: in their order, not calibrated; arguments as above."""
+        """Sigmoid of the logits, (N, K) float64; same order as the logits, not calibrated.
+
+        Args:
+            inputs: see ``logits``.
+        """
         return probabilities(self.logits(inputs))
 
     def predict(self, inputs: Any) -> np.ndarray:
-        """Decided labels (N, K) uint8, by the thresholds; inputs as ``logits``."""
+        """Predicted labels (N, K) uint8: 1 where the logit is above its threshold.
+
+        Args:
+            inputs: see ``logits``.
+        """
         return (self.logits(inputs) > self.thresholds).astype(np.uint8)
 
     def stored(self, inputs: Any) -> np.ndarray:
-        """Samples (N, ...) as they are stored: what ``ScoringModule`` takes; inputs as ``logits``."""
+        """Samples (N, ...) in stored form, the input of ``ScoringModule``.
+
+        Args:
+            inputs: see ``logits``.
+        """
         if not self.takes_texts and isinstance(inputs, list):
             inputs = np.stack(inputs)
         return self._samples(inputs)
@@ -141,18 +154,19 @@ class Model:
         samples = inputs.detach().cpu().numpy() if isinstance(inputs, Tensor) else inputs
         samples = np.asarray(samples)
         images = len(self.input_shape) > 1
-        wanted = "uint8" if images else "numbers"
+        expected = "uint8" if images else "numbers"
         fits = samples.dtype == np.uint8 if images else samples.dtype.kind in "fiub"
         if samples.shape[1:] != self.input_shape or samples.ndim == 0 or not fits:
             sides = ", ".join(str(side) for side in self.input_shape)
             raise UsageError(
-                f"inputs are {samples.dtype} {samples.shape}; this model takes {wanted} in (N, {sides})"
+                f"inputs are {samples.dtype} {samples.shape}; this model takes {expected} of shape "
+                f"(N, {sides})"
             )
         return samples if images else samples.astype(np.float32)
 
     def _tokens(self, encode: TokenEncoder, inputs: Any) -> np.ndarray:
         if isinstance(inputs, str):
-            raise UsageError("inputs are one text; give a list of texts")
+            raise UsageError("inputs is a single text; give a list of texts")
         if not isinstance(inputs, (np.ndarray, Tensor)) and all(isinstance(i, str) for i in inputs):
             return encode(list(inputs))
         tokens = np.asarray(inputs)
@@ -160,11 +174,11 @@ class Model:
         if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or tokens.shape[1] > longest:
             raise UsageError(
                 f"inputs are {tokens.dtype} {tokens.shape}; this model takes texts, or int32 tokens "
-                f"in (N, l) with l up to {longest}"
+                f"of shape (N, l) with l up to {longest}"
             )
         if tokens.size and tokens.max() >= vocabulary:
             raise UsageError(
-                f"inputs hold token {tokens.max()}; this model's vocabulary has {vocabulary}"
+                f"inputs contain token {tokens.max()}; this model's vocabulary has {vocabulary} tokens"
             )
         return tokens.astype(np.int32)
 
@@ -183,24 +197,24 @@ class Model:
 
 
 def load_model(folder: Path | str, device: str = "auto") -> Model:
-    """Open a trained model for use.
+    """Load a trained model for prediction.
 
     Args:
         folder: of an exported or confirmed model, of a run, or of a study (its best configuration,
             first seed).
-        device: "auto", "cpu", "cuda" and so on.
+        device: "auto", or a device of torch such as "cpu" or "cuda".
 
     Raises:
-        UsageError: no model there, or files that are damaged or not of one model.
+        UsageError: no model in the folder, or files that are damaged or from different models.
     """
     return Model(find_model(Path(folder)), device)
 
 
 def find_model(folder: Path) -> Path:
-    """The folder that holds the weights: the one given, or that of a run or a study.
+    """The model folder with the weights: the folder itself, or one inside a run or a study.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no model found.
     """
     folder = local_copy(folder)
     for candidate in (folder, folder / "model", folder / "checkpoints" / "model"):
@@ -215,13 +229,13 @@ def find_model(folder: Path) -> Path:
             if (candidate / WEIGHTS).is_file():
                 return candidate
     raise UsageError(
-        f"{folder}: no {WEIGHTS} in it; give the folder of an exported model, of a run, or of a study "
+        f"{folder}: contains no {WEIGHTS}; give the folder of an exported model, of a run, or of a study "
         "that has confirmed its best configuration"
     )
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Sigmoid in float64, where scores up to 36 keep their order."""
+    """Sigmoid in float64, which keeps the order of scores up to 36."""
     return 1 / (1 + np.exp(-logits.astype(np.float64)))
 
 
@@ -234,65 +248,66 @@ def _are_files(inputs: Any) -> bool:
     )
 
 
-def _build(folder: Path, described: ModelDescription, device: torch.device) -> ScoringModule:
+def _build(folder: Path, description: ModelDescription, device: torch.device) -> ScoringModule:
     """Network and method with the stored weights."""
-    common, labels = described.config.training, len(described.label_names)
+    common, labels = description.config.training, len(description.label_names)
     weights, scoring = read_weights(folder)
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UsageError(
-                f"{folder / WEIGHTS}: {name} holds numbers that are not finite; train again or take "
+                f"{folder / WEIGHTS}: {name} holds numbers that are not finite; train again or use "
                 "another checkpoint"
             )
     head = weights.get("head.weight")
     if head is not None and len(head) != labels:
         raise UsageError(
             f"{folder}: the weights are for {len(head)} labels, labels.json names {labels}; these files "
-            "are not of one model"
+            "are from different models"
         )
-    # A network of another size would be made before it is seen not to fit, however large.
+    # Check sizes first: a wrong size in config.json would allocate a network of that size.
     sides = {side for tensor in weights.values() for side in tensor.shape}
     sizes = {"hidden_dim": common.hidden_dim, "feature_dim": common.feature_dim}
-    if described.views.vocabulary:
-        if common.backbone != "transformer":  # whose table of tokens may be larger
-            sizes["input_vocabulary"] = described.views.vocabulary
+    if description.views.vocabulary:
+        if common.backbone != "transformer":  # its table of tokens may be larger
+            sizes["input_vocabulary"] = description.views.vocabulary
     elif common.backbone == "mlp":
-        sizes["input_shape"] = described.input_shape[0]
+        sizes["input_shape"] = description.input_shape[0]
     for entry, size in sizes.items():
         if size not in sides:
             raise UsageError(
-                f"{folder / WEIGHTS}: does not fit config.json ({entry} = {size}); these files are not of "
-                "one model"
+                f"{folder / WEIGHTS}: does not fit config.json ({entry} = {size}); these files are from "
+                "different models"
             )
     with torch.random.fork_rng(devices=[]):
         network = build_network(
             common.backbone,
-            described.input_shape,
+            description.input_shape,
             labels,
             hidden_dim=common.hidden_dim,
             feature_dim=common.feature_dim,
-            vocabulary=described.views.vocabulary,
-            architecture=described.architecture,
+            vocabulary=description.views.vocabulary,
+            architecture=description.architecture,
         )
         network.auxiliary = METHODS[common.method].auxiliary(
-            described.config.method, common.feature_dim, labels
+            description.config.method, common.feature_dim, labels
         )
-    setting = TaskInfo(
+    task = TaskInfo(
         num_labels=labels,
         labels=torch.zeros(0, labels, dtype=torch.int8, device=device),
         positive_frequency=torch.zeros(labels, dtype=torch.float64, device=device),
         labeled_batch=common.labeled_batch,
         unlabeled_batch=common.unlabeled_batch,
     )
-    method = METHODS[common.method](described.config.method, setting)
+    method = METHODS[common.method](description.config.method, task)
     try:
         network.load_state_dict(weights)
         method.load_scoring_state(scoring)
     except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"{folder / WEIGHTS}: does not fit config.json ({reason}); these files are not of one model"
+            f"{folder / WEIGHTS}: does not fit config.json ({reason}); these files are from different "
+            "models"
         ) from None
     network.to(device).to(memory_format=torch.channels_last).eval()
-    images = len(described.input_shape) > 1
-    return ScoringModule(network, method, described.views, images=images).to(device).eval()
+    images = len(description.input_shape) > 1
+    return ScoringModule(network, method, description.views, images=images).to(device).eval()

@@ -1,4 +1,4 @@
-"""A trained model as files: weights in safetensors, everything else in JSON."""
+"""The folder of a trained model: weights in safetensors, everything else in JSON."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ WEIGHTS, CONFIG, LABELS, THRESHOLDS = (
     "labels.json",
     "thresholds.json",
 )
-TOKENIZER, ENCODER = "tokenizer.json", "encoder.json"  # of texts only
-FORMAT = 1  # raised when a reader of today would misunderstand the files of tomorrow
+TOKENIZER, ENCODER = "tokenizer.json", "encoder.json"  # models of texts only
+FORMAT = 1  # increased when older versions would misread newer files
 _NETWORK, _METHOD = "network.", "method."
 _CHECKSUM = "weights_sha256"
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """Everything about a stored model but its weights.
+    """Everything about a stored model except its weights.
 
     Args:
-        config: of the run that made it.
+        config: of the training run.
         input_shape: of one sample.
         views: how a sample becomes a network input.
         label_names: K names.
         thresholds: (K,) on logits.
-        architecture: of a pretrained encoder of texts.
+        architecture: JSON description of a pretrained text encoder, if the model has one.
     """
 
     config: RunConfig
@@ -57,12 +57,13 @@ class ModelDescription:
 
 
 def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
-    """Write the averaged network, what the method needs for scoring, and how to build both.
+    """Write the averaged network, the scoring state of the method, and the configuration to build both.
 
-    The files belong together, so they are written beside ``folder`` and take its place as a whole.
+    The files belong together, so they are written to a temporary folder that then replaces ``folder``.
 
     Args:
-        folder: made, or replaced.
+        folder: created, or replaced.
+        trainer: at the end of an epoch.
         thresholds: (K,) on logits.
     """
     views = trainer.data.views
@@ -80,7 +81,7 @@ def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
     }
     tensors = {f"{_NETWORK}{k}": v for k, v in trainer.average.module.state_dict().items()}
     tensors |= {f"{_METHOD}{k}": v for k, v in trainer.method.scoring_state().items()}
-    # As bytes: safetensors has an error of its own for a full disk, and looks at no checksum.
+    # As bytes: on a full disk safetensors raises its own kind of error, and it checks no checksum.
     weights = save({k: v.contiguous().cpu() for k, v in tensors.items()})
     contents[CONFIG][_CHECKSUM] = hashlib.sha256(weights).hexdigest()
 
@@ -96,7 +97,7 @@ def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
 
 
 def _text_files(trainer: Trainer) -> dict[str, str]:
-    """What a model of texts needs beside its weights, by file name."""
+    """Additional files of a model of texts, by file name."""
     files = {}
     if content := trainer.data.views.tokenizer:
         files[TOKENIZER] = content
@@ -126,10 +127,10 @@ def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
 
 
 def read_description(folder: Path) -> ModelDescription:
-    """Read and check everything but the weights.
+    """Read and check everything except the weights.
 
     Raises:
-        UsageError: a file is missing, damaged, from a newer version, or does not fit the others.
+        UsageError: a file is missing, damaged, from a newer version, or inconsistent with the other files.
     """
     values = _json(folder / CONFIG, dict)
     version = values.pop("format", 1)
@@ -142,8 +143,8 @@ def read_description(folder: Path) -> ModelDescription:
     names, thresholds = _json(folder / LABELS, list), _json(folder / THRESHOLDS, list)
     if len(thresholds) != len(names):
         raise UsageError(
-            f"{folder}: {len(thresholds)} thresholds for {len(names)} labels; these files are not of one "
-            "model"
+            f"{folder}: {len(thresholds)} thresholds for {len(names)} labels; these files are from "
+            "different models"
         )
     _check_labels(folder, names, thresholds)
     for entry in ("input_shape", "input_mean", "input_std"):
@@ -171,23 +172,23 @@ def read_description(folder: Path) -> ModelDescription:
 
 
 def _check_labels(folder: Path, names: list[Any], thresholds: list[Any]) -> None:
-    """Labels are different texts, thresholds finite numbers."""
-    odd = next((n for n in names if not isinstance(n, str) or not n), None)
-    if odd is None:
-        odd = next((n for n, count in Counter(names).items() if count > 1), None)
-    if odd is not None or not names:
+    """Raise a UsageError unless labels are distinct texts and thresholds are finite numbers."""
+    bad = next((n for n in names if not isinstance(n, str) or not n), None)
+    if bad is None:
+        bad = next((n for n, count in Counter(names).items() if count > 1), None)
+    if bad is not None or not names:
         raise UsageError(
-            f"{folder / LABELS}: {quoted(odd)} is no label, or one of several; copy the model again"
+            f"{folder / LABELS}: {quoted(bad)} is not a label, or is a duplicate; copy the model again"
         )
     for value in thresholds:
         if not _is_finite(value):
             raise UsageError(
-                f"{folder / THRESHOLDS}: {quoted(value)} is no threshold; copy the model again"
+                f"{folder / THRESHOLDS}: {quoted(value)} is not a threshold; copy the model again"
             )
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether it is a number that float32 holds."""
+    """Whether a value is a number in the range of float32."""
     return type(value) in (int, float) and abs(value) < 3e38
 
 
@@ -198,13 +199,13 @@ def _numbers(
     kind: type,
     fit: Callable[[tuple[Any, ...]], bool],
 ) -> tuple[Any, ...]:
-    """A list of numbers out of ``config.json``; whole ones are at least 1."""
-    given = values.pop(entry)
-    if isinstance(given, list) and given and all(map(_is_finite, given)):
-        found = tuple(map(kind, given))
-        if fit(found) and (kind is float or (found == tuple(given) and min(found) >= 1)):
-            return found
-    raise _wrong(folder, entry, given)
+    """A list of numbers from ``config.json``; integers must be at least 1."""
+    stored = values.pop(entry)
+    if isinstance(stored, list) and stored and all(map(_is_finite, stored)):
+        numbers = tuple(map(kind, stored))
+        if fit(numbers) and (kind is float or (numbers == tuple(stored) and min(numbers) >= 1)):
+            return numbers
+    raise _wrong(folder, entry, stored)
 
 
 def _wrong(folder: Path, entry: str, value: Any) -> UsageError:
@@ -229,7 +230,7 @@ def _json(path: Path, kind: type) -> Any:
     try:
         content = parse_json(_regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file; a model's folder has one") from None
+        raise UsageError(f"{path}: no such file; every model folder has one") from None
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path}: cannot be read ({shown(error, 200)}); copy the model again"
@@ -242,10 +243,10 @@ def _json(path: Path, kind: type) -> Any:
 
 
 def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """State of the network, and what the method needs for scoring.
+    """Read the state of the network and the scoring state of the method.
 
     Raises:
-        UsageError: no weights, or damaged ones.
+        UsageError: the weights are missing or damaged.
     """
     path = _regular(folder / WEIGHTS)
     try:
@@ -256,9 +257,9 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         raise UsageError(
             f"{path}: cannot be read ({shown(error, 200)}); copy the model again"
         ) from None
-    if _json(folder / CONFIG, dict).get(_CHECKSUM, checksum) != checksum:  # older ones have none
+    if _json(folder / CONFIG, dict).get(_CHECKSUM, checksum) != checksum:  # older models have none
         raise UsageError(
-            f"{path}: not the weights that were saved here (their checksum is another); copy the model "
+            f"{path}: not the weights that were saved here (their checksum differs); copy the model "
             "again"
         )
 
@@ -269,13 +270,13 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def load_weights(folder: Path, trainer: Trainer) -> None:
-    """Put saved weights and scoring state into a trainer of the same configuration."""
+    """Load saved weights and scoring state into a trainer with the same configuration."""
     network, method = read_weights(folder)
     trainer.average.module.load_state_dict(network)
     trainer.method.load_scoring_state(method)
 
 
 def read_thresholds(folder: Path) -> list[float]:
-    """Thresholds (K,) on logits that were kept with a model."""
+    """Thresholds (K,) on logits that were saved with a model."""
     thresholds: list[float] = _json(folder / THRESHOLDS, list)
     return thresholds

@@ -1,4 +1,4 @@
-"""Optimizer, learning-rate schedule, precision and the check that numbers stay finite."""
+"""Optimizer step, learning-rate schedule and precision."""
 
 from __future__ import annotations
 
@@ -15,38 +15,50 @@ from bbam_ray.models import Network
 
 
 def one_cycle(step: int, total: int, pct_start: float) -> float:
-    """Share of the peak learning rate at a step of a phase (one-cycle policy, Smith 2018).
+    """Share of the peak learning rate at a step of a phase (one-cycle policy).
 
-    Rises along a cosine from 1/25 of the peak during the first ``pct_start`` of the steps, then falls
-    along a cosine to 1/25 of 1e-4 of it. A pure function of the step, so there is nothing to save.
+    Rises along a half cosine from 1/25 to 1 during the first ``pct_start`` of the steps, then falls along
+    a half cosine to 1e-4 / 25. A pure function of the step, so no state has to be saved.
+
+    Args:
+        step: from 0 to total - 1.
+        total: steps of the phase.
+        pct_start: in (0, 1), the share of the steps with a rising rate.
+
+    Returns:
+        In (0, 1].
+
+    Source: [A disciplined approach to neural network hyper-parameters: Part
+    1](https://arxiv.org/abs/1803.09820); docs/method.md, section 7.
     """
-    place = (step + 0.5) / total
+    progress = (step + 0.5) / total
     low, lowest = 1 / 25, 1e-4 / 25
-    if place < pct_start:
-        return low + (1 - low) * (1 - math.cos(math.pi * place / pct_start)) / 2
-    fallen = (place - pct_start) / (1 - pct_start)
-    return lowest + (1 - lowest) * (1 + math.cos(math.pi * fallen)) / 2
+    if progress < pct_start:
+        return low + (1 - low) * (1 - math.cos(math.pi * progress / pct_start)) / 2
+    falling = (progress - pct_start) / (1 - pct_start)
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * falling)) / 2
 
 
 def parameter_groups(model: Network, backbone_rate: float) -> list[dict[str, Any]]:
-    """The backbone, and everything else, each with its ``share`` of the schedule's learning rate.
+    """Parameter groups of backbone and rest, each with its ``share`` of the scheduled learning rate.
 
     Args:
-        model: its parameters come in the order of ``model.parameters()``.
-        backbone_rate: the backbone's learning rate / that of projector and head.
+        model: the groups keep the order of ``model.parameters()``.
+        backbone_rate: learning rate of the backbone / learning rate of projector and head.
     """
     backbone = list(model.backbone.parameters())
-    seen = {id(parameter) for parameter in backbone}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in seen]
-    return [{"params": backbone, "share": backbone_rate}, {"params": others, "share": 1.0}]
+    in_backbone = {id(parameter) for parameter in backbone}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in in_backbone]
+    return [{"params": backbone, "share": backbone_rate}, {"params": rest, "share": 1.0}]
 
 
 class Precision:
     """Autocast to bfloat16, or to float16 with loss scaling on a GPU that lacks bfloat16.
 
     Args:
-        device: that is trained on.
-        on_gpu, on_cpu: whether there is autocast on such a device.
+        device: of the training.
+        on_gpu: use autocast if the device is a GPU.
+        on_cpu: use autocast if the device is a CPU.
     """
 
     def __init__(self, device: torch.device, on_gpu: bool, on_cpu: bool = False) -> None:
@@ -69,20 +81,26 @@ def apply_step(
     precision: Precision,
     where: str,
 ) -> None:
-    """Backward and one optimizer step; raises before the weights move if anything is not finite.
+    """Backward pass and one optimizer step.
 
     Args:
-        loss: of this step; this rank's share where there are several.
-        where: names the step in the message.
+        loss: of this step; this rank's share if there are several ranks.
+        model: its gradients are summed over ranks.
+        optimizer: of the model's parameters.
+        precision: scales the loss under float16.
+        where: names the step in the error message.
+
+    Raises:
+        NonFiniteError: the loss or its gradient is not finite; the weights have not changed.
     """
     optimizer.zero_grad(set_to_none=True)
     precision.scaler.scale(loss).backward()
     loss = distributed.sum_gradients(model.parameters(), loss)
     finite = torch.isfinite(loss.detach())
-    if not precision.scaler.is_enabled():  # a float16 overflow is the scaler's own business
+    if not precision.scaler.is_enabled():  # the scaler handles an overflow of float16
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         finite = finite & torch.isfinite(torch.nn.utils.get_total_norm(gradients))
-    if not bool(finite):  # the same on every rank, since it is a matter of the sums
+    if not bool(finite):  # equal on every rank, since it depends on the sums only
         raise NonFiniteError(
             f"loss {loss.item():g} or its gradient is not finite at {where}; "
             "lower learning_rate or scale"

@@ -1,4 +1,4 @@
-"""Predictions as tables, and the file that they go to."""
+"""Predictions as tables, and the file that they are written to."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bbam_ray.engine.model import Model, probabilities
 from bbam_ray.errors import UsageError
 from bbam_ray.results.remote import check_local
 
-_GROUP = 8192  # rows that are written together
+_GROUP = 8192  # rows per row group
 SEPARATOR = "|"  # between labels in CSV
 
 
 def prediction_schema(label_names: Sequence[str]) -> pa.Schema:
-    """Columns: the sample's name, what is wrong with it, its decided labels, a score for each label."""
+    """Columns: name of the sample, error, predicted labels, and a score for each label."""
     scores = [(f"score_{name}", pa.float64()) for name in label_names]
     return pa.schema(
         [("name", pa.string()), ("error", pa.string()), ("labels", pa.list_(pa.string())), *scores]
@@ -30,20 +30,25 @@ def prediction_schema(label_names: Sequence[str]) -> pa.Schema:
 
 
 def predictions(model: Model, piece: Piece, *, logits: bool = False) -> Iterator[pa.Table]:
-    """Score the samples of a piece, a batch at a time; what cannot be read has an error and no scores.
+    """Score the samples of a piece, a batch at a time.
 
     Args:
+        model: the trained model.
+        piece: the samples; one that cannot be read gets an error and no scores.
         logits: scores are logits z instead of their sigmoid.
+
+    Yields:
+        Tables of ``prediction_schema``.
     """
     schema, names = prediction_schema(model.label_names), np.array(model.label_names, dtype=object)
     for batch in piece.batches(model.description.config.training.evaluation_batch):
-        found = model.logits(batch.inputs)
-        decided = found > model.thresholds
+        outputs = model.logits(batch.inputs)
+        decided = outputs > model.thresholds
         bad = np.array([problem is not None for problem in batch.problems])
         labels = [
             None if wrong else names[row].tolist() for row, wrong in zip(decided, bad, strict=True)
         ]
-        scores = found.astype(np.float64) if logits else probabilities(found)
+        scores = outputs.astype(np.float64) if logits else probabilities(outputs)
         columns = [pa.array(scores[:, k], mask=bad) for k in range(len(names))]
         first = [
             pa.array(values, kind)
@@ -55,9 +60,13 @@ def predictions(model: Model, piece: Piece, *, logits: bool = False) -> Iterator
 
 
 class PredictionFile:
-    """A Parquet or CSV file that is written piece by piece; equal rows make equal bytes.
+    """A Parquet or CSV file that is written table by table; equal rows give equal bytes.
 
-    Rows are put together in groups of a fixed size, so it does not matter in which portions they come.
+    Rows are collected into groups of a fixed size, so the sizes of the tables do not matter.
+
+    Args:
+        path: ends in .parquet or .csv.
+        schema: ``prediction_schema``.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -96,7 +105,7 @@ class PredictionFile:
 
 
 def check_output(path: Path, label_names: Sequence[str]) -> None:
-    """Raise a UsageError unless predictions can be written to a new file of this name."""
+    """Raise a UsageError if predictions cannot be written to a new file with this name."""
     check_local("--output", path)
     if path.suffix not in (".parquet", ".csv"):
         raise UsageError(f"--output {path}: expected a name that ends with .parquet or .csv")
@@ -104,7 +113,7 @@ def check_output(path: Path, label_names: Sequence[str]) -> None:
         raise UsageError(f"--output {path}: exists already; give another name or remove it")
     if path.suffix == ".csv" and (bad := next((n for n in label_names if SEPARATOR in n), None)):
         raise UsageError(
-            f"--output {path}: label '{bad}' holds '{SEPARATOR}', which divides labels in CSV; use "
+            f"--output {path}: label '{bad}' contains '{SEPARATOR}', which separates labels in CSV; use "
             ".parquet"
         )
 

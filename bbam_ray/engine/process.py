@@ -1,4 +1,4 @@
-"""How a training process uses its CPUs and its memory."""
+"""CPU threads and memory of a training process."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of glibc's mallopt(3)
 
 
 def use_cpus(count: int) -> None:
-    """Let torch use ``count`` CPU threads, which is part of what makes a CPU run repeatable, and let the
-    process keep the memory of freed tensors for the next ones."""
+    """Set the number of CPU threads of torch, and keep the memory of freed tensors for reuse.
+
+    Results on a CPU are reproducible only with a fixed number of threads.
+    """
     os.environ["OMP_NUM_THREADS"] = str(count)
     torch.set_num_threads(count)
     keep_freed_memory()
 
 
 def keep_freed_memory() -> None:
-    """Give freed memory back to the system only beyond 2 GiB (glibc; elsewhere nothing changes).
+    """Return freed memory to the system only beyond 2 GiB (glibc only; no effect elsewhere).
 
-    Otherwise every large tensor comes in fresh pages that the kernel has to clear: a quarter of a ResNet's
-    forward pass on a CPU.
+    Otherwise every large tensor gets fresh pages that the kernel has to clear: a quarter of the time of a
+    ResNet's forward pass on a CPU.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(_MMAP_THRESHOLD, 1 << 30)

@@ -1,6 +1,6 @@
-"""The loop over epochs, and what it asks of the place it runs in.
+"""The loop over epochs, and the interface to its environment.
 
-There are three such places: this process (``LocalSession``), a worker of Ray Train and a worker of a
+There are three environments: this process (``LocalSession``), a worker of Ray Train and a worker of a
 gang (both in ``scale/``). Rank and number of ranks are those of the process group.
 """
 
@@ -18,23 +18,23 @@ from bbam_ray.results.patience import Patience
 
 
 class Session(Protocol):
-    """Where a run begins, and where its records and checkpoints go."""
+    """Source of the first checkpoint of a run, and destination of its records and checkpoints."""
 
     def resume_folder(self) -> Path | None:
-        """The checkpoint to go on from; None to begin. The same on every rank."""
+        """The checkpoint to resume from, equal on every rank; None = start from the beginning."""
 
     def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
-        """Told on every rank which epochs the checkpoint had; none at a beginning."""
+        """Receive the records of the epochs in the checkpoint, on every rank; empty for a new run."""
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
-        """Take the newest of all records so far, and keep a checkpoint if it is time."""
+        """Receive the records so far, the newest last, and save a checkpoint if one is due."""
 
 
 def run_epochs(trainer: Trainer, session: Session) -> Iterator[EpochRecord]:
-    """Train a run to its end, from its newest checkpoint; every rank iterates alike.
+    """Train a run from its newest checkpoint to the end; every rank iterates alike.
 
     Yields:
-        The record of each epoch that is trained here, after it was reported.
+        The record of each epoch that is trained here, after it has been reported.
     """
     records: list[EpochRecord] = []
     if (folder := session.resume_folder()) is not None:
@@ -48,19 +48,20 @@ def run_epochs(trainer: Trainer, session: Session) -> Iterator[EpochRecord]:
 
 
 def is_due(trainer: Trainer, every: int) -> bool:
-    """Whether an epoch is to be kept: every so many, the best so far, and the last."""
+    """Whether to save a checkpoint: after every ``every`` epochs, after the best and the last epoch."""
     best = trainer.best_epoch == trainer.epoch
     return best or trainer.finished or trainer.epoch % every == 0
 
 
 class LocalSession:
-    """One process that keeps its checkpoints in a folder of its own.
+    """A session of one process, with its checkpoints in a folder.
 
     Args:
         folder: of all checkpoints of the run.
-        listener: is told of every record, with whether it comes from a checkpoint.
-        started: is told the epoch that the run goes on from, and what is wrong with later checkpoints.
-        keep: how many of the last checkpoints are kept, beside that of the best epoch.
+        listener: called with every record, and whether it comes from a checkpoint.
+        started: called with the epoch that the run resumes from (0 = a new run), and the defects of
+            later checkpoints.
+        keep: number of newest checkpoints to keep, in addition to that of the best epoch.
         every: epochs between checkpoints.
     """
 
@@ -78,9 +79,9 @@ class LocalSession:
         self._patience = Patience(folder)
 
     def resume_folder(self) -> Path | None:
-        found, defects = checkpoint_folder.resume_point(self._folder)
-        self._started(checkpoint_folder.epoch_of(found) if found else 0, defects)
-        return found
+        checkpoint, defects = checkpoint_folder.resume_point(self._folder)
+        self._started(checkpoint_folder.epoch_of(checkpoint) if checkpoint else 0, defects)
+        return checkpoint
 
     def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         for record in records:
@@ -88,7 +89,7 @@ class LocalSession:
         checkpoint_folder.tidy(self._folder, self._keep, trainer.best_epoch)
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
-        # Rows first: a checkpoint may lag behind them by an epoch, which is then written again.
+        # Rows first: a checkpoint may be one epoch older than the rows, and the epoch is then repeated.
         self._listener(records[-1], False)
         if not is_due(trainer, self._every):
             return

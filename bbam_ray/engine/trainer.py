@@ -32,23 +32,28 @@ SampleState = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch reports: one row of the history and one row per label."""
+    """The results of an epoch.
+
+    Args:
+        scalars: one row of the history, column to value.
+        labels: rows of the label table, column to K values.
+    """
 
     scalars: dict[str, Any]
     labels: dict[str, list[float]]
 
 
 class Trainer:
-    """Trains one configuration, epoch by epoch; with other ranks where there is a process group.
+    """Trains one configuration, epoch by epoch; together with other ranks in a process group.
 
-    Batches, views and results do not depend on the number of ranks: each handles its share of every
-    batch, and gradients, statistics and figures are those of the union.
+    Batches, views and results do not depend on the number of ranks: each rank handles its share of every
+    batch, and gradients, statistics and metrics are those of the whole batch.
 
     Args:
         config: the complete configuration.
-        data: what training may see.
-        audit: judges pseudo-labels against the hidden truth, for the records only.
-        pruning_rule: what a trial of a search must reach to go on, if its search stops trials early.
+        data: everything that training may see.
+        audit: compares pseudo-labels with the hidden labels, for the records only.
+        pruning_rule: thresholds that prune a trial of a search; None = never prune.
     """
 
     def __init__(
@@ -58,7 +63,8 @@ class Trainer:
         audit: PseudoLabelAudit | None = None,
         pruning_rule: PruningRule | None = None,
     ) -> None:
-        self.config, self.data, self._audit, self._bar = config, data, audit, pruning_rule
+        self.config, self.data, self._audit = config, data, audit
+        self._pruning_rule = pruning_rule
         common = config.training
         has_gpu = torch.cuda.is_available()
         self.device = torch.device(
@@ -103,7 +109,7 @@ class Trainer:
         )
         self.epoch = 0  # epochs done
         self.best_epoch, self.best_map = 0, float("-inf")
-        self._objective: dict[int, float] = {}  # by epoch, where there is a pruning_rule
+        self._objective: dict[int, float] = {}  # by epoch, if there is a pruning rule
         self.stopped_early = False
         self._start_phase()
 
@@ -117,7 +123,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """All epochs are done, the pruning_rule was missed, or patience has run out (not in a warm-up)."""
+        """All epochs are done, the trial was pruned, or patience has run out (not in a warm-up)."""
         common = self.config.training
         if self.stopped_early:
             return True
@@ -129,7 +135,7 @@ class Trainer:
 
     @property
     def progress(self) -> dict[str, bool]:
-        """Whether the run is over, and whether that is so because it missed its pruning_rule."""
+        """Whether the run has ended, and whether it was pruned."""
         return {"finished": self.finished, "stopped_early": self.stopped_early}
 
     def _start_phase(self) -> None:
@@ -170,24 +176,24 @@ class Trainer:
             scalars["vdfd_mean"] = float(np.nanmean(vdfd)) if np.isfinite(vdfd).any() else None
         communicated = distributed.seconds_spent() - communicated
         if main_phase and (pseudo := self.method.pseudo_labels()):
-            found = pseudo_label_records(pseudo, self._unlabeled_rows, self._audit)
-            scalars, by_label = scalars | found[0], by_label | found[1]
+            records = pseudo_label_records(pseudo, self._unlabeled_rows, self._audit)
+            scalars, by_label = scalars | records[0], by_label | records[1]
         if count := len(self.data.validation):
             part = even_part(count, distributed.rank(), distributed.world_size())
-            figures, figures_by_label = validation_metrics(
+            metrics, metrics_by_label = validation_metrics(
                 self.score(self.data.inputs, self.data.validation[part]),
                 self.data.validation_labels[part].to(self.device),
             )
-            figures["map"] = distributed.broadcast_float(figures["map"], self.device)
-            scalars |= {f"val_{name}": value for name, value in figures.items()}
-            by_label |= figures_by_label
-            if figures["map"] > self.best_map:
-                self.best_epoch, self.best_map = self.epoch, figures["map"]
+            metrics["map"] = distributed.broadcast_float(metrics["map"], self.device)
+            scalars |= {f"val_{name}": value for name, value in metrics.items()}
+            by_label |= metrics_by_label
+            if metrics["map"] > self.best_map:
+                self.best_epoch, self.best_map = self.epoch, metrics["map"]
         else:
             self.best_epoch = self.epoch
-        if self._bar and (value := scalars.get(self._bar.metric)) is not None:
+        if (rule := self._pruning_rule) and (value := scalars.get(rule.metric)) is not None:
             self._objective[self.epoch] = value
-            stops = self._bar.stops(self.epoch, self._objective)
+            stops = rule.stops(self.epoch, self._objective)
             self.stopped_early = bool(distributed.broadcast_float(float(stops), self.device))
         scalars |= {
             "seconds_refresh": refreshed - started,
@@ -208,7 +214,7 @@ class Trainer:
         return EpochSteps(common, self.data, self.views, self.labels, epoch, main_phase=main_phase)
 
     def take_steps(self, steps: EpochSteps, *, main_phase: bool) -> dict[str, Any]:
-        """Take every step of an epoch; returns its mean losses, over all ranks."""
+        """Take every step of an epoch; returns the mean losses over steps, summed over ranks."""
         common = self.config.training
         if main_phase:
             peak = common.learning_rate
@@ -217,8 +223,8 @@ class Trainer:
             peak, first, epochs = common.warmup_learning_rate, 0, self._warmup_epochs
         before, total = (self.epoch - 1 - first) * len(steps), epochs * len(steps)
         losses = torch.zeros(2, device=self.device)
-        for place, step in enumerate(steps):
-            self._set_rate(peak, before + place, total)
+        for number, step in enumerate(steps):
+            self._set_rate(peak, before + number, total)
             self.model.train()
             with self.precision.autocast():
                 if step.unlabeled is None:
@@ -227,7 +233,7 @@ class Trainer:
                     loss = self.method.semi_supervised_loss(
                         self.model, step.labeled, step.labels, step.unlabeled
                     )
-            where = f"epoch {self.epoch}, step {place + 1}"
+            where = f"epoch {self.epoch}, step {number + 1}"
             apply_step(loss.total, self.model, self.optimizer, self.precision, where)
             self.average.update()
             losses[0] += loss.labeled.detach()
@@ -261,7 +267,12 @@ class Trainer:
         )
 
     def score(self, inputs: Inputs, rows: np.ndarray) -> Tensor:
-        """Logits (N, K) of the averaged model for some rows of an array of inputs."""
+        """Logits (N, K) of the averaged model.
+
+        Args:
+            inputs: all samples of a part.
+            rows: (N,) row indices of the samples to score.
+        """
         batch = self.config.training.evaluation_batch
         cosine = cosines(
             self.average.module, inputs, rows, batch, self.views, self.device, self.precision
@@ -271,9 +282,9 @@ class Trainer:
     # ------------------------------------------------------------------- state
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes and is the same on all ranks, at the end of an epoch.
+        """Everything that changes during training and is equal on all ranks, at the end of an epoch.
 
-        Sample order, views and the generators of all ranks follow from (seed, epoch, rank).
+        Sample order, views and random generators follow from (seed, epoch, rank) and are not saved.
         """
         return {
             "epoch": self.epoch,
@@ -289,7 +300,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken, bit for bit on a CPU."""
+        """Restore ``state_dict``; training then continues bit-identically on a CPU."""
         self.epoch = state["epoch"]
         self.best_epoch, self.best_map = state["best_epoch"], state["best_map"]
         self._objective, self.stopped_early = dict(state["objective"]), state["stopped_early"]
@@ -301,7 +312,7 @@ class Trainer:
         self.method.load_state_dict(state["method"])
 
     def sample_state(self) -> dict[str, SampleState]:
-        """What the method knows of this rank's samples, and which these are (positions in the pool)."""
+        """State of this rank's samples in the method, with their row indices in the pools."""
         labeled, unlabeled = self.method.sample_state()
         return {
             "labeled": {"index": torch.from_numpy(self._labeled_rows)} | labeled,
@@ -309,15 +320,19 @@ class Trainer:
         }
 
     def load_sample_state(self, shards: list[dict[str, SampleState]]) -> None:
-        """Take this rank's samples out of the shards of all ranks, whose number may have been another."""
+        """Restore the state of this rank's samples.
+
+        Args:
+            shards: ``sample_state`` of all ranks that saved; their number may differ from the current one.
+        """
         count = sum(len(shard["unlabeled"]["index"]) for shard in shards)
-        if count:  # an epoch of the main phase has been trained: its division of the samples
+        if count:  # after an epoch of the main phase, which decides the rank of each sample
             self._unlabeled_rows = self._steps(self.epoch, main_phase=True).unlabeled_rows
         parts = []
         for pool, rows in (("labeled", self._labeled_rows), ("unlabeled", self._unlabeled_rows)):
             whole = {name: torch.cat([s[pool][name] for s in shards]) for name in shards[0][pool]}
-            place = torch.empty_like(whole["index"])
-            place[whole.pop("index")] = torch.arange(len(place))
-            mine = place[torch.from_numpy(rows)]
-            parts.append({name: tensor[mine] for name, tensor in whole.items()})
+            position = torch.empty_like(whole["index"])
+            position[whole.pop("index")] = torch.arange(len(position))
+            chosen = position[torch.from_numpy(rows)]
+            parts.append({name: tensor[chosen] for name, tensor in whole.items()})
         self.method.load_sample_state(*parts)

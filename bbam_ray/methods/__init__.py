@@ -1,6 +1,9 @@
 """Learning methods by name, and the checked configuration of a run.
 
-A new method is its file here and a line in ``METHODS``.
+Here belong the methods, one per file, and the interface between them and the engine. To add a method, add
+its file, a line in ``METHODS`` and a search space ``search_spaces/NAME.yaml``; methods/method.py shows
+when each hook is called. Command-line help, the list of settings and the schema of search spaces follow
+from ``METHODS``.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from bbam_ray.registry import Registry
 if TYPE_CHECKING:
     from bbam_ray.methods.method import Method
 
-METHODS: Registry[type[Method]] = Registry(
+METHODS: Registry[type[Method[Any]]] = Registry(
     {
         "bbam": "bbam_ray.methods.bbam:Bbam",
         "supervised": "bbam_ray.methods.supervised:Supervised",
@@ -32,7 +35,15 @@ __all__ = ["METHODS", "known_settings", "run_config"]
 
 
 def known_settings(dataset: str, method: str) -> dict[str, type]:
-    """Every setting that a run of this data set and method has, with the class that holds it."""
+    """All settings of a run with this data set and method, and the class that each belongs to.
+
+    Args:
+        dataset: a name of ``DATASETS``.
+        method: a name of ``METHODS``.
+
+    Raises:
+        UsageError: unknown data set or method.
+    """
     for kind, name, known in (("data set", dataset, DATASETS), ("method", method, METHODS)):
         if not isinstance(name, str) or name not in known:
             raise UsageError(f"unknown {kind} '{shown(name)}'; {similar(name, known)}")
@@ -43,11 +54,11 @@ def known_settings(dataset: str, method: str) -> dict[str, type]:
 def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
     """Build the complete configuration of a run from flat user values.
 
-    Values given win over the data set's defaults, which win over the general ones.
+    ``values`` override the defaults of the data set, which override the general defaults.
 
     Args:
-        values: setting name to value; ``dataset`` and ``method`` choose the other settings.
-        source: where the values come from, for error messages.
+        values: setting name to value; ``dataset`` and ``method`` decide which other settings exist.
+        source: origin of the values, for error messages.
 
     Raises:
         UsageError: unknown data set, method or key, or a value out of range.
@@ -62,9 +73,7 @@ def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
                 f"'{method}'; {nearest(shown(name), owners)}"
             )
 
-    weights = merged.get("weights", "none")
-    if merged.get("backbone") == "transformer" and "tokenizer" in owners and weights != "none":
-        merged["tokenizer"] = merged.get("tokenizer") or weights
+    merged = DATASETS[dataset].complete(merged)
 
     def part(cls: type) -> dict[str, Any]:
         return {name: value for name, value in merged.items() if owners.get(name) is cls}

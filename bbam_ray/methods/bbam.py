@@ -1,6 +1,8 @@
 """S2ML2-BBAM: semi-supervised multi-label learning with the balanced binary angular margin loss.
 
-Paper: "Semi-supervised Multi-label Learning with Balanced Binary Angular Margin Loss", NeurIPS 2024.
+Paper: "[Semi-supervised Multi-label Learning with Balanced Binary Angular Margin
+Loss](https://openreview.net/forum?id=AqcPvWwktK)", NeurIPS 2024. docs/method.md explains the method as it
+is implemented here.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from bbam_ray import distributed
-from bbam_ray.core.angle_histogram import angle_histogram
+from bbam_ray.core.angle_histogram import moments_and_histogram
 from bbam_ray.core.losses import bbam_logits, bbam_loss
 from bbam_ray.core.negatives import sample_negatives
 from bbam_ray.core.prototypes import label_prototypes
 from bbam_ray.core.pseudo_labels import assign_pseudo_labels
 from bbam_ray.core.rows import replace_in_blocks, row_blocks
-from bbam_ray.core.statistics import AngleStatistics, angle_moments
+from bbam_ray.core.statistics import AngleStatistics
 from bbam_ray.methods.method import (
     Method,
     Minibatch,
@@ -58,23 +60,25 @@ class BbamOptions(ScaleOptions, PseudoLabelOptions):
         return values
 
 
-class Bbam(Method):
-    """State: angle statistics, prototypes, pseudo-labels and the entries that take part in the loss."""
+class Bbam(Method[BbamOptions]):
+    """The method ``bbam``.
+
+    State: angle statistics and prototypes of the labels; for each sample its pseudo-labels and the entries
+    that the loss uses. A refresh updates all of it at the start of every main epoch.
+    """
 
     name: ClassVar[str] = "bbam"
     Options = BbamOptions
     semi_supervised: ClassVar[bool] = True
     refreshes: ClassVar[bool] = True
-    options: BbamOptions
 
     def __init__(self, options: BbamOptions, task: TaskInfo) -> None:
         super().__init__(options, task)
         device = task.labels.device
         self.statistics = AngleStatistics.empty(task.num_labels, device)
         self.prototypes = torch.empty(task.num_labels, 0, device=device)
-        self._spread: Tensor | None = (
-            None  # of the angles in the last refresh, for the records only
-        )
+        # Histogram of the angles in the last refresh, for the records only.
+        self._angle_counts: Tensor | None = None
         # Of this rank's samples; filled by the first refresh.
         self.pseudo = torch.zeros(0, task.num_labels, dtype=torch.int8, device=device)
         self.confident = self.unlabeled_selected = self.pseudo.bool()
@@ -82,11 +86,11 @@ class Bbam(Method):
 
     @property
     def unlabeled_weight(self) -> float:
-        """lambda_u."""
+        """lambda_u, the weight of the unlabelled loss."""
         return unlabeled_weight(self.options, self.task)
 
     def _map_statistics(self) -> AngleStatistics:
-        """Statistics of the map that is applied: those measured, or none when it is switched off."""
+        """Statistics of the balance map: the measured ones, or empty ones if balancing is off."""
         if self.options.balance:
             return self.statistics
         return AngleStatistics.empty(self.task.num_labels, self.statistics.means.device)
@@ -96,15 +100,20 @@ class Bbam(Method):
         return bbam_loss(cosine, labels, statistics, o.scale, o.margin, clamp=o.clamp)
 
     def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
-        """Warm-up: margin loss with the identity map on every entry (method, section 7)."""
+        """Warm-up: margin loss with the identity map on every entry (docs/method.md, section 7)."""
         _, cosine = model(labeled.view("strong"))
-        nothing = AngleStatistics.empty(self.task.num_labels, cosine.device)
-        return StepLoss(masked_batch_mean(self._loss(cosine, labels, nothing), None, labeled.total))
+        identity = AngleStatistics.empty(self.task.num_labels, cosine.device)
+        loss = self._loss(cosine, labels, identity)
+        return StepLoss(masked_batch_mean(loss, None, labeled.total))
 
     def semi_supervised_loss(
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
     ) -> StepLoss:
-        """Balanced loss on selected entries of both kinds, one forward pass (method, section 3)."""
+        """Balanced loss on selected entries of labelled and unlabelled samples, in one forward pass.
+
+        L = (1/B_l) sum of labelled entries + lambda_u (1/B_u) sum of unlabelled entries, strong views.
+        Source: docs/method.md, section 3.
+        """
         _, cosine = model(concat_views(labeled.view("strong"), unlabeled.view("strong")))
         size, statistics = len(labeled.rows), self._map_statistics()
         on_labeled = self._loss(cosine[:size], labels, statistics)
@@ -120,7 +129,10 @@ class Bbam(Method):
 
     @torch.no_grad()
     def refresh(self, snapshot: Snapshot) -> None:
-        """Pseudo-labels, prototypes, angle statistics and negatives, in this order (section 4)."""
+        """Update pseudo-labels, prototypes, angle statistics and negatives, in this order.
+
+        Source: docs/method.md, section 4.
+        """
         o, known = self.options, self.task.labels
         pseudo, confident = assign_pseudo_labels(
             replace_in_blocks(self.logits, snapshot.unlabeled_cosine),
@@ -129,23 +141,24 @@ class Bbam(Method):
             negative_keep=o.negative_keep,
             index=snapshot.unlabeled_index,
         )
-        # Both kinds together; the unlabelled part is kept, so that there is one matrix of each.
+        # Labelled samples first. The unlabelled part stays a view of the joint matrix, to save memory.
         labels, features = torch.cat([known, pseudo]), snapshot.features
         self.pseudo = pseudo = labels[len(known) :]
         valid = torch.cat([torch.ones_like(known, dtype=torch.bool), confident])
         self.confident = confident = valid[len(known) :]
         self.prototypes = label_prototypes(features, labels, valid)
-        moments = angle_moments(features, labels, valid, self.prototypes)
+        moments, self._angle_counts = moments_and_histogram(
+            features, labels, valid, self.prototypes
+        )
         self.statistics = self.statistics.update(moments, o.statistics_momentum)
-        self._spread = angle_histogram(features, labels, valid, self.prototypes)
         ratio = float("inf") if o.negative_ratio is None else o.negative_ratio
         selected = sample_negatives(features, self.prototypes, labels, valid, ratio, snapshot.index)
-        for rows in row_blocks(*labels.shape):  # and every positive
+        for rows in row_blocks(*labels.shape):  # the loss uses every positive
             selected[rows] |= valid[rows] & (labels[rows] == 1)
         self.labeled_selected, self.unlabeled_selected = selected.split([len(known), len(pseudo)])
 
     def logits(self, cosine: Tensor) -> Tensor:
-        """z at y = 1/2, so that 0 lies half-way between the targets of the polarities."""
+        """z at y = 1/2, so that 0 is half-way between the targets of the two polarities."""
         o, statistics = self.options, self._map_statistics()
         return bbam_logits(cosine, 0.5, statistics, o.scale, o.margin, clamp=o.clamp)
 
@@ -166,11 +179,11 @@ class Bbam(Method):
             "variance_positive": variances[1],
             "vdfd": (variances[0] - variances[1]).abs(),
         }
-        if self._spread is not None:
-            kept = (self.labeled_selected & (self.task.labels == 0)).sum(0)
-            kept = kept + (self.unlabeled_selected & (self.pseudo == 0)).sum(0)
-            (records["n_negative_kept"],) = distributed.all_reduce_sum(kept)
-            records["angles_negative"], records["angles_positive"] = self._spread
+        if self._angle_counts is not None:
+            selected = (self.labeled_selected & (self.task.labels == 0)).sum(0)
+            selected = selected + (self.unlabeled_selected & (self.pseudo == 0)).sum(0)
+            (records["n_negative_kept"],) = distributed.all_reduce_sum(selected)
+            records["angles_negative"], records["angles_positive"] = self._angle_counts
         return records
 
     def scoring_state(self) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """CAP: class-distribution-aware pseudo-labels and the asymmetric loss.
 
-Paper: "Class-Distribution-Aware Pseudo-Labeling for Semi-Supervised Multi-Label Learning", NeurIPS 2023.
+Paper: "[Class-Distribution-Aware Pseudo-Labeling for Semi-Supervised Multi-Label
+Learning](https://arxiv.org/abs/2305.02795)", NeurIPS 2023; the form implemented here is in docs/method.md,
+section 11.
 """
 
 from __future__ import annotations
@@ -21,17 +23,19 @@ from bbam_ray.methods.shared_options import AsymmetricLossOptions, PseudoLabelOp
 class CapOptions(ScaleOptions, PseudoLabelOptions, AsymmetricLossOptions):
     """Options of the method ``cap``; the defaults are the published settings.
 
-    The official code holds the share of confident negatives at 0.998 where it is asked for all of them.
+    The published implementation limits the share of confident negatives to 0.998, even if it is set to 1.
     """
 
 
-class Cap(ScaledCosineMethod):
-    """State: pseudo-labels of this rank's unlabelled samples, renewed by every refresh."""
+class Cap(ScaledCosineMethod[CapOptions]):
+    """The method ``cap``.
+
+    State: pseudo-labels of this rank's unlabelled samples, replaced by every refresh.
+    """
 
     name: ClassVar[str] = "cap"
     Options = CapOptions
     refreshes: ClassVar[bool] = True
-    options: CapOptions
 
     def __init__(self, options: CapOptions, task: TaskInfo) -> None:
         super().__init__(options, task)
@@ -53,17 +57,18 @@ class Cap(ScaledCosineMethod):
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
     ) -> StepLoss:
         """Asymmetric loss on labelled entries and on confident unlabelled ones, strong views."""
-        _, (known, others) = forward_together(model, (labeled, "strong"), (unlabeled, "strong"))
-        on_unlabeled = self._loss(others, self.pseudo[unlabeled.rows])
+        _, cosines = forward_together(model, (labeled, "strong"), (unlabeled, "strong"))
+        on_labeled = self._loss(cosines[0], labels)
+        on_unlabeled = self._loss(cosines[1], self.pseudo[unlabeled.rows])
         return StepLoss(
-            masked_batch_mean(self._loss(known, labels), None, labeled.total),
+            masked_batch_mean(on_labeled, None, labeled.total),
             self.unlabeled_weight
             * masked_batch_mean(on_unlabeled, self.confident[unlabeled.rows], unlabeled.total),
         )
 
     @torch.no_grad()
     def refresh(self, snapshot: Snapshot) -> None:
-        """Pseudo-labels from the averaged model's scores (method, section 5)."""
+        """Assign pseudo-labels by the scores of the averaged model (docs/method.md, section 5)."""
         self.pseudo, self.confident = assign_pseudo_labels(
             replace_in_blocks(self.logits, snapshot.unlabeled_cosine),
             self.task.positive_frequency,

@@ -1,6 +1,8 @@
-"""DRML: two classifiers that contest the features, and a network that relates the labels to each other.
+"""DRML: two classifiers trained against the features, and a network of relations between labels.
 
-Paper: "Dual Relation Semi-Supervised Multi-Label Learning", AAAI 2020; in the form of method section 11.
+Paper: "[Dual Relation Semi-Supervised Multi-Label
+Learning](https://doi.org/10.1609/aaai.v34i04.6089)", AAAI 2020; the form implemented here is in
+docs/method.md, section 11.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from bbam_ray.models.network import CosineHead, Network
 
 
 class DrmlOptions(ScaledCosineOptions):
-    """Options of the method ``drml``; chosen on validation data of digits, since none is known to us."""
+    """Options of the method ``drml``; no published settings are known, so digits decided the defaults."""
 
     unlabeled_weight: float | None = Field(
         0.3,
@@ -49,7 +51,13 @@ class DrmlOptions(ScaledCosineOptions):
 
 
 class DualRelation(nn.Module):
-    """The second classifier, and the relation network from K x K products of predictions to K labels."""
+    """The second classifier, and the relation network from K x K products of predictions to K labels.
+
+    Args:
+        feature_dim: D.
+        num_labels: K.
+        relation_dim: width of the hidden layer.
+    """
 
     def __init__(self, feature_dim: int, num_labels: int, relation_dim: int) -> None:
         super().__init__()
@@ -59,36 +67,40 @@ class DualRelation(nn.Module):
         )
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """(B, K) probabilities of both classifiers to (B, K) logits of the related labels."""
+        """Map the probabilities (B, K) of both classifiers to logits (B, K)."""
         products = first.unsqueeze(2) * second.unsqueeze(1)
         logits: Tensor = self.relation(products.flatten(1))
         return logits.float()
 
 
 def reversed_gradient(features: Tensor) -> Tensor:
-    """The features as they are, with the opposite gradient.
+    """The same values with the opposite gradient (gradient reversal).
 
-    What is maximised over the classifiers that read them is thereby minimised over what made them.
+    A loss that the classifiers behind it minimise is thereby maximised by the layers before it.
+
+    Args:
+        features: of any shape.
     """
     return 2 * features.detach() - features
 
 
-class Drml(StepLabelsMethod):
-    """No state but the network's: ``model.head`` is the first classifier, and the one that scores.
+class Drml(StepLabelsMethod[DrmlOptions]):
+    """The method ``drml``.
 
-    Labelled samples teach both classifiers and the relation network, end to end. On unlabelled ones
-    the classifiers grow apart and the features bring them together: |p1 - p2|, summed over labels as
-    every loss is, is maximised over the classifiers and minimised over backbone and projector.
+    It has no state: ``model.head`` is the first classifier, and the one that scores. Labelled samples
+    train both classifiers and the relation network, end to end. On unlabelled samples the discrepancy
+    |p1 - p2|, summed over labels like every loss, is maximised by the classifiers and minimised by
+    backbone and projector.
 
-    Where the text leaves room: the contest is one step, by a reversed gradient, instead of three
-    alternating ones, and is held on the weak view, as is the agreement that lets a sample join. Joined
-    samples teach both classifiers on the strong view with the relation network's label of the weak
-    one, soft and without gradient. The loss of the contest is negative: minus the discrepancy.
+    Where the paper leaves room: the adversarial game is one step with a reversed gradient instead of
+    three alternating steps. It uses the weak view, and so does the agreement that decides whether a sample
+    is used. Such samples train both classifiers on the strong view, with the relation network's
+    prediction for the weak view as a soft label without gradient. The reported unlabelled loss can be
+    negative, since it contains minus the discrepancy.
     """
 
     name: ClassVar[str] = "drml"
     Options = DrmlOptions
-    options: DrmlOptions
 
     @staticmethod
     def auxiliary(options: Any, feature_dim: int, num_labels: int) -> nn.Module:
@@ -102,30 +114,30 @@ class Drml(StepLabelsMethod):
     def semi_supervised_loss(
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
     ) -> StepLoss:
-        """The labelled loss, the samples that join, and the contest."""
+        """Labelled loss, loss of the agreeing unlabelled samples, and minus the discrepancy."""
         features, cosines = forward_together(
             model, (labeled, "strong"), (unlabeled, "weak"), (unlabeled, "strong")
         )
         o, auxiliary = self.options, cast(DualRelation, auxiliary_of(model))
-        contested = reversed_gradient(features[1])
-        first = torch.sigmoid(self.logits(cast(Network, model).head(contested)))
-        second = torch.sigmoid(self.logits(auxiliary.second(contested)))
+        reversed_ = reversed_gradient(features[1])
+        first = torch.sigmoid(self.logits(cast(Network, model).head(reversed_)))
+        second = torch.sigmoid(self.logits(auxiliary.second(reversed_)))
         discrepancy = (first - second).abs()
         with torch.no_grad():
             soft = torch.sigmoid(auxiliary(first, second))
-            joins = discrepancy.mean(1, keepdim=True) < o.agreement
-            self.record(unlabeled, soft >= 0.5, joins)
-        joined = self._classified(auxiliary, features[2], cosines[2], soft)
+            agrees = discrepancy.mean(1, keepdim=True) < o.agreement
+            self.record(unlabeled, soft >= 0.5, agrees)
+        on_agreeing = self._classified(auxiliary, features[2], cosines[2], soft)
         return StepLoss(
             self._on_labeled(model, features[0], cosines[0], labeled, labels),
-            self.unlabeled_weight * masked_batch_mean(joined, joins, unlabeled.total)
+            self.unlabeled_weight * masked_batch_mean(on_agreeing, agrees, unlabeled.total)
             - o.discrepancy_weight * masked_batch_mean(discrepancy, None, unlabeled.total),
         )
 
     def _classified(
         self, auxiliary: DualRelation, features: Tensor, cosine: Tensor, labels: Tensor
     ) -> Tensor:
-        """Cross-entropy (B, K) of both classifiers together; labels in [0, 1]."""
+        """Sum of the cross-entropies (B, K) of both classifiers; labels in [0, 1]."""
         second = self.logits(auxiliary.second(features))
         return binary_loss(self.logits(cosine), labels) + binary_loss(second, labels)
 

@@ -1,8 +1,9 @@
-"""FlatMatch, one binary problem per label: consistency at the weights that are worst for the labelled.
+"""FlatMatch, one binary problem per label: consistency at the worst-case weights of the labelled loss.
 
-Paper: "FlatMatch: Bridging Labeled Data and Unlabeled Data with Cross-Sharpness for Semi-Supervised
-Learning", NeurIPS 2023; thresholds of "FreeMatch: Self-adaptive Thresholding for Semi-supervised
-Learning", ICLR 2023; both in the multi-label form of method section 11.
+Paper: "[FlatMatch: Bridging Labeled Data and Unlabeled Data with Cross-Sharpness for Semi-Supervised
+Learning](https://arxiv.org/abs/2310.16412)", NeurIPS 2023. Thresholds: "[FreeMatch: Self-adaptive
+Thresholding for Semi-supervised Learning](https://arxiv.org/abs/2205.07246)", ICLR 2023. The multi-label
+form of both is in docs/method.md, section 11.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from bbam_ray.methods.method import Minibatch, StepLoss, TaskInfo, masked_batch_
 from bbam_ray.methods.scaled_cosine import StepLabelsMethod, forward_together
 from bbam_ray.methods.step_statistics import StepAverage, StepStatisticsOptions, batch_means
 
-# Half-precision gradients below 6e-8 vanish; a power of two is taken back without rounding.
+# Half-precision gradients below 6e-8 vanish; dividing by a power of two again causes no rounding.
 _HEADROOM = 2.0**10
 
 
@@ -34,60 +35,80 @@ class FlatmatchOptions(StepStatisticsOptions):
 
 
 def self_adaptive_thresholds(confidence: Tensor, probability: Tensor) -> Tensor:
-    """What the confidence max(p, 1 - p) must reach (FreeMatch's local thresholds, for either polarity).
+    """Thresholds of the confidence max(p, 1 - p) by polarity and label (FreeMatch's local thresholds).
 
-    tau_1k = tau e_k / max_j e_j and tau_0k = tau (1 - e_k) / max_j (1 - e_j), tau the mean confidence
-    over all labels and e_k the mean of p: what is predicted less often than elsewhere is let in sooner.
+    tau_1k = tau e_k / max_j e_j and tau_0k = tau (1 - e_k) / max_j (1 - e_j), where tau is the mean
+    confidence over all labels and e_k the mean of p. A label that is predicted less often than others
+    has a lower threshold.
 
     Args:
         confidence: (K,) in [1/2, 1], mean of max(p, 1 - p).
-        probability: (K,) in [0, 1], mean of p.
+        probability: e, (K,) in [0, 1], mean of p.
 
     Returns:
-        (2, K): of negatives, then positives.
+        (2, K) in [0, 1]: thresholds of negatives, then of positives.
+
+    Source: [FreeMatch](https://arxiv.org/abs/2205.07246); docs/method.md, section 11.
     """
     expected = torch.stack([1 - probability, probability])
     return confidence.mean() * expected / expected.amax(1, keepdim=True).clamp_min(1e-12)
 
 
 def labeled_gradients(loss: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Gradient of this rank's share of the labelled loss; its part of the graph is freed.
+    """Gradient of this rank's share of the labelled loss; frees its part of the graph.
 
-    A collective where batch norm is synchronized: every rank calls it, with an empty share too. The loss
-    of none is a sum over no entries, which hangs on the same graph, so the backward pass meets the same
-    batch norms in the same order on all ranks.
+    A collective call if batch norm is synchronized: every rank calls it, also with an empty share. The
+    loss of an empty share is a sum over no entries of the same graph, so the backward pass meets the
+    same batch norms in the same order on all ranks.
+
+    Args:
+        loss: scalar, this rank's share.
+        parameters: of the network; all take part in the loss.
+
+    Returns:
+        The gradient of each parameter, this rank's share.
     """
-    # Autocast is for forward passes; the backward one takes the precision of each of its steps.
+    # Autocast is for forward passes; the backward pass uses the precision of each recorded operation.
     with torch.autocast(loss.device.type, enabled=False):
         gradients = torch.autograd.grad(loss * _HEADROOM, parameters)
     return tuple(gradient / _HEADROOM for gradient in gradients)
 
 
 def ascent(gradients: Sequence[Tensor], length: float) -> list[Tensor]:
-    """The step rho g / |g| along the sum g of all ranks' gradients; nothing where g is 0."""
+    """The step rho g / |g| along the gradient g, summed over ranks; zero if g is 0.
+
+    Args:
+        gradients: this rank's shares of g.
+        length: rho >= 0.
+
+    Returns:
+        The step of each parameter, equal on all ranks.
+    """
     summed = distributed.all_reduce_sum(*gradients)
     norm = torch.nn.utils.get_total_norm(summed)
     return [length * gradient / norm.clamp_min(1e-12) for gradient in summed]
 
 
-class Flatmatch(StepLabelsMethod):
-    """State: mean confidence and mean probability per label, which make the thresholds.
+class Flatmatch(StepLabelsMethod[FlatmatchOptions]):
+    """The method ``flatmatch``.
 
-    A step's gradient: that of the labelled loss at the weights w, and that of the consistency loss at
-    w + rho g/|g|, g being the former's sum over all ranks, which is sent for it once more.
+    State: mean confidence and mean probability by label, from which the thresholds follow.
 
-    Where the text leaves room: the consistency loss is all that unlabelled samples contribute, so it
-    stands for that of FixMatch and not beside it. Labels are those of the weak view, by the model at w in
-    training mode, in the pass that sees the labelled samples. The second pass normalises by its own
-    batch, whose moments reach no running statistics. FreeMatch's classes are the labels, once for
-    each polarity: with the two polarities of a label as classes, the rare one would be let in whatever
-    its confidence, and on digits false positives then spread. Averages have a warm-up
-    (``StepAverage``), and take a step's samples in before they judge them.
+    The gradient of a step is that of the labelled loss at the weights w, plus that of the consistency loss
+    at w + rho g/|g|, where g is the former, summed over all ranks. This needs one more message of the
+    size of the gradients.
+
+    Where the paper leaves room: the consistency loss is the only loss of unlabelled samples; it replaces
+    the one of FixMatch. Pseudo-labels come from the weak view, by the model at w in training mode, in the
+    forward pass that also sees the labelled samples. The second forward pass normalises by its own batch
+    and does not update running statistics. The classes of FreeMatch are the labels, once for each
+    polarity; with the two polarities of a label as classes, the rare one would pass at any confidence,
+    and on digits false positives then spread. Averages have a warm-up (``StepAverage``) and include a
+    step's samples before the thresholds are applied to them.
     """
 
     name: ClassVar[str] = "flatmatch"
     Options = FlatmatchOptions
-    options: FlatmatchOptions
 
     def __init__(self, options: FlatmatchOptions, task: TaskInfo) -> None:
         super().__init__(options, task)
@@ -119,11 +140,14 @@ class Flatmatch(StepLabelsMethod):
 
     @torch.no_grad()
     def judge(self, logits: Tensor, total: int) -> tuple[Tensor, Tensor]:
-        """Renew the thresholds with a step's samples; their labels and which reach them, each (B, K).
+        """Update the thresholds with a step's samples, then apply them.
 
         Args:
             logits: (B, K) of the weak view of this rank's share, which may be empty.
             total: samples of the step over all ranks.
+
+        Returns:
+            Pseudo-labels (B, K) bool and confident (B, K) bool.
         """
         probability = torch.sigmoid(logits.double())
         confidence = torch.maximum(probability, 1 - probability)

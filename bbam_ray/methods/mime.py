@@ -1,7 +1,8 @@
-"""MIME: a Gaussian latent per label under an information bottleneck, and pseudo-positives that stay.
+"""MIME: a Gaussian latent variable per label with an information bottleneck, and permanent positives.
 
-Paper: "Revisiting Pseudo-Label for Single-Positive Multi-Label Learning", ICML 2023; in the
-semi-supervised form of method section 11.
+Paper: "[Revisiting Pseudo-Label for Single-Positive Multi-Label
+Learning](https://proceedings.mlr.press/v202/liu23ar.html)", ICML 2023; the semi-supervised form
+implemented here is in docs/method.md, section 11.
 """
 
 from __future__ import annotations
@@ -43,10 +44,14 @@ class MimeOptions(ScaledCosineOptions):
 
 
 class LatentVariance(nn.Module):
-    """Log variance of each label's latent, linear in the feature's direction.
+    """Log variance of each label's latent variable, linear in the direction of the feature.
 
-    It starts at 0 everywhere, the variance of the prior, and is held in +-10. Computed in float32 under
-    autocast, as the cosines are.
+    It starts at 0, the log variance of the prior, and is limited to [-10, 10]. Computed in float32 under
+    autocast, like the cosines.
+
+    Args:
+        feature_dim: D.
+        num_labels: K.
     """
 
     def __init__(self, feature_dim: int, num_labels: int) -> None:
@@ -62,44 +67,60 @@ class LatentVariance(nn.Module):
 
 
 def moderated_logits(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Logit of E[sigmoid(z)] for z ~ N(mu, sigma^2): mu / sqrt(1 + pi sigma^2 / 8) (MacKay, 1992).
+    """Approximate logit of E[sigmoid(z)] for z ~ N(mu, sigma^2): mu / sqrt(1 + pi sigma^2 / 8).
 
-    In closed form instead of by samples, so that nothing random depends on the division into ranks.
+    A closed form instead of samples, so that no random number depends on the number of ranks.
 
     Args:
-        mean, log_variance: (B, K).
+        mean: mu, (B, K).
+        log_variance: ln sigma^2, (B, K).
+
+    Returns:
+        (B, K).
+
+    Source: MacKay, "The Evidence Framework Applied to Classification Networks", Neural Computation, 1992.
     """
     return mean * torch.rsqrt(1 + math.pi / 8 * log_variance.exp())
 
 
 def divergence_from_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mu, sigma^2) | N(0, 1)) = (mu^2 + sigma^2 - 1 - ln sigma^2) / 2, (B, K), >= 0."""
+    """Divergence KL(N(mu, sigma^2) | N(0, 1)) = (mu^2 + sigma^2 - 1 - ln sigma^2) / 2.
+
+    Args:
+        mean: mu, (B, K).
+        log_variance: ln sigma^2, (B, K).
+
+    Returns:
+        (B, K), >= 0, in nats.
+    """
     return (mean.square() + log_variance.exp() - 1 - log_variance) / 2
 
 
-class Mime(ScaledCosineMethod):
-    """State: ``positive`` (N, K) int8, which entries have become positive; the same on all ranks.
+class Mime(ScaledCosineMethod[MimeOptions]):
+    """The method ``mime``.
 
-    The latent of a label is N(s cos, sigma^2(f)). An unlabelled entry is a negative until the
-    averaged model gives it p > 0.95 (sigmoid of the latent's mean); from then on it is a positive.
+    State: ``positive`` (N, K) int8, which entries have become positive; equal on all ranks.
 
-    Where the text leaves room: positives are found once an epoch, in the refresh, whose snapshot names
-    the samples. An unlabelled sample is at another rank in the next epoch, so the table has the
-    rows of all samples and a refresh adds the new entries of all ranks: a byte for each of N K entries,
-    held and sent (6.6 MB on COCO). The rows of labelled samples stay 0; their labels are never
-    touched. Scoring ranks by the latent's mean: its variance is not a function of the cosine.
+    The latent variable of a label is N(s cos, sigma^2(f)). An unlabelled entry is negative until the
+    averaged model gives it p > 0.95 (sigmoid of the mean of the latent variable); from then on it is
+    positive.
+
+    Where the paper leaves room: entries become positive once an epoch, in the refresh, whose snapshot has
+    the sample indices. An unlabelled sample moves to another rank in the next epoch, so the table has
+    the rows of all samples and a refresh reduces the new entries of all ranks: one byte for each of the
+    N K entries, stored and sent (6.6 MB on COCO). The rows of labelled samples stay 0; their labels never
+    change. Scoring uses the mean of the latent variable, as its variance is not a function of the cosine.
     """
 
     name: ClassVar[str] = "mime"
     Options = MimeOptions
     refreshes: ClassVar[bool] = True
-    options: MimeOptions
 
     def __init__(self, options: MimeOptions, task: TaskInfo) -> None:
         super().__init__(options, task)
         device = task.labels.device
         self.positive = torch.zeros(0, task.num_labels, dtype=torch.int8, device=device)
-        # Of this rank's unlabelled samples; filled by every refresh.
+        # The rows of this rank's unlabelled samples; set by every refresh.
         self.pseudo = self.positive
 
     @staticmethod
@@ -112,7 +133,7 @@ class Mime(ScaledCosineMethod):
         return binary_loss(moderated_logits(mean, log_variance), labels) + bottleneck
 
     def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
-        """Warm-up: cross-entropy of the latent and its divergence, on the strong view."""
+        """Warm-up: cross-entropy of the latent variable plus its divergence, on the strong view."""
         (features,), (cosine,) = forward_together(model, (labeled, "strong"))
         loss = self._loss(cosine, auxiliary_of(model)(features), labels)
         return StepLoss(masked_batch_mean(loss, None, labeled.total))
@@ -120,39 +141,38 @@ class Mime(ScaledCosineMethod):
     def semi_supervised_loss(
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
     ) -> StepLoss:
-        """The same on both kinds of samples, strong views; unlabelled ones with what they have become."""
+        """The same loss on labelled samples and, with their current labels, on unlabelled ones."""
         features, cosines = forward_together(model, (labeled, "strong"), (unlabeled, "strong"))
         targets = labels, self.pseudo[unlabeled.rows]
         variance = auxiliary_of(model)
-        known, others = (
+        on_labeled, on_unlabeled = (
             self._loss(cosine, variance(feature), target)
             for feature, cosine, target in zip(features, cosines, targets, strict=True)
         )
         return StepLoss(
-            masked_batch_mean(known, None, labeled.total),
-            self.unlabeled_weight * masked_batch_mean(others, None, unlabeled.total),
+            masked_batch_mean(on_labeled, None, labeled.total),
+            self.unlabeled_weight * masked_batch_mean(on_unlabeled, None, unlabeled.total),
         )
 
     @torch.no_grad()
     def refresh(self, snapshot: Snapshot) -> None:
-        """Entries above the threshold join those that are positive already."""
+        """Make the entries above the threshold positive."""
         cosine, index = snapshot.unlabeled_cosine, snapshot.unlabeled_index
         samples = snapshot.num_labeled, len(cosine)
-        known, others = (sum(distributed.row_counts(n, cosine.device)) for n in samples)
+        labeled, unlabeled = (sum(distributed.row_counts(n, cosine.device)) for n in samples)
         if index is None:
-            index = known + distributed.global_index(len(cosine), cosine.device)
+            index = labeled + distributed.global_index(len(cosine), cosine.device)
         if not len(self.positive):
-            self.positive = self.positive.new_zeros(known + others, self.task.num_labels)
-        found = torch.zeros_like(self.positive)
-        found[index] = (torch.sigmoid(self.logits(cosine)) > self.options.positive_threshold).to(
-            found.dtype
-        )
-        (everywhere,) = distributed.all_reduce_sum(found)
-        self.positive = self.positive | everywhere
+            self.positive = self.positive.new_zeros(labeled + unlabeled, self.task.num_labels)
+        above = torch.sigmoid(self.logits(cosine)) > self.options.positive_threshold
+        new = torch.zeros_like(self.positive)
+        new[index] = above.to(new.dtype)
+        (new,) = distributed.all_reduce_sum(new)
+        self.positive = self.positive | new
         self.pseudo = self.positive[index]
 
     def pseudo_labels(self) -> tuple[Tensor, Tensor] | None:
-        """All entries take part: what has not become positive is learned as negative."""
+        """All entries count as confident: those that are not positive are trained as negatives."""
         if not len(self.pseudo):
             return None
         return self.pseudo, torch.ones_like(self.pseudo, dtype=torch.bool)

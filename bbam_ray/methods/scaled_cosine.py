@@ -1,8 +1,8 @@
-"""What the competing methods share: scaled cosines as logits, one forward pass, recorded labels."""
+"""Base classes of the competing methods: scaled cosines as logits, one forward pass, recorded labels."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,21 +17,23 @@ from bbam_ray.methods.method import (
     masked_batch_mean,
 )
 from bbam_ray.methods.shared_options import (
+    ScaledOptions,
     ScaleOptions,
     UnlabeledWeightOptions,
     unlabeled_weight,
 )
 
+ScaledT = TypeVar("ScaledT", bound=ScaledOptions)
+
 
 class ScaledCosineOptions(ScaleOptions, UnlabeledWeightOptions):
-    """Options of the methods below."""
+    """Options of a method whose logits are scaled cosines, with unlabelled samples."""
 
 
-class ScaledCosineMethod(Method):
-    """z = s cos in training and in scoring; p = sigmoid(z), so that 0 is p = 1/2."""
+class ScaledCosineMethod(Method[ScaledT]):
+    """A method with z = s cos in training and in scoring; p = sigmoid(z), so that z = 0 is p = 1/2."""
 
     semi_supervised: ClassVar[bool] = True
-    options: Any  # with scale and unlabeled_weight
 
     @property
     def unlabeled_weight(self) -> float:
@@ -46,13 +48,13 @@ class ScaledCosineMethod(Method):
         return {"prior": self.task.positive_frequency}
 
 
-class StepLabelsMethod(ScaledCosineMethod):
-    """A method that labels each unlabelled sample in the step that it is in; none is remembered.
+class StepLabelsMethod(ScaledCosineMethod[ScaledT]):
+    """A method that assigns pseudo-labels in the step that trains on them, and does not reuse them.
 
-    What was assigned in the current epoch is kept for diagnostics alone, and so not saved.
+    The labels of the current epoch are kept for diagnostics only, so they are not saved.
     """
 
-    def __init__(self, options: ScaledCosineOptions, task: TaskInfo) -> None:
+    def __init__(self, options: ScaledT, task: TaskInfo) -> None:
         super().__init__(options, task)
         self._assigned: tuple[Tensor, Tensor] | None = None
 
@@ -63,7 +65,7 @@ class StepLabelsMethod(ScaledCosineMethod):
         return StepLoss(masked_batch_mean(loss, None, labeled.total))
 
     def start_epoch(self, unlabeled: int) -> None:
-        """Forget the labels of the epoch before."""
+        """Clear the labels of the previous epoch."""
         shape, device = (unlabeled, self.task.num_labels), self.task.labels.device
         self._assigned = (
             torch.zeros(shape, dtype=torch.int8, device=device),
@@ -71,7 +73,13 @@ class StepLabelsMethod(ScaledCosineMethod):
         )
 
     def record(self, unlabeled: Minibatch, labels: Tensor, confident: Tensor) -> None:
-        """Keep the labels (B, K) of a step, and which of them are confident (broadcast to (B, K))."""
+        """Keep the labels of a step for diagnostics.
+
+        Args:
+            unlabeled: the samples.
+            labels: (B, K) 0/1 or bool.
+            confident: bool, broadcast to (B, K).
+        """
         if self._assigned is not None:
             self._assigned[0][unlabeled.rows] = labels.to(torch.int8)
             self._assigned[1][unlabeled.rows] = confident.expand(labels.shape)
@@ -83,14 +91,14 @@ class StepLabelsMethod(ScaledCosineMethod):
 def forward_together(
     model: nn.Module, *parts: tuple[Minibatch, str]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Features and cosines of several views, from one pass: batch norm sees their union, once.
+    """Features and cosines of several views from one forward pass, so batch norm sees their union once.
 
     Args:
-        model: gives features (B, D) and cosines (B, K).
-        parts: samples and the view ("weak" or "strong") that is wanted of them; any may be empty.
+        model: maps inputs to features (B, D) and cosines (B, K).
+        parts: pairs of samples and a view, "weak" or "strong"; any may be empty.
 
     Returns:
-        The features of each part, and its cosines.
+        The features of each part, and the cosines of each part.
     """
     inputs = [samples.view(kind) for samples, kind in parts]
     features, cosine = model(concat_views(*inputs))
@@ -99,7 +107,7 @@ def forward_together(
 
 
 def auxiliary_of(model: nn.Module) -> nn.Module:
-    """The further network that ``Method.auxiliary`` made."""
+    """The network that ``Method.auxiliary`` built."""
     auxiliary = model.auxiliary
     assert isinstance(auxiliary, nn.Module)
     return auxiliary

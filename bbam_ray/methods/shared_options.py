@@ -1,13 +1,23 @@
-"""Options that several methods have, told once."""
+"""Options that several methods share."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Protocol, Self
 
 from pydantic import Field, model_validator
 
 from bbam_ray.config import MethodOptions
 from bbam_ray.methods.method import TaskInfo
+
+
+class ScaledOptions(Protocol):
+    """Options with a scale and a weight of the unlabelled samples."""
+
+    @property
+    def scale(self) -> float: ...
+
+    @property
+    def unlabeled_weight(self) -> float | None: ...
 
 
 class ScaleOptions(MethodOptions):
@@ -28,9 +38,9 @@ class UnlabeledWeightOptions(MethodOptions):
 
 
 class PseudoLabelOptions(MethodOptions):
-    """Options of methods with class-distribution-aware pseudo-labels (method, section 5).
+    """Options of methods with class-distribution-aware pseudo-labels (docs/method.md, section 5).
 
-    Their official codes sum the losses of all entries, which is a weight of B_u / B_l.
+    Their published implementations sum the losses of all entries, which is a weight of B_u / B_l.
     """
 
     unlabeled_weight: float | None = Field(
@@ -56,7 +66,7 @@ class PseudoLabelOptions(MethodOptions):
 
 
 class AsymmetricLossOptions(MethodOptions):
-    """Options of the asymmetric loss."""
+    """Options of ``core.losses.asymmetric_loss``."""
 
     gamma_negative: float = Field(
         4.0, ge=0, le=10, description="Focusing exponent of the negatives in the asymmetric loss."
@@ -66,8 +76,11 @@ class AsymmetricLossOptions(MethodOptions):
     )
 
 
-def unlabeled_weight(options: UnlabeledWeightOptions | PseudoLabelOptions, task: TaskInfo) -> float:
-    """lambda_u; a sum over the entries of both batches equals B_u / B_l up to a constant factor."""
+def unlabeled_weight(options: ScaledOptions, task: TaskInfo) -> float:
+    """lambda_u: the option, or B_u / B_l if it is null.
+
+    B_u / B_l weighs all samples of both batches equally, as a plain sum over all entries does.
+    """
     if options.unlabeled_weight is not None:
         return options.unlabeled_weight
     return task.unlabeled_batch / task.labeled_batch

@@ -1,7 +1,8 @@
-"""SoftMatch, one binary problem per label: every pseudo-label takes part, doubtful ones with less weight.
+"""SoftMatch, one binary problem per label: all pseudo-labels are used, unconfident ones with less weight.
 
-Paper: "SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-supervised Learning", ICLR 2023; in
-the multi-label form of method section 11.
+Paper: "[SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-supervised
+Learning](https://arxiv.org/abs/2301.10921)", ICLR 2023; the multi-label form implemented here is in
+docs/method.md, section 11.
 """
 
 from __future__ import annotations
@@ -29,49 +30,58 @@ class SoftmatchOptions(StepStatisticsOptions):
     )
 
 
-def aligned_probability(logits: Tensor, target: Tensor, found: Tensor) -> Tensor:
+def aligned_probability(logits: Tensor, target: Tensor, predicted: Tensor) -> Tensor:
     """Distribution alignment p~ = p (t / q) / (p (t / q) + (1 - p) (1 - t) / (1 - q)).
 
-    Computed as sigmoid(z + logit t - logit q), which is the same and finite for every z.
+    Computed as sigmoid(z + logit t - logit q), which is equal, and finite for every z.
 
     Args:
-        logits: (B, K), p = sigmoid(z).
-        target: (K,) in [0, 1], t: positive frequency among the labelled samples. p~ is 0 for a label that
-            none of them has, and 1 for one that all have.
-        found: (K,) in [0, 1], q: mean of p over unlabelled samples.
+        logits: z, (B, K); p = sigmoid(z).
+        target: t, (K,) in [0, 1]: positive frequency among the labelled samples. p~ is 0 for a label that
+            none of them has, and 1 for a label that all of them have.
+        predicted: q, (K,) in [0, 1]: mean of p over unlabelled samples; limited to [1e-6, 1 - 1e-6].
 
     Returns:
-        (B, K) in the dtype of the logits.
+        p~, (B, K) in [0, 1], in the dtype of the logits.
+
+    Source: [SoftMatch](https://arxiv.org/abs/2301.10921); docs/method.md, section 11.
     """
-    shift = torch.logit(target.double()) - torch.logit(found.double(), eps=1e-6)
+    shift = torch.logit(target.double()) - torch.logit(predicted.double(), eps=1e-6)
     return torch.sigmoid(logits.double() + shift).to(logits.dtype)
 
 
 def truncated_gaussian(confidence: Tensor, mean: Tensor, variance: Tensor, width: float) -> Tensor:
-    """Weight exp(-min(c - mu, 0)^2 n^2 / (2 var)) in [0, 1]; 1 from the mean upwards.
+    """Weight of a confidence: exp(-min(c - mu, 0)^2 n^2 / (2 var)), which is 1 from the mean upwards.
 
     Args:
-        confidence: (B, K).
-        mean, variance: (K,); a variance of 0 leaves weight to what reaches the mean.
-        width: n > 0; the weight falls like a Gaussian with deviation sqrt(var) / n.
+        confidence: c, (B, K) in [1/2, 1].
+        mean: mu, (K,) in [1/2, 1].
+        variance: var, (K,), >= 0; with 0 only confidences that reach the mean have a weight.
+        width: n > 0; the weight falls like a Gaussian with standard deviation sqrt(var) / n.
+
+    Returns:
+        (B, K) in [0, 1].
+
+    Source: [SoftMatch](https://arxiv.org/abs/2301.10921); docs/method.md, section 11.
     """
     below = (confidence - mean).clamp_max(0)
     return torch.exp(-below.square() * width**2 / (2 * variance.clamp_min(1e-12)))
 
 
-class Softmatch(StepLabelsMethod):
-    """State: mean probability, and mean and variance of the confidence, per label.
+class Softmatch(StepLabelsMethod[SoftmatchOptions]):
+    """The method ``softmatch``.
 
-    Where the text leaves room: the label is that of p, the confidence max(p~, 1 - p~) that of the
-    aligned p~, as published, so alignment changes weights and no label. Both come from the weak view, by
-    the trained model in training mode, in the pass that also sees the strong views. Statistics take a
-    step's samples in before they weigh them; the variance is the unbiased one. Averages have a
-    warm-up (``StepAverage``), since 0.999 is made for runs of a million steps.
+    State: mean probability, and mean and variance of the confidence, by label.
+
+    Where the paper leaves room: the pseudo-label comes from p and the confidence max(p~, 1 - p~) from the
+    aligned p~, as published, so alignment changes weights but no label. Both come from the weak view, by
+    the trained model in training mode, in the forward pass that also sees the strong views. The
+    statistics include a step's samples before they weigh them; the variance is unbiased. Averages
+    have a warm-up (``StepAverage``), because a momentum of 0.999 is meant for runs of a million steps.
     """
 
     name: ClassVar[str] = "softmatch"
     Options = SoftmatchOptions
-    options: SoftmatchOptions
 
     def __init__(self, options: SoftmatchOptions, task: TaskInfo) -> None:
         super().__init__(options, task)
@@ -82,7 +92,7 @@ class Softmatch(StepLabelsMethod):
     def semi_supervised_loss(
         self, model: nn.Module, labeled: Minibatch, labels: Tensor, unlabeled: Minibatch
     ) -> StepLoss:
-        """Cross-entropy on labelled entries, and weighted on all unlabelled ones, strong views."""
+        """Cross-entropy on labelled entries, weighted cross-entropy on unlabelled ones, strong views."""
         _, (known, weak, strong) = forward_together(
             model, (labeled, "strong"), (unlabeled, "weak"), (unlabeled, "strong")
         )
@@ -96,15 +106,18 @@ class Softmatch(StepLabelsMethod):
 
     @torch.no_grad()
     def weigh(self, logits: Tensor, total: int) -> tuple[Tensor, Tensor]:
-        """Renew the statistics with a step's samples, then give their labels and weights, each (B, K).
+        """Update the statistics with a step's samples, then compute their labels and weights.
 
         Args:
             logits: (B, K) of the weak view of this rank's share, which may be empty.
             total: samples of the step over all ranks.
+
+        Returns:
+            Pseudo-labels (B, K) bool and weights (B, K) in [0, 1].
         """
-        (now,) = batch_means(total, torch.sigmoid(logits))
-        found = self.probability.update(now)
-        aligned = aligned_probability(logits, self.task.positive_frequency, found)
+        (probability,) = batch_means(total, torch.sigmoid(logits))
+        predicted = self.probability.update(probability)
+        aligned = aligned_probability(logits, self.task.positive_frequency, predicted)
         confidence = torch.maximum(aligned, 1 - aligned).double()
         mean, square = batch_means(total, confidence, confidence.square())
         variance = (square - mean.square()).clamp_min(0) * (total / max(total - 1, 1))

@@ -1,4 +1,4 @@
-"""Figures per label that follow the training from step to step, taken over the global batch."""
+"""Statistics by label that are updated in every step, over the global batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bbam_ray.methods.scaled_cosine import ScaledCosineOptions
 
 
 class StepStatisticsOptions(ScaledCosineOptions):
-    """Options of a method that follows such figures."""
+    """Options of a method with statistics that are updated in every step."""
 
     step_momentum: float = Field(
         0.999, ge=0, lt=1, description="Weight g of the old statistics in a step."
@@ -21,27 +21,30 @@ class StepStatisticsOptions(ScaledCosineOptions):
 
 
 def batch_means(total: int, *values: Tensor) -> list[Tensor]:
-    """Means over the samples of a step, of all ranks together, in one message.
+    """Means over the samples of a step on all ranks, reduced in one message.
 
     Args:
         total: samples of the step over all ranks.
         values: (B, K) each, of this rank's share, which may be empty.
 
     Returns:
-        (K,) float64 each: sums / total, so that the division of the samples does not matter.
+        (K,) float64 each: sums / total, which do not depend on how the samples are divided over ranks.
     """
     sums = distributed.all_reduce_sum(*(value.double().sum(0) for value in values))
     return [summed / total for summed in sums]
 
 
 class StepAverage:
-    """Exponential average over steps: a <- g a + (1 - g) now, the same on every rank.
+    """Exponential average over steps, equal on every rank.
+
+    a <- g_t a + (1 - g_t) now at update t = 0, 1, ..., with the warm-up of the averaged weights:
+    g_0 = 0, so that the first update takes the values as they are, and then
+    g_t = min(g, (1 + t) / (10 + t)).
 
     Args:
-        shape: of the figures.
-        momentum: g in [0, 1); reached through a warm-up min(g, (1 + t) / (10 + t)) over the updates t, as
-            that of the averaged weights. The first update takes the figures as they are.
-        device: where they are kept.
+        shape: of the values.
+        momentum: g in [0, 1).
+        device: of the average.
     """
 
     def __init__(self, shape: tuple[int, ...], momentum: float, device: torch.device) -> None:
@@ -49,7 +52,7 @@ class StepAverage:
         self.momentum, self.updates = momentum, 0
 
     def update(self, now: Tensor) -> Tensor:
-        """Take the figures of a step in; returns the average."""
+        """Update with the values of a step, which must be equal on all ranks; returns the new average."""
         old = min(self.momentum, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
         self.value = old * self.value + (1 - old) * now
         self.updates += 1

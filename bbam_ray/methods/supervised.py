@@ -25,13 +25,16 @@ class SupervisedOptions(ScaleOptions, AsymmetricLossOptions):
     )
 
 
-class Supervised(Method):
-    """z = s cos for bce and asl; z = s (cos - y m) for the angular loss, without any balancing."""
+class Supervised(Method[SupervisedOptions]):
+    """Supervised training with one of three losses.
+
+    z = s cos for bce and asl; z = s (cos - y m) for the angular loss, which is ``bbam_loss`` with the
+    identity as balance map. Scoring uses y = 1/2. Source: docs/method.md, section 11.
+    """
 
     name: ClassVar[str] = "supervised"
     Options = SupervisedOptions
     semi_supervised: ClassVar[bool] = False
-    options: SupervisedOptions
 
     def __init__(self, options: SupervisedOptions, task: TaskInfo) -> None:
         super().__init__(options, task)

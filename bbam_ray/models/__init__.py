@@ -1,4 +1,7 @@
-"""Networks: a backbone, a projector and the cosine head that sits on every backbone."""
+"""Networks: a backbone, a projector and the cosine head, which is the same on every backbone.
+
+Here belong modules and their initial weights; losses and pseudo-labels belong to core/ and methods/.
+"""
 
 from bbam_ray.models.backbones import BACKBONES, check_backbone
 from bbam_ray.models.network import Network, build_network

@@ -27,20 +27,22 @@ _IMAGE_BACKBONES = ("small-cnn", *RESNETS)
 
 
 class SmoothMaximum(nn.Module):
-    """log mean exp over all places of (B, C, H, W): near the mean where values are alike, and drawn to
-    the maximum where one place stands out."""
+    """Smooth maximum over the spatial positions: log mean exp of (B, C, H, W).
+
+    It is close to the mean if all values are similar, and to the maximum if one of them is much larger.
+    """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C)."""
-        places = inputs.shape[2] * inputs.shape[3]
-        return torch.logsumexp(inputs.flatten(2), dim=2) - math.log(places)
+        """Map (B, C, H, W) to (B, C)."""
+        positions = inputs.shape[2] * inputs.shape[3]
+        return torch.logsumexp(inputs.flatten(2), dim=2) - math.log(positions)
 
 
 def _small_cnn(input_shape: tuple[int, ...]) -> tuple[nn.Module, int]:
-    """Four convolution blocks for small images (digits), from scratch; 64 wide.
+    """Four convolution blocks for small images (digits), without pretrained weights; 64 features.
 
-    Smooth throughout (GELU, means, a smooth maximum): with ReLU or maximum pooling a rounding error of
-    1e-7 flips a branch sooner or later, and within a hundred steps two runs have nothing in common.
+    All operations are smooth (GELU, average pooling, a smooth maximum). With ReLU or maximum pooling, a
+    rounding error of 1e-7 sooner or later changes a branch, and two runs diverge within a hundred steps.
     """
 
     def block(inputs: int, outputs: int, pool: bool) -> list[nn.Module]:
@@ -54,7 +56,7 @@ def _small_cnn(input_shape: tuple[int, ...]) -> tuple[nn.Module, int]:
 
 
 def _mlp(input_shape: tuple[int, ...]) -> tuple[nn.Module, int]:
-    """Two layers for pre-extracted features; layer norm, so that a batch of one is fine."""
+    """Two layers for feature vectors; layer norm, which also works for a batch of one; 512 features."""
     (width,) = input_shape
     return nn.Sequential(
         nn.LayerNorm(width), nn.Linear(width, 512), nn.GELU(), nn.LayerNorm(512)
@@ -72,9 +74,15 @@ BACKBONES: dict[str, Callable[[tuple[int, ...]], tuple[nn.Module, int]] | None] 
 def check_backbone(
     backbone: str, weights: str, input_shape: tuple[int, ...], vocabulary: int = 0
 ) -> None:
-    """Raise a UsageError unless the backbone exists, fits the samples and its weights can be had.
+    """Raise a UsageError unless the backbone exists, fits the samples and its weights are available.
 
-    torchvision weights by name are fetched here, once, so that no worker downloads anything.
+    Named torchvision weights are downloaded here, once, so that workers find them in the cache.
+
+    Args:
+        backbone: a name of ``BACKBONES``.
+        weights: see ``build_network``.
+        input_shape: of one sample.
+        vocabulary: number of distinct tokens of texts; 0 = not texts.
     """
     if backbone not in BACKBONES:
         raise UsageError(f"unknown backbone '{backbone}'; {nearest(backbone, BACKBONES)}")
@@ -100,30 +108,34 @@ def check_backbone(
         return
     if backbone not in RESNETS:
         raise UsageError(
-            f"weights = '{weights}': backbone '{backbone}' has none; use --set weights=none"
+            f"weights = '{weights}': backbone '{backbone}' has no pretrained weights; "
+            "use --set weights=none"
         )
     _load_resnet_state(backbone, weights)
 
 
 def _fitting(input_shape: tuple[int, ...], vocabulary: int) -> tuple[str, tuple[str, ...]]:
-    """What samples of a shape are, and the backbones that take them."""
+    """The kind of samples of a shape, and the backbones that accept them."""
     if vocabulary:
         return "texts", TEXT_BACKBONES
     return ("feature vectors", ("mlp",)) if len(input_shape) == 1 else ("images", _IMAGE_BACKBONES)
 
 
 def _resnet(name: str) -> Any:
-    """torchvision's network; loaded only where it is used, since that takes seconds in every worker."""
+    """The network of torchvision, which is imported late because that takes seconds in every worker."""
     from torchvision import models as torchvision_models
 
     return getattr(torchvision_models, name)(weights=None)
 
 
 def state_of_file(path: Path) -> dict[str, Tensor]:
-    """The tensors in a file; runs no code from it.
+    """Load the tensors of a file; executes no code from it.
+
+    Args:
+        path: a ``.safetensors`` file, or a state dict written by ``torch.save``.
 
     Raises:
-        UsageError: it holds something else.
+        UsageError: the file contains something other than a state dict.
     """
     try:
         if path.suffix == ".safetensors":
@@ -132,14 +144,17 @@ def state_of_file(path: Path) -> dict[str, Tensor]:
             state: dict[str, Tensor] = load_file(path)
             return state
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that it refuses in the end
+            warnings.simplefilter("ignore")  # about pickles, which it then rejects
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle fails in every way there is
+    except Exception as error:  # pickle raises many kinds of errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if isinstance(error, UnpicklingError):  # torch would tell how to let the file run its code
-            reason = "it holds something else than tensors"
+        if isinstance(
+            error, UnpicklingError
+        ):  # torch's message explains how to execute the file's code
+            reason = "it contains something other than tensors"
         raise UsageError(
-            f"weights = '{path}': cannot be read as a state dict ({reason}); give one of tensors alone"
+            f"weights = '{path}': cannot be read as a state dict ({reason}); give a file that "
+            "contains only tensors"
         ) from None
     return state
 
@@ -153,7 +168,9 @@ def _load_resnet_state(backbone: str, weights: str) -> dict[str, Tensor]:
             if not name.startswith("fc.") and (
                 name not in state or state[name].shape != tensor.shape
             ):
-                raise UsageError(f"weights = '{weights}': no tensor '{name}' that fits {backbone}")
+                raise UsageError(
+                    f"weights = '{weights}': has no tensor '{name}' that fits {backbone}"
+                )
         return {name: state[name] for name in reference if not name.startswith("fc.")}
     from torchvision import models as torchvision_models
 
@@ -167,7 +184,7 @@ def _load_resnet_state(backbone: str, weights: str) -> dict[str, Tensor]:
         state = known[weights].get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError) as error:
         raise UsageError(
-            f"weights = '{weights}': not in the local cache and not to be downloaded ({error}); "
+            f"weights = '{weights}': not in the local cache, and the download failed ({error}); "
             "download the file elsewhere and give its path"
         ) from None
     return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
@@ -180,7 +197,11 @@ def build_backbone(
     vocabulary: int = 0,
     architecture: str | None = None,
 ) -> tuple[nn.Module, int]:
-    """The backbone module, (B, *input_shape) -> (B, width), and its width; see ``build_network``."""
+    """Build a backbone; arguments are those of ``build_network``.
+
+    Returns:
+        A module that maps (B, *input_shape) to (B, width), and the width.
+    """
     if backbone == "tiny-text":
         text = TinyText(vocabulary, input_shape[0])
         return text, text.width

@@ -1,4 +1,7 @@
-"""The network of method section 1: backbone -> projector -> cosine with a learned label weight."""
+"""The network: backbone -> projector -> cosine with a learned weight per label.
+
+Source: docs/method.md, section 1.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,14 @@ from bbam_ray.models.backbones import build_backbone
 
 
 class CosineHead(nn.Module):
-    """Cosine between a feature and each label's weight vector.
+    """Cosine between a feature and the weight vector of each label.
 
-    The weights W (K, D) start uniform in +-sqrt(1/D). Computed in float32 under autocast, since
-    arccos magnifies rounding near +-1.
+    c_k = <f / |f|, w_k / |w_k|>. The weights W (K, D) start uniform in +-sqrt(1/D). Computed in float32
+    also under autocast, because arccos magnifies rounding errors near +-1.
+
+    Args:
+        feature_dim: D.
+        num_labels: K.
     """
 
     def __init__(self, feature_dim: int, num_labels: int) -> None:
@@ -24,14 +31,22 @@ class CosineHead(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_labels, feature_dim).uniform_(-bound, bound))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, D) features to (B, K) cosines in [-1, 1]."""
+        """Map features (B, D) to cosines (B, K) in [-1, 1]."""
         with torch.autocast(features.device.type, enabled=False):
             unit_features = F.normalize(features.float(), dim=1)
             return F.linear(unit_features, F.normalize(self.weight.float(), dim=1))
 
 
 class Network(nn.Module):
-    """Backbone, projector (width -> hidden -> GELU -> D) and cosine head."""
+    """Backbone, projector (width -> hidden -> GELU -> D) and cosine head.
+
+    Args:
+        backbone: maps inputs to (B, width).
+        width: of the backbone's output.
+        hidden_dim: width of the projector's hidden layer.
+        feature_dim: D.
+        num_labels: K.
+    """
 
     def __init__(
         self, backbone: nn.Module, width: int, hidden_dim: int, feature_dim: int, num_labels: int
@@ -42,11 +57,11 @@ class Network(nn.Module):
             nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, feature_dim)
         )
         self.head = CosineHead(feature_dim, num_labels)
-        #: what a learning method trains beside it; not part of ``forward``
+        #: a second network that some learning methods train; not part of ``forward``
         self.auxiliary: nn.Module | None = None
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, D), not normalised, and cosines (B, K)."""
+        """Map inputs to features (B, D), not normalised, and cosines (B, K)."""
         features = self.projector(self.backbone(inputs))
         return features, self.head(features)
 
@@ -62,7 +77,7 @@ def build_network(
     vocabulary: int = 0,
     architecture: str | None = None,
 ) -> Network:
-    """Build a network for samples of one shape; the weights start from torch's global generator.
+    """Build a network for samples of one shape; initial weights come from torch's global generator.
 
     Args:
         backbone: a name of ``BACKBONES``.
@@ -70,10 +85,11 @@ def build_network(
         num_labels: K.
         hidden_dim: width of the projector's hidden layer.
         feature_dim: D.
-        weights: initial weights of the backbone: "none", a torchvision name or a file; of a transformer
-            its folder or its name on the hub.
-        vocabulary: number of different tokens of texts.
-        architecture: of a transformer whose weights will be loaded later, as ``HubEncoder`` describes it.
+        weights: initial weights of the backbone: "none", a torchvision name or a file; for a transformer
+            a folder or a name on the hub.
+        vocabulary: number of distinct tokens of texts; 0 = not texts.
+        architecture: description of a transformer whose weights will be loaded later, from
+            ``HubEncoder.architecture``.
     """
     module, width = build_backbone(backbone, input_shape, weights, vocabulary, architecture)
     return Network(module, width, hidden_dim, feature_dim, num_labels)

@@ -1,7 +1,7 @@
 """Batch norm over the samples of all ranks, on any device.
 
-PyTorch's own synchronized batch norm works on GPUs only, where it is used; this one takes its place
-on CPUs. Parameter and buffer names are those of ``nn.BatchNorm2d``, so checkpoints do not differ.
+``nn.SyncBatchNorm`` works on GPUs only, where it is used; the module here replaces it on CPUs. Parameter
+and buffer names are those of ``nn.BatchNorm2d``, so checkpoints do not differ.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from bbam_ray import distributed
 
 
 def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with every batch norm replaced by one over all ranks (nothing to do in one process)."""
+    """Replace every batch norm of a model by one over all ranks; no effect without a process group.
+
+    Args:
+        model: changed in place, except for the module itself.
+        device: of the model.
+
+    Returns:
+        The model, or its replacement if it is a batch norm itself.
+    """
     if not distributed.is_active():
         return model
     if device.type == "cuda":
@@ -35,13 +43,13 @@ def _replaced(module: nn.Module) -> nn.Module:
 class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm whose mean and variance are those of the union of all ranks' samples.
 
-    Two messages a step: (2 C + 1) float64 numbers forward and 2 C backward, for C channels. A rank may
-    have no sample at all.
+    Two messages per step: (2 C + 1) float64 numbers forward and 2 C backward, for C channels. A rank may
+    have no samples.
     """
 
     @classmethod
     def like(cls, other: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> SynchronizedBatchNorm:
-        """A layer with the same settings, and the very parameters and buffers, of another."""
+        """A layer with the settings of another one, which shares its parameters and buffers."""
         new = cls(
             other.num_features,
             other.eps,
@@ -58,18 +66,18 @@ class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"expected (B, C, ...) inputs, got {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, ...) to the same shape; B is this rank's share of the batch."""
+        """Map (B, C, ...) to the same shape; B is this rank's share of the batch."""
         self._check_input_dim(input)
         if not self.training or not distributed.is_active():
             return super().forward(input)
         output, mean, variance, count = _Normalize.apply(input, self.weight, self.bias, self.eps)
         if self.track_running_stats:
-            self._follow(mean, variance * (count / (count - 1).clamp_min(1)))
+            self._update_running(mean, variance * (count / (count - 1).clamp_min(1)))
         result: Tensor = output
         return result
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
         assert self.num_batches_tracked is not None
         assert self.running_mean is not None and self.running_var is not None
         self.num_batches_tracked.add_(1)
@@ -79,26 +87,29 @@ class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class _Normalize(torch.autograd.Function):
-    """y = (x - mean) / sqrt(variance + eps) * weight + bias, moments over all ranks and places.
+    """y = (x - mean) / sqrt(variance + eps) * weight + bias, with moments over all ranks and positions.
 
-    Gradient: dx = weight / sqrt(variance + eps) (dy - mean(dy) - x^ mean(dy x^)), means over all ranks;
-    those of weight and bias are this rank's share, as for every other parameter.
+    Gradient: dx = weight / sqrt(variance + eps) (dy - mean(dy) - x^ mean(dy x^)), with means over all
+    ranks and x^ the normalised input. The gradients of weight and bias are this rank's share, as for every
+    other parameter.
+
+    Source: [Batch Normalization](https://arxiv.org/abs/1502.03167).
     """
 
     @staticmethod
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        places = [d for d in range(inputs.ndim) if d != 1]
+        positions = [d for d in range(inputs.ndim) if d != 1]
         number = inputs.numel() // inputs.shape[1]
         channels = inputs.shape[1]
         count = torch.tensor([float(number)], dtype=torch.float64, device=inputs.device)
         if number:
-            variance_here, mean_here = torch.var_mean(inputs.float(), places, correction=0)
+            variance_here, mean_here = torch.var_mean(inputs.float(), positions, correction=0)
             mean64, variance64 = mean_here.double(), variance_here.double()
         else:
             mean64 = variance64 = count.new_zeros(channels)
-        # Sums of squares of the ranks' means, not of the values: nothing cancels.
+        # Sums over ranks of squared means, not of squared values, lose nothing to cancellation.
         count, total, squares = distributed.all_reduce_sum(
             count, mean64 * number, (variance64 + mean64.square()) * number
         )
@@ -108,7 +119,7 @@ class _Normalize(torch.autograd.Function):
         shape = [1, -1] + [1] * (inputs.ndim - 2)
         normal = (inputs.float() - mean.float().view(shape)) * scale.float().view(shape)
         ctx.save_for_backward(normal, scale, count, weight)
-        ctx.places, ctx.shape, ctx.dtype = places, shape, inputs.dtype
+        ctx.positions, ctx.shape, ctx.dtype = positions, shape, inputs.dtype
         ctx.mark_non_differentiable(mean, variance, count)
         output = normal
         if weight is not None and bias is not None:
@@ -119,8 +130,8 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         normal, scale, count, weight = ctx.saved_tensors
         gradient = gradients[0].float()
-        on_bias = gradient.sum(ctx.places)
-        on_weight = (gradient * normal).sum(ctx.places)
+        on_bias = gradient.sum(ctx.positions)
+        on_weight = (gradient * normal).sum(ctx.positions)
         sums = distributed.all_reduce_sum(on_bias.double(), on_weight.double())
         mean_gradient, mean_product = (((s / count).float()).view(ctx.shape) for s in sums)
         slope = scale.float() if weight is None else scale.float() * weight

@@ -1,7 +1,7 @@
-"""Encoders of texts: token numbers (B, L) to the mean of their hidden states (B, width).
+"""Text encoders: map tokens (B, L) to the mean of their hidden states (B, width).
 
-Places with a negative number are absent: nothing attends to them and the mean leaves them out, so that
-neither padding nor other texts of a batch change a result.
+A negative token is absent: nothing attends to it and the mean leaves it out, so that neither padding nor
+the other texts of a batch change a result.
 """
 
 from __future__ import annotations
@@ -19,14 +19,22 @@ from bbam_ray.pretrained import hub_folder, needed
 TEXT_BACKBONES = ("tiny-text", "transformer")
 
 
-def masked_batch_mean(hidden: Tensor, present: Tensor) -> Tensor:
-    """Mean of (B, L, W) over the places that are present (B, L); zero where none is."""
+def mean_of_present(hidden: Tensor, present: Tensor) -> Tensor:
+    """Mean of the hidden states of the present tokens.
+
+    Args:
+        hidden: (B, L, W).
+        present: (B, L) bool.
+
+    Returns:
+        (B, W); zero for a text without present tokens.
+    """
     weight = present.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weight).sum(1) / weight.sum(1).clamp_min(1)
 
 
 class _Layer(nn.Module):
-    """Attention and a small network, each added to what comes in; norms first."""
+    """A pre-norm transformer layer: self-attention and a feed-forward network, both residual."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -39,22 +47,24 @@ class _Layer(nn.Module):
         )
 
     def forward(self, hidden: Tensor, present: Tensor) -> Tensor:
-        """(B, L, W) and which places are there (B, L) to (B, L, W)."""
+        """Map hidden states (B, L, W) and present (B, L) bool to (B, L, W)."""
         parts = self.queries_keys_values(self.attention_norm(hidden)).chunk(3, dim=-1)
         query, key, value = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in parts)
         mask = present[:, None, None, :]
-        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        hidden = hidden + self.attended(found.transpose(1, 2).flatten(2))
-        added: Tensor = hidden + self.network(self.network_norm(hidden))
-        return added
+        attention = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        hidden = hidden + self.attended(attention.transpose(1, 2).flatten(2))
+        output: Tensor = hidden + self.network(self.network_norm(hidden))
+        return output
 
 
 class TinyText(nn.Module):
-    """Two layers of four heads, 128 wide, from scratch; no dropout, since the strong view drops tokens.
+    """A transformer of two layers with four heads and width 128, without pretrained weights.
+
+    It has no dropout, because the strong view drops tokens.
 
     Args:
-        vocabulary: number of tokens.
-        max_length: of a text, in tokens.
+        vocabulary: number of distinct tokens.
+        max_length: longest text, in tokens.
     """
 
     width = 128
@@ -68,19 +78,19 @@ class TinyText(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         present = tokens >= 0
-        # Looked up, not sliced: an exported program would take the full length for another case.
-        place = torch.arange(tokens.shape[1], device=tokens.device)
-        hidden = self.tokens(tokens.clamp_min(0)) + F.embedding(place, self.places)
+        # A lookup, not a slice: an exported program would treat the full length as a special case.
+        position = torch.arange(tokens.shape[1], device=tokens.device)
+        hidden = self.tokens(tokens.clamp_min(0)) + F.embedding(position, self.places)
         for layer in self.layers:
             hidden = layer(hidden, present)
-        return masked_batch_mean(self.norm(hidden), present)
+        return mean_of_present(self.norm(hidden), present)
 
 
 class HubEncoder(nn.Module):
-    """An encoder of the library transformers.
+    """A text encoder from the library transformers.
 
     Args:
-        model: what ``AutoModel`` gives.
+        model: an encoder built by ``AutoModel``.
     """
 
     def __init__(self, model: Any) -> None:
@@ -89,21 +99,24 @@ class HubEncoder(nn.Module):
         self.width = int(model.config.hidden_size)
 
     def architecture(self) -> str:
-        """JSON from which ``encoder_of`` builds it again, without weights."""
+        """JSON from which ``encoder_of`` builds the same encoder with random weights."""
         described: str = json.dumps(self.model.config.to_dict(), default=str)
         return described
 
     def forward(self, tokens: Tensor) -> Tensor:
         present = tokens >= 0
         output = self.model(input_ids=tokens.clamp_min(0).long(), attention_mask=present.long())
-        return masked_batch_mean(output.last_hidden_state, present)
+        return mean_of_present(output.last_hidden_state, present)
 
 
 def pretrained_encoder(weights: str) -> HubEncoder:
-    """From a folder or the hub's local cache; safetensors only, and no code of others.
+    """Load an encoder from a folder or the local cache of the hub: safetensors only, no remote code.
+
+    Args:
+        weights: a folder, or a name on the hub such as bert-base-uncased.
 
     Raises:
-        UsageError: not there, or not to be loaded.
+        UsageError: the encoder is missing or cannot be loaded.
     """
     library = needed("transformers", "backbone 'transformer'")
     folder = hub_folder(weights, "weights")
@@ -113,13 +126,13 @@ def pretrained_encoder(weights: str) -> HubEncoder:
                 folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
         )
-    except Exception as error:  # the library fails in every way there is
+    except Exception as error:  # the library raises many kinds of errors
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"weights = '{weights}': cannot be loaded ({reason})") from None
 
 
 def encoder_of(architecture: str) -> HubEncoder:
-    """An encoder with random weights, described by ``HubEncoder.architecture``."""
+    """Build an encoder with random weights from ``HubEncoder.architecture``."""
     library = needed("transformers", "backbone 'transformer'")
     values = json.loads(architecture)
     try:
@@ -131,18 +144,23 @@ def encoder_of(architecture: str) -> HubEncoder:
 
 
 def check_length(weights: str, max_length: int) -> None:
-    """Raise a UsageError if a pretrained encoder has fewer places than texts may have tokens."""
+    """Raise a UsageError if texts can be longer than a pretrained encoder accepts.
+
+    Args:
+        weights: see ``pretrained_encoder``.
+        max_length: longest text, in tokens.
+    """
     library = needed("transformers", "backbone 'transformer'")
     folder = hub_folder(weights, "weights")
     try:
         config = library.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # the library fails in every way there is
+    except Exception as error:  # the library raises many kinds of errors
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"weights = '{weights}': cannot be loaded ({reason})") from None
-    places = getattr(config, "max_position_embeddings", None)
-    if places is not None and 0 < places < max_length:
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and 0 < limit < max_length:
         raise UsageError(
-            f"max_length = {max_length}: {weights} has {places} places; use --set max_length={places}"
+            f"max_length = {max_length}: {weights} accepts {limit} tokens; use --set max_length={limit}"
         )

@@ -1,4 +1,4 @@
-"""Real gloo groups of 2, 3 and 4 ranks that have computed every case."""
+"""Gloo groups of 2, 3 and 4 ranks that have computed every case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = (
 
 
 def partition(name: str, world_size: int) -> list[range]:
-    """Rows of each rank: contiguous and uneven, with empty ranks, or dealt out."""
+    """Rows of each rank: contiguous and uneven, with empty ranks, or round-robin."""
     if name == "dealt out in turn":
         return [range(rank, N, world_size) for rank in range(world_size)]
     starts = {
@@ -66,10 +66,10 @@ def ranks(
     gloo_group: Callable[[Path, int, Path], list[Any]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[dict[str, Any], list[Any]]:
-    """The cases by name, and for each rank its results (in the cases' order) and small agreements."""
+    """The cases by name, and for each rank its results by case and those of small collectives."""
     folder = tmp_path_factory.mktemp("gloo")
     cases = {name: make_case(name, seed, request.param) for seed, name in enumerate(NAMES)}
     torch.save(list(cases.values()), folder / "cases.pt")
     answers = gloo_group(Path(__file__).with_name("shard_worker.py"), request.param, folder)
-    results = [dict(zip(NAMES, mine, strict=True)) for mine, _ in answers]
+    results = [dict(zip(NAMES, by_case, strict=True)) for by_case, _ in answers]
     return cases, list(zip(results, (small for _, small in answers), strict=True))

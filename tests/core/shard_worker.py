@@ -16,7 +16,7 @@ from gloo_group import run_script
 from torch import Tensor, nn
 
 from bbam_ray import distributed
-from bbam_ray.core.angle_histogram import angle_histogram
+from bbam_ray.core.angle_histogram import moments_and_histogram
 from bbam_ray.core.metrics import multilabel_metrics
 from bbam_ray.core.negatives import sample_negatives
 from bbam_ray.core.prototypes import label_prototypes
@@ -57,7 +57,7 @@ def compute(case: dict[str, Any], rows: Tensor) -> dict[str, Any]:
 
 @contextmanager
 def counted_messages() -> Iterator[list[tuple[str, int, int]]]:
-    """Kind, numbers and bytes of each message that is really sent."""
+    """Kind, number of entries and bytes of each message that is sent."""
     seen: list[tuple[str, int, int]] = []
     kinds = ("all_reduce", "all_gather", "broadcast")
     originals = {kind: getattr(dist, kind) for kind in kinds}
@@ -88,15 +88,14 @@ def traffic(rank: int, world_size: int, num_samples: int, *, tied: bool) -> list
     prototypes = torch.randn(num_labels, width, generator=g)
     if tied:
         scores, prototypes = torch.zeros_like(scores), torch.zeros_like(prototypes)
-    mine = slice(rank, None, world_size)
+    shard = slice(rank, None, world_size)
     with counted_messages() as messages:
         pseudo, confident = assign_pseudo_labels(
-            scores[mine].float() / num_samples, torch.full((4,), 0.25), negative_keep=0.5
+            scores[shard].float() / num_samples, torch.full((4,), 0.25), negative_keep=0.5
         )
-        label_prototypes(features[mine], pseudo, confident)
-        angle_moments(features[mine], pseudo, confident, prototypes)
-        angle_histogram(features[mine], pseudo, confident, prototypes)
-        sample_negatives(features[mine], prototypes, pseudo, confident, 0.5)
+        label_prototypes(features[shard], pseudo, confident)
+        moments_and_histogram(features[shard], pseudo, confident, prototypes)
+        sample_negatives(features[shard], prototypes, pseudo, confident, 0.5)
     return messages
 
 
@@ -143,7 +142,7 @@ def copied(rank: int) -> dict[str, Tensor]:
 
 
 def small(rank: int, world_size: int) -> dict[str, Any]:
-    """What the ranks tell each other outside of the mathematics."""
+    """Collectives outside of the mathematics."""
     count = 0 if rank == 1 else rank + 2
     numbers = torch.arange(count) + 10 * rank
     rows = torch.stack([numbers, -numbers])  # its transpose is not contiguous

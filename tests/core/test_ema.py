@@ -17,7 +17,7 @@ def network() -> nn.Sequential:
 
 
 def disturb(module: nn.Module, seed: int) -> None:
-    """What a training step does: other weights, other buffers, one more batch counted."""
+    """The effect of a training step: other weights, other buffers, one more batch counted."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in module.state_dict().values():

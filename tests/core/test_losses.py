@@ -158,7 +158,7 @@ def test_no_margin_and_no_statistics_give_cross_entropy_on_the_cosine() -> None:
 
 @pytest.mark.parametrize("polarity", [0, 1])
 @pytest.mark.parametrize("variance", [0.0, -0.1, math.inf, math.nan, "count 1", "count 0"])
-def test_an_unusable_label_is_left_alone_and_the_others_are_balanced(
+def test_an_unusable_label_stays_unbalanced_and_the_others_are_balanced(
     polarity: int, variance: float | str
 ) -> None:
     cosine, labels, stats = drawn(20, seed=5)

@@ -1,4 +1,4 @@
-"""What ranks of real gloo groups tell each other, and how many bytes of it."""
+"""The messages of gloo groups: content and number of bytes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bbam_ray.core.angle_histogram import ANGLE_BINS
 Ranks = tuple[dict[str, Any], list[Any]]
 
 
-def told(ranks: Ranks, name: str) -> list[Any]:
-    """What each rank found out under this name."""
+def results_of(ranks: Ranks, name: str) -> list[Any]:
+    """The results of each rank under this name."""
     return [small[name] for _, small in ranks[1]]
 
 
@@ -23,18 +23,18 @@ def test_ranks_know_each_others_number_of_rows(ranks: Ranks) -> None:
     size = len(ranks[1])
     start = 0
     for rank, (counts, index) in enumerate(
-        zip(told(ranks, "counts"), told(ranks, "index"), strict=True)
+        zip(results_of(ranks, "counts"), results_of(ranks, "index"), strict=True)
     ):
         assert counts == [10 * r for r in range(size)]
         assert index.dtype == torch.int64
         assert index.tolist() == list(range(start, start + rank + 1))
         start += rank + 1
-    assert told(ranks, "rank") == [(rank, size, True) for rank in range(size)]
+    assert results_of(ranks, "rank") == [(rank, size, True) for rank in range(size)]
 
 
 def test_sums_of_several_tensors_travel_together(ranks: Ranks) -> None:
     size = len(ranks[1])
-    for first, second in told(ranks, "sums"):
+    for first, second in results_of(ranks, "sums"):
         assert first.tolist() == [sum(range(size))] * 2
         assert second.tolist() == [sum(range(size + 1))] * 3
 
@@ -43,7 +43,7 @@ def test_gathered_rows_are_those_of_all_ranks_in_rank_order(ranks: Ranks) -> Non
     """Rank 1 has none; the types are int64, float32, int8 and bool."""
     numbers = [10 * rank + i for rank in range(len(ranks[1])) if rank != 1 for i in range(rank + 2)]
     expected = torch.tensor(numbers)
-    for plain, pairs, bytes_, flags in told(ranks, "gathered"):
+    for plain, pairs, bytes_, flags in results_of(ranks, "gathered"):
         assert torch.equal(plain, expected)
         assert torch.equal(pairs, torch.stack([expected, -expected], 1).float())
         assert torch.equal(bytes_, expected.to(torch.int8))
@@ -51,8 +51,8 @@ def test_gathered_rows_are_those_of_all_ranks_in_rank_order(ranks: Ranks) -> Non
 
 
 def test_every_rank_decides_by_the_value_of_rank_0(ranks: Ranks) -> None:
-    assert told(ranks, "zero") == [1 / 3] * len(ranks[1])  # all 53 bits of it
-    assert told(ranks, "minus infinity") == [float("-inf")] * len(ranks[1])
+    assert results_of(ranks, "zero") == [1 / 3] * len(ranks[1])  # all 53 bits of it
+    assert results_of(ranks, "minus infinity") == [float("-inf")] * len(ranks[1])
 
 
 def test_a_copied_module_has_parameters_and_buffers_of_rank_0(ranks: Ranks) -> None:
@@ -61,26 +61,26 @@ def test_a_copied_module_has_parameters_and_buffers_of_rank_0(ranks: Ranks) -> N
         memory_format=torch.channels_last
     )
     module(torch.randn(5, 3, 6, 6))
-    for state in told(ranks, "copied"):
+    for state in results_of(ranks, "copied"):
         assert state.keys() == module.state_dict().keys()
         for name, tensor in module.state_dict().items():
             torch.testing.assert_close(state[name], tensor, msg=name)
     assert all(
         torch.equal(state[name], first)
-        for state in told(ranks, "copied")
-        for name, first in told(ranks, "copied")[0].items()
+        for state in results_of(ranks, "copied")
+        for name, first in results_of(ranks, "copied")[0].items()
     )
 
 
 @pytest.mark.parametrize("size", [32, 1 << 20])
-def test_gradients_are_summed_whatever_their_type_and_number_of_messages(
+def test_gradients_of_any_type_are_summed_in_any_number_of_messages(
     size: int, ranks: Ranks
 ) -> None:
     """Rank r has (r + 1) (0, 1, 2, ...); ``second`` has no gradient on rank 1."""
     count = len(ranks[1])
     times = sum(range(count + 1))
-    for answer in told(ranks, "gradients"):
-        found = answer[size]
+    for result in results_of(ranks, "gradients"):
+        found = result[size]
         assert float(found["loss"]) == 0.5 * times
         assert found["gradients"].pop("fixed") is None
         assert found["gradients"].pop("idle") is None  # as in one process, so that AdamW skips it
@@ -110,7 +110,7 @@ def test_one_process_sends_nothing_and_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["distinct", "tied"])
-def test_a_refresh_sends_the_same_bytes_whatever_the_number_of_samples(
+def test_the_bytes_of_a_refresh_do_not_depend_on_the_number_of_samples(
     tied: bool, ranks: Ranks
 ) -> None:
     """Row counts, two selections, prototypes, moments, histograms, counts of positives, one more
@@ -123,7 +123,7 @@ def test_a_refresh_sends_the_same_bytes_whatever_the_number_of_samples(
     expected += 8 * num_labels
     if tied:  # who takes which of the ties is another selection, by positions in the union
         expected += selections + 3 * 8 * size
-    for by_case in told(ranks, "traffic"):
+    for by_case in results_of(ranks, "traffic"):
         for count in (3000, 6000):
             messages = by_case[count, tied]
             assert {kind for kind, _, _ in messages} == {"all_reduce"}

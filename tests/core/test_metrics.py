@@ -1,4 +1,4 @@
-"""Multi-label measures against scikit-learn, loops and golden values."""
+"""Multi-label metrics against scikit-learn, loops and golden values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def measured(scores: np.ndarray, labels: np.ndarray, thresholds: float = 0.5) ->
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_measures_agree_with_scikit_learn(seed: int, tied: bool) -> None:
+def test_metrics_agree_with_scikit_learn(seed: int, tied: bool) -> None:
     scores, labels = drawn(seed, tied)
     got, predicted = measured(scores, labels, 0.55), scores >= 0.55
     precision = [average_precision_score(labels[:, k], scores[:, k]) for k in range(5)]
@@ -58,7 +58,7 @@ def test_measures_agree_with_scikit_learn(seed: int, tied: bool) -> None:
         assert got[name] == pytest.approx(value, rel=1e-6), name
 
 
-def test_oracle_measures_give_each_sample_its_true_number_of_labels() -> None:
+def test_oracle_metrics_predict_the_true_number_of_labels_of_each_sample() -> None:
     scores, labels = drawn(7, tied=False)
     predicted = np.zeros_like(labels)
     for row, (score, truth) in enumerate(zip(scores, labels, strict=True)):
@@ -71,7 +71,7 @@ def test_oracle_measures_give_each_sample_its_true_number_of_labels() -> None:
     assert got["one_error"] == pytest.approx(np.mean(wrong))
 
 
-def test_golden_measures() -> None:
+def test_golden_metrics() -> None:
     z = np.load(GOLDEN)
     got = measured(z["scores"], z["targets"].astype(np.int64))
     names = {
@@ -116,7 +116,7 @@ def test_no_samples_give_every_name_and_no_number() -> None:
 
 
 @pytest.mark.parametrize("place", [1, 2, 10])
-def test_a_single_positive_scores_one_over_its_place(place: int) -> None:
+def test_a_single_positive_scores_one_over_its_position(place: int) -> None:
     labels = torch.zeros(10, 1, dtype=torch.int64)
     labels[place - 1] = 1
     scores = torch.linspace(1, 0, 10).unsqueeze(1)
@@ -124,7 +124,7 @@ def test_a_single_positive_scores_one_over_its_place(place: int) -> None:
 
 
 @pytest.mark.parametrize("score", [0.0, 3.0, -math.inf])
-def test_constant_scores_are_worth_the_prevalence_and_rank_nothing(score: float) -> None:
+def test_constant_scores_have_the_prevalence_as_precision_and_rank_nothing(score: float) -> None:
     labels = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 0]])
     scores = np.full(labels.shape, score)
     got = measured(scores, labels)

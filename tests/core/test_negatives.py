@@ -95,7 +95,7 @@ def test_masked_rows_equal_absent_rows_and_rows_may_come_in_any_order() -> None:
     assert torch.equal(whole[order], moved)
 
 
-def test_walking_in_small_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_the_blocks_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     case = drawn(7)
     whole = sample_negatives(*case, 3.0)
     monkeypatch.setattr("bbam_ray.core.rows._BLOCK_ENTRIES", 7 * D)

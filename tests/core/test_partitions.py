@@ -1,4 +1,4 @@
-"""Any partition of the rows over 1-4 ranks, simulated by threads, gives the answer of one process."""
+"""Any partition of the rows over 1-4 ranks, simulated by threads, gives the result of one process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ N, D, K = 24, 4, 3
 
 
 class ThreadGroup:
-    """What bbam_ray.distributed asks of torch.distributed, for threads that meet at a barrier."""
+    """The part of torch.distributed that bbam_ray.distributed uses, for threads that meet at a barrier."""
 
     def __init__(self, size: int) -> None:
         self.size, self.local = size, threading.local()
@@ -82,14 +82,14 @@ def test_every_partition_gives_the_same_answer(owners: list[int], size: int, see
     labels[:, -1] = 0  # absent everywhere
 
     def work(rows: Tensor, index: Tensor | None) -> dict[str, Tensor]:
-        mine = features[rows], labels[rows], valid[rows]
-        moments = angle_moments(*mine, prototypes)
+        shard = features[rows], labels[rows], valid[rows]
+        moments = angle_moments(*shard, prototypes)
         pseudo, confident = assign_pseudo_labels(
             scores[rows], frequency, positive_keep=0.7, negative_keep=0.5, index=index
         )
-        negatives = sample_negatives(mine[0], prototypes, mine[1], mine[2], 0.5, index)
+        negatives = sample_negatives(shard[0], prototypes, shard[1], shard[2], 0.5, index)
         return {
-            "prototypes": label_prototypes(*mine),
+            "prototypes": label_prototypes(*shard),
             "moments": torch.stack([moments.count, moments.mean, moments.m2]),
             "pseudo": pseudo,
             "confident": confident,
@@ -100,8 +100,8 @@ def test_every_partition_gives_the_same_answer(owners: list[int], size: int, see
     owner = torch.tensor(owners) % size
     shards = [torch.nonzero(owner == rank).squeeze(1) for rank in range(size)]
     answers = ThreadGroup(size).run(lambda rank: work(shards[rank], shards[rank]))
-    for rows, answer in zip(shards, answers, strict=True):
+    for rows, result in zip(shards, answers, strict=True):
         for name in ("prototypes", "moments"):
-            torch.testing.assert_close(answer[name], expected[name], rtol=1e-6, atol=1e-8)
+            torch.testing.assert_close(result[name], expected[name], rtol=1e-6, atol=1e-8)
         for name in ("pseudo", "confident", "negatives"):
-            assert torch.equal(answer[name], expected[name][rows]), name
+            assert torch.equal(result[name], expected[name][rows]), name

@@ -15,7 +15,9 @@ from bbam_ray.core.pseudo_labels import assign_pseudo_labels
 from bbam_ray.core.statistics import AngleStatistics
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pseudo_labels.npz"
-FREQUENCY = torch.tensor([0.25, 0.5, 0.03125, 0.0, 1.0])  # exact in binary: no doubt about floors
+FREQUENCY = torch.tensor(
+    [0.25, 0.5, 0.03125, 0.0, 1.0]
+)  # exact in binary, so that floors are exact
 
 
 def highest(scores: np.ndarray, count: int, index: np.ndarray, sign: int = 1) -> np.ndarray:
@@ -57,7 +59,7 @@ def test_tied_scores_become_positive_by_lower_index_and_in_exact_number() -> Non
 
 @pytest.mark.parametrize("keep", [(1.0, 1.0), (0.5, 0.75)])
 def test_ties_across_the_thresholds_leave_the_numbers_exact(keep: tuple[float, float]) -> None:
-    """One entry cannot be among the highest and the lowest at once (method 5: exactly that many)."""
+    """One entry cannot be among the highest and the lowest at once (docs/method.md, section 5)."""
     labels, confident = assign_pseudo_labels(
         torch.zeros(64, 1), torch.tensor([0.5]), positive_keep=keep[0], negative_keep=keep[1]
     )

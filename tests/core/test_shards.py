@@ -64,7 +64,7 @@ def test_selections_over_ranks_equal_those_of_one_process(name: str, ranks: Rank
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_measures_of_shards_are_those_of_the_union(name: str, ranks: Ranks) -> None:
+def test_metrics_of_shards_are_those_of_the_union(name: str, ranks: Ranks) -> None:
     case = ranks[0][name]
     expected = multilabel_metrics(
         case["scores"], case["labels"], thresholds=torch.tensor([0.1, 0.0, -0.2, 0.25])

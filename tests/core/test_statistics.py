@@ -30,13 +30,13 @@ def drawn(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 def naive_prototypes(features: Tensor, labels: Tensor, valid: Tensor) -> np.ndarray:
     out = np.zeros((labels.shape[1], features.shape[1]))
     for k in range(labels.shape[1]):
-        mine = [
+        positives = [
             f.double().numpy()
             for f, y, v in zip(features, labels[:, k], valid[:, k], strict=True)
             if v and y
         ]
-        if mine:
-            out[k] = sum(mine) / len(mine)
+        if positives:
+            out[k] = sum(positives) / len(positives)
     return out
 
 
@@ -96,7 +96,7 @@ def test_masked_rows_equal_absent_rows_and_their_order_does_not_matter() -> None
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
-def test_walking_in_small_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_the_blocks_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels, valid = drawn(3)
     whole = label_prototypes(features, labels, valid)
     moments = angle_moments(features, labels, valid, whole)
@@ -149,7 +149,7 @@ def moments_of(angles: list[list[list[float]]]) -> LabelMoments:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.01, 0.9, 1.0])
-def test_updates_follow_the_recursion_from_nothing_on(momentum: float) -> None:
+def test_updates_follow_the_recursion_from_empty_statistics(momentum: float) -> None:
     rng = np.random.default_rng(0)
     sizes = [
         [[5, 9, 0, 1], [4, 1, 6, 2]],

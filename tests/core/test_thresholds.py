@@ -1,4 +1,4 @@
-"""Tuned decision thresholds against a search over every possible cut."""
+"""Tuned decision thresholds against a search over every possible threshold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bbam_ray.core.thresholds import tune_thresholds
 
 
 def best_cut(scores: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-    """Highest F1 that a cut can give, and the smallest number of samples above such a cut."""
+    """Highest F1 of any threshold, and the smallest number of samples above a threshold with this F1."""
     results = []
     for cut in np.unique(scores):
         predicted = scores >= cut
@@ -22,7 +22,7 @@ def best_cut(scores: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_cut_is_better_and_equal_ones_are_wider(seed: int, tied: bool) -> None:
+def test_no_threshold_is_better_and_equal_ones_are_lower(seed: int, tied: bool) -> None:
     rng = np.random.default_rng(seed)
     labels = (rng.random((40, 4)) < [0.05, 0.3, 0.6, 1.0]).astype(np.int64)
     labels[0] = 1
@@ -38,7 +38,7 @@ def test_no_cut_is_better_and_equal_ones_are_wider(seed: int, tied: bool) -> Non
         assert limits[k] not in scores[:, k] or tied  # half-way between two scores
 
 
-def test_neighbouring_scores_are_still_divided() -> None:
+def test_neighbouring_scores_are_still_separated() -> None:
     """Half-way between two neighbouring float32 numbers is one of the two."""
     high = np.float32(0.9)
     for _ in range(4):

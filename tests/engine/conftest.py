@@ -1,4 +1,4 @@
-"""Tiny runs on one rank, here, and on real gloo groups of 2 and 3 ranks, which also go on from the
+"""Tiny runs in this process and on gloo groups of 2 and 3 ranks, which also resume from the
 checkpoints that the group of 2 writes."""
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def rank_settings() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def rank_worker(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The worker script as a module, to do in this process what the ranks do."""
+    """The worker script as a module, to run the same code in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parents[1]))
         path = Path(__file__).with_name("rank_worker.py")
@@ -55,7 +55,7 @@ def rank_worker(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def one(rank_worker: ModuleType, rank_settings: dict[str, Any]) -> dict[str, Any]:
-    """What one process makes of the runs."""
+    """The results of one process."""
     return {
         "run": rank_worker.train(rank_worker.make_trainer(rank_settings)),
         "supervised": rank_worker.train(rank_worker.make_trainer(SUPERVISED)),
@@ -72,7 +72,7 @@ def _start(group: Group, world_size: int, folder: Path, checkpoints: Path, **job
 
 @pytest.fixture(scope="session")
 def checkpoints_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the group of 2 keeps every epoch; filled by ``two``."""
+    """Checkpoints of every epoch of the group of 2; filled by ``two``."""
     return tmp_path_factory.mktemp("checkpoints-of-two")
 
 
@@ -80,7 +80,7 @@ def checkpoints_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two(
     gloo_group: Group, checkpoints_of_two: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Any]:
-    """What each of 2 ranks found."""
+    """The results of each of 2 ranks."""
     folder = tmp_path_factory.mktemp("two")
     return _start(gloo_group, 2, folder, checkpoints_of_two, write=True, resume=[1, 3])
 
@@ -92,7 +92,7 @@ def three(
     two: list[Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> list[Any]:
-    """What each of 3 ranks found; they go on from checkpoints of 2."""
+    """The results of each of 3 ranks, which resume from checkpoints of 2."""
     folder = tmp_path_factory.mktemp("three")
     return _start(gloo_group, 3, folder, checkpoints_of_two, write=False, resume=[1, 3])
 

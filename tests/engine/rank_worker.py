@@ -1,4 +1,4 @@
-"""Run by the fixtures of conftest.py: each rank of a gloo group trains the tiny runs, and goes on from a
+"""Run by the fixtures of conftest.py: each rank of a gloo group trains the tiny runs, and resumes from a
 checkpoint folder.
 
 Usage: rank_worker.py FOLDER WORLD_SIZE, with settings.json in FOLDER; rank r writes rank-r.pt.
@@ -26,7 +26,7 @@ def make_trainer(settings: dict[str, Any], **changes: Any) -> Trainer:
 
 
 def snapshot(trainer: Trainer) -> dict[str, Any]:
-    """A copy of weights and of what is known of this rank's samples."""
+    """A copy of the weights and of the state of this rank's samples."""
     samples = {
         pool: {name: tensor.clone() for name, tensor in known.items()}
         for pool, known in trainer.sample_state().items()
@@ -39,7 +39,7 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
 def train(
     trainer: Trainer, checkpoints: Path | None = None, before: list[EpochRecord] | None = None
 ) -> dict[str, Any]:
-    """Train to the end; states by epoch, and all records. With a folder: keep every epoch there."""
+    """Train to the end; states by epoch, and all records. With a folder: save every epoch there."""
     records, states = list(before or []), {}
     while not trainer.finished:
         records.append(trainer.run_epoch())
@@ -51,7 +51,7 @@ def train(
 
 
 def resume(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Go on from a checkpoint in a fresh trainer, after a look at what was loaded."""
+    """Resume from a checkpoint in a new trainer; returns the loaded state too."""
     trainer = make_trainer(settings)
     records = checkpoint_folder.load(folder, trainer)
     loaded = snapshot(trainer)

@@ -1,4 +1,4 @@
-"""Checkpoints appear whole or not at all, and are read without running code."""
+"""Checkpoints are written atomically, and read without executing code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bbam_ray.errors import UsageError
 STATE = {"epoch": 3, "weights": {"a": torch.arange(5.0)}, "best_map": float("-inf"), "none": None}
 
 
-def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_loaded_state_equals_the_saved_one(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "state.pt"
     save_checkpoint(path, STATE)
     loaded = load_checkpoint(path)
@@ -51,7 +51,7 @@ def test_a_write_that_breaks_off_leaves_the_old_checkpoint(
     assert load_checkpoint(path)["epoch"] == 3
 
 
-def test_the_file_is_forced_to_the_disk_before_it_takes_its_name(
+def test_the_file_is_flushed_to_disk_before_it_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, order = tmp_path / "state.pt", []
@@ -89,15 +89,15 @@ def test_loading_runs_no_code_from_the_file(tmp_path: Path) -> None:
             return (Path.touch, (mark,))
 
     torch.save({"format": 1, "state": Harmful()}, tmp_path / "state.pt")
-    with pytest.raises(UsageError, match="something else than tensors and plain values"):
+    with pytest.raises(UsageError, match="something other than tensors and plain values"):
         load_checkpoint(tmp_path / "state.pt")
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("kept", [0, 10, 200, -1])
-def test_a_damaged_checkpoint_is_named_with_the_way_out(kept: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [0, 10, 200, -1])
+def test_the_error_for_a_damaged_file_names_it_and_the_remedy(length: int, tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     save_checkpoint(path, {"weights": torch.arange(50.0)})
-    path.write_bytes(path.read_bytes()[:kept])
+    path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(UsageError, match=r"state\.pt: not a readable checkpoint .* move it away"):
         load_checkpoint(path)

@@ -1,4 +1,4 @@
-"""A damaged checkpoint is refused with the reason, and the run goes on from the one before."""
+"""A damaged checkpoint is refused with the reason, and the run resumes from the one before."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def parent(checkpoints_of_two: Path, two: list[Any], tmp_path: Path) -> Path:
 
 
 def refused(parent: Path, reason: str) -> None:
-    """The newest checkpoint is refused for this reason, and the older one taken."""
+    """The newest checkpoint is refused for this reason, and the older one is used."""
     found = folders.defect(parent / "epoch-00004")
     assert found is not None and reason in found
     assert folders.latest_valid(parent) == (parent / "epoch-00003", [found])
 
 
-def test_the_newest_whole_checkpoint_is_taken(parent: Path) -> None:
+def test_the_newest_valid_checkpoint_is_used(parent: Path) -> None:
     assert folders.defect(parent / "epoch-00004") is None
     assert folders.latest_valid(parent) == (parent / "epoch-00004", [])
     assert folders.latest_valid(parent / "nothing") == (None, [])
@@ -88,7 +88,7 @@ def test_a_missing_file_is_a_defect(
 def test_files_of_several_worker_counts_are_a_defect(
     extra: str, backwards: bool, parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In whatever order the file system lists them."""
+    """In any order in which the file system lists them."""
     folder = parent / "epoch-00004"
     shutil.copy(folder / "samples-1-of-2.pt", folder / extra)
     listed = Path.iterdir

@@ -1,4 +1,4 @@
-"""A checkpoint folder of any number of ranks can be gone on from, and only when it is whole."""
+"""Any number of ranks can resume from a checkpoint folder, but only if it is complete."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bbam_ray.engine.session import LocalSession, run_epochs
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 
 Make = Callable[..., Trainer]
-EPOCHS = (1, 3)  # whose checkpoints are gone on from: warm-up and main phase
+EPOCHS = (1, 3)  # the checkpoints to resume from: warm-up and main phase
 
 
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without what depends on the clock."""
+    """A record without the columns that depend on the clock."""
     clock = ("seconds_", "images_per_second")
     scalars = {k: v for k, v in record["scalars"].items() if not k.startswith(clock)}
     return {"scalars": scalars, "labels": record["labels"]}
 
 
 def by_sample(ranks: list[dict[str, Any]]) -> dict[str, dict[int, Any]]:
-    """What is known of each sample by its number, whichever rank has it; each sample once."""
+    """The state of each sample by its index, on any rank; each sample once."""
     found: dict[str, dict[int, Any]] = {}
     for pool in ("labeled", "unlabeled"):
         found[pool] = {}
@@ -46,7 +46,7 @@ def resumed(
     rank_settings: dict[str, Any],
     checkpoints_of_two: Path,
 ) -> dict[int, list[dict[int, Any]]]:
-    """Runs that went on from checkpoints of 2 ranks: number of ranks -> by rank -> by epoch."""
+    """Runs that resumed from checkpoints of 2 ranks: number of ranks -> by rank -> by epoch."""
     here = {
         e: rank_worker.resume(rank_settings, checkpoints_of_two / folders.folder_name(e))
         for e in EPOCHS
@@ -58,7 +58,7 @@ def resumed(
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("epoch", EPOCHS)
-def test_what_2_ranks_knew_of_their_samples_comes_back_on_any_number(
+def test_sample_state_of_2_ranks_is_restored_on_any_number_of_ranks(
     epoch: int, count: int, resumed: Any, two: list[Any], identical: Callable
 ) -> None:
     written = by_sample([rank["run"]["states"][epoch] for rank in two])
@@ -73,7 +73,7 @@ def test_what_2_ranks_knew_of_their_samples_comes_back_on_any_number(
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("epoch", EPOCHS)
-def test_the_run_goes_on_with_any_number_of_ranks(
+def test_the_run_resumes_with_any_number_of_ranks(
     epoch: int, count: int, resumed: Any, two: list[Any], identical: Callable
 ) -> None:
     undisturbed = two[0]["run"]["records"]
@@ -87,7 +87,7 @@ def test_the_run_goes_on_with_any_number_of_ranks(
 
 
 @pytest.mark.parametrize("epoch", EPOCHS)
-def test_2_ranks_stopped_and_started_are_bit_for_bit_2_ranks_undisturbed(
+def test_2_interrupted_ranks_equal_2_uninterrupted_ranks_bit_for_bit(
     epoch: int, two: list[Any], identical: Callable
 ) -> None:
     for rank in two:
@@ -101,25 +101,25 @@ def test_2_ranks_stopped_and_started_are_bit_for_bit_2_ranks_undisturbed(
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
-def test_one_process_stopped_after_an_epoch_is_bit_for_bit_the_undisturbed_run(
+def test_one_interrupted_process_equals_the_uninterrupted_run_bit_for_bit(
     stop: int, tiny_trainer: Make, tmp_path: Path, identical: Callable
 ) -> None:
-    def session(name: str, told: list[tuple[int, bool]], begun: list[Any]) -> LocalSession:
+    def session(name: str, records_seen: list[tuple[int, bool]], starts: list[Any]) -> LocalSession:
         return LocalSession(
             tmp_path / name,
-            lambda record, old: told.append((record.scalars["epoch"], old)),
-            started=lambda epoch, defects: begun.append((epoch, defects)),
+            lambda record, old: records_seen.append((record.scalars["epoch"], old)),
+            started=lambda epoch, defects: starts.append((epoch, defects)),
         )
 
-    whole, told, begun = tiny_trainer(), [], []
-    expected = list(run_epochs(whole, session("whole", told, begun)))
-    assert told == [(e, False) for e in (1, 2, 3, 4)] and begun == [(0, [])]
+    whole, records_seen, starts = tiny_trainer(), [], []
+    expected = list(run_epochs(whole, session("whole", records_seen, starts)))
+    assert records_seen == [(e, False) for e in (1, 2, 3, 4)] and starts == [(0, [])]
     epochs = run_epochs(tiny_trainer(), session("stopped", [], []))
     records = [next(epochs) for _ in range(stop)]
     epochs.close()
-    second, told, begun = tiny_trainer(), [], []
-    records += run_epochs(second, session("stopped", told, begun))
-    assert told == [(e, e <= stop) for e in (1, 2, 3, 4)] and begun == [(stop, [])]
+    second, records_seen, starts = tiny_trainer(), [], []
+    records += run_epochs(second, session("stopped", records_seen, starts))
+    assert records_seen == [(e, e <= stop) for e in (1, 2, 3, 4)] and starts == [(stop, [])]
     assert identical(
         [timeless(asdict(r)) for r in records], [timeless(asdict(r)) for r in expected]
     )
@@ -136,7 +136,7 @@ def test_the_epoch_is_in_the_name(tmp_path: Path) -> None:
 
 
 def keep(parent: Path, epoch: int, trainer: Trainer, best: int) -> None:
-    """A checkpoint named after an epoch; the trainer believes that ``best`` was the best."""
+    """A checkpoint of an epoch, whose trainer has ``best`` as best epoch."""
     trainer.epoch, trainer.best_epoch = epoch, best
     record = EpochRecord({"epoch": epoch}, {"threshold": [epoch / 10] * 10})
     folders.save_part(parent / folders.folder_name(epoch), trainer, [record])
@@ -165,10 +165,10 @@ def test_tidying_keeps_the_best_and_the_last_and_publishes_the_best_model(
     assert identical(dict(fresh.average.module.state_dict()), weights)
 
 
-def test_a_damaged_newer_checkpoint_does_not_keep_the_best_model_from_its_place(
+def test_the_best_model_is_published_although_a_newer_checkpoint_is_damaged(
     tiny_trainer: Make, tmp_path: Path
 ) -> None:
-    """The run went on from epoch 1, since 5 is broken, and 2 is its best so far."""
+    """The run resumed from epoch 1, since 5 is damaged, and 2 is its best so far."""
     trainer = tiny_trainer()
     trainer.run_epoch()
     keep(tmp_path, 1, trainer, 1)

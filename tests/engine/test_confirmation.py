@@ -1,4 +1,4 @@
-"""Confirmation: all labelled data train, and the test part is read once, at the end."""
+"""Confirmation: training uses all labelled data, and the test part is read once, at the end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_it_uses_another_seed_all_labels_and_the_whole_schedule(settings: dict) 
     assert confirmation_config(settings, {}, 7, 3).training.stop_epoch == 3
 
 
-def test_train_and_test_gives_all_figures_and_the_sizes(settings: dict) -> None:
+def test_train_and_test_returns_all_metrics_and_the_sizes(settings: dict) -> None:
     figures = train_and_test(confirmation_config(settings, {}, 1, None), THRESHOLDS)
     measures = {name for name in figures if name.startswith("test_")}
     assert measures == {f"test_{name}" for name in METRIC_NAMES}
@@ -48,7 +48,7 @@ def test_train_and_test_gives_all_figures_and_the_sizes(settings: dict) -> None:
     assert figures["duration_s"] > 0
 
 
-def test_the_figures_are_those_of_the_kept_model(settings: dict, tmp_path: Path) -> None:
+def test_the_metrics_are_those_of_the_saved_model(settings: dict, tmp_path: Path) -> None:
     config = confirmation_config(settings, {}, 1, 3)
     thresholds = [0.3 * k - 1 for k in range(10)]
     figures = train_and_test(config, thresholds, tmp_path / "model")

@@ -1,4 +1,4 @@
-"""A trained model as files: scores survive, and a folder with weights is whole."""
+"""The folder of a trained model: equal scores after loading, and never a mix of two models."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_saved_model_gives_equal_scores(
     assert torch.equal(fresh.score(fresh.data.inputs, rows), expected)
 
 
-def test_the_folder_says_how_to_build_and_read_the_model(
+def test_the_folder_describes_how_to_build_and_read_the_model(
     tiny_trainer: Make, tmp_path: Path
 ) -> None:
     trainer = tiny_trainer(scale=11)
@@ -93,7 +93,7 @@ def test_the_weights_are_those_of_the_averaged_network(tiny_trainer: Make, tmp_p
 def broken_off(
     tiny_trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, bytes]:
-    """Save a model, then let saving a later one break off; the files after the first."""
+    """Save a model, then interrupt saving a later one; returns the files of the first."""
     trainer = tiny_trainer()
     save_model(tmp_path, trainer, THRESHOLDS)
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -117,7 +117,7 @@ def test_a_write_that_breaks_off_never_replaces_the_weights(
     assert (tmp_path / "model.safetensors").read_bytes() == broken_off["model.safetensors"]
 
 
-def test_weights_never_stand_beside_the_thresholds_of_other_weights(
+def test_weights_and_thresholds_in_a_folder_are_always_of_one_model(
     broken_off: dict[str, bytes], tmp_path: Path
 ) -> None:
     """A run overwrites its model at every better epoch; scores and thresholds belong together."""

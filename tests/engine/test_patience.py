@@ -1,4 +1,4 @@
-"""Patience: when a run ends because its validation figure gets no better."""
+"""Patience: when a run ends because its validation metric does not improve."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Make = Callable[..., Trainer]
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
-    """Let the epochs report these validation figures."""
+    """Let the epochs report these validation metrics."""
     coming = iter(values)
 
     def figures(logits: Any, labels: Any) -> tuple[dict[str, float], dict[str, list[float]]]:
@@ -25,14 +25,14 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("values", "patience", "end", "best"),
     [
-        ([0.1, 0.2, 0.3, 0.2, 0.2, 0.9], 2, 5, 3),  # two epochs without a better one
+        ([0.1, 0.2, 0.3, 0.2, 0.2, 0.9], 2, 5, 3),  # two epochs without an improvement
         ([0.9, 0.8, 0.3, 0.2, 0.2, 0.1], 2, 4, 1),  # warm-up does not count as waiting
-        ([0.1, 0.2, 0.3, 0.3, 0.4, 0.5], 2, 6, 6),  # an equal value is no better one
+        ([0.1, 0.2, 0.3, 0.3, 0.4, 0.5], 2, 6, 6),  # an equal value is no improvement
         ([0.1, 0.2, 0.3, 0.3, 0.3, 0.5], 2, 5, 3),
         ([0.1, 0.2, 0.1, 0.1, 0.1, 0.1], None, 6, 2),
     ],
 )
-def test_patience_ends_a_run_that_gets_no_better(
+def test_patience_ends_a_run_that_does_not_improve(
     values: list[float],
     patience: int | None,
     end: int,

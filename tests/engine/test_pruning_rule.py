@@ -1,4 +1,4 @@
-"""A run with a pruning_rule: it ends where it misses it, and up to there it is the run without one."""
+"""A run with a pruning rule ends where it misses a threshold; until then it equals the run without one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pruned_trainer(tiny_config: Callable[..., Any]) -> Callable[[PruningRule | N
     return make
 
 
-def test_a_run_ends_after_the_epoch_in_which_it_misses_its_bar(
+def test_a_run_ends_after_the_epoch_in_which_it_misses_its_threshold(
     pruned_trainer: Any, run_to_end: Any, figures: Any, identical: Any
 ) -> None:
     whole = pruned_trainer(None)
@@ -38,7 +38,7 @@ def test_a_run_ends_after_the_epoch_in_which_it_misses_its_bar(
         stopped.run_epoch()
 
 
-def test_a_bar_that_is_reached_changes_nothing(
+def test_a_threshold_that_is_reached_changes_nothing(
     pruned_trainer: Any, run_to_end: Any, figures: Any, identical: Any
 ) -> None:
     pruning_rule = PruningRule("val_hamming_loss", False, dict.fromkeys((1, 2, 3), 1.0))
@@ -49,10 +49,10 @@ def test_a_bar_that_is_reached_changes_nothing(
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
-def test_an_interrupted_run_stops_where_the_undisturbed_one_does(
+def test_an_interrupted_run_stops_after_the_same_epoch_as_an_uninterrupted_one(
     stop: int, pruned_trainer: Any, run_to_end: Any, tmp_path: Path
 ) -> None:
-    """The best value so far may lie before the interruption, and so may the end itself."""
+    """The best value so far can be before the interruption, and so can the end."""
     values = [record.scalars["val_map"] for record in run_to_end(pruned_trainer(None))]
     pruning_rule = PruningRule("val_map", True, {3: max(values[:3]) + 1e-6}, best_so_far=True)
     first = pruned_trainer(pruning_rule)

@@ -27,12 +27,12 @@ def counted(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_figures_agree_with_counting(seed: int) -> None:
+def test_precision_and_recall_agree_with_counting(seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth = (rng.random((40, 6)) < 0.3).astype(np.uint8)
     labels = (rng.random((40, 6)) < 0.4).astype(np.int8)
     confident = rng.random((40, 6)) < 0.5
-    labels[:, 2] = 0  # a label that nothing claims
+    labels[:, 2] = 0  # a label without pseudo-positives
     rows = [np.arange(40), rng.permutation(40)[:25]][seed % 2]  # all samples, or those of a rank
     judged = PseudoLabelAudit(truth)(
         torch.from_numpy(labels[rows]), torch.from_numpy(confident[rows]), rows
@@ -46,7 +46,7 @@ def test_figures_agree_with_counting(seed: int) -> None:
     assert judged["recall_by_label"].tolist() == pytest.approx(shares.tolist(), nan_ok=True)
 
 
-def test_where_there_is_nothing_to_count_the_figure_is_missing() -> None:
+def test_undefined_precision_and_recall_are_missing() -> None:
     nothing, all_of_it = torch.zeros(4, 2, dtype=torch.int8), torch.ones(4, 2, dtype=torch.bool)
     none_claimed = PseudoLabelAudit(np.ones((4, 2)))(nothing, all_of_it, np.arange(4))
     assert none_claimed["precision"] is None
@@ -58,7 +58,7 @@ def test_where_there_is_nothing_to_count_the_figure_is_missing() -> None:
     assert none_true["recall"] is None
 
 
-def test_the_audit_takes_no_part_in_what_it_judges() -> None:
+def test_the_audit_does_not_change_the_pseudo_labels() -> None:
     labels, confident = torch.ones(4, 2, dtype=torch.int8), torch.ones(4, 2, dtype=torch.bool)
     PseudoLabelAudit(np.zeros((4, 2)))(labels, confident, np.arange(4))
     assert labels.all() and confident.all()

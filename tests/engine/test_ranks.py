@@ -1,4 +1,4 @@
-"""Runs on real gloo groups of 2 and 3 ranks are those of one process."""
+"""Runs on gloo groups of 2 and 3 ranks equal those of one process."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without what depends on the clock."""
+    """A record without the columns that depend on the clock."""
     scalars = {k: v for k, v in record["scalars"].items() if not k.startswith(CLOCK)}
     return {"scalars": scalars, "labels": record["labels"]}
 
 
 def whole(shards: list[dict[str, Any]], pool: str) -> dict[str, Tensor]:
-    """What all ranks know of the samples of a pool, in the order of the pool."""
+    """The state of all ranks of the samples of a pool, in the order of the pool."""
     index = torch.cat([shard["samples"][pool]["index"] for shard in shards])
     order = index.argsort()
     assert torch.equal(index[order], torch.arange(len(index)))  # each sample at one rank
@@ -52,7 +52,7 @@ def test_parameters_are_those_of_one_process(
 def test_the_same_epoch_without_synchronized_batch_norm_is_another(
     group: list[Any], one: dict[str, Any]
 ) -> None:
-    """The agreement above is not that of runs which hardly moved."""
+    """The agreement above is not that of runs whose weights hardly changed."""
     expected = one["run"]["states"][WARMUP]["weights"]
     for found in group:
         assert distance(found["apart"]["states"][WARMUP]["weights"], expected) > AGREEMENT

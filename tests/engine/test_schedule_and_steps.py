@@ -1,4 +1,4 @@
-"""The one-cycle schedule, and the step that refuses numbers that are not finite."""
+"""The one-cycle schedule, and the step that rejects numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Make = Callable[..., Trainer]
 
 @pytest.mark.parametrize("total", [50, 1000])
 @pytest.mark.parametrize("pct_start", [0.1, 0.2, 0.5])
-def test_the_cycle_rises_to_its_peak_at_pct_start_and_falls_to_almost_nothing(
+def test_the_cycle_rises_to_its_peak_at_pct_start_and_falls_to_almost_zero(
     total: int, pct_start: float
 ) -> None:
     rates = [one_cycle(step, total, pct_start) for step in range(total)]
@@ -44,7 +44,7 @@ def test_a_cycle_of_one_step_has_a_usable_rate() -> None:
     assert 0.1 < one_cycle(0, 1, 0.2) < 1
 
 
-def test_each_phase_has_a_cycle_of_its_own_length(
+def test_the_cycle_of_each_phase_has_the_length_of_the_phase(
     tiny_trainer: Make, run_to_end: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = tiny_trainer(
@@ -92,7 +92,7 @@ def broken_at(trainer: Trainer, step: int, how: str, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("how", ["nan", "inf", "gradient"])
-def test_a_step_that_is_not_finite_names_epoch_and_step_and_moves_nothing(
+def test_a_step_that_is_not_finite_names_epoch_and_step_and_changes_no_weight(
     how: str, tiny_trainer: Make, monkeypatch: pytest.MonkeyPatch, identical: Callable
 ) -> None:
     trainer = tiny_trainer()
@@ -110,7 +110,7 @@ def test_a_step_that_is_not_finite_names_epoch_and_step_and_moves_nothing(
     monkeypatch.setattr(trainer.average, "update", lambda: (update(), states.append(state())))
     with pytest.raises(NonFiniteError, match=r"epoch 3, step 2.*learning_rate"):
         trainer.run_epoch()
-    assert len(states) == 1  # the first step moved, the second did not
+    assert len(states) == 1  # the first step changed the weights, the second did not
     assert identical(state(), states[-1])
 
 

@@ -1,4 +1,4 @@
-"""The loop as a whole: repeatable, divided into phases, and ending when it should."""
+"""The training loop: reproducible, divided into phases, and ending when it should."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_run_without_warm_up_starts_with_the_main_phase(
     assert [record.scalars["phase"] for record in records] == ["main", "main"]
 
 
-def test_without_validation_samples_there_are_no_validation_figures(
+def test_without_validation_samples_there_are_no_validation_metrics(
     tiny_trainer: Make, run_to_end: Callable
 ) -> None:
     trainer = tiny_trainer(validation_fraction=0)
@@ -107,7 +107,7 @@ def test_a_stop_epoch_after_the_schedule_does_not_lengthen_the_run(tiny_trainer:
     assert trainer.epoch == 4
 
 
-def test_a_finished_run_cannot_go_on(tiny_trainer: Make, run_to_end: Callable) -> None:
+def test_a_finished_run_cannot_continue(tiny_trainer: Make, run_to_end: Callable) -> None:
     trainer = tiny_trainer(epochs=2)
     run_to_end(trainer)
     with pytest.raises(RuntimeError, match="ended after epoch 2"):

@@ -21,7 +21,7 @@ Make = Callable[..., Trainer]
 
 @pytest.fixture()
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Samples by the view that was computed of them."""
+    """Number of samples by computed view."""
     seen: Counter[str] = Counter()
     for name in ("plain", "weak", "strong"):
         original = getattr(Views, name)
@@ -38,7 +38,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 @pytest.fixture()
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Row numbers in the order in which they were read."""
+    """Row indices in the order in which they were read."""
     rows: list[int] = []
     fetch = evaluation.fetch
 
@@ -60,7 +60,7 @@ def test_a_warm_up_epoch_computes_strong_views_of_labelled_samples_only(
     assert Counter(decoded) == dict.fromkeys(trainer.data.labeled.tolist(), 3)
 
 
-def test_a_main_epoch_computes_one_strong_view_per_place_and_one_plain_one_per_sample(
+def test_a_main_epoch_computes_one_strong_view_per_entry_and_one_plain_one_per_sample(
     tiny_trainer: Make, counted: Counter[str], decoded: list[int]
 ) -> None:
     trainer = tiny_trainer(

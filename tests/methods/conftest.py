@@ -12,7 +12,7 @@ from bbam_ray.methods.method import Minibatch, TaskInfo
 
 
 class FixedCosines(nn.Module):
-    """Its inputs are the cosines, and the features, that it gives."""
+    """A network whose inputs are the cosines and the features that it returns."""
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         return inputs, inputs
@@ -25,7 +25,7 @@ def fixed_cosines() -> FixedCosines:
 
 @pytest.fixture(scope="session")
 def samples() -> Callable[..., Minibatch]:
-    """Makes a minibatch from its views; asking for one that is not given is an error."""
+    """Makes a minibatch from its views; a request for another view is an error."""
 
     def make(total: int | None = None, rows: list[int] | None = None, **views: Tensor) -> Minibatch:
         count = len(next(iter(views.values())))
@@ -36,14 +36,14 @@ def samples() -> Callable[..., Minibatch]:
 
 
 @pytest.fixture(scope="session")
-def setting() -> Callable[..., TaskInfo]:
-    """Makes what a method knows of its task from labels; a step has 4 and 12 samples."""
+def task() -> Callable[..., TaskInfo]:
+    """Makes a TaskInfo from labels; a step has 4 and 12 samples."""
     return lambda labels: TaskInfo(labels.shape[1], labels, labels.double().mean(0), 4, 12)
 
 
 @pytest.fixture(scope="session")
 def random_cosines() -> Callable[..., Tensor]:
-    """Draws (count, labels) cosines in +-0.95 that want a gradient."""
+    """Draws (count, labels) cosines in +-0.95 that require a gradient."""
 
     def draw(seed: int, count: int, labels: int = 3, span: float = 0.95) -> Tensor:
         uniform = torch.rand(count, labels, generator=torch.Generator().manual_seed(seed))

@@ -24,7 +24,7 @@ def make_trainer(settings: dict[str, Any]) -> Trainer:
 
 
 def train(trainer: Trainer) -> dict[int, Any]:
-    """Train to the end; by epoch, what a checkpoint holds, figures, and pseudo-labels by sample."""
+    """Train to the end; by epoch: content of a checkpoint, records, and pseudo-labels by sample."""
     found = {}
     while not trainer.finished:
         record = trainer.run_epoch()

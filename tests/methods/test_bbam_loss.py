@@ -1,4 +1,4 @@
-"""What a training step of ``bbam`` sums, against a loop over the selected entries."""
+"""The loss of a step of ``bbam``, against a loop over the selected entries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N_L, N_U, K = 6, 12, 3
 
 
 class FixedCosines(nn.Module):
-    """Stands for a network: its input is the cosines that it gives."""
+    """A network whose inputs are the cosines that it returns."""
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         return inputs, inputs
@@ -29,8 +29,8 @@ class Step:
     def __init__(self, **options: Any) -> None:
         rng = torch.Generator().manual_seed(3)
         labels = torch.randint(0, 2, (N_L, K), generator=rng, dtype=torch.int8)
-        setting = TaskInfo(K, labels, labels.double().mean(0), 4, 12)
-        self.bbam = Bbam(BbamOptions(**options), setting)
+        task = TaskInfo(K, labels, labels.double().mean(0), 4, 12)
+        self.bbam = Bbam(BbamOptions(**options), task)
         self.bbam.statistics = AngleStatistics(
             torch.tensor([[1.4, 1.6, 1.5], [0.8, 0.9, 1.1]]),
             torch.tensor([[0.02, 0.05, 0.03], [0.08, 0.01, float("nan")]]),
@@ -54,7 +54,7 @@ class Step:
         return view
 
     def loss(self) -> Any:
-        labels = self.bbam.setting.labels[self.labeled.rows]
+        labels = self.bbam.task.labels[self.labeled.rows]
         return self.bbam.semi_supervised_loss(FixedCosines(), self.labeled, labels, self.unlabeled)
 
 
@@ -92,7 +92,7 @@ def test_the_loss_of_a_step_is_the_sum_over_selected_entries(options: dict[str, 
     bbam, rows_l, rows_u = step.bbam, step.labeled.rows, step.unlabeled.rows
     loss = step.loss()
     on_labeled = summed(
-        step.cosine["labeled"], bbam.setting.labels[rows_l], bbam.labeled_selected[rows_l], step
+        step.cosine["labeled"], bbam.task.labels[rows_l], bbam.labeled_selected[rows_l], step
     )
     on_unlabeled = summed(
         step.cosine["unlabeled"], bbam.pseudo[rows_u], bbam.unlabeled_selected[rows_u], step
@@ -125,7 +125,7 @@ def test_a_broken_entry_that_is_not_selected_does_not_reach_the_loss() -> None:
 
 def test_the_warm_up_uses_every_entry_and_the_identity_map() -> None:
     step = Step()
-    labels = step.bbam.setting.labels[step.labeled.rows]
+    labels = step.bbam.task.labels[step.labeled.rows]
     loss = step.bbam.labeled_loss(FixedCosines(), step.labeled, labels)
     expected = summed(step.cosine["labeled"], labels, None, step, balanced=False) / 4
     assert float(loss.total.detach()) == pytest.approx(expected, rel=1e-5)

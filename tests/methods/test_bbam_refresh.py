@@ -1,4 +1,4 @@
-"""The refresh of ``bbam`` against loops over samples and labels, written from the method's text."""
+"""The refresh of ``bbam`` against loops over samples and labels, written from docs/method.md."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ N_L, N_U, K, D = 14, 40, 3, 5
 
 def method(**options: Any) -> Bbam:
     labels = torch.from_numpy((np.random.default_rng(0).random((N_L, K)) < 0.4).astype(np.int8))
-    setting = TaskInfo(K, labels, labels.double().mean(0), 4, 12)
-    return Bbam(BbamOptions(**options), setting)
+    task = TaskInfo(K, labels, labels.double().mean(0), 4, 12)
+    return Bbam(BbamOptions(**options), task)
 
 
 def snapshot(seed: int) -> Snapshot:
@@ -103,7 +103,7 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_three_refreshes_agree_with_the_loops(options: dict[str, Any]) -> None:
     bbam = method(**options)
-    reference = Reference(bbam.options, bbam.setting.labels.numpy())
+    reference = Reference(bbam.options, bbam.task.labels.numpy())
     for seed in (1, 2, 3):
         bbam.refresh(snapshot(seed))
         expected = reference.refresh(snapshot(seed))
@@ -116,7 +116,7 @@ def test_three_refreshes_agree_with_the_loops(options: dict[str, Any]) -> None:
 
 
 def test_pseudo_labels_use_the_statistics_before_this_refresh() -> None:
-    """Scored with the new ones instead, the folded map below would order the samples otherwise."""
+    """Scored with the new ones instead, the folded map below would order the samples differently."""
     bbam, first, second = method(), snapshot(1), snapshot(2)
     bbam.refresh(first)
     cosine = second.unlabeled_cosine.clone()
@@ -138,7 +138,7 @@ def test_the_map_is_the_identity_before_the_first_refresh_and_where_balance_is_o
         bbam.refresh(snapshot(1))
     torch.testing.assert_close(off.logits(cosine), plain)
     assert not torch.allclose(on.logits(cosine), plain)
-    # What is measured is the same: only its use is switched off.
+    # The statistics are the same; only the balance map is off.
     assert torch.equal(off.statistics.variances, on.statistics.variances)
 
 
@@ -158,14 +158,14 @@ def test_label_records_show_the_statistics_behind_the_next_epoch() -> None:
     variances = bbam.statistics.variances
     assert torch.equal(records["vdfd"], (variances[0] - variances[1]).abs())
     assert torch.equal(records["variance_positive"], variances[1])
-    labels = torch.cat([bbam.setting.labels, bbam.pseudo])
+    labels = torch.cat([bbam.task.labels, bbam.pseudo])
     valid = torch.cat([torch.ones(N_L, K, dtype=torch.bool), bbam.confident])
     assert torch.equal(records["n_positive"].long(), (valid & (labels == 1)).sum(0))
     assert torch.equal(records["n_negative"].long(), (valid & (labels == 0)).sum(0))
     assert torch.equal(records["angles_positive"].sum(1), records["n_positive"].double())
     assert torch.equal(records["angles_negative"].sum(1), records["n_negative"].double())
-    kept = torch.cat([bbam.labeled_selected, bbam.unlabeled_selected]) & (labels == 0)
-    assert torch.equal(records["n_negative_kept"], kept.sum(0))
+    selected = torch.cat([bbam.labeled_selected, bbam.unlabeled_selected]) & (labels == 0)
+    assert torch.equal(records["n_negative_kept"], selected.sum(0))
     assert (records["n_negative_kept"] < records["n_negative"]).any()
 
 

@@ -18,11 +18,11 @@ LABELS = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0], [1, 0, 0]], d
 
 
 @pytest.fixture
-def make(setting: Callable, random_cosines: Callable) -> Callable[..., Cap]:
+def make(task: Callable, random_cosines: Callable) -> Callable[..., Cap]:
     """Makes a method that has had a refresh; label 2 is absent from the labelled samples."""
 
     def cap(**options: Any) -> Cap:
-        method = Cap(CapOptions(**options), setting(LABELS))
+        method = Cap(CapOptions(**options), task(LABELS))
         cosine = random_cosines(1, N_U).detach()
         method.refresh(Snapshot(torch.zeros(5 + N_U, 2), cosine))
         return method
@@ -114,10 +114,10 @@ def test_a_rank_without_unlabelled_samples_in_a_step_adds_nothing(
     assert torch.isfinite(known.grad).all() and known.grad.any()
 
 
-def test_what_is_known_of_samples_goes_with_them_and_comes_back(
-    make: Callable[..., Cap], setting: Callable
+def test_sample_state_is_saved_and_restored_by_sample(
+    make: Callable[..., Cap], task: Callable
 ) -> None:
-    cap, fresh = make(), Cap(CapOptions(), setting(LABELS))
+    cap, fresh = make(), Cap(CapOptions(), task(LABELS))
     assert fresh.pseudo_labels() is None
     labeled, unlabeled = cap.sample_state()
     fresh.load_sample_state(labeled, {name: t[[5, 2]] for name, t in unlabeled.items()})

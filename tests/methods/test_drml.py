@@ -1,4 +1,4 @@
-"""``drml``: what each part of a step teaches whom, against parts computed on their own."""
+"""``drml``: which parameters each part of a step trains, against parts computed separately."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def inputs(seed: int, count: int) -> Tensor:
 
 
 @pytest.fixture
-def make(setting: Callable) -> Callable[..., Drml]:
+def make(task: Callable) -> Callable[..., Drml]:
     def drml(**options: Any) -> Drml:
-        method = Drml(DrmlOptions(**options), setting(LABELS))
+        method = Drml(DrmlOptions(**options), task(LABELS))
         method.start_epoch(8)
         return method
 
@@ -57,7 +57,7 @@ def entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def parts(model: Network, method: Drml, known: Tensor, weak: Tensor, strong: Tensor) -> Any:
-    """The losses of a step, one by one, and which samples join."""
+    """The losses of a step, one by one, and which samples are used."""
     s = method.options.scale
     features = [model(x)[0] for x in (known, weak, strong)]
     first, second = predictions(model, features[0], s)
@@ -85,7 +85,7 @@ def gradient_of(loss: Tensor, model: Network) -> dict[str, Tensor]:
     ],
     ids=str,
 )
-def test_a_step_teaches_classifiers_to_differ_and_features_to_agree(
+def test_a_step_trains_classifiers_to_differ_and_features_to_agree(
     options: dict[str, Any], make: Callable[..., Drml], samples: Callable
 ) -> None:
     drml, model = make(**options), network()
@@ -124,7 +124,7 @@ def test_the_warm_up_is_the_labelled_part(make: Callable[..., Drml], samples: Ca
 
 
 @pytest.mark.parametrize(("agreement", "joining"), [(0.0, False), (1.0, True)])
-def test_agreement_decides_whether_any_or_all_join(
+def test_agreement_decides_whether_none_or_all_samples_are_used(
     agreement: float, joining: bool, make: Callable[..., Drml], samples: Callable
 ) -> None:
     drml = make(agreement=agreement, discrepancy_weight=0.0)

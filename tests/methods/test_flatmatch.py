@@ -1,4 +1,4 @@
-"""``flatmatch``: the gradient of a step against one that is put together from two models."""
+"""``flatmatch``: the gradient of a step against one computed with two models."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def inputs(seed: int, count: int) -> Tensor:
 class Step:
     """A method at the start of an epoch, and the samples of a step."""
 
-    def __init__(self, setting: Callable, samples: Callable, **options: Any) -> None:
-        self.method = Flatmatch(FlatmatchOptions(**options), setting(LABELS))
+    def __init__(self, task: Callable, samples: Callable, **options: Any) -> None:
+        self.method = Flatmatch(FlatmatchOptions(**options), task(LABELS))
         self.method.start_epoch(7)
         self.known, self.weak, self.strong = inputs(1, 4), inputs(2, 7), inputs(3, 7)
         self.labeled: Minibatch = samples(strong=self.known)
@@ -47,8 +47,8 @@ class Step:
 
 
 @pytest.fixture
-def make(setting: Callable, samples: Callable) -> Callable[..., Step]:
-    return lambda **options: Step(setting, samples, **options)
+def make(task: Callable, samples: Callable) -> Callable[..., Step]:
+    return lambda **options: Step(task, samples, **options)
 
 
 def gradients(model: Network) -> dict[str, Tensor]:
@@ -98,10 +98,10 @@ def test_a_step_is_that_of_two_models(options: dict[str, Any], make: Callable[..
     for name, gradient in gradients(model).items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
     for name, parameter in network().named_parameters():
-        assert torch.equal(model.get_parameter(name), parameter)  # the weights are where they were
+        assert torch.equal(model.get_parameter(name), parameter)  # the weights have not changed
 
 
-def test_the_way_to_the_worst_weights_matters(make: Callable[..., Step]) -> None:
+def test_the_step_to_the_worst_case_weights_matters(make: Callable[..., Step]) -> None:
     values = []
     for rho in (0.0, 0.05, 0.5):
         loss = make(perturbation=rho).loss(network())
@@ -140,7 +140,7 @@ def test_empty_shares_of_a_step_give_finite_gradients(
         assert any(g.any() for g in found.values())
 
 
-def test_half_precision_finds_about_the_same(make: Callable[..., Step]) -> None:
+def test_half_precision_gives_about_the_same(make: Callable[..., Step]) -> None:
     step, model = make(scale=3), network().float()
     step.labeled, step.unlabeled = (
         Minibatch(m.rows, m.total, lambda kind, m=m: m.view(kind).float())
@@ -156,7 +156,7 @@ def test_half_precision_finds_about_the_same(make: Callable[..., Step]) -> None:
     assert all(p.grad.dtype == torch.float32 for p in model.parameters())
 
 
-def test_its_thresholds_go_with_a_checkpoint(make: Callable[..., Step]) -> None:
+def test_its_thresholds_are_saved_in_a_checkpoint(make: Callable[..., Step]) -> None:
     step, other = make(), make()
     step.loss(network())
     other.method.load_state_dict(step.method.state_dict())

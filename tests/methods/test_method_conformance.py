@@ -1,4 +1,4 @@
-"""What every learning method must do; a new method is covered as soon as it is registered."""
+"""Conformance tests of learning methods; they cover a new method as soon as it is registered."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def one_label_absent_and_one_with_a_single_positive() -> TrainingData:
 def uninterrupted(
     tiny_trainer: Make, figures: Callable, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], tuple[Path, list[Any], dict[str, Any]]]:
-    """Trains a method once: folder of its epochs' checkpoints, figures by epoch, and last state."""
+    """Trains a method once: folder of its checkpoints, records by epoch, and last state."""
 
     @cache
     def train(method: str) -> tuple[Path, list[Any], dict[str, Any]]:
@@ -111,7 +111,7 @@ class TestMethod:
         """Shares of two halves, each with the global total, add up to the loss of the whole."""
         trainer = tiny_trainer(method=method)
         trainer.run_epoch()
-        trainer.model.eval()  # batch norm would look at the halves apart
+        trainer.model.eval()  # batch norm would normalize the halves separately
         whole = minibatch(trainer, "labeled")
         shares = []
         for rows in (whole.rows, whole.rows[:3], whole.rows[3:]):
@@ -135,7 +135,7 @@ class TestMethod:
         scorer.load_scoring_state(trainer.method.scoring_state())
         assert torch.equal(scorer.logits(cosine), trainer.method.logits(cosine))
 
-    def test_logits_rise_with_the_cosine_where_nothing_is_known(
+    def test_logits_increase_with_the_cosine_before_any_statistics(
         self, method: str, tiny_trainer: Make
     ) -> None:
         logits = tiny_trainer(method=method).method.logits(
@@ -157,12 +157,12 @@ class TestMethod:
         folder, expected, state = uninterrupted(method)
         second = tiny_trainer(method=method)
         second.load_state_dict(load_checkpoint(folder / f"{stop}.pt"))
-        torch.rand(17)  # what else the process draws must not matter
+        torch.rand(17)  # other random draws of the process must not matter
         records = [figures(record) for record in run_to_end(second)]
         assert identical(records, expected[stop:])
         assert identical(second.state_dict(), state)
 
-    def test_the_hidden_truth_is_never_read(
+    def test_hidden_labels_are_never_read(
         self,
         method: str,
         tiny_config: Callable,
@@ -175,7 +175,7 @@ class TestMethod:
         load = task.load_part
 
         def permuted(config: Any, part: str) -> Samples:
-            """All labels outside the labelled pool change places."""
+            """Permute all labels outside the labelled pool."""
             samples = load(config, part)
             labels, hidden = samples.labels.copy(), true_data.unlabeled
             labels[hidden] = 1 - labels[np.random.default_rng(1).permutation(hidden)]
@@ -193,7 +193,7 @@ class TestMethod:
         claimed = torch.ones(len(true_data.unlabeled), 10, dtype=torch.int8)
         rows = np.arange(len(claimed))
         judged = [audit(claimed, claimed.bool(), rows) for audit in (true_audit, false_audit)]
-        assert judged[0]["precision"] != judged[1]["precision"]  # the truths really differ
+        assert judged[0]["precision"] != judged[1]["precision"]  # the hidden labels do differ
         if any(precision[0]):
             assert precision[0] != precision[1]
 

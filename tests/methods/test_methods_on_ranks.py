@@ -1,4 +1,4 @@
-"""Every method on two ranks of a real gloo group is the method in one process, and goes on there."""
+"""Every method on two ranks of a real gloo group gives the result of one process, and resumes there."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SEMI_SUPERVISED = [name for name, method in METHODS.items() if method.semi_super
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """The worker script as a module, to do in this process what the ranks do."""
+    """The worker script as a module, to run the same code in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(SCRIPT.parents[1]))
         spec = importlib.util.spec_from_file_location("rank_methods", SCRIPT)
@@ -58,7 +58,7 @@ def script() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def two(gloo_group: Callable, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What each of two ranks found, for every method in one session."""
+    """The results of each of two ranks, for every method in one session."""
     folder = tmp_path_factory.mktemp("methods")
     (folder / "settings.json").write_text(json.dumps(RUNS), encoding="utf-8")
     ranks: list[Any] = gloo_group(SCRIPT, 2, folder)
@@ -103,7 +103,9 @@ def test_parameters_are_those_of_one_process(
             found = two[0][method][epoch]["losses"][name]
             assert found == (None if value is None else pytest.approx(value, rel=1e-3))
     before, after = (parameters(one[method][epoch]) for epoch in (MAIN, LAST))
-    assert distance(before, after) > 5e-3  # the agreement is not that of a run which hardly moves
+    assert (
+        distance(before, after) > 5e-3
+    )  # the agreement is not that of a run whose weights hardly change
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -127,7 +129,7 @@ def test_pseudo_labels_are_those_of_one_process(
 
 
 @pytest.mark.parametrize("method", SEMI_SUPERVISED)
-def test_a_run_of_two_ranks_goes_on_in_one_process(
+def test_a_run_of_two_ranks_resumes_in_one_process(
     method: str, two: list[Any], one: dict[str, Any], script: ModuleType, identical: Callable
 ) -> None:
     trainer = script.make_trainer(RUNS[method])
@@ -140,7 +142,7 @@ def test_a_run_of_two_ranks_goes_on_in_one_process(
 
 
 def test_the_shares_of_some_steps_are_empty(script: ModuleType) -> None:
-    """What the small batches are for."""
+    """The reason for the small batches."""
     steps = script.make_trainer(RUNS["softmatch"])._steps(MAIN, main_phase=True)
     shares = [
         share

@@ -29,7 +29,7 @@ class TestMethodOnTexts:
             assert np.isfinite(record.scalars["loss"]) and 0 <= record.scalars["val_map"] <= 1
         assert not torch.equal(before, trainer.model.backbone.tokens.weight)
 
-    def test_it_goes_on_where_it_was_saved(
+    def test_it_resumes_where_it_was_saved(
         self, method: str, text_trainer: Make, figures: Callable, identical: Callable
     ) -> None:
         first = text_trainer(method=method)
@@ -55,10 +55,10 @@ def test_scores_do_not_depend_on_the_evaluation_batch(text_trainer: Make) -> Non
     torch.testing.assert_close(one, first.score(first.data.inputs, rows)[:5], atol=1e-5, rtol=0)
 
 
-def test_evaluation_takes_texts_of_one_length_together(
+def test_evaluation_groups_texts_of_similar_length(
     text_trainer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Work is counted in places of the batches."""
+    """Work is counted in tokens of the batches, padding included."""
     trainer = text_trainer(evaluation_batch=16, max_length=96)
     widths: list[int] = []
     forward = trainer.average.module.backbone.forward
@@ -76,7 +76,7 @@ def test_evaluation_takes_texts_of_one_length_together(
     assert sum(widths) < len(rows) * trainer.data.input_shape[0]
 
 
-def test_shorter_texts_are_filled_up_where_batches_are_joined() -> None:
+def test_shorter_texts_are_padded_when_batches_are_concatenated() -> None:
     short, long = torch.ones(2, 16, dtype=torch.int32), torch.ones(3, 48, dtype=torch.int32)
     both = concat_views(short, long)
     assert both.shape == (5, 48) and (both[:2, 16:] == -1).all() and (both[2:] == 1).all()
@@ -122,12 +122,14 @@ def test_a_slower_encoder_moves_less(text_trainer: Make) -> None:
     assert moved[1] < 0.1 * moved[0]
 
 
-def test_a_trained_tokenizer_for_a_pretrained_encoder_must_be_asked_for() -> None:
+def test_a_trained_tokenizer_for_a_pretrained_encoder_must_be_set_explicitly() -> None:
     values = {"dataset": "text", "backbone": "transformer", "weights": "somewhere"}
     assert run_config(values, "test").data.tokenizer == "somewhere"
     assert run_config({**values, "tokenizer": "trained"}, "test").data.tokenizer == "trained"
     assert run_config({"dataset": "text"}, "test").data.tokenizer is None
     without = {"dataset": "text", "backbone": "transformer"}
-    assert run_config(without, "test").data.tokenizer is None  # the missing weights are told of
+    assert (
+        run_config(without, "test").data.tokenizer is None
+    )  # the error is about the missing weights
     with pytest.raises(UsageError, match="unknown setting 'tokenizer'"):
         run_config({"dataset": "digits", "tokenizer": "trained"}, "test")

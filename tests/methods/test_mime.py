@@ -1,4 +1,4 @@
-"""``mime``: the latent in closed form, the loss against loops, and positives that stay."""
+"""``mime``: the latent variable in closed form, the loss against loops, and permanent positives."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LABELS = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]], dtype=torch.
 
 
 @pytest.fixture
-def make(setting: Callable) -> Callable[..., Mime]:
-    return lambda **options: Mime(MimeOptions(**options), setting(LABELS))
+def make(task: Callable) -> Callable[..., Mime]:
+    return lambda **options: Mime(MimeOptions(**options), task(LABELS))
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_rank_without_unlabelled_samples_in_a_step_adds_nothing(
     assert all(torch.isfinite(p.grad).all() for p in model.auxiliary.parameters())
 
 
-def test_an_entry_is_negative_until_it_passes_the_threshold_and_then_positive_for_good(
+def test_an_entry_is_negative_until_it_passes_the_threshold_and_then_stays_positive(
     make: Callable[..., Mime],
 ) -> None:
     mime = make(positive_threshold=0.9)
@@ -145,7 +145,7 @@ def test_an_entry_is_negative_until_it_passes_the_threshold_and_then_positive_fo
     assert not mime.positive[:N_L].any()  # rows of labelled samples
 
 
-def test_what_is_known_follows_the_samples_and_comes_back_from_a_checkpoint(
+def test_positives_follow_the_samples_and_are_restored_from_a_checkpoint(
     make: Callable[..., Mime],
 ) -> None:
     mime, other = make(), make()
@@ -154,7 +154,7 @@ def test_what_is_known_follows_the_samples_and_comes_back_from_a_checkpoint(
     scores[2, 0] = scores[5, 1] = 1.0
     mime.refresh(snapshot(scores, list(range(N_U))))
     other.load_state_dict(mime.state_dict())
-    # In the next epoch this rank has other samples, in another number.
+    # In the next epoch this rank has another number of other samples.
     other.refresh(snapshot(torch.full((2, K), -1.0), [5, 2]))
     assert other.pseudo.tolist() == [[0, 1, 0], [1, 0, 0]]
     assert torch.equal(other.positive, mime.positive)

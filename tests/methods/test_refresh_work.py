@@ -1,7 +1,8 @@
-"""What a refresh does, counted: no sort, no matrix of gathered features, no N x K matrix of numbers."""
+"""The operations of a refresh, counted: no sort, no gathered features, no N x K matrix of floats."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -56,14 +57,26 @@ def test_a_refresh_sorts_nothing_and_makes_no_matrix_of_numbers(
         refreshed(*case)
     assert sorts(work) == 0
     assert work.calls["index_add_"] > 0
-    # Matrices of all samples hold a byte an entry: labels, masks.
+    # Matrices of all samples have one byte per entry: labels and masks.
     assert work.largest <= max(N * K, 8 * (K * 2048 + 1))
+
+
+def test_a_refresh_computes_each_angle_once(
+    case: tuple[torch.Tensor, torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moments and histogram share one pass over the row blocks."""
+    monkeypatch.setattr("bbam_ray.core.rows._BLOCK_ENTRIES", 1 << 14)
+    with Work() as work:
+        refreshed(*case)
+    blocks = math.ceil(N / ((1 << 14) // max(K, D)))
+    assert work.calls["acos_"] + work.calls["acos"] == blocks
+    assert work.calls["bincount"] == blocks
 
 
 def test_its_work_grows_with_the_blocks_and_not_with_the_labels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each of three selections looks four times at every block; there is no loop over labels."""
+    """Each of three selections reads every block four times; there is no loop over labels."""
     monkeypatch.setattr("bbam_ray.core.rows._BLOCK_ENTRIES", 1 << 14)
     counts = []
     for labels, samples in ((20, 4_000), (40, 2_000)):  # as many entries
@@ -73,7 +86,7 @@ def test_its_work_grows_with_the_blocks_and_not_with_the_labels(
     assert counts[1] < 1.3 * counts[0]
 
 
-def test_the_plain_way_is_told_apart(
+def test_the_plain_implementation_fails_these_counts(
     case: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> None:
     cosine, features, known = case
@@ -83,7 +96,7 @@ def test_the_plain_way_is_told_apart(
     assert work.largest >= 4 * 0.5 * N * D
 
 
-def test_both_ways_select_the_same_entries(
+def test_both_implementations_select_the_same_entries(
     case: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> None:
     cosine, features, known = case

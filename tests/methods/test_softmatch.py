@@ -22,11 +22,11 @@ LABELS = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]], dtype=torch.
 
 
 @pytest.fixture
-def make(setting: Callable) -> Callable[..., Softmatch]:
+def make(task: Callable) -> Callable[..., Softmatch]:
     """Makes the method at the start of an epoch with 20 unlabelled samples; label 2 is absent."""
 
     def softmatch(**options: Any) -> Softmatch:
-        method = Softmatch(SoftmatchOptions(**options), setting(LABELS))
+        method = Softmatch(SoftmatchOptions(**options), task(LABELS))
         method.start_epoch(20)
         return method
 
@@ -128,7 +128,7 @@ def test_the_loss_of_a_step_is_weighted_and_the_weak_view_only_gives_labels(
     labels, confident = softmatch.pseudo_labels()
     assert torch.equal(labels[rows], pseudo.to(torch.int8))
     assert torch.equal(confident[rows], weight >= 0.5)
-    assert labels[rows].sum() == labels.sum() > 0  # nothing is noted of other samples
+    assert labels[rows].sum() == labels.sum() > 0  # other samples have no records
 
 
 def test_empty_shares_of_a_step_leave_statistics_and_gradients_finite(
@@ -152,7 +152,7 @@ def test_empty_shares_of_a_step_leave_statistics_and_gradients_finite(
         assert torch.isfinite(average.value).all() and average.updates == 2
 
 
-def test_its_statistics_go_with_a_checkpoint(
+def test_its_statistics_are_saved_in_a_checkpoint(
     make: Callable[..., Softmatch], random_cosines: Callable
 ) -> None:
     softmatch, other = make(), make()

@@ -21,7 +21,7 @@ def test_a_mean_is_the_sum_over_this_share_by_the_global_total() -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 0.999])
-def test_the_average_starts_with_the_first_figures_and_ends_with_the_momentum(
+def test_the_average_starts_with_the_first_values_and_ends_with_the_momentum(
     momentum: float,
 ) -> None:
     average, expected = StepAverage((2,), momentum, CPU), torch.zeros(2, dtype=torch.float64)
@@ -33,7 +33,7 @@ def test_the_average_starts_with_the_first_figures_and_ends_with_the_momentum(
     assert float(average.value[1]) == pytest.approx(1)
 
 
-def test_an_average_goes_on_where_its_state_was_taken() -> None:
+def test_an_average_continues_from_its_saved_state() -> None:
     first, second = StepAverage((1,), 0.9, CPU), StepAverage((1,), 0.9, CPU)
     for value in (3.0, 4.0):
         first.update(torch.tensor([value]))

@@ -1,4 +1,4 @@
-"""The supervised baselines: each loss against its formula, and what they have no use for."""
+"""The supervised baselines: each loss against its formula, and the views that they do not use."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class FixedCosines(nn.Module):
 
 
 def method(**options: Any) -> Supervised:
-    setting = TaskInfo(3, LABELS, LABELS.double().mean(0), 4, 8)
-    return Supervised(SupervisedOptions(**options), setting)
+    task = TaskInfo(3, LABELS, LABELS.double().mean(0), 4, 8)
+    return Supervised(SupervisedOptions(**options), task)
 
 
 def step(cosine: Tensor, **options: Any) -> Tensor:
@@ -107,13 +107,13 @@ def test_scores_are_0_half_way_between_the_targets(
     torch.testing.assert_close(logits, expected)
 
 
-def test_only_the_strong_view_is_asked_for() -> None:
+def test_only_the_strong_view_is_computed() -> None:
     with pytest.raises(KeyError):
         minibatch = Minibatch(torch.arange(4), 4, {"weak": cosines()}.__getitem__)
         method().labeled_loss(FixedCosines(), minibatch, LABELS)
 
 
-def test_it_has_no_use_for_unlabelled_samples_and_says_so() -> None:
+def test_unlabelled_samples_are_an_error() -> None:
     supervised = method()
     nothing = torch.zeros(0, 3)
     with pytest.raises(TypeError, match="'supervised' has no refresh"):

@@ -1,4 +1,4 @@
-"""Run by test_batch_norm.py: each rank of a gloo group normalizes its share of every case.
+"""Run by test_sync_batch_norm.py: each rank of a gloo group normalizes its share of every case.
 
 Usage: batch_norm_worker.py FOLDER WORLD_SIZE, with cases.pt in FOLDER; rank r writes rank-r.pt.
 """
@@ -24,11 +24,11 @@ def normalize(case: dict[str, Any], rank: int) -> dict[str, Any]:
     layer = SynchronizedBatchNorm.like(plain)
     outputs, gradients = [], []
     for inputs, slope in zip(case["inputs"], case["slopes"], strict=True):
-        mine = inputs.split(case["shares"])[rank].clone().requires_grad_()
-        output = layer(mine)
+        shard = inputs.split(case["shares"])[rank].clone().requires_grad_()
+        output = layer(shard)
         (output * slope.split(case["shares"])[rank] + output**3 / 3).sum().backward()
         outputs.append(output.detach())
-        gradients.append(mine.grad)
+        gradients.append(shard.grad)
     state = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
     with torch.no_grad():
         evaluated = layer.eval()(case["inputs"][0].split(case["shares"])[rank])
@@ -43,7 +43,7 @@ def normalize(case: dict[str, Any], rank: int) -> dict[str, Any]:
 
 
 def converted() -> dict[str, Any]:
-    """What becomes of a model whose batch norms are replaced."""
+    """A model whose batch norms have been replaced."""
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3, bias=False),
         nn.BatchNorm2d(4, eps=1e-3, momentum=0.3),

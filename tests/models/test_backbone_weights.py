@@ -96,7 +96,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
     assert not mark.exists()
 
 
-def test_a_list_of_tensors_is_no_state_dict(tmp_path: Path) -> None:
+def test_a_list_of_tensors_is_not_a_state_dict(tmp_path: Path) -> None:
     torch.save([torch.zeros(3)], tmp_path / "list.pt")
     with pytest.raises(UsageError, match="resnet18"):
         check_backbone("resnet18", str(tmp_path / "list.pt"), SHAPE)
@@ -108,6 +108,6 @@ def test_an_unknown_name_of_weights_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(("backbone", "shape"), [("small-cnn", (1, 24, 24)), ("mlp", (30,))])
-def test_a_backbone_from_scratch_has_no_weights(backbone: str, shape: tuple[int, ...]) -> None:
+def test_a_backbone_from_scratch_refuses_weights(backbone: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="weights=none"):
         check_backbone(backbone, "IMAGENET1K_V1", shape)

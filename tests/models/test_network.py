@@ -122,7 +122,7 @@ def test_a_backbone_that_does_not_fit_the_samples_is_refused(
 @pytest.mark.parametrize("backbone", [b for b in BACKBONES if b not in ("mlp", "resnet101")])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_passes_the_check_can_be_run(backbone: str, channels: int) -> None:
-    """Digit scenes have one channel: a backbone that cannot take it must be refused at the start."""
+    """Digit scenes have one channel: a backbone that cannot take them must be refused at the start."""
     shape = (channels, 32, 32)
     try:
         check_backbone(backbone, "none", shape)

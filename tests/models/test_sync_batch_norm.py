@@ -18,7 +18,7 @@ Ranks = tuple[dict[str, Any], list[Any]]
 
 
 def make_cases(world_size: int) -> dict[str, Any]:
-    """Two batches of 8 samples each; ``large mean`` has a mean of 1000 spreads, other at each rank."""
+    """Two batches of 8 samples each; ``large mean`` has a mean of 1000 spreads, different at each rank."""
     cases = {}
     for seed, name in enumerate(NAMES):
         g = torch.Generator().manual_seed(seed)
@@ -45,7 +45,7 @@ def make_cases(world_size: int) -> dict[str, Any]:
 
 
 def on_the_union(case: dict[str, Any]) -> dict[str, Any]:
-    """The same steps by PyTorch's own layer, on all samples, in float64."""
+    """The same steps by the layer of PyTorch, on all samples, in float64."""
     kind = {2: nn.BatchNorm1d, 4: nn.BatchNorm2d}[case["inputs"][0].ndim]
     layer = kind(3, momentum=case["momentum"], affine=case["affine"])
     if case["affine"]:
@@ -75,7 +75,7 @@ def ranks(
     gloo_group: Callable[[Path, int, Path], list[Any]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Ranks:
-    """The cases, and what each rank made of them and of a model."""
+    """The cases, and the results of each rank for them and for a model."""
     folder = tmp_path_factory.mktemp("gloo")
     cases = make_cases(request.param)
     torch.save(cases, folder / "cases.pt")
@@ -130,7 +130,7 @@ def test_evaluation_uses_the_running_statistics(name: str, ranks: Ranks) -> None
 
 
 def test_a_share_normalized_alone_would_not_pass(ranks: Ranks) -> None:
-    """The cases tell synchronized from ordinary batch norm."""
+    """The cases distinguish synchronized from ordinary batch norm."""
     case = ranks[0]["images"]
     alone = nn.BatchNorm2d(3)
     alone.load_state_dict(case["state"])
@@ -152,7 +152,7 @@ def test_one_process_has_nothing_to_convert() -> None:
     assert type(model[1]) is nn.BatchNorm1d
 
 
-def test_one_process_normalizes_as_ever() -> None:
+def test_one_process_normalizes_like_pytorch() -> None:
     plain = nn.BatchNorm1d(3)
     inputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     layer = SynchronizedBatchNorm.like(nn.BatchNorm1d(3))

@@ -1,4 +1,4 @@
-"""Encoders of texts: neither padding nor the other texts of a batch change a result."""
+"""Text encoders: neither padding nor the other texts of a batch change a result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bbam_ray.errors import UsageError
 from bbam_ray.models import Network, build_network, check_backbone
-from bbam_ray.models.text_encoders import encoder_of, masked_batch_mean, pretrained_encoder
+from bbam_ray.models.text_encoders import encoder_of, mean_of_present, pretrained_encoder
 
 VOCABULARY, LONGEST = 60, 48
 
@@ -54,13 +54,11 @@ class TestEveryEncoder:
             alone = model(row[None])
             wider = model(batch([row, *rows[:3]], LONGEST))
             for found in (alone, tuple(t[:1] for t in wider)):
-                for mine, all_ in zip(found, together, strict=True):
-                    torch.testing.assert_close(mine[0], all_[place], atol=1e-5, rtol=0)
+                for single, all_ in zip(found, together, strict=True):
+                    torch.testing.assert_close(single[0], all_[place], atol=1e-5, rtol=0)
 
     @torch.no_grad()
-    def test_absent_tokens_are_not_looked_at_and_others_are(
-        self, backbone: str, bert: Path
-    ) -> None:
+    def test_absent_tokens_are_ignored_and_others_are_not(self, backbone: str, bert: Path) -> None:
         model, (row,) = network(backbone, bert), texts(1)
         tokens = batch([row], LONGEST)
         before = model(tokens)[0]
@@ -82,7 +80,7 @@ class TestEveryEncoder:
 def test_a_mean_of_nothing_is_zero() -> None:
     hidden = torch.randn(2, 3, 4)
     present = torch.tensor([[True, False, True], [False, False, False]])
-    found = masked_batch_mean(hidden, present)
+    found = mean_of_present(hidden, present)
     torch.testing.assert_close(found[0], hidden[0, [0, 2]].mean(0))
     assert not found[1].any()
 
@@ -104,11 +102,11 @@ def test_an_encoder_is_built_again_from_its_description(bert: Path) -> None:
         ("transformer", "none", 16, "needs weights"),
         ("transformer", "no/such-encoder", 16, "hf download no/such-encoder"),
         ("transformer", "BERT", 4096, "max_length=64"),
-        ("tiny-text", "BERT", 16, "has none; use --set weights=none"),
+        ("tiny-text", "BERT", 16, "no pretrained weights; use --set weights=none"),
         ("mlp", "none", 16, "does not take texts; use --set backbone=tiny-text or transformer"),
     ],
 )
-def test_what_does_not_fit_is_told_before_training(
+def test_a_bad_combination_is_an_error_before_training(
     backbone: str, weights: str, length: int, message: str, bert: Path
 ) -> None:
     weights = str(bert) if weights == "BERT" else weights
@@ -116,15 +114,15 @@ def test_what_does_not_fit_is_told_before_training(
         check_backbone(backbone, weights, (length,), VOCABULARY)
 
 
-def test_texts_backbones_take_nothing_else() -> None:
+def test_text_backbones_take_only_texts() -> None:
     with pytest.raises(UsageError, match="does not take feature vectors"):
         check_backbone("tiny-text", "none", (16,))
     with pytest.raises(UsageError, match="does not take images"):
         check_backbone("tiny-text", "none", (3, 16, 16))
 
 
-def test_weights_with_code_of_others_are_not_loaded(bert: Path, tmp_path: Path) -> None:
-    """Only safetensors are read: a pickle in the folder is left alone."""
+def test_weights_that_could_contain_code_are_not_loaded(bert: Path, tmp_path: Path) -> None:
+    """Only safetensors are read; a pickle in the folder is ignored."""
     (tmp_path / "config.json").write_text((bert / "config.json").read_text())
     (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(UsageError, match="cannot be loaded"):

@@ -79,6 +79,14 @@ class Dataset(ABC):
     #: values of common settings that suit this data set better than the general defaults
     defaults: ClassVar[Mapping[str, Any]] = {}
 
+    def complete(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Add settings of this data set that follow from other settings; they are checked afterwards.
+
+        Args:
+            values: setting name to value: the user's, and the defaults of this data set.
+        """
+        return values
+
     @abstractmethod
     def check(self, options: Any, data_dir: Path | None) -> None:
         """Raise a UsageError that says what is missing and how to get it."""

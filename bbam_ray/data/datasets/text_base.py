@@ -75,6 +75,13 @@ class TextDataset(Dataset):
     def read(self, options: Any, data_dir: Path | None) -> Documents:
         """All texts of both parts."""
 
+    def complete(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The tokenizer of a pretrained transformer is that of its weights, unless another is chosen."""
+        weights = values.get("weights", "none")
+        if values.get("backbone") != "transformer" or weights == "none":
+            return values
+        return values | {"tokenizer": values.get("tokenizer") or weights}
+
     def check(self, options: Any, data_dir: Path | None) -> None:
         self.files(options, data_dir)
 
