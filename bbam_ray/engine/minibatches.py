@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -136,17 +137,21 @@ class EpochSteps:
         local: np.ndarray,
         noise: AugmentationNoise,
     ) -> Minibatch:
-        """This rank's part of a batch; its views are computed when the method asks."""
+        """This rank's part of a batch; its views are computed when the method asks for them."""
         device = self._labels.device
-        numbers = noise.draw(len(rows))[part]
-        inputs_of = pool[rows[part]]
+        noise_values = noise.draw(len(rows))[part]
+        sample_rows = pool[rows[part]]
+        transforms = {"weak": self._views.weak, "strong": self._views.strong}
+
+        @cache
+        def stored() -> tuple[Tensor, Tensor]:
+            """Samples and noise on the device, read once for all views; freed with the minibatch."""
+            return fetch(self._data.inputs, sample_rows, device), noise_values.to(device)
 
         def view(kind: str) -> Tensor:
             started = time.perf_counter()
-            inputs = fetch(self._data.inputs, inputs_of, device)
-            make = {"weak": self._views.weak, "strong": self._views.strong}[kind]
-            made = channels_last(make(inputs, numbers.to(device)))
+            inputs = channels_last(transforms[kind](*stored()))
             self.seconds_input += time.perf_counter() - started
-            return made
+            return inputs
 
         return Minibatch(torch.from_numpy(local).to(device), len(rows), view)
