@@ -20,7 +20,7 @@ from bbam_ray.errors import EXIT_USAGE, UsageError
 
 if TYPE_CHECKING:
     from bbam_ray.config import RunConfig
-    from bbam_ray.data.datasets.inspection import Inspection
+    from bbam_ray.data.inspection import Inspection
 
 app = typer.Typer(help="Look at data, check, decode, download them; make features of images.")
 _MANY = 30  # labels that a table shows before it is told to show all
@@ -48,7 +48,7 @@ def info(
     from bbam_ray.data import DATASETS, Samples
     from bbam_ray.data.datasets.base import Part
     from bbam_ray.data.datasets.image_base import ImageDataset
-    from bbam_ray.data.datasets.inspection import Inspection, add_split, count_parts
+    from bbam_ray.data.inspection import Inspection, add_split, count_parts
     from bbam_ray.engine.task import load_part, split_of
 
     config = _config(dataset, data_dir, set_, seed=seed, labeled_fraction=labeled_fraction)
@@ -79,7 +79,7 @@ def check(
 ) -> int:
     """Read every label and image, and say what is wrong; ends with 2 if a run would break."""
     from bbam_ray.data import DATASETS
-    from bbam_ray.data.datasets.inspection import add_split, inspect
+    from bbam_ray.data.inspection import add_split, inspect
     from bbam_ray.engine.task import load_part, split_of
 
     config = _config(dataset, data_dir, set_, seed=seed, labeled_fraction=labeled_fraction)
@@ -131,7 +131,10 @@ def cache(
 @app.command()
 @with_exit_code
 def download(
-    name: Annotated[str, typer.Argument(help="awa, voc2012 or coco2014.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="Such as voc2012; an unknown name lists all."),
+    ],
     folder: Annotated[Path, typer.Option("--to", help="Where archives and data go.")] = Path(
         "data"
     ),
@@ -140,7 +143,7 @@ def download(
     from bbam_ray.data.download import sources as sources
 
     console = Console(soft_wrap=True, highlight=False)
-    if publication := sources.DOWNLOADS.get(name):
+    if publication := sources.publications().get(name):
         console.print(f"{publication.page}\n{publication.terms}", style="dim", markup=False)
     with bar(console, DownloadColumn()) as advance:
         place = sources.download(name, folder, advance)
@@ -156,7 +159,7 @@ def example(
     test: Annotated[int, typer.Option(min=20, help="Test texts.")] = 600,
 ) -> int:
     """Write made-up posts about ten topics, to try --dataset text on."""
-    from bbam_ray.data.datasets.example_texts import write_example
+    from bbam_ray.data.example_texts import write_example
 
     write_example(output, train, test)
     console = Console(soft_wrap=True, highlight=False)

@@ -70,7 +70,7 @@ def test_a_changed_image_makes_a_new_file(
 ) -> None:
     cached_images("set", source, 8)
     Image.new("RGB", (50, 50), (255, 255, 255)).save(source.paths[2])
-    changed = cached_images("set", source, 8)
+    changed = cached_images("set", ImageFiles(source.paths, source.root), 8)
     assert len(decoded) == 10 and len(stored(cache)) == 2
     assert changed[2].min() == 255
 

@@ -12,7 +12,7 @@ from trees import SMALL, TREES
 
 from bbam_ray.data import DATASETS
 from bbam_ray.data.cache.folder import cache_dir
-from bbam_ray.data.datasets.inspection import Inspection, inspect
+from bbam_ray.data.inspection import Inspection, inspect
 
 
 def inspected(name: str, folder: Path | None, **changes: Any) -> Inspection:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from bbam_ray import load_model
 from bbam_ray.cli.main import app
-from bbam_ray.data.datasets.example_texts import compose
+from bbam_ray.data.example_texts import compose
 from bbam_ray.engine.export import PROGRAM, export_model
 from bbam_ray.engine.model_folder import save_model
 from bbam_ray.engine.trainer import Trainer

@@ -69,9 +69,6 @@ class Digits(Dataset):
         "cutout": 0.0,
     }
 
-    def check(self, options: DigitsOptions, data_dir: Path | None) -> None:
-        """Nothing can be missing."""
-
     def state(self, options: DigitsOptions, data_dir: Path | None) -> str:
         return _recipe(options.label_decay)
 

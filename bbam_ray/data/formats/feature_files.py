@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.data.formats.image_sources import files_state
+from bbam_ray.data.formats.file_list import files_state
 from bbam_ray.data.formats.label_tables import (
     NAMES_FILE,
     LabelOptions,

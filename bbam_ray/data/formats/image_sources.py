@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bbam_ray.data.formats.file_list import FileScan, files_state, name_of_file, scan_files
 from bbam_ray.data.formats.tables import readable_parquet
-from bbam_ray.errors import UsageError, shown
 
 
 class ImageSource(ABC):
@@ -36,30 +36,6 @@ class ImageSource(ABC):
         return len(self.names)
 
 
-def name_of_file(name: str) -> str:
-    """A name as text that can be stored: bytes that are none are written as escapes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def files_state(paths: Iterable[Path]) -> str:
-    """Hexadecimal digest of paths, sizes and times: it changes when a file does."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            status, place = path.stat(), path.resolve()
-        except (OSError, RuntimeError, ValueError) as error:  # a link to nowhere, or to itself
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise UsageError(
-                f"{shown(str(path), 300)}: cannot be read ({reason}); restore or remove it"
-            ) from None
-        digest.update(os.fsencode(f"{place}\0{status.st_size}\0{status.st_mtime_ns}\n"))
-    return digest.hexdigest()
-
-
-def _is_below(place: str, bases: Iterable[str]) -> bool:
-    return any(os.path.commonpath((place, base)) == base for base in bases)
-
-
 class ImageFiles(ImageSource):
     """One file an image.
 
@@ -72,26 +48,13 @@ class ImageFiles(ImageSource):
         self.paths, self.root = paths, root
         self.names = [name_of_file(path.relative_to(root).as_posix()) for path in paths]
 
+    @cached_property
+    def scan(self) -> FileScan:
+        """What these files look like; each is looked at once."""
+        return scan_files(self.paths, self.root)
+
     def state(self) -> str:
-        return files_state(self.paths)
-
-    def outside(self) -> Path | None:
-        """The first image that is really elsewhere than below the root, by its name or by a link.
-
-        Folders right below the root may be links: those are the layout, which its user has made.
-        """
-        known: dict[Path, tuple[str, ...]] = {}
-        for path in self.paths:
-            parent = path.parent
-            if parent not in known:
-                top = parent.relative_to(self.root).parts[:1]
-                bases = {self.root, *(self.root / name for name in top if name != "..")}
-                known[parent] = tuple(os.path.realpath(base) for base in bases)
-                if not _is_below(os.path.realpath(parent), known[parent]):
-                    return path
-            if path.is_symlink() and not _is_below(os.path.realpath(path), known[parent]):
-                return path
-        return None
+        return self.scan.state()
 
     def __iter__(self) -> Iterator[Path]:
         return iter(self.paths)

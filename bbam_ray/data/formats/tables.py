@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ class Table:
         columns: name to values; text in CSV and TSV, where a blank is "", else any value or None.
         lines: the line, or in Parquet the row, of each entry, counted from 1.
         label_names: names of labels that are given by number, where the file has them.
+        skipped: types of the columns that were not read.
     """
 
     path: Path
     columns: dict[str, list[Any]]
     lines: list[int]
     label_names: tuple[str, ...] = ()
+    skipped: Mapping[str, pa.DataType] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -161,7 +163,8 @@ def _parquet(path: Path, without: tuple[str, ...]) -> Table:
                 f"{path}: holds a value that cannot be read ({shown(error)}); remove its column"
             ) from None
     count = read.num_rows
-    return Table(path, columns, list(range(1, count + 1)), _class_names(schema))
+    skipped = {name: schema.field(name).type for name in schema.names if name in without}
+    return Table(path, columns, list(range(1, count + 1)), _class_names(schema), skipped)
 
 
 def _class_names(schema: pa.Schema) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from bbam_ray.data.cache.images import UnreadableImageError, read_image, without_warnings
 from bbam_ray.data.formats.feature_files import as_float32
-from bbam_ray.data.formats.image_sources import encoded, name_of_file
+from bbam_ray.data.formats.file_list import name_of_file
+from bbam_ray.data.formats.image_sources import encoded
 from bbam_ray.data.formats.npz import array_header, open_arrays
 from bbam_ray.data.formats.tables import readable_parquet
 from bbam_ray.errors import UsageError

@@ -17,7 +17,6 @@ from bbam_ray.data.cache.row_file import DamagedRowsError, StoredRows
 from bbam_ray.data.cache.token_rows import ABSENT
 from bbam_ray.data.datasets.base import Dataset, Part, Samples
 from bbam_ray.data.datasets.image_base import ImageDataset
-from bbam_ray.data.datasets.images import Images
 from bbam_ray.data.sampling.splits import Split
 
 _PARTS: tuple[Part, Part] = ("train", "test")
@@ -52,7 +51,6 @@ def inspect(dataset: Dataset, options: Any, data_dir: Path | None) -> Inspection
         UsageError: the data set has not the form that it should have at all.
     """
     found = Inspection()
-    dataset.check(options, data_dir)
     if isinstance(dataset, ImageDataset):
         _inspect_images(dataset, options, data_dir, found)
         if found.errors:
@@ -96,8 +94,8 @@ def _inspect_images(
 ) -> None:
     """Open and decode every image, and read back what is stored."""
     widths: list[tuple[int, int]] = []
-    for part in _PARTS:
-        images = dataset.table(options, data_dir, part).images
+    for part, table in dataset.checked_tables(options, data_dir).items():
+        images = table.images
         stored = opened(cache_file(dataset.name, images, options.image_size))
         if stored is not None:
             _verify(stored, found)
@@ -112,7 +110,7 @@ def _inspect_images(
             if row not in bad:
                 with Image.open(encoded) as image:
                     widths.append(image.size)
-    if isinstance(dataset, Images) and (unused := dataset.unlisted(options, data_dir)):
+    if unused := dataset.unused(options, data_dir):
         found.warnings.append(
             f"{len(unused)} images are in no table and are not used, the first is {unused[0]}; move them "
             "into unlabeled/ to train on them"
@@ -141,7 +139,7 @@ def _check_labels(part: Part, samples: Samples, found: Inspection) -> None:
 
 
 def _check_published(dataset: Dataset, found: Inspection) -> None:
-    for part, count in getattr(dataset, "published_counts", {}).items():
+    for part, count in dataset.published_counts.items():
         if found.counts[part] != count:
             found.warnings.append(
                 f"{found.counts[part]} {part} images, where {count} were published: figures are not "
