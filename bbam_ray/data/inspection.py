@@ -14,9 +14,9 @@ from PIL import Image
 from bbam_ray.data.cache.folder import opened
 from bbam_ray.data.cache.images import cache_file, cached_images
 from bbam_ray.data.cache.row_file import DamagedRowsError, StoredRows
-from bbam_ray.data.cache.token_rows import ABSENT
 from bbam_ray.data.datasets.base import Dataset, Part, Samples
 from bbam_ray.data.datasets.image_base import ImageDataset
+from bbam_ray.data.formats.tokenizer import ABSENT
 from bbam_ray.data.sampling.splits import Split
 
 _PARTS: tuple[Part, Part] = ("train", "test")

@@ -13,9 +13,9 @@ from trees import TREES
 
 from bbam_ray.data import DATASETS
 from bbam_ray.data.cache.row_file import write_rows
-from bbam_ray.data.cache.token_rows import ABSENT, TokenRows, trimmed
+from bbam_ray.data.cache.token_rows import TokenRows, trimmed
 from bbam_ray.data.example_texts import TOPICS, compose, write_example
-from bbam_ray.data.formats.tokenizer import TokenEncoder, load_tokenizer, train_tokenizer
+from bbam_ray.data.formats.tokenizer import ABSENT, TokenEncoder, load_tokenizer, train_tokenizer
 from bbam_ray.data.views.texts import strong_tokens
 from bbam_ray.errors import UsageError
 

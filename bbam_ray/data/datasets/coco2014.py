@@ -66,7 +66,7 @@ class CocoOptions(ImageOptions):
     """Options of the data set ``coco2014``."""
 
     keep_unannotated: bool = Field(
-        False, description="keep images without annotated objects, as images without a label"
+        False, description="keep images without any annotated object, as images without a label"
     )
 
 

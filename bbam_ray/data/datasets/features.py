@@ -57,9 +57,6 @@ class Features(Dataset):
         "feature_dim": 128,
     }
 
-    def check(self, options: FeaturesOptions, data_dir: Path | None) -> None:
-        feature_files(data_dir)
-
     def state(self, options: FeaturesOptions, data_dir: Path | None) -> str:
         return features_state(feature_files(data_dir))
 

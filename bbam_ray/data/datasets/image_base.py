@@ -28,11 +28,11 @@ class ImageOptions(DatasetOptions):
 
     image_size: int = Field(224, ge=32, le=1024, description="side of the stored images in pixels")
     unreadable: Literal["error", "skip"] = Field(
-        "error", description="images that cannot be read: stop with an error, or leave them out"
+        "error", description="what to do about images that cannot be read: stop, or leave them out"
     )
     links: Literal["inside", "follow"] = Field(
         "inside",
-        description="symlinks to images outside the data folder: inside = reject, follow = allow",
+        description="whether images may be links to files outside of the folder: follow = yes",
     )
 
 

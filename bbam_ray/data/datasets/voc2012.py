@@ -57,7 +57,7 @@ class VocOptions(ImageOptions):
 
     difficult: Literal["negative", "positive"] = Field(
         "negative",
-        description="value of a label that only objects marked difficult have (0 in the lists)",
+        description="what a label counts as that is shown in difficult objects only (0 in the lists)",
     )
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from bbam_ray.data.cache.images import UnreadableImageError, read_image, without_warnings
 from bbam_ray.data.formats.feature_files import as_float32
 from bbam_ray.data.formats.file_list import name_of_file
+from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_image, without_warnings
 from bbam_ray.data.formats.image_sources import encoded
 from bbam_ray.data.formats.npz import array_header, open_arrays
 from bbam_ray.data.formats.tables import readable_parquet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bbam_ray.data.cache.token_rows import ABSENT
+from bbam_ray.data.formats.tokenizer import ABSENT
 
 
 def uniform_by_place(noise: Tensor, width: int) -> Tensor:
