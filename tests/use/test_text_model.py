@@ -114,7 +114,7 @@ def test_a_row_without_text_has_its_reason_and_stops_nothing(
     [
         ("a.txt", "hello", "expected .csv"),
         ("a.csv", "words\nhello\n", "no column 'text'"),
-        ("a.parquet", "no", "not a whole Parquet file"),
+        ("a.parquet", "no", "not a complete Parquet file"),
     ],
 )
 def test_an_input_that_holds_no_texts_ends_with_2(

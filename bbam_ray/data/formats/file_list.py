@@ -1,4 +1,4 @@
-"""What a list of files looks like from outside: names, sizes and times, each file looked at once."""
+"""Existence, place, size and time of the files of a list, with one look at each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FileScan:
 
     Args:
         digest: hexadecimal, of real paths, sizes and modification times.
-        missing: paths that are no regular file.
+        missing: paths that are not regular files.
         outside: the first path that is not below the root, by its name or by a symlink.
         unreadable: the first path whose status cannot be read, and why.
     """

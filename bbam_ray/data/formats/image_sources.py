@@ -1,4 +1,4 @@
-"""Where encoded images come from: files, or the rows of Parquet files."""
+"""Encoded images from files or from rows of Parquet files."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from bbam_ray.data.formats.tables import readable_parquet
 class ImageSource(ABC):
     """Encoded images in a fixed order."""
 
-    #: one for each image, for messages and records
+    #: a name for each image, for messages and results
     names: Sequence[str]
 
     @abstractmethod
     def state(self) -> str:
-        """A text that changes when an image does."""
+        """A text that changes when an image changes."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[Path | BinaryIO]:
-        """Files or open buffers in order."""
+        """Paths or open buffers, in order."""
 
     def __len__(self) -> int:
         return len(self.names)
 
 
 class ImageFiles(ImageSource):
-    """One file an image.
+    """Images in files of their own.
 
     Args:
         paths: of the images.
-        root: the names are relative to it.
+        root: the data folder, which all paths start with; names are relative to it.
     """
 
     def __init__(self, paths: Sequence[Path], root: Path) -> None:
@@ -50,7 +50,7 @@ class ImageFiles(ImageSource):
 
     @cached_property
     def scan(self) -> FileScan:
-        """What these files look like; each is looked at once."""
+        """Existence, place and state of the files, as of the first access."""
         return scan_files(self.paths, self.root)
 
     def state(self) -> str:
@@ -61,26 +61,26 @@ class ImageFiles(ImageSource):
 
 
 def holds_images(kind: pa.DataType) -> bool:
-    """Whether a column of this type can: bytes, or the pair of bytes and path of Hugging Face."""
+    """Whether a column of this type can hold images: bytes, or Hugging Face's pair of bytes and path."""
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and holds_images(kind.field("bytes").type)
-    bare = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    return bool(bare or pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind))
+    plain = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(plain or pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind))
 
 
 def encoded(value: Any) -> BinaryIO:
-    """The bytes of an image in such a column; empty where there are none."""
+    """The bytes of an image in a column that ``holds_images``; empty for null."""
     content = value.get("bytes") if isinstance(value, dict) else value
     return io.BytesIO(content or b"")
 
 
 class ParquetImages(ImageSource):
-    """Images inside Parquet files: bytes, or the pair of bytes and path that Hugging Face writes.
+    """Images inside Parquet files.
 
     Args:
-        files: read one after the other, a batch of rows at a time.
-        column: of the images.
-        chosen: ascending row numbers over all files; other rows are passed over.
+        files: read in order, a batch of rows at a time.
+        column: of the images (see ``holds_images``).
+        chosen: ascending row indices over all files; other rows are skipped.
         names: of the chosen rows.
     """
 
@@ -94,12 +94,12 @@ class ParquetImages(ImageSource):
         return f"{files_state(self._files)} {self._column} {rows}"
 
     def __iter__(self) -> Iterator[BinaryIO]:
-        wanted, place, row = self._chosen, 0, 0
+        chosen, next_chosen, row = self._chosen, 0, 0
         for path in self._files:
             with readable_parquet(path), pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=64, columns=[self._column]):
                     values: Any = batch.column(0)
-                    while place < len(wanted) and wanted[place] < row + len(values):
-                        yield encoded(values[int(wanted[place]) - row].as_py())
-                        place += 1
+                    while next_chosen < len(chosen) and chosen[next_chosen] < row + len(values):
+                        yield encoded(values[int(chosen[next_chosen]) - row].as_py())
+                        next_chosen += 1
                     row += len(values)
