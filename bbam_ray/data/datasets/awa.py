@@ -1,6 +1,6 @@
 """``awa``: Animals with Attributes 2 (Xian et al., TPAMI 2018), 50 animals with 85 attributes each.
 
-Layout as published: ``JPEGImages/<class>/*.jpg`` beside ``classes.txt``, ``predicates.txt``,
+Layout as published: ``JPEGImages/<class>/*.jpg`` next to ``classes.txt``, ``predicates.txt``,
 ``predicate-matrix-binary.txt``, ``trainclasses.txt`` and ``testclasses.txt``. Every image carries the
 attributes of its class; train and test classes are disjoint.
 """
@@ -66,7 +66,7 @@ class Awa(ImageDataset):
             root,
             [*TABLES, "JPEGImages"],
             size="13 GB, from cvml.ista.ac.at/AwA2",
-            folder="the folder that holds JPEGImages/ and classes.txt",
+            folder="the folder with JPEGImages/ and classes.txt",
         )
         classes = {part: _class_list(root, part) for part in _PARTS}
         names, matrix = _attributes(root, classes)

@@ -94,7 +94,7 @@ class Coco2014(ImageDataset):
             root,
             [*_FOLDERS.values(), *(f"annotations/{path.name}" for path in annotations.values())],
             size="20 GB",
-            folder="the folder that holds train2014/, val2014/ and annotations/",
+            folder="the folder with train2014/, val2014/ and annotations/",
         )
         tables: dict[Part, ImageTable] = {}
         for part, path in annotations.items():

@@ -139,7 +139,7 @@ def _root(data_dir: Path | None) -> Path:
     if not os.path.exists(data_dir):
         raise UsageError(f"--data-dir {data_dir}: no such folder or file")
     if data_dir.is_file() and data_dir.suffix != ".parquet":
-        raise UsageError(f"--data-dir {data_dir}: give the folder that holds this file")
+        raise UsageError(f"--data-dir {data_dir}: give the folder with this file")
     return data_dir
 
 

@@ -103,7 +103,7 @@ def _checked(
         if member.open is None:
             folders.add(member.parts)
         elif member.parts in files:
-            refuse(archive, f"contains {quoted('/'.join(member.parts))} twice")
+            refuse(archive, f"contains the duplicate file {quoted('/'.join(member.parts))}")
         else:
             files.add(member.parts)
     if both := files & folders:

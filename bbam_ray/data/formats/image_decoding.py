@@ -1,4 +1,4 @@
-"""One encoded image as an array of a given size; damaged and huge images are refused."""
+"""One encoded image as an array of a given size; damaged and huge images are rejected."""
 
 from __future__ import annotations
 
