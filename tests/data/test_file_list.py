@@ -56,7 +56,7 @@ def test_every_image_file_is_looked_at_once(
 
 @pytest.mark.parametrize(
     ("module", "reader", "files"),
-    [(awa, "read_text", 5), (voc2012, "read_text", 42), (images, "read_table", 1)],
+    [(awa, "read_text", 5), (voc2012, "read_text", 42), (images, "read_user_table", 1)],
 )
 def test_every_list_and_table_is_read_once(
     module: Any, reader: str, files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -104,7 +104,8 @@ def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize(
-    ("second", "match"), [("top/a", "duplicate file 'top/a'"), ("top/a/b", "as a file and as a folder")]
+    ("second", "match"),
+    [("top/a", "duplicate file 'top/a'"), ("top/a/b", "as a file and as a folder")],
 )
 def test_a_name_that_stands_for_two_things_is_refused(
     second: str, match: str, name: str, tmp_path: Path

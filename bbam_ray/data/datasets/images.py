@@ -33,7 +33,7 @@ from bbam_ray.data.formats.label_tables import (
     safe_relative,
     with_test_part,
 )
-from bbam_ray.data.formats.tables import Table, read_table
+from bbam_ray.data.formats.tables import UserTable, read_user_table
 from bbam_ray.errors import UsageError, shown
 
 UNLABELED = "unlabeled"
@@ -188,11 +188,11 @@ def _layout(root: Path) -> _Layout:
     return layouts[0]
 
 
-def _read(layout: _Layout) -> list[tuple[Table, str | None]]:
+def _read(layout: _Layout) -> list[tuple[UserTable, str | None]]:
     """The tables with the part of all their rows; images inside Parquet are not read."""
     if not layout.in_parquet:
-        return [(read_table(path), part) for path, part, _ in layout.tables]
-    tables = [(read_table(path, (_IMAGE_COLUMN,)), part) for path, part, _ in layout.tables]
+        return [(read_user_table(path), part) for path, part, _ in layout.tables]
+    tables = [(read_user_table(path, (_IMAGE_COLUMN,)), part) for path, part, _ in layout.tables]
     for table, _ in tables:
         if (kind := table.skipped.get(_IMAGE_COLUMN)) is None:
             raise UsageError(
@@ -207,7 +207,7 @@ def _read(layout: _Layout) -> list[tuple[Table, str | None]]:
     return tables
 
 
-def _files(tables: list[tuple[Table, str | None]], layout: _Layout) -> dict[Path, str]:
+def _files(tables: list[tuple[UserTable, str | None]], layout: _Layout) -> dict[Path, str]:
     """The file of each row of the tables, in order, with the row's position for messages."""
     files: dict[Path, str] = {}
     for (table, _), (_, _, folder) in zip(tables, layout.tables, strict=True):

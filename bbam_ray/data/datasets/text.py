@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.datasets.text_base import Documents, TextDataset, TextOptions
 from bbam_ray.data.formats.label_tables import NAMES_FILE, LabelOptions, read_labels, with_test_part
-from bbam_ray.data.formats.tables import Table, read_table
+from bbam_ray.data.formats.tables import UserTable, read_user_table
 from bbam_ray.errors import UsageError, shown
 
 TEXT, SUFFIXES = "text", (".csv", ".tsv", ".jsonl", ".parquet")
@@ -52,7 +52,7 @@ class Text(TextDataset):
         return [*tables, names] if names.is_file() else tables
 
     def read(self, options: OwnTextOptions, data_dir: Path | None) -> Documents:
-        tables = [(read_table(path), part) for path, part in _tables(data_dir)]
+        tables = [(read_user_table(path), part) for path, part in _tables(data_dir)]
         texts = [text for table, _ in tables for text in texts_of(table)]
         names_file = tables[0][0].path.parent / NAMES_FILE
         labels = read_labels(tables, options, ignored=(TEXT, *NAME_COLUMNS), names_file=names_file)
@@ -65,7 +65,7 @@ class Text(TextDataset):
         return Documents(texts, with_test_part(labels, options.test_fraction), names)
 
 
-def texts_of(table: Table) -> list[str]:
+def texts_of(table: UserTable) -> list[str]:
     """The column ``text``; a UsageError if a row has no text."""
     if TEXT not in table.columns:
         raise UsageError(

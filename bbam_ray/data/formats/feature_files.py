@@ -20,7 +20,7 @@ from bbam_ray.data.formats.label_tables import (
 )
 from bbam_ray.data.formats.mulan import is_mulan, mulan_files, read_mulan
 from bbam_ray.data.formats.npz import array_names, names_of, open_arrays, read_array
-from bbam_ray.data.formats.tables import read_table, readable_parquet
+from bbam_ray.data.formats.tables import read_user_table, readable_parquet
 from bbam_ray.errors import UsageError, nearest, shown
 
 FEATURES, NAME_COLUMNS, PARTS = (
@@ -195,7 +195,7 @@ def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
     blocks = []
     for path in files:
         part = next((part for part in PARTS if path.name.startswith(part)), None)
-        tables.append((read_table(path, (FEATURES,)), part if of_folder else None))
+        tables.append((read_user_table(path, (FEATURES,)), part if of_folder else None))
         blocks.append(_feature_column(path))
         if blocks[-1].shape[1] != blocks[0].shape[1]:
             raise UsageError(

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from bbam_ray.config import DatasetOptions
-from bbam_ray.data.formats.tables import Table, read_text
+from bbam_ray.data.formats.tables import UserTable, read_text
 from bbam_ray.data.sampling.splits import stratified_subset
 from bbam_ray.errors import UsageError, shown, similar
 
@@ -59,7 +59,7 @@ class Labels:
 
 
 def read_labels(
-    tables: Sequence[tuple[Table, str | None]],
+    tables: Sequence[tuple[UserTable, str | None]],
     options: LabelOptions,
     *,
     ignored: Sequence[str],
@@ -140,7 +140,7 @@ def with_test_part(labels: Labels, fraction: float) -> Labels:
     return Labels(labels.labels, labels.is_labeled, labels.names, test)
 
 
-def _parts(table: Table, part: str | None) -> list[str]:
+def _parts(table: UserTable, part: str | None) -> list[str]:
     if part is not None or SPLIT_COLUMN not in table.columns:
         return [part or "train"] * len(table)
     parts = {"train": "train", "test": "test", "unlabeled": "unlabeled", "unlabelled": "unlabeled"}
@@ -154,7 +154,7 @@ def _parts(table: Table, part: str | None) -> list[str]:
 
 
 def _from_columns(
-    table: Table, options: LabelOptions, ignored: set[str]
+    table: UserTable, options: LabelOptions, ignored: set[str]
 ) -> tuple[list[list[str] | None], list[str]]:
     """Labels of each row of a table with one 0/1 column per label, and the names of the labels."""
     names = [name for name in table.columns if name not in ignored]
@@ -195,7 +195,7 @@ def _plain(cell: Any) -> str:
 
 
 def _from_lists(
-    table: Table, options: LabelOptions, numbered: tuple[str, ...]
+    table: UserTable, options: LabelOptions, numbered: tuple[str, ...]
 ) -> list[list[str] | None]:
     """Labels of each row of a table whose column ``labels`` has lists, or texts with separators."""
     cells = table.columns[LABELS_COLUMN]
@@ -217,7 +217,7 @@ def _from_lists(
     return rows
 
 
-def _name(table: Table, row: int, value: Any, numbered: tuple[str, ...]) -> str:
+def _name(table: UserTable, row: int, value: Any, numbered: tuple[str, ...]) -> str:
     if numbered and isinstance(value, int):
         if not 0 <= value < len(numbered):
             raise UsageError(
@@ -231,7 +231,7 @@ def _name(table: Table, row: int, value: Any, numbered: tuple[str, ...]) -> str:
     return text
 
 
-def _separator(table: Table, options: LabelOptions) -> str:
+def _separator(table: UserTable, options: LabelOptions) -> str:
     """The separator of several labels in one cell, "" if there is none."""
     if options.label_separator != "auto":
         return options.label_separator
@@ -245,7 +245,7 @@ def _separator(table: Table, options: LabelOptions) -> str:
     return "".join(used)
 
 
-def _ambiguous(table: Table, row: int, what: str) -> str:
+def _ambiguous(table: UserTable, row: int, what: str) -> str:
     return (
         f"{table.where(row)}: {what}, which is ambiguous; choose --set blank=unlabeled (not annotated) "
         "or --set blank=negative (no label applies)"

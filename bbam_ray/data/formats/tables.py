@@ -17,7 +17,7 @@ from bbam_ray.errors import UsageError, shown
 
 
 @dataclass(frozen=True)
-class Table:
+class UserTable:
     """The content of a table.
 
     Args:
@@ -80,7 +80,7 @@ def readable_parquet(path: Path) -> Iterator[None]:
         raise UsageError(f"{path}: {what}{reason}") from None
 
 
-def read_table(path: Path, without: tuple[str, ...] = ()) -> Table:
+def read_user_table(path: Path, without: tuple[str, ...] = ()) -> UserTable:
     """Read a table.
 
     Args:
@@ -109,7 +109,7 @@ def read_table(path: Path, without: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def _separated(path: Path, handle: Any) -> Table:
+def _separated(path: Path, handle: Any) -> UserTable:
     reader = csv.reader(handle, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -134,10 +134,10 @@ def _separated(path: Path, handle: Any) -> Table:
         raise UsageError(
             f"{path} line {reader.line_num}: not valid CSV ({error}); correct the line"
         ) from None
-    return Table(path, {name: [row[k] for row in rows] for k, name in enumerate(header)}, lines)
+    return UserTable(path, {name: [row[k] for row in rows] for k, name in enumerate(header)}, lines)
 
 
-def _json_lines(path: Path, handle: Any) -> Table:
+def _json_lines(path: Path, handle: Any) -> UserTable:
     entries, lines = [], []
     for number, line in enumerate(handle, start=1):
         if not line.strip():
@@ -151,10 +151,10 @@ def _json_lines(path: Path, handle: Any) -> Table:
         entries.append(entry)
         lines.append(number)
     names = list(dict.fromkeys(name for entry in entries for name in entry))
-    return Table(path, {name: [entry.get(name) for entry in entries] for name in names}, lines)
+    return UserTable(path, {name: [entry.get(name) for entry in entries] for name in names}, lines)
 
 
-def _parquet(path: Path, without: tuple[str, ...]) -> Table:
+def _parquet(path: Path, without: tuple[str, ...]) -> UserTable:
     with readable_parquet(path), pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         duplicates = [name for i, name in enumerate(schema.names) if name in schema.names[:i]]
@@ -172,7 +172,7 @@ def _parquet(path: Path, without: tuple[str, ...]) -> Table:
             ) from None
     count = read.num_rows
     skipped = {name: schema.field(name).type for name in schema.names if name in without}
-    return Table(path, columns, list(range(1, count + 1)), _class_names(schema), skipped)
+    return UserTable(path, columns, list(range(1, count + 1)), _class_names(schema), skipped)
 
 
 def _class_names(schema: pa.Schema) -> tuple[str, ...]:

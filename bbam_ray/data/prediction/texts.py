@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bbam_ray.data.datasets.text import NAME_COLUMNS, SUFFIXES, TEXT
-from bbam_ray.data.formats.tables import read_table, readable_parquet
+from bbam_ray.data.formats.tables import read_user_table, readable_parquet
 from bbam_ray.data.prediction.chunks import Batch, Piece, check_count
 from bbam_ray.errors import UsageError, shown
 
@@ -27,7 +27,7 @@ class TablePiece(Piece):
     """All rows of a CSV, TSV or JSON lines file, which is read as a whole."""
 
     def batches(self, size: int) -> Iterator[Batch]:
-        table = read_table(self.source)
+        table = read_user_table(self.source)
         column = next((name for name in NAME_COLUMNS if name in table.columns), None)
         row_names = table.columns[column] if column else [None] * len(table)
         for start in range(0, len(table), size):
@@ -81,7 +81,7 @@ def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
             f"--input {source}: {problem}; the model expects texts in a column '{TEXT}'"
         )
     if source.suffix != ".parquet":
-        table = read_table(source)
+        table = read_user_table(source)
         _check_column(source, list(table.columns))
         return [TablePiece(source, shape, len(table))]
     try:
