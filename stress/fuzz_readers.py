@@ -14,9 +14,9 @@ import numpy as np
 
 from bbam_ray.data import DATASETS
 from bbam_ray.data.cache.folder import opened
-from bbam_ray.data.cache.images import UnreadableImageError, read_image
 from bbam_ray.data.cache.row_file import write_rows
 from bbam_ray.data.download.unpack import extract
+from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_image
 from bbam_ray.data.prediction.inputs import find_pieces
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config

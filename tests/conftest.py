@@ -18,8 +18,8 @@ import torch
 from pyarrow import fs
 
 from bbam_ray.config import RunConfig
-from bbam_ray.data.cache.tokenizer import train_tokenizer
-from bbam_ray.data.datasets.example_texts import compose, write_example
+from bbam_ray.data.example_texts import compose, write_example
+from bbam_ray.data.formats.tokenizer import train_tokenizer
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config

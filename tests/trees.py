@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from bbam_ray.data.datasets.example_texts import TOPICS, compose
 from bbam_ray.data.datasets.voc2012 import LABELS as VOC_LABELS
+from bbam_ray.data.example_texts import TOPICS, compose
 
 REAL_AWA = Path(__file__).parents[2] / "shared" / "data" / "awa"
 # What makes a run on such a tree take a second.

@@ -19,7 +19,7 @@ from bbam_ray.commands import checks
 from bbam_ray.errors import EXIT_USAGE
 
 if TYPE_CHECKING:
-    from bbam_ray.data.datasets.inspection import Inspection
+    from bbam_ray.data.inspection import Inspection
 
 app = typer.Typer(help="Inspect, check, cache and download data sets; extract features of images.")
 _MANY = 30  # labels in a table; --json has all
@@ -112,7 +112,7 @@ def cache(
 @app.command()
 @with_exit_code
 def download(
-    name: Annotated[str, typer.Argument(help="awa, voc2012 or coco2014.")],
+    name: Annotated[str, typer.Argument(help="Such as voc2012; an unknown name lists all.")],
     folder: Annotated[Path, typer.Option("--to", help="Folder for archives and data.")] = Path(
         "data"
     ),

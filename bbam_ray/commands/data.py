@@ -16,10 +16,10 @@ from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Samples
 from bbam_ray.data.cache import folder as cache_folder
 from bbam_ray.data.datasets.base import Part
-from bbam_ray.data.datasets.example_texts import write_example
 from bbam_ray.data.datasets.image_base import ImageDataset
-from bbam_ray.data.datasets.inspection import Inspection, add_split, count_parts, inspect
 from bbam_ray.data.download import sources
+from bbam_ray.data.example_texts import write_example
+from bbam_ray.data.inspection import Inspection, add_split, count_parts, inspect
 from bbam_ray.engine.task import load_part, split_of
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config
@@ -120,7 +120,7 @@ def download(name: str, folder: Path | str = "data", *, listener: Listener = SIL
     Raises:
         UsageError: unknown data set.
     """
-    if publication := sources.DOWNLOADS.get(name):
+    if publication := sources.publications().get(name):
         listener.message(publication.page)
         listener.message(publication.terms)
     return sources.download(name, Path(folder), listener.progress)

@@ -1,6 +1,7 @@
-"""Data sets, splits, views and the order of samples.
+"""Data sets, and everything between their files and a minibatch.
 
-``DATASETS`` names all data sets; a new one is its file in ``datasets/`` and a line here.
+``DATASETS`` names all data sets. To add one, add its file in ``datasets/``, a line here and a search space
+``search_spaces/NAME.yaml``; help texts, errors and ``bbam-ray data download`` follow from these.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = ["DATASETS", "Dataset", "Inputs", "Samples", "ViewSettings"]
 
 
 def __getattr__(name: str) -> Any:
-    """The types of ``datasets/base.py``, imported when they are used."""
+    """The types of ``datasets/base.py``, imported on first use."""
     if name in __all__:
         return getattr(import_module("bbam_ray.data.datasets.base"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""Forward passes without gradient, and the figures of a scored set of samples."""
+"""Forward passes without gradient, and the metrics of scored samples."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from bbam_ray.models import Network
 
 
 def fetch(inputs: Inputs, rows: np.ndarray, device: torch.device) -> Tensor:
-    """Rows of an array, which may be on disk, as a tensor on the device."""
+    """Read rows of an array, which may be on disk, into a tensor on the device."""
     return torch.from_numpy(np.ascontiguousarray(inputs[rows])).to(device, non_blocking=True)
 
 
 def plain_batches(
     inputs: Inputs, rows: np.ndarray, batch: int, views: Views, device: torch.device
 ) -> Iterator[tuple[slice | Tensor, Tensor]]:
-    """Samples of some rows as they are, ready for a network, each batch with its places among the rows.
+    """Normalized samples in batches, each with its positions in ``rows``.
 
-    In order; but texts by length, so that few places of a batch are empty.
+    In the order of ``rows``, but texts by length, so that batches need little padding.
     """
     order = None
     if isinstance(inputs, TokenRows):
         order = np.argsort(inputs.lengths[rows], kind="stable")
     for start in range(0, len(rows), batch):
         part: Any = slice(start, min(start + batch, len(rows)))
-        place = part if order is None else torch.from_numpy(order[part]).to(device)
+        positions = part if order is None else torch.from_numpy(order[part]).to(device)
         chosen = rows[part] if order is None else rows[order[part]]
-        yield place, channels_last(views.plain(fetch(inputs, chosen, device)))
+        yield positions, channels_last(views.plain(fetch(inputs, chosen, device)))
 
 
 def channels_last(inputs: Tensor) -> Tensor:
-    """Images in the memory layout in which convolutions are fastest; the values stay the same."""
+    """Images in the memory layout in which convolutions are fastest; other inputs unchanged."""
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
 
@@ -60,11 +60,11 @@ def cosines(
 ) -> Tensor:
     """Cosines (N, K) float32 of a model in evaluation mode for some rows."""
     model.eval()
-    found = torch.empty(len(rows), model.head.weight.shape[0], device=device)
+    scores = torch.empty(len(rows), model.head.weight.shape[0], device=device)
     with precision.autocast():
-        for places, block in plain_batches(inputs, rows, batch, views, device):
-            found[places] = model(block)[1].float()
-    return found
+        for positions, block in plain_batches(inputs, rows, batch, views, device):
+            scores[positions] = model(block)[1].float()
+    return scores
 
 
 @torch.no_grad()
@@ -78,11 +78,11 @@ def snapshot(
     device: torch.device,
     precision: Precision,
 ) -> Snapshot:
-    """One decode and one view of this rank's samples for both models (method, section 4).
+    """One read and one plain view of this rank's samples for both models (method, section 4).
 
     Args:
-        model: gives features of labelled and unlabelled samples; left in evaluation mode.
-        averaged: gives scores of unlabelled samples.
+        model: computes features of labelled and unlabelled samples; left in evaluation mode.
+        averaged: computes scores of unlabelled samples.
         rows: this rank's positions in the labelled and in the unlabelled pool.
     """
     model.eval()
@@ -91,11 +91,11 @@ def snapshot(
     features = torch.empty(len(labeled) + len(unlabeled), width, device=device)
     scores = torch.empty(len(unlabeled), num_labels, device=device)
     with precision.autocast():
-        for places, block in plain_batches(data.inputs, labeled, batch, views, device):
-            features[: len(labeled)][places] = model(block)[0].float()
-        for places, block in plain_batches(data.inputs, unlabeled, batch, views, device):
-            features[len(labeled) :][places] = model(block)[0].float()
-            scores[places] = averaged(block)[1].float()
+        for positions, block in plain_batches(data.inputs, labeled, batch, views, device):
+            features[: len(labeled)][positions] = model(block)[0].float()
+        for positions, block in plain_batches(data.inputs, unlabeled, batch, views, device):
+            features[len(labeled) :][positions] = model(block)[0].float()
+            scores[positions] = averaged(block)[1].float()
     index = np.concatenate([rows[0], rows[1] + len(data.labeled)])
     return Snapshot(features, scores, torch.from_numpy(index).to(device))
 
@@ -103,7 +103,7 @@ def snapshot(
 def validation_metrics(
     logits: Tensor, labels: Tensor
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Measures of validation scores, and per label AP and the threshold tuned on these scores.
+    """Metrics of validation scores, and per label the AP and the threshold tuned on these scores.
 
     Args:
         logits, labels: (N, K), this rank's part of the validation samples.

@@ -14,7 +14,7 @@ import torch
 import bbam_ray
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS
-from bbam_ray.data.formats.image_sources import files_state
+from bbam_ray.data.formats.file_list import files_state
 
 # The code that decides the results of a run. Other folders only choose what is run, and where.
 _CODE = ("config.py", "distributed.py", "core", "data", "models", "methods", "engine")

@@ -1,7 +1,7 @@
-"""What each step of an epoch trains on: this rank's share of the labelled and unlabelled samples.
+"""The minibatches of each step of an epoch: this rank's share of the labelled and unlabelled samples.
 
 The batches of a step are drawn for all ranks together and are a pure function of (seed, epoch); so are
-the random numbers of the views. The number of ranks decides only who handles which sample.
+the random numbers of the views. The number of ranks only decides which rank handles which sample.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class Step:
 
 
 def seed_epoch(seed: int, epoch: int) -> None:
-    """Start torch's own generator (dropout, say) anew; every rank draws differently."""
+    """Seed torch's global generator (used by dropout); every rank gets a different stream."""
     source = epoch_rng(seed, epoch, _GLOBAL)
     if rank := distributed.rank():
         source = np.random.default_rng([seed, epoch, _GLOBAL, rank])
@@ -55,10 +56,10 @@ class EpochSteps:
     Args:
         common: batch sizes, passes and seed.
         data: what training may see.
-        views: makes the inputs of a step when the method asks.
-        labels: (N_l, K) of all labelled samples, on the training device.
+        views: computes the inputs of a step when the method asks for them.
+        labels: (N_l, K) 0/1 of all labelled samples, on the training device.
         epoch: from 1.
-        main_phase: with unlabelled samples, or the warm-up without.
+        main_phase: True with unlabelled samples; False in the warm-up, without them.
     """
 
     def __init__(
@@ -72,9 +73,8 @@ class EpochSteps:
         main_phase: bool,
     ) -> None:
         self._data, self._views, self._labels = data, views, labels
-        self.seconds_input = (
-            0.0  # that reading samples and computing their views took the host so far
-        )
+        #: host time spent on reading samples and computing views
+        self.seconds_input = 0.0
         self._seed, self._epoch = common.seed, epoch
         rank, world_size = distributed.rank(), distributed.world_size()
         order = epoch_rng(common.seed, epoch, _LABELED_ORDER)
@@ -101,7 +101,7 @@ class EpochSteps:
 
     @property
     def samples(self) -> int:
-        """Samples of all steps, over all ranks."""
+        """Number of samples of all steps, over all ranks."""
         return sum(map(len, self._labeled)) + sum(map(len, self._unlabeled))
 
     def __len__(self) -> int:
@@ -112,20 +112,22 @@ class EpochSteps:
         unlabeled_noise = AugmentationNoise(self._seed, self._epoch, _UNLABELED_VIEWS, NOISE_WIDTH)
         rank, world_size = distributed.rank(), distributed.world_size()
         pools = self._data.labeled, self._data.unlabeled
-        for place, rows in enumerate(self._labeled):
+        for step, rows in enumerate(self._labeled):
             if not self._shares:
                 part = even_part(len(rows), rank, world_size)
                 local = rows[part]
                 labeled = self._minibatch(pools[0], rows, part, local, labeled_noise)
                 yield Step(labeled, self._labels[labeled.rows])
                 continue
-            share, others = self._shares[place], self._unlabeled[place]
-            mine = rows[share.labeled]
-            local = np.searchsorted(self._labeled_rows, mine)
+            share, unlabeled_rows = self._shares[step], self._unlabeled[step]
+            own_rows = rows[share.labeled]
+            local = np.searchsorted(self._labeled_rows, own_rows)
             labeled = self._minibatch(pools[0], rows, share.labeled, local, labeled_noise)
-            local = np.searchsorted(self.unlabeled_rows, others[share.unlabeled])
-            unlabeled = self._minibatch(pools[1], others, share.unlabeled, local, unlabeled_noise)
-            labels = self._labels[torch.from_numpy(mine).to(self._labels.device)]
+            local = np.searchsorted(self.unlabeled_rows, unlabeled_rows[share.unlabeled])
+            unlabeled = self._minibatch(
+                pools[1], unlabeled_rows, share.unlabeled, local, unlabeled_noise
+            )
+            labels = self._labels[torch.from_numpy(own_rows).to(self._labels.device)]
             yield Step(labeled, labels, unlabeled)
 
     def _minibatch(
@@ -136,17 +138,21 @@ class EpochSteps:
         local: np.ndarray,
         noise: AugmentationNoise,
     ) -> Minibatch:
-        """This rank's part of a batch; its views are computed when the method asks."""
+        """This rank's part of a batch; its views are computed when the method asks for them."""
         device = self._labels.device
-        numbers = noise.draw(len(rows))[part]
-        inputs_of = pool[rows[part]]
+        noise_values = noise.draw(len(rows))[part]
+        sample_rows = pool[rows[part]]
+        transforms = {"weak": self._views.weak, "strong": self._views.strong}
+
+        @cache
+        def stored() -> tuple[Tensor, Tensor]:
+            """Samples and noise on the device, read once for all views; freed with the minibatch."""
+            return fetch(self._data.inputs, sample_rows, device), noise_values.to(device)
 
         def view(kind: str) -> Tensor:
             started = time.perf_counter()
-            inputs = fetch(self._data.inputs, inputs_of, device)
-            make = {"weak": self._views.weak, "strong": self._views.strong}[kind]
-            made = channels_last(make(inputs, numbers.to(device)))
+            inputs = channels_last(transforms[kind](*stored()))
             self.seconds_input += time.perf_counter() - started
-            return made
+            return inputs
 
         return Minibatch(torch.from_numpy(local).to(device), len(rows), view)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from bbam_ray.data import ViewSettings
-from bbam_ray.data.cache.images import UnreadableImageError, read_image, without_warnings
 from bbam_ray.data.cache.token_rows import trimmed
-from bbam_ray.data.cache.tokenizer import TokenEncoder
+from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_image, without_warnings
+from bbam_ray.data.formats.tokenizer import TokenEncoder
 from bbam_ray.engine.evaluation import channels_last
 from bbam_ray.engine.model_folder import WEIGHTS, ModelDescription, read_description, read_weights
 from bbam_ray.errors import UsageError, shown

@@ -46,7 +46,6 @@ class TrainingData:
 def load_part(config: RunConfig, part: Any) -> Samples:
     """Samples of one part of the run's data set, after checking that the data are there."""
     dataset, data_dir = DATASETS[config.training.dataset], config.training.data_dir
-    dataset.check(config.data, data_dir)
     return dataset.load(config.data, data_dir, part)
 
 

@@ -101,6 +101,7 @@ def double_column() -> bytes:
 
 _LABELS = np.array([[k % 2, k % 3 == 0] for k in range(8)], np.uint8)
 _FEATURES = np.ones((8, 3), np.float32)
+_LONG_NAMES = b"".join(b"%d" % k * 5000 + b".png,1\n" for k in range(1, 9))
 
 STATE, SAMPLES = "epoch-00001/state.pt", "epoch-00001/samples-0-of-1.pt"
 #: {"format": 1, "state": {}}
@@ -138,27 +139,35 @@ CASES: list[tuple[str, Callable[[], Files], str]] = [
         lambda: {"train.parquet": parquet(text=["a"] * 4, **{"": [0, 1] * 2})},
         "no name",
     ),
-    ("images", lambda: {"labels.csv": b"file_name,a\n" + b"9" * 5000 + b".png,1"}, "no file"),
+    ("images", lambda: {"labels.csv": b"file_name,a\n" + _LONG_NAMES}, "no file"),
     (
         "images .parquet",
         lambda: {"train.parquet": parquet(image=[5] * 4, a=[0, 1] * 2)},
         "is int64",
     ),
     ("features .npz", lambda: {"f.npz": claimed_array("(10**12, 3)")}, "not an .npz file"),
-    ("features .npz", lambda: {"f.npz": claimed_array("(1000000000000, 3)")}, "claims to be"),
+    (
+        "features .npz",
+        lambda: {"f.npz": claimed_array("(1000000000000, 3)")},
+        "declares 12000000000000 bytes",
+    ),
     ("features .npz", lambda: {"f.npz": claimed_array("(8, 1")}, "not an .npz file"),
     (
         "features .npz",
         lambda: {"f.npz": npz(features=_FEATURES.astype("f8") * 1e39, labels=_LABELS)},
         "is inf",
     ),
-    ("features .npz", lambda: {"f.npz": npz(features=_FEATURES, labels=np.array(1))}, "0 and 1 in"),
+    (
+        "features .npz",
+        lambda: {"f.npz": npz(features=_FEATURES, labels=np.array(1))},
+        "expected 0 and 1",
+    ),
     (
         "features .npz",
         lambda: {
             "f.npz": npz(features=_FEATURES, labels=_LABELS[:, :1], label_names=np.array([""]))
         },
-        "a blank one",
+        "a blank name",
     ),
     ("mulan", lambda: changed("mulan", **{"d-test_DOT_arff": "nothing"}), "cannot be read"),
     ("mulan", lambda: changed("mulan", d_DOT_xml="/"), "cannot be read"),
@@ -168,11 +177,15 @@ CASES: list[tuple[str, Callable[[], Files], str]] = [
         lambda: changed("coco2014", annotations__instances_train2014_DOT_json=b"[" * 5000),
         "nested too deeply",
     ),
-    ("awa", lambda: changed("awa", classes_DOT_txt=b"1 fox\n2 fox\n3 pig"), "'fox' twice"),
+    ("awa", lambda: changed("awa", classes_DOT_txt=b"1 fox\n2 fox\n3 pig"), "duplicate name 'fox'"),
     ("archive .zip", lambda: {"a.zip": long_member()}, "is a link"),
     ("predict .parquet", lambda: {"f.parquet": double_column()}, "two columns 'features'"),
     ("predict .parquet", lambda: {"f.parquet": parquet(features=["a"] * 4)}, "lists of numbers"),
-    ("predict .npz", lambda: {"f.npz": claimed_array("(1000000000000, 3)")}, "claims to be"),
+    (
+        "predict .npz",
+        lambda: {"f.npz": claimed_array("(1000000000000, 3)")},
+        "declares 12000000000000 bytes",
+    ),
     ("study", lambda: changed("study", s__study_DOT_json=study_record(space=None)), "'space'"),
     ("study", lambda: changed("study", s__study_DOT_json=study_record(method=7)), "method = 7"),
     (

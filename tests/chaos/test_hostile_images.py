@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from trees import images
 
-from bbam_ray.data.cache.images import UnreadableImageError, read_image
 from bbam_ray.data.datasets.images import Images, ImagesOptions
+from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_image
 from bbam_ray.data.prediction.inputs import find_pieces
 from bbam_ray.errors import UsageError
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from bbam_ray.data import DATASETS
 from bbam_ray.data.formats.arff import ArffTable
-from bbam_ray.data.formats.tables import read_table, read_text
+from bbam_ray.data.formats.tables import read_text, read_user_table
 from bbam_ray.engine.checkpoint import load_checkpoint
 from bbam_ray.engine.checkpoint_folder import STATE, defect
 from bbam_ray.engine.model_folder import read_description, read_weights
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.timeout(20)  # it would wait for ever otherwise
     ("name", "read"),
     [
         ("labels.txt", lambda path: read_text(path, "copy it again")),
-        ("train.csv", read_table),
-        ("train.jsonl", read_table),
-        ("train.parquet", read_table),
+        ("train.csv", read_user_table),
+        ("train.jsonl", read_user_table),
+        ("train.parquet", read_user_table),
         ("a.arff", ArffTable),
         ("trials.parquet", read_results),
         ("study.json", lambda path: StudyRecord.open(path.parent)),

@@ -21,10 +21,10 @@ HEAD = """% made by hand
 @Data
 """
 BAD_ROWS = r"""
-?,x,0,1          | 'a' | missing here (?)
-1.5,?,0,1        | 'c' | missing here (?)
-{0 ?}            | 'a' | missing here (?)
-{2 1, 1 ?}       | 'c' | missing here (?)
+?,x,0,1          | 'a' | the value is missing (?)
+1.5,?,0,1        | 'c' | the value is missing (?)
+{0 ?}            | 'a' | the value is missing (?)
+{2 1, 1 ?}       | 'c' | the value is missing (?)
 NaN,x,0,1        | 'a' | 'NaN' is not finite
 {0 -inf}         | 'a' | '-inf' is not finite
 Infinity,x,0,1   | 'a' | 'Infinity' is not finite
@@ -33,7 +33,7 @@ Infinity,x,0,1   | 'a' | 'Infinity' is not finite
 1_0,x,0,1        | 'a' | '1_0' is not a number
 0x1p3,x,0,1      | 'a' | '0x1p3' is not a number
 '?',x,0,1        | 'a' | '?' is not a number
-1.5,w,0,1        | 'c' | 'w' is none of its declared values | known: x, y, z z
+1.5,w,0,1        | 'c' | 'w' is not declared | known: x, y, z z
 1.5,zz,0,1       | 'c' | 'zz' | did you mean 'z z'
 1.5,x,2,1        | 'L' | declared as 0 or 1 | '2'
 {2 0.5}          | 'L' | declared as 0 or 1 | '0.5'
@@ -46,8 +46,8 @@ Infinity,x,0,1   | 'a' | 'Infinity' is not finite
 1.5,'x,0,1       | the quote ' is not closed
 {4 1}            | index 4 is too large | 0 to 3
 {0 1, 4 'q'}     | index 4 is too large | 0 to 3
-{2 1,0 1,2 1}    | index 2 is given twice
-{2 '1',2 1}      | index 2 is given twice
+{2 1,0 1,2 1}    | index 2 is a duplicate
+{2 '1',2 1}      | index 2 is a duplicate
 {-1 1}           | '-1 1' is not 'index value'
 {a 1}            | 'a 1' is not 'index value'
 {1.0 1}          | '1.0 1' is not 'index value'
@@ -78,11 +78,11 @@ a {0,1} {2}       | is not '@attribute name numeric'
 a {x,y            | is not '@attribute name numeric'
 a x,y             | is not '@attribute name numeric'
 'a numeric        | the quote ' is not closed
-a {x,,y}          | 'a' declares no value
-a {}              | 'a' declares no value
-a {x,?}           | 'a' declares no value, ?
-a {x,y,x}         | 'a' declares | one value twice
-L numeric         | second attribute 'L' | rename
+a {x,,y}          | 'a' declares an empty
+a {}              | 'a' declares an empty
+a {x,?}           | 'a' declares an empty, missing (?)
+a {x,y,x}         | 'a' declares | duplicate value
+L numeric         | duplicate attribute 'L' | rename
 """
 
 

@@ -91,9 +91,9 @@ def test_classes_without_any_image_are_refused(awa_tree: Path) -> None:
     for name in ("killer+whale", "grizzly+bear"):
         for image in (awa_tree / "JPEGImages" / name).iterdir():
             image.unlink()
-    with pytest.raises(UsageError, match=r"JPEGImages: no .jpg file.*testclasses.txt"):
-        Awa().load(OPTIONS, awa_tree, "test")
-    assert len(Awa().load(OPTIONS, awa_tree, "train").inputs) == 7
+    for part in ("train", "test"):
+        with pytest.raises(UsageError, match=r"JPEGImages: no .jpg file.*testclasses.txt"):
+            Awa().load(OPTIONS, awa_tree, part)
 
 
 @pytest.mark.parametrize("content", ["text", "torn", "empty"])

@@ -62,10 +62,10 @@ def test_annotations_are_parsed_once_and_again_when_they_change(
     monkeypatch.setattr(coco, "_parse", counted)
     for _ in range(3):
         Coco2014().load(OPTIONS, tree, "train")
-    assert parsed == ["instances_train2014.json"]
+    assert parsed == ["instances_train2014.json", "instances_val2014.json"]
     change(tree, info={"year": 2014})
     Coco2014().load(OPTIONS, tree, "train")
-    assert len(parsed) == 2
+    assert len(parsed) == 3
 
 
 def test_what_is_missing_is_named(tree: Path) -> None:
@@ -112,4 +112,4 @@ def test_other_categories_in_the_test_part_are_refused(tree: Path) -> None:
     path = tree / "annotations" / "instances_train2014.json"
     content = json.loads(path.read_text())
     change(tree, annotations=[{"image_id": content["images"][0]["id"], "category_id": 1}])
-    refused(tree, r"instances_val2014\.json: its categories are not those of")
+    refused(tree, r"instances_val2014\.json: its categories differ from those of")

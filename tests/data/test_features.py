@@ -125,7 +125,7 @@ def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
         ({"labels": LABELS[:19]}, r"labels is \(19, 3\) for 20 rows"),
         ({"labels": LABELS[:20] * 2}, r"labels\[\d+, \d+\] = 2 is neither 0 nor 1"),
         ({"test_features": VECTORS[20:, :3]}, r"test_features is float32 \(10, 3\)"),
-        ({"test_labels": None}, "belong together"),
+        ({"test_labels": None}, "found only one of test_features"),
         ({"features": VECTORS[:20].astype(str)}, "features is <U"),
         ({"label_names": np.array(["a", "a", "b"])}, "2 different names for 3 labels"),
         (
@@ -148,14 +148,14 @@ def test_arrays_that_make_no_sense_are_named(
         ({"features": [1.0, 2.0, 3.0], "labels": [["a"]] * 3}, "expected a list of numbers"),
         (
             {"features": [[1.0], [2.0, 3.0], [4.0]], "labels": [["a"]] * 3},
-            "row 2: 2 features, where",
+            "row 2: 2 features, but",
         ),
         ({"features": [[1.0], None, [4.0]], "labels": [["a"]] * 3}, "row 2: no features"),
         (
             {"features": [[1.0], [np.inf], [2.0]], "labels": [["a"]] * 3},
             "feature 1 of row 2 is inf",
         ),
-        ({"features": [[1.0]] * 3}, "no label at all"),
+        ({"features": [[1.0]] * 3}, "no labels; label some"),
         ({"features": [[1.0]] * 3, "labels": [["a"]] * 3, "split": ["test"] * 2 + ["x"]}, "row 3"),
         ({"features": [["x"]] * 3, "labels": [["a"]] * 3}, "expected a list of numbers"),
     ],
@@ -188,7 +188,7 @@ def test_files_of_different_widths_are_refused(tmp_path: Path) -> None:
     parquet_folder(tmp_path)
     table = pa.table({"features": [[1.0, 2.0]], "a": [1], "b": [0], "c": [0]})
     pq.write_table(table, tmp_path / "test-2.parquet")
-    refused(tmp_path, r"test-2\.parquet: 2 features a row, where train-0\.parquet has 4")
+    refused(tmp_path, r"test-2\.parquet: 2 features per row, but train-0\.parquet has 4")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_files_of_different_widths_are_refused(tmp_path: Path) -> None:
     [
         (None, "needs --data-dir"),
         ("nowhere", "no such"),
-        ("x.arff", "give the folder"),
+        ("x.arff", "give their folder"),
         (".", "Mulan"),
     ],
 )

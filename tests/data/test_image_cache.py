@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from bbam_ray.data.cache import images as image_cache
-from bbam_ray.data.cache.images import UnreadableImageError, cached_images, listening, read_image
+from bbam_ray.data.cache.images import cached_images, listening
+from bbam_ray.data.formats import image_decoding
+from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_image
 from bbam_ray.data.formats.image_sources import ImageFiles
 from bbam_ray.errors import UsageError
 
@@ -70,7 +72,7 @@ def test_a_changed_image_makes_a_new_file(
 ) -> None:
     cached_images("set", source, 8)
     Image.new("RGB", (50, 50), (255, 255, 255)).save(source.paths[2])
-    changed = cached_images("set", source, 8)
+    changed = cached_images("set", ImageFiles(source.paths, source.root), 8)
     assert len(decoded) == 10 and len(stored(cache)) == 2
     assert changed[2].min() == 255
 
@@ -135,9 +137,9 @@ def test_a_bomb_is_refused_before_it_is_decoded(
 ) -> None:
     path = tmp_path / "bomb.png"
     Image.new("1", (400, 400)).save(path)
-    monkeypatch.setattr(image_cache, "MAX_PIXELS", 159_999)
+    monkeypatch.setattr(image_decoding, "MAX_PIXELS", 159_999)
     monkeypatch.setattr(Image.Image, "load", None)
-    with pytest.raises(UnreadableImageError, match="400 x 400 pixels are too many"):
+    with pytest.raises(UnreadableImageError, match="400 x 400 pixels exceed the limit"):
         read_image(path, 32)
 
 

@@ -178,24 +178,24 @@ def test_mirroring_can_be_switched_off(tmp_path: Path) -> None:
 
 def test_files_that_no_table_names_are_told(tmp_path: Path) -> None:
     root = images(tmp_path / "own")
-    assert Images().unlisted(options(), root) == []
+    assert Images().unused(options(), root) == []
     pictures(root / "images" / "more", range(2))
-    assert [path.name for path in Images().unlisted(options(), root)] == ["00.png", "01.png"]
+    assert [path.name for path in Images().unused(options(), root)] == ["00.png", "01.png"]
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("99.png,1,0,0,0,0", r"line 14: there is no file .*99\.png"),
-        ("00.png,1,0,0,0,0", r"line 14: file '00\.png' again, after .*line 2"),
+        ("00.png,1,0,0,0,0", r"line 14: duplicate file '00\.png', already listed in .*line 2"),
         ("../../x.png,1,0,0,0,0", r"line 14: file '\.\./\.\./x\.png' is not a path inside"),
         ("/etc/x.png,1,0,0,0,0", r"line 14: file '/etc/x\.png' is not a path inside"),
         ("C:\\x.png,1,0,0,0,0", r"line 14: file 'C:\\x\.png' is not a path inside"),
         ("12.png,1,0,2,0,0", r"line 14: label 'bird' is '2', neither 0 nor 1"),
         ("12.png,1,0,,0,0", r"line 14: label 'bird' is blank"),
-        ("12.png,,,,,", r"line 14: all labels are blank.*blank=unlabeled or --set blank=negative"),
+        ("12.png,,,,,", r"line 14: all labels are blank.*blank=unlabeled .*--set blank=negative"),
         ("12.png,1,0,0", r"line 14: 4 values for 6 columns"),
-        ('12.png,"1,0,0,0,0', r"line 14: not a table"),
+        ('12.png,"1,0,0,0,0', r"line 14: not valid CSV"),
     ],
 )
 def test_a_wrong_line_is_named(line: str, message: str, tmp_path: Path) -> None:
@@ -244,14 +244,17 @@ def test_null_and_an_empty_list_are_two_things(tmp_path: Path) -> None:
         (lambda r: (r / "labels.csv").write_text("file_name,cat\n"), "has no rows"),
         (lambda r: (r / "labels.csv").write_bytes(b"\xff\xfe\x00x"), "not UTF-8"),
         (lambda r: (r / "labels.csv").write_text("name,cat\n00.png,1"), "no column of file names"),
-        (lambda r: (r / "labels.csv").write_text("file,cat,cat\n00.png,1,1"), "like an earlier"),
+        (lambda r: (r / "labels.csv").write_text("file,cat,cat\n00.png,1,1"), "duplicate name"),
         (lambda r: (r / "labels.csv").write_text("file,cat,\n00.png,1,1"), "column 3 has no name"),
-        (lambda r: (r / "labels.csv").unlink(), "none of the layouts"),
+        (lambda r: (r / "labels.csv").unlink(), "no table of images"),
         (lambda r: json_lines(r), "both labels.csv and metadata.jsonl"),
-        (lambda r: (r / "labels.txt").write_text("cat\ncat\n"), "'cat' is named twice"),
+        (lambda r: (r / "labels.txt").write_text("cat\ncat\n"), "duplicate label 'cat'"),
         (lambda r: (r / "labels.txt").write_text("cats\ndog\n"), "unknown label .*; did you mean"),
         (lambda r: (r / "labels.csv").write_text("file,labels\n00.png,a|b;c"), "label_separator"),
-        (lambda r: (r / "labels.csv").write_text("file,labels\n00.png,a||b"), "is blank; name it"),
+        (
+            lambda r: (r / "labels.csv").write_text("file,labels\n00.png,a||b"),
+            "is blank; fill it in",
+        ),
         (
             lambda r: (r / "labels.csv").write_text("file,labels,split\n00.png,a,val"),
             "split = 'val'",

@@ -12,7 +12,7 @@ from trees import SMALL, TREES
 
 from bbam_ray.data import DATASETS
 from bbam_ray.data.cache.folder import cache_dir
-from bbam_ray.data.datasets.inspection import Inspection, inspect
+from bbam_ray.data.inspection import Inspection, inspect
 
 
 def inspected(name: str, folder: Path | None, **changes: Any) -> Inspection:
@@ -75,13 +75,13 @@ def test_labels_without_positives_are_named(tmp_path: Path) -> None:
     path.write_text(
         "\n".join([lines[0], *(",".join(line.split(",")[:2]) + ",0" * 5 for line in lines[1:])])
     )
-    assert told(inspected("images", root).errors, "no positive label at all")
+    assert told(inspected("images", root).errors, "no positive label; label some")
 
 
 def test_images_that_are_in_no_table_are_told(tmp_path: Path) -> None:
     root = TREES["images"](tmp_path / "own")
     shutil.copy(root / "images" / "001.png", root / "images" / "extra.png")
-    assert told(inspected("images", root).warnings, "1 images are in no table")
+    assert told(inspected("images", root).warnings, "1 images are not in any table")
 
 
 def test_damage_in_the_cache_is_found_and_mended(tmp_path: Path) -> None:
@@ -94,6 +94,6 @@ def test_damage_in_the_cache_is_found_and_mended(tmp_path: Path) -> None:
         file.seek(5_000_000)
         file.write(b"damage")
     found = inspected("voc2012", root, image_size=96)
-    assert told(found.warnings, "have changed; decoded anew") and not found.errors
+    assert told(found.warnings, "have changed; the images were decoded again") and not found.errors
     again = DATASETS["voc2012"].load(before, root, "train")
     np.testing.assert_array_equal(np.asarray(again.inputs), expected)

@@ -71,9 +71,13 @@ def test_dense_and_sparse_rows_give_the_declared_meaning_in_the_order_of_the_xml
 
 
 BAD_LABELS = [
-    ("L {0,1}", "L {no,yes}", ["d-train.arff line 6", "'L'", "other values than 0 and 1", "{0,1}"]),
-    ("L {0,1}", "L {0,1,2}", ["d-train.arff line 6", "'L'", "other values than 0 and 1"]),
-    ("L {0,1}", "L1 {0,1}", ["d.xml", "'L' is no attribute of d-train.arff", "did you mean 'L1'"]),
+    ("L {0,1}", "L {no,yes}", ["d-train.arff line 6", "'L'", "values other than 0 and 1", "{0,1}"]),
+    ("L {0,1}", "L {0,1,2}", ["d-train.arff line 6", "'L'", "values other than 0 and 1"]),
+    (
+        "L {0,1}",
+        "L1 {0,1}",
+        ["d.xml", "'L' is not an attribute of d-train.arff", "did you mean 'L1'"],
+    ),
 ]
 
 
@@ -147,21 +151,21 @@ def test_a_table_that_would_be_too_large_is_refused_before(
     monkeypatch.undo()
     with (tmp_path / "d-train.arff").open("a") as file:
         file.write("{}\n" * 2_200_000)
-    size = ["2,200,001 rows of 1,000 features", "8.2 GiB", "8 GiB are the limit"]
+    size = ["2,200,001 rows of 1,000 features", "8.2 GiB", "the limit is 8 GiB"]
     refused(tmp_path, "d-train.arff", *size)
 
 
 def test_a_table_of_labels_alone_is_refused(tmp_path: Path) -> None:
     text = "@relation r\n@attribute L {0,1}\n@data\n1\n"
-    refused(folder(tmp_path, "L", train=text), "d-train.arff", "every attribute is a label")
+    refused(folder(tmp_path, "L", train=text), "d-train.arff", "all attributes are labels")
 
 
 XMLS = [
-    ("", ["no <label", "at all"]),
+    ("", ["no <label name=...>"]),
     ("<label/>", ["has no name"]),
-    ('<label name="L"/><label name="M"/><label name="L"/>', ["'L' is listed twice"]),
-    ('<label name="L">', ["not readable as XML", "mismatched tag"]),
-    ('<label name="l"/>', ["'l' is no attribute of d-train.arff"]),
+    ('<label name="L"/><label name="M"/><label name="L"/>', ["duplicate label 'L'"]),
+    ('<label name="L">', ["not valid XML", "mismatched tag"]),
+    ('<label name="l"/>', ["'l' is not an attribute of d-train.arff"]),
 ]
 
 
@@ -175,7 +179,7 @@ def test_bad_lists_of_labels_are_refused(inner: str, words: list[str], tmp_path:
 def test_a_dtd_is_refused_however_it_is_encoded(encoding: str, tmp_path: Path) -> None:
     bomb = '<!DOCTYPE labels [<!ENTITY a "L"><!ENTITY b "&a;&a;">]>\n<labels><label name="&b;"/></labels>'
     (folder(tmp_path) / "d.xml").write_bytes(bomb.encode(encoding))
-    refused(tmp_path, "d.xml", "zero bytes" if "16" in encoding else "<!DOCTYPE")
+    refused(tmp_path, "d.xml", "null bytes" if "16" in encoding else "<!DOCTYPE")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
@@ -202,7 +206,7 @@ def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("d.xml", "d-train.arff", "d-test.arff")]
     assert mulan_files(tmp_path) == files
     (tmp_path / "d-train.arff").unlink()
-    refused(tmp_path, "no d-train.arff beside d.xml", "unpack")
+    refused(tmp_path, "no d-train.arff next to d.xml", "unpack")
     (tmp_path / "e-train.arff").write_text(BASE)
     refused(tmp_path, "e-train.arff", "does not belong to d.xml", "move it")
     (tmp_path / "e.xml").write_text(XML)

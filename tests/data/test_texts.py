@@ -13,9 +13,9 @@ from trees import TREES
 
 from bbam_ray.data import DATASETS
 from bbam_ray.data.cache.row_file import write_rows
-from bbam_ray.data.cache.token_rows import ABSENT, TokenRows, trimmed
-from bbam_ray.data.cache.tokenizer import TokenEncoder, load_tokenizer, train_tokenizer
-from bbam_ray.data.datasets.example_texts import TOPICS, compose, write_example
+from bbam_ray.data.cache.token_rows import TokenRows, trimmed
+from bbam_ray.data.example_texts import TOPICS, compose, write_example
+from bbam_ray.data.formats.tokenizer import ABSENT, TokenEncoder, load_tokenizer, train_tokenizer
 from bbam_ray.data.views.texts import strong_tokens
 from bbam_ray.errors import UsageError
 
@@ -94,7 +94,7 @@ def test_the_tokenizer_never_sees_the_test_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("train.csv", "words,labels\na,b\n", "no column 'text'; has words, labels"),
+        ("train.csv", "words,labels\na,b\n", r"no column 'text' \(columns: words, labels\)"),
         ("train.csv", "text,labels\n ,b\n", "line 2: no text"),
         ("train.jsonl", '{"text": 5, "labels": ["a"]}\n', "line 1: no text"),
         ("test.csv", "text,labels\na,b\n", "no train.csv"),
@@ -142,7 +142,7 @@ def test_aapd_takes_training_and_validation_lines_together(tmp_path: Path) -> No
     ]
     lines = (folder / "label_val").read_text().splitlines()
     (folder / "label_val").write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(UsageError, match=r"label_val: 9 lines for 10 of text_val"):
+    with pytest.raises(UsageError, match=r"label_val: 9 lines for 10 lines of text_val"):
         dataset.load(options, folder, "train")
 
 

@@ -84,7 +84,7 @@ def test_a_name_that_leads_out_of_the_folder_writes_nothing_anywhere(
     name: str, tmp_path: Path
 ) -> None:
     archive = packed(tmp_path / name, [("top/a", b"1"), ("top/../../out", b"2")])
-    refused(archive, tmp_path / "in" / "target", "'top/../../out' leads out of the folder")
+    refused(archive, tmp_path / "in" / "target", "'top/../../out' points outside the folder")
     assert os.listdir(tmp_path) == [name]
 
 
@@ -99,12 +99,13 @@ def test_a_bomb_is_refused_before_anything_is_written(name: str, tmp_path: Path)
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
-    refused(good(tmp_path / "x.zip"), tmp_path / "target", "holds more than 2 files")
+    refused(good(tmp_path / "x.zip"), tmp_path / "target", "contains more than 2 files")
 
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize(
-    ("second", "match"), [("top/a", "'top/a' twice"), ("top/a/b", "as a file and as a folder")]
+    ("second", "match"),
+    [("top/a", "duplicate file 'top/a'"), ("top/a/b", "as a file and as a folder")],
 )
 def test_a_name_that_stands_for_two_things_is_refused(
     second: str, match: str, name: str, tmp_path: Path
@@ -154,7 +155,7 @@ def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
     for name in ("x.rar", *KINDS):
         (tmp_path / name).write_bytes(b"something else" * 100)
         refused(tmp_path / name, tmp_path / "target", f"{name}: (only .tar|damaged)")
-    refused(packed(tmp_path / "e.zip", [("top/", b"")]), tmp_path / "target", "holds no file")
+    refused(packed(tmp_path / "e.zip", [("top/", b"")]), tmp_path / "target", "contains no file")
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -183,7 +184,7 @@ def test_a_file_of_another_size_is_not_taken_for_the_right_one(tmp_path: Path) -
     archive, target = good(tmp_path / "x.zip"), tmp_path / "target"
     extract(archive, target, max_bytes=10**6)
     (target / "top" / "a.txt").write_bytes(FILES["top/a.txt"][1:])
-    refused(archive, target, "top exists already and is not what x.zip holds")
+    refused(archive, target, "top exists already and differs from x.zip")
 
 
 def test_what_appears_while_an_archive_is_unpacked_is_not_overwritten(tmp_path: Path) -> None:

@@ -78,10 +78,10 @@ def test_a_wrong_line_is_named(line: str, tree: Path) -> None:
 def test_an_image_that_a_list_leaves_out_is_named(tree: Path) -> None:
     path = main(tree, "dog_train")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
-    refused(tree, r"dog_train\.txt: says nothing of 2 images of train\.txt.*2008_000039")
+    refused(tree, r"dog_train\.txt: no line for 2 images of train\.txt.*2008_000039")
 
 
-@pytest.mark.parametrize(("text", "why"), [("", "is empty"), ("a\nb\na\n", "twice")])
+@pytest.mark.parametrize(("text", "why"), [("", "is empty"), ("a\nb\na\n", "duplicate")])
 def test_an_impossible_image_list_is_refused(text: str, why: str, tree: Path) -> None:
     main(tree, "train").write_text(text)
     refused(tree, rf"train\.txt: .*{why}")

@@ -1,10 +1,11 @@
-"""Only the view that is used is computed, and a refresh decodes every sample once."""
+"""Only views that are used are computed; a step and a refresh each read a sample once."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from bbam_ray.data.cache.row_file import StoredRows, write_rows
 from bbam_ray.data.views.images import Views
 from bbam_ray.engine import evaluation, minibatches
+from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import Trainer
+from bbam_ray.methods import METHODS
 
 Make = Callable[..., Trainer]
 
@@ -75,6 +79,57 @@ def test_a_main_epoch_computes_one_strong_view_per_entry_and_one_plain_one_per_s
     times = Counter(decoded)
     assert all(times[row] == 2 for row in data.unlabeled.tolist())  # refresh and its one step
     assert sum(times[row] for row in data.labeled.tolist()) == len(data.labeled) + 8 * steps
+
+
+@pytest.fixture()
+def bytes_read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Bytes that were read from files of stored rows."""
+    count: Counter[str] = Counter()
+    original = StoredRows._read_into
+
+    def read(self: StoredRows, start: int, target: memoryview) -> None:
+        count["bytes"] += len(target)
+        original(self, start, target)
+
+    monkeypatch.setattr(StoredRows, "_read_into", read)
+    return count
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_step_reads_each_sample_once_however_many_views_the_method_asks_for(
+    method: str, tiny_config: Callable[..., Any], bytes_read: Counter[str], tmp_path: Path
+) -> None:
+    config = tiny_config(method=method, validation_fraction=0)
+    data, _ = prepare_training(config)
+    write_rows(tmp_path / "x.rows", data.inputs, data.inputs.shape[1:], np.uint8, {})
+    stored = StoredRows(tmp_path / "x.rows")
+    row_bytes = stored[:1].nbytes
+    trainer = Trainer(config, replace(data, inputs=stored), None)
+    take_steps, phases = trainer.take_steps, set()
+
+    def counted(steps: Any, *, main_phase: bool) -> Any:
+        bytes_read.clear()
+        losses = take_steps(steps, main_phase=main_phase)
+        assert bytes_read["bytes"] == steps.samples * row_bytes
+        phases.add(main_phase)
+        return losses
+
+    trainer.take_steps = counted
+    while trainer.epoch < config.training.epochs:
+        trainer.run_epoch()
+    assert phases == ({True, False} if trainer.method.semi_supervised else {False})
+
+
+def test_the_views_of_a_step_are_made_of_one_reading(
+    tiny_trainer: Make, counted: Counter[str], decoded: list[int]
+) -> None:
+    trainer = tiny_trainer(validation_fraction=0, warmup_epochs=0)
+    step = next(iter(trainer._steps(1, main_phase=True)))
+    assert not decoded  # nothing is read before a view is asked for
+    views = [step.unlabeled.view(kind) for kind in ("weak", "strong", "weak")]
+    torch.testing.assert_close(views[0], views[2], rtol=0, atol=0)
+    assert len(decoded) == step.unlabeled.total
+    assert counted == {"weak": 2 * len(decoded), "strong": len(decoded)}
 
 
 def test_the_refresh_reads_every_sample_once_for_both_models(

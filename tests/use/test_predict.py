@@ -157,7 +157,7 @@ def test_outputs_that_are_refused(tmp_path: Path) -> None:
     for name, words in (("o.txt", r"\.parquet or \.csv"), ("there.csv", "exists already")):
         with pytest.raises(UsageError, match=words):
             check_output(tmp_path / name, ["a"])
-    with pytest.raises(UsageError, match=r"label 'a\|b' holds"):
+    with pytest.raises(UsageError, match=r"label 'a\|b' contains"):
         check_output(tmp_path / "o.csv", ["x", "a|b"])
     check_output(tmp_path / "o.parquet", ["a|b"])
 

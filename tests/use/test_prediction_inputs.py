@@ -100,8 +100,8 @@ def test_bad_vectors_among_good_ones_are_reported(tmp_path: Path) -> None:
     found = read(tmp_path / "x.parquet", (7,))
     assert found.problems == [
         None,
-        "missing; the model takes 7 features",
-        "6 features; the model takes 7 features",
+        "missing; the model expects 7 features",
+        "6 features; the model expects 7 features",
         "feature 1 is nan",
         "feature 3 is nan",
     ]
@@ -122,13 +122,13 @@ class TestRefused:
     def test_missing_inputs(self, tmp_path: Path) -> None:
         self.refused(tmp_path / "none", SHAPE, "no such file or folder")
         self.refused(tmp_path, SHAPE, "no image in this folder")
-        self.refused(tmp_path, (7,), r"takes feature vectors; give a \.parquet or \.npz file")
+        self.refused(tmp_path, (7,), r"expects feature vectors; give a \.parquet or \.npz file")
 
     def test_other_kinds_of_files(self, tmp_path: Path) -> None:
         for name in ("x.csv", "x.parquet", "x.npz"):
             (tmp_path / name).write_text("something else")
         self.refused(tmp_path / "x.csv", (7,), "expected a folder of images")
-        self.refused(tmp_path / "x.parquet", (7,), "not a whole Parquet file")
+        self.refused(tmp_path / "x.parquet", (7,), "not a complete Parquet file")
         self.refused(tmp_path / "x.npz", (7,), "cannot be read")
 
     def test_samples_of_another_shape(self, tmp_path: Path) -> None:
@@ -137,17 +137,17 @@ class TestRefused:
         self.refused(tmp_path / "x.npz", (3, 24, 24), r"images is uint8 .* \(N, 3, 24, 24\)")
         column = pa.array(VECTORS.tolist(), pa.list_(pa.float32(), 7))
         pq.write_table(pa.table({"features": column}), tmp_path / "x.parquet")
-        self.refused(tmp_path / "x.parquet", (6,), "7 features a row; the model takes 6")
+        self.refused(tmp_path / "x.parquet", (6,), "7 features per row; the model expects 6")
 
     def test_files_without_what_the_model_takes(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "x.npz", features=VECTORS)
-        self.refused(tmp_path / "x.npz", SHAPE, "no array 'images'.*has features")
+        self.refused(tmp_path / "x.npz", SHAPE, r"no array 'images'.*\(arrays: features\)")
         pq.write_table(pa.table({"image": [b""]}), tmp_path / "x.parquet")
-        self.refused(tmp_path / "x.parquet", (7,), "no column 'features'.*has image")
+        self.refused(tmp_path / "x.parquet", (7,), r"no column 'features'.*\(columns: image\)")
 
     def test_labels_of_another_model(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "x.npz", features=VECTORS, label_names=["a", "c"])
-        self.refused(tmp_path / "x.npz", (7,), r"label_names are not those of the model \(c\)")
+        self.refused(tmp_path / "x.npz", (7,), r"label_names differ from those of the model \(c\)")
 
     def test_arrays_that_cannot_be_streamed(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "x.npz", features=np.asfortranarray(VECTORS))

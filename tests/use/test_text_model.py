@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from bbam_ray import load_model
 from bbam_ray.cli.main import app
-from bbam_ray.data.datasets.example_texts import compose
+from bbam_ray.data.example_texts import compose
 from bbam_ray.engine.export import PROGRAM, export_model
 from bbam_ray.engine.model_folder import save_model
 from bbam_ray.engine.trainer import Trainer
@@ -114,7 +114,7 @@ def test_a_row_without_text_has_its_reason_and_stops_nothing(
     [
         ("a.txt", "hello", "expected .csv"),
         ("a.csv", "words\nhello\n", "no column 'text'"),
-        ("a.parquet", "no", "not a whole Parquet file"),
+        ("a.parquet", "no", "not a complete Parquet file"),
     ],
 )
 def test_an_input_that_holds_no_texts_ends_with_2(

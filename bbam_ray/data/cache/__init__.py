@@ -1,3 +1,4 @@
-"""Decoded images and tokenised texts on disk, written once and shared by all processes of a node.
+"""Decoded images, tokenized texts and features on disk, written once for all processes of a node.
 
-``row_file.py`` is the file format; ``folder.py`` is the cache folder itself."""
+``row_file.py`` is the file format, ``folder.py`` the cache folder; nothing here knows a data set.
+"""

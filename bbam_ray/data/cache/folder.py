@@ -1,4 +1,4 @@
-"""Where generated files are kept, and how they are written: whole or not at all, by one process."""
+"""The cache folder, and how files in it are written: complete or not at all, by one process."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def opened(target: Path) -> StoredRows | None:
-    """The rows in a file, if it is there; a damaged one is removed, so that it is made anew."""
+def opened(target: Path, kind: type[StoredRows] = StoredRows) -> StoredRows | None:
+    """The stored rows of a file; None if it is missing, or damaged: then it is removed, to be rebuilt."""
     try:
-        return StoredRows(target)
+        return kind(target)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UsageError(
-            f"{target}: cannot be read ({error.strerror}); remove it, and it is made anew"
+            f"{target}: cannot be read ({error.strerror}); remove it, and it is rebuilt"
         ) from None
     except DamagedRowsError:
         target.unlink(missing_ok=True)
@@ -57,7 +57,7 @@ def opened(target: Path) -> StoredRows | None:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Held by one process at a time; ends with the process, also if it is killed."""
+    """Hold the lock of a cache folder; others wait. It ends with the process, even if that is killed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("w")
@@ -71,12 +71,12 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def check_space(folder: Path, needed: int, otherwise: str) -> None:
-    """Refuse to begin what cannot be finished.
+    """Raise a UsageError if the disk has too little free space.
 
     Args:
-        folder: that is written to.
+        folder: where files will be written.
         needed: bytes.
-        otherwise: another way out than a larger disk.
+        otherwise: what the user can do instead of freeing space.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -87,13 +87,13 @@ def check_space(folder: Path, needed: int, otherwise: str) -> None:
 
 
 def remove_torn(target: Path) -> None:
-    """Remove what processes that were killed have left of a file; for the one that makes it now."""
+    """Remove unfinished versions of a file that killed processes have left; needs the lock."""
     for torn in target.parent.glob(f".{target.name}.*"):
         torn.unlink(missing_ok=True)
 
 
 def forget(name: str | None = None) -> int:
-    """Remove the stored rows of a data set, or of all; returns the bytes that were freed."""
+    """Remove the cached rows of one data set, or of all; returns the freed bytes."""
     freed = 0
     for path in cache_dir().glob(f"{name or '*'}/*.rows"):
         with suppress(FileNotFoundError):

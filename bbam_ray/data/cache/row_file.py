@@ -1,8 +1,8 @@
 """An array on disk whose rows all processes of a node share, written once and checked when opened.
 
 The file holds the rows one after the other, then a description in JSON (shape, type, checksums, metadata),
-its own checksum, its length and a mark. Rows are read by position, not mapped into memory: the operating
-system keeps one copy of them for all processes, and none grows by what it has read.
+the description's checksum and length, and a mark. Rows are read by position, not memory-mapped: the
+operating system caches them once for all processes, and no process grows by the rows that it reads.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 
 _MARK = b"BBAMROW3"
 _TAIL = 4 + 8 + len(_MARK)  # the description's checksum and length, and the mark
-_BLOCK_BYTES = 1 << 22  # a checksum for about so many bytes
+_BLOCK_BYTES = 1 << 22  # one checksum for about this many bytes
 
 
 class DamagedRowsError(Exception):
-    """The file is not what was written; the message says where it differs."""
+    """The file is not as it was written; the message says where."""
 
 
 class StoredRows:
@@ -34,7 +34,7 @@ class StoredRows:
         path: of the file.
 
     Raises:
-        DamagedRowsError: not such a file, cut short, or its first or last rows have changed.
+        DamagedRowsError: not a file of rows, truncated, or its first or last rows have changed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,10 +44,10 @@ class StoredRows:
         tail = self._read(max(0, size - _TAIL), min(size, _TAIL))
         checksum, length = (int.from_bytes(part, "little") for part in (tail[:4], tail[4:12]))
         if tail[12:] != _MARK or length + _TAIL > size:
-            raise DamagedRowsError(f"{path}: cut short or not a file of stored rows")
+            raise DamagedRowsError(f"{path}: truncated, or not a file of stored rows")
         content = self._read(size - _TAIL - length, length)
         if zlib.crc32(content) != checksum:
-            raise DamagedRowsError(f"{path}: its description has changed")
+            raise DamagedRowsError(f"{path}: its description is damaged")
         try:
             described = json.loads(content)
             self.shape: tuple[int, ...] = tuple(map(operator.index, described["shape"]))
@@ -56,11 +56,11 @@ class StoredRows:
             self._checksums: list[int] = described["checksums"]
             self._row_bytes: int = math.prod(self.shape[1:]) * self.dtype.itemsize
             blocks = -(-len(self) // _rows_of_block(self._row_bytes))
-            sensible = min(self.shape) >= 0 and len(self._checksums) == blocks
+            valid = min(self.shape) >= 0 and len(self._checksums) == blocks
         except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise DamagedRowsError(f"{path}: its description makes no sense ({error})") from None
-        if not sensible:
-            raise DamagedRowsError(f"{path}: its description makes no sense")
+            raise DamagedRowsError(f"{path}: its description is invalid ({error})") from None
+        if not valid:
+            raise DamagedRowsError(f"{path}: its description is invalid")
         if self._row_bytes * len(self) + length + _TAIL != size:
             raise DamagedRowsError(f"{path}: {size} bytes do not fit the shape {self.shape}")
         for block in {0, len(self._checksums) - 1} if self._checksums else ():
@@ -79,10 +79,10 @@ class StoredRows:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """Rows by number, slice or array of numbers: a new array."""
+        """Rows by index, slice or array of indices, as a new array."""
         if isinstance(rows, (int, np.integer)):
-            one: np.ndarray = self[np.array([rows])][0]
-            return one
+            row: np.ndarray = self[np.array([rows])][0]
+            return row
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
         rows = np.asarray(rows)
@@ -91,23 +91,23 @@ class StoredRows:
         rows = np.where(rows < 0, rows + len(self), rows).astype(np.int64)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
-        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        if not found.size:
-            return found
-        flat = found.data.cast("B")
-        # Neighbouring rows come in one call.
+        values = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        if not values.size:
+            return values
+        flat = values.data.cast("B")
+        # Consecutive rows are read with one call.
         starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1)
         for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
             part = flat[start * self._row_bytes : end * self._row_bytes]
             self._read_into(int(rows[start]) * self._row_bytes, part)
-        return found
+        return values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole: np.ndarray = self[:]
         return whole if dtype is None else whole.astype(dtype)
 
     def verify(self) -> None:
-        """Read every row and compare the checksums."""
+        """Read all rows and compare their checksums; raises DamagedRowsError."""
         for block in range(len(self._checksums)):
             self._check(block)
 
@@ -128,7 +128,7 @@ class StoredRows:
         while done < len(target):
             count = os.preadv(self._file.fileno(), [target[done:]], start + done)
             if not count:
-                raise DamagedRowsError(f"{self.path}: has become shorter")
+                raise DamagedRowsError(f"{self.path}: was truncated")
             done += count
 
     def __del__(self) -> None:
@@ -147,13 +147,13 @@ def write_rows(
     dtype: Any,
     metadata: dict[str, Any],
 ) -> None:
-    """Write rows in order as they come.
+    """Write rows to a new file, in the order of iteration.
 
     Args:
         path: of the new file.
         rows: each of ``row_shape``.
         row_shape, dtype: of one row.
-        metadata: kept with the rows, plain JSON values; may be filled while rows come.
+        metadata: JSON values stored with the rows; ``rows`` may fill it while it is iterated.
     """
     kind = np.dtype(dtype)
     row_bytes = int(np.prod(row_shape, dtype=np.int64)) * kind.itemsize
@@ -186,11 +186,11 @@ def write_rows(
 
 
 def text_of_bits(bits: np.ndarray) -> str:
-    """Zeros and ones as a remark: four to a character."""
+    """Zeros and ones as hexadecimal text, for metadata."""
     return np.packbits(bits).tobytes().hex()
 
 
 def bits_of(text: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The (uint8) zeros and ones that ``text_of_bits`` was given."""
+    """The inverse of ``text_of_bits``: zeros and ones (uint8) of a shape."""
     packed = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
     return np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape)

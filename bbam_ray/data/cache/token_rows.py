@@ -1,4 +1,4 @@
-"""Texts as token numbers: rows of one length on disk, and no longer than they need to be in a batch."""
+"""Texts as token numbers: padded to one length on disk, trimmed to the longest text in a batch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from bbam_ray.data.cache.row_file import StoredRows
+from bbam_ray.data.formats.tokenizer import ABSENT
 
-ABSENT = -1  # where a text has no token; no network looks at such a place
-_BUCKET = 16  # batches are as wide as a multiple of it, so that few different widths occur
+_BUCKET = 16  # widths of batches are multiples of it, so that few different widths occur
 
 
 class TokenRows(StoredRows):
-    """(N, L) int32 token numbers; ``ABSENT`` fills the rows up.
+    """(N, L) int32 token numbers, padded with ``ABSENT``.
 
-    Indexed by row numbers it gives (B, l), l being the length of the longest of these rows, rounded up.
+    Indexing gives (B, l), where l is the length of the longest of the B rows, rounded up.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,7 +29,7 @@ class TokenRows(StoredRows):
 
 
 def trimmed(tokens: np.ndarray) -> np.ndarray:
-    """(B, L) tokens without the last places, if they are absent in all rows."""
+    """(B, L) tokens without the last columns, if these are absent in all rows."""
     if tokens.ndim < 2 or not len(tokens):
         return tokens
     used = np.flatnonzero((tokens != ABSENT).any(axis=0))

@@ -1,3 +1,4 @@
-"""One file per data set, and the three bases they share (rows, images, texts).
+"""One file per data set, and the bases they share: ``base`` (all), ``image_base``, ``text_base``.
 
-Each knows its files, its label names and its settings; how a file format is read is in ``formats/``."""
+A data set knows its files, labels, settings and download; how a file format is read is in ``formats/``.
+"""

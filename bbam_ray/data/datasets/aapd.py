@@ -1,8 +1,8 @@
 """``aapd``: abstracts of arXiv papers in computer science with 54 subjects (Yang et al., COLING 2018).
 
-Layout as published with SGM: ``text_train``, ``text_val``, ``text_test`` with a text in each line, and
-``label_train``, ``label_val``, ``label_test`` with the subjects of each line, divided by blanks. Training
-and validation lines together are the training part (54,840), as in the paper; ``text_test`` is the test
+Layout as published with SGM: ``text_train``, ``text_val``, ``text_test`` with one text per line, and
+``label_train``, ``label_val``, ``label_test`` with the subjects of each line, separated by spaces. The
+training and validation files are the training part (54,840), as in the paper; ``text_test`` is the test
 part (1,000).
 """
 
@@ -33,16 +33,16 @@ class Aapd(TextDataset):
         root = data_dir or DEFAULT_DIR
         if not os.path.isdir(root):
             raise UsageError(
-                f"--data-dir {root}: no such folder; give the one with text_train, label_train and so on "
-                "of AAPD (published with SGM, Yang et al. 2018)"
+                f"--data-dir {root}: no such folder; give the one with text_train, label_train etc. of "
+                "AAPD (published with SGM, Yang et al. 2018)"
             )
-        found = [root / f"{kind}_{part}" for part in _PARTS for kind in ("text", "label")]
-        for path in found:
+        files = [root / f"{kind}_{part}" for part in _PARTS for kind in ("text", "label")]
+        for path in files:
             if not path.is_file():
                 raise UsageError(
-                    f"{path}: no such file; AAPD has {', '.join(p.name for p in found)}"
+                    f"{path}: no such file; AAPD consists of {', '.join(p.name for p in files)}"
                 )
-        return found
+        return files
 
     def read(self, options: TextOptions, data_dir: Path | None) -> Documents:
         files = self.files(options, data_dir)
@@ -50,17 +50,17 @@ class Aapd(TextDataset):
         subjects: list[list[str]] = []
         parts: list[str] = []
         for part, text_file, label_file in zip(_PARTS, files[::2], files[1::2], strict=True):
-            lines, marks = _lines(text_file), _lines(label_file)
-            if len(lines) != len(marks):
+            lines, label_lines = _lines(text_file), _lines(label_file)
+            if len(lines) != len(label_lines):
                 raise UsageError(
-                    f"{label_file}: {len(marks)} lines for {len(lines)} of {text_file.name}; copy "
-                    "both again"
+                    f"{label_file}: {len(label_lines)} lines for {len(lines)} lines of {text_file.name}; "
+                    "copy both again"
                 )
             texts += lines
-            subjects += [line.split() for line in marks]
+            subjects += [line.split() for line in label_lines]
             parts += [part] * len(lines)
         names = tuple(sorted({name for row in subjects for name in row}))
-        column = {name: place for place, name in enumerate(names)}
+        column = {name: index for index, name in enumerate(names)}
         labels = np.zeros((len(texts), len(names)), dtype=np.uint8)
         for row, present in enumerate(subjects):
             labels[row, [column[name] for name in present]] = 1

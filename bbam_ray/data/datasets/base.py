@@ -1,4 +1,9 @@
-"""What a data set is to the rest of the project."""
+"""The interface of a data set.
+
+There is no torch ``Dataset`` or ``DataLoader``: the order of samples is a function of (seed, epoch) for
+any number of workers, so training reads rows by position (``inputs[rows]`` of an array or a file on disk).
+Augmentation runs in batches on the training device, which leaves nothing for loader processes to do.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache.row_file import StoredRows
+
+if TYPE_CHECKING:
+    from bbam_ray.data.download.sources import Publication
 
 Part = Literal["train", "test"]
 Inputs = np.ndarray | StoredRows
@@ -22,10 +30,10 @@ class ViewSettings:
     """How stored samples become network inputs.
 
     Args:
-        mean, std: per channel of images scaled to [0, 1], or per feature; a single one serves all.
+        mean, std: per channel of images scaled to [0, 1], or per feature; a single value serves all.
         flip: whether a mirrored image keeps its labels.
-        vocabulary: number of different tokens of texts; 0 = these are not texts.
-        tokenizer: JSON of what made tokens of texts.
+        vocabulary: number of different tokens of texts; 0 = the samples are not texts.
+        tokenizer: JSON of the tokenizer that the texts were encoded with.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -71,13 +79,22 @@ class Samples:
 
 
 class Dataset(ABC):
-    """A data set by name. Stateless: ``load`` reads one part, so training never opens the test part."""
+    """A data set by name. It keeps no state; training loads the training part and never the test part.
+
+    A new data set implements ``state`` and ``load``.
+    """
 
     name: ClassVar[str]
+    #: settings of this data set alone
     Options: ClassVar[type[DatasetOptions]] = DatasetOptions
+    #: default of ``Samples.views``
     views: ClassVar[ViewSettings] = ViewSettings()
     #: values of common settings that suit this data set better than the general defaults
     defaults: ClassVar[Mapping[str, Any]] = {}
+    #: where ``bbam-ray data download`` gets the data set; None = it cannot be downloaded
+    publication: ClassVar[Publication | None] = None
+    #: samples of each part as published; ``bbam-ray data check`` reports a difference
+    published_counts: ClassVar[Mapping[Part, int]] = {}
 
     def complete(self, values: dict[str, Any]) -> dict[str, Any]:
         """Add settings of this data set that follow from other settings; they are checked afterwards.
@@ -88,13 +105,29 @@ class Dataset(ABC):
         return values
 
     @abstractmethod
-    def check(self, options: Any, data_dir: Path | None) -> None:
-        """Raise a UsageError that says what is missing and how to get it."""
-
-    @abstractmethod
     def state(self, options: Any, data_dir: Path | None) -> str:
-        """A text that changes when the samples or labels of any part do."""
+        """A text that changes when the samples or labels of any part change.
+
+        Called for the fingerprint of a run, by which the results of identical trials are reused.
+
+        Raises:
+            UsageError: files are missing, and how to get them.
+        """
 
     @abstractmethod
     def load(self, options: Any, data_dir: Path | None, part: Part) -> Samples:
-        """Read one part; the data set has passed ``check``."""
+        """Read one part.
+
+        Called by the command before anything starts, and by each training process; the first call may
+        fill the cache, later ones should be fast.
+
+        Raises:
+            UsageError: what is missing or wrong in the data, and what to do about it.
+        """
+
+    def check(self, options: Any, data_dir: Path | None) -> None:
+        """Check that the files of all parts are there, without reading samples.
+
+        Called by ``bbam-ray data check``; ``load`` finds the same errors itself.
+        """
+        self.state(options, data_dir)

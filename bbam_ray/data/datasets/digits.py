@@ -1,9 +1,9 @@
-"""``digits``: multi-label scenes of real handwritten digits, made on the spot and cached.
+"""``digits``: multi-label scenes of real handwritten digits, generated and cached.
 
 The 1,797 8 x 8 digits that ship inside scikit-learn (Alpaydin and Kaynak, UCI, 1998) are divided
-into sources for training and for test scenes, so that no handwriting of a test scene was seen. A
-scene shows 1-4 different digits, each rescaled, turned, slanted, dimmed and placed in a jittered
-quadrant, over a shaded and noisy ground. The labels are the digits present; they are unevenly frequent.
+into those for training scenes and those for test scenes, so that no handwriting occurs in both. A scene
+shows 1-4 different digits, each rescaled, rotated, sheared, dimmed and placed in a jittered quadrant, on
+a shaded and noisy background. The labels are the digits present; their frequencies differ.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ SIDE = 24
 DIGITS_PER_SCENE = (0.25, 0.35, 0.25, 0.15)  # probability of 1, 2, 3 and 4 digits
 LABEL_DECAY = 0.9
 _TEST_SOURCES = 0.4
-_DRAWING = 1  # raise it when the code below draws otherwise from the same numbers
-# Ranges of a digit's turn (radians), slant, size (of the side), shift and brightness, and the noise.
-TURN, SLANT, SIZE, JITTER, BRIGHTNESS, NOISE = 0.35, 0.2, (0.48, 0.56), 0.16, (0.6, 1.0), 0.03
+_GENERATOR_VERSION = 1  # increase it if the code below makes other scenes from the same numbers
+# Ranges of a digit's rotation (radians), shear, size (relative to the side), shift and brightness;
+# standard deviation of the noise.
+ROTATION, SHEAR, SIZE, JITTER, BRIGHTNESS, NOISE = 0.35, 0.2, (0.48, 0.56), 0.16, (0.6, 1.0), 0.03
 _QUADRANTS = torch.tensor([[-0.46, -0.46], [0.46, -0.46], [-0.46, 0.46], [0.46, 0.46]])
 
 
@@ -69,9 +70,6 @@ class Digits(Dataset):
         "cutout": 0.0,
     }
 
-    def check(self, options: DigitsOptions, data_dir: Path | None) -> None:
-        """Nothing can be missing."""
-
     def state(self, options: DigitsOptions, data_dir: Path | None) -> str:
         return _recipe(options.label_decay)
 
@@ -79,16 +77,16 @@ class Digits(Dataset):
         count = options.scenes if part == "train" else options.test_scenes
         stem = f"{part}-seed{options.scene_seed}-size{count}-{_recipe(options.label_decay)}"
         path = cache_dir() / "digits" / f"{stem}.npz"
-        if (found := _kept(path)) is None:
-            found = compose_scenes(count, options.scene_seed, part, options.label_decay)
+        if (scenes := _cached(path)) is None:
+            scenes = compose_scenes(count, options.scene_seed, part, options.label_decay)
             with whole_file(path) as temporary, temporary.open("wb") as handle:
-                np.savez(handle, images=found[0], labels=found[1])
-        images, labels = found
+                np.savez(handle, images=scenes[0], labels=scenes[1])
+        images, labels = scenes
         return Samples(images, labels, tuple(str(digit) for digit in range(10)), self.views)
 
 
-def _kept(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """The scenes in the cache; None where none are, or no whole ones."""
+def _cached(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Images and labels in the cache; None if the file is missing or damaged."""
     try:
         with open_arrays(path) as archive:
             return read_array(archive, "images"), read_array(archive, "labels")
@@ -97,14 +95,21 @@ def _kept(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _weights(label_decay: float) -> tuple[float, ...]:
-    """How often each digit is drawn: 0 is the most frequent label, 9 the rarest."""
+    """Relative frequencies of the digits: 0 is the most frequent label, 9 the rarest."""
     return tuple(label_decay**k for k in range(10))
 
 
 def _recipe(label_decay: float) -> str:
-    """A digest of the numbers that scenes are made of: a file of another recipe is never read."""
-    placement = (TURN, SLANT, SIZE, JITTER, BRIGHTNESS, NOISE)
-    numbers = (_DRAWING, SIDE, DIGITS_PER_SCENE, _weights(label_decay), _TEST_SOURCES, placement)
+    """A digest of all parameters of the scenes, part of the file name in the cache."""
+    placement = (ROTATION, SHEAR, SIZE, JITTER, BRIGHTNESS, NOISE)
+    numbers = (
+        _GENERATOR_VERSION,
+        SIDE,
+        DIGITS_PER_SCENE,
+        _weights(label_decay),
+        _TEST_SOURCES,
+        placement,
+    )
     return hashlib.sha256(repr(numbers).encode()).hexdigest()[:10]
 
 
@@ -112,7 +117,7 @@ def compose_scenes(
     count: int, seed: int, part: Part, label_decay: float = LABEL_DECAY
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw scenes: images (count, 1, 24, 24) uint8 and labels (count, 10) uint8."""
-    # Loaded only where scenes are made: it takes seconds, and workers find them in the cache.
+    # Imported only to generate scenes: it takes seconds, and workers read them from the cache.
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -133,11 +138,11 @@ def compose_scenes(
     np.put_along_axis(labels, chosen, shown.astype(np.uint8), axis=1)
     source = np.zeros((count, 4), dtype=np.int64)
     for digit in range(10):
-        mine = chosen == digit
-        source[mine] = rng.choice(pool[digits[pool] == digit], size=int(mine.sum()))
-    places = rng.permuted(np.tile(np.arange(4), (count, 1)), axis=1)
-    chance = torch.from_numpy(rng.random((count, 4, 7), dtype=np.float32))
-    ground = torch.from_numpy(rng.random((count, 3), dtype=np.float32))
+        is_digit = chosen == digit
+        source[is_digit] = rng.choice(pool[digits[pool] == digit], size=int(is_digit.sum()))
+    quadrants = rng.permuted(np.tile(np.arange(4), (count, 1)), axis=1)
+    uniform = torch.from_numpy(rng.random((count, 4, 7), dtype=np.float32))
+    shading = torch.from_numpy(rng.random((count, 3), dtype=np.float32))
     noise = torch.from_numpy(rng.standard_normal((count, SIDE, SIDE), dtype=np.float32))
 
     scenes = np.empty((count, 1, SIDE, SIDE), dtype=np.uint8)
@@ -146,32 +151,37 @@ def compose_scenes(
         patches = torch.from_numpy(images[source[rows]]) * torch.from_numpy(
             shown[rows, :, None, None]
         )
-        layers = _place(patches, torch.from_numpy(places[rows]), chance[rows])
-        scene = _ground(ground[rows]) + layers.amax(dim=1) + NOISE * noise[rows]
+        layers = _place(patches, torch.from_numpy(quadrants[rows]), uniform[rows])
+        scene = _background(shading[rows]) + layers.amax(dim=1) + NOISE * noise[rows]
         scenes[rows, 0] = (scene.clamp(0, 1) * 255).round().byte().numpy()
     return scenes, labels
 
 
-def _place(patches: torch.Tensor, places: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
-    """Put (B, 4, 8, 8) digits into their quadrants: (B, 4, 24, 24) in [0, 1]."""
+def _place(patches: torch.Tensor, quadrants: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Draw (B, 4, 8, 8) digits into their quadrants: (B, 4, 24, 24) in [0, 1].
+
+    Args:
+        quadrants: (B, 4) quadrant of each digit.
+        uniform: (B, 4, 7) in [0, 1), for rotation, shear, size, shift and brightness.
+    """
     batch = patches.shape[0]
-    turn = (chance[..., 0] - 0.5) * TURN
-    slant = (chance[..., 1] - 0.5) * SLANT
-    size = SIZE[0] + (SIZE[1] - SIZE[0]) * chance[..., 2]
-    centre = _QUADRANTS[places] + (chance[..., 3:5] - 0.5) * JITTER
-    cosine, sine = torch.cos(turn) / size, torch.sin(turn) / size
-    matrix = torch.stack([cosine, sine + slant, -sine, cosine], dim=-1).view(batch, 4, 2, 2)
+    rotation = (uniform[..., 0] - 0.5) * ROTATION
+    shear = (uniform[..., 1] - 0.5) * SHEAR
+    size = SIZE[0] + (SIZE[1] - SIZE[0]) * uniform[..., 2]
+    centre = _QUADRANTS[quadrants] + (uniform[..., 3:5] - 0.5) * JITTER
+    cosine, sine = torch.cos(rotation) / size, torch.sin(rotation) / size
+    matrix = torch.stack([cosine, sine + shear, -sine, cosine], dim=-1).view(batch, 4, 2, 2)
     shift = -(matrix @ centre.unsqueeze(-1))
     theta = torch.cat([matrix, shift], dim=-1).view(batch * 4, 2, 3)
     grid = F.affine_grid(theta, [batch * 4, 1, SIDE, SIDE], align_corners=False)
     drawn = F.grid_sample(patches.reshape(batch * 4, 1, 8, 8), grid, align_corners=False)
-    brightness = BRIGHTNESS[0] + (BRIGHTNESS[1] - BRIGHTNESS[0]) * chance[..., 5]
+    brightness = BRIGHTNESS[0] + (BRIGHTNESS[1] - BRIGHTNESS[0]) * uniform[..., 5]
     return drawn.view(batch, 4, SIDE, SIDE) * brightness[..., None, None]
 
 
-def _ground(chance: torch.Tensor) -> torch.Tensor:
-    """A linear shade over the scene: (B, 24, 24), between 0 and about 0.3."""
+def _background(uniform: torch.Tensor) -> torch.Tensor:
+    """Linear shading of the scene: (B, 24, 24), between 0 and about 0.3; ``uniform`` is (B, 3)."""
     axis = torch.linspace(-1, 1, SIDE)
-    across = (chance[:, 0] - 0.5)[:, None, None] * axis[None, None, :]
-    down = (chance[:, 1] - 0.5)[:, None, None] * axis[None, :, None]
-    return 0.15 * (across + down) + 0.15 * chance[:, 2, None, None]
+    across = (uniform[:, 0] - 0.5)[:, None, None] * axis[None, None, :]
+    down = (uniform[:, 1] - 0.5)[:, None, None] * axis[None, :, None]
+    return 0.15 * (across + down) + 0.15 * uniform[:, 2, None, None]

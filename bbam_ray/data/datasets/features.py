@@ -1,10 +1,10 @@
-"""``features``: samples that are vectors already, in one of three forms.
+"""``features``: your own feature vectors, in one of three forms.
 
-- ``.npz``: arrays ``features`` (N, F) and ``labels`` (N, K); as well, where there are any,
-  ``label_names``, ``test_features`` and ``test_labels``, ``unlabeled_features``;
+- ``.npz``: arrays ``features`` (N, F) and ``labels`` (N, K); optionally ``label_names``,
+  ``test_features`` and ``test_labels``, ``unlabeled_features``;
 - Parquet: one file, or ``train*.parquet``, ``test*.parquet``, ``unlabeled*.parquet`` in a folder, with a
-  column ``features`` (lists of one length) and labels as in users' tables (``bbam-ray data extract`` makes
-  one);
+  column ``features`` (lists of equal length) and labels as in tables of images (``bbam-ray data extract``
+  writes such a file);
 - a Mulan folder: ``NAME-train.arff``, ``NAME-test.arff``, ``NAME.xml``.
 """
 
@@ -59,9 +59,6 @@ class Features(Dataset):
         "feature_dim": 128,
     }
 
-    def check(self, options: FeaturesOptions, data_dir: Path | None) -> None:
-        feature_files(data_dir)
-
     def state(self, options: FeaturesOptions, data_dir: Path | None) -> str:
         return features_state(feature_files(data_dir))
 
@@ -98,18 +95,18 @@ class Features(Dataset):
 
 
 def _store(vectors: Vectors, target: Path, *, test: bool) -> None:
-    """Write one part: its rows, and as metadata the labels and the scale of its features."""
+    """Write one part: its rows, with labels, mean and standard deviation as metadata."""
     chosen = np.flatnonzero(vectors.labels.test == test)
     rows = vectors.features[chosen]
-    spread = rows.std(axis=0, dtype=np.float64)
+    deviation = rows.std(axis=0, dtype=np.float64)
     metadata = {
         "labels": text_of_bits(vectors.labels.labels[chosen]),
         "is_labeled": text_of_bits(vectors.labels.is_labeled[chosen]),
         "label_names": list(vectors.labels.names),
         "names": [vectors.names[row] for row in chosen] if vectors.names else None,
         "mean": rows.mean(axis=0, dtype=np.float64).tolist(),
-        # A feature that never changes says nothing: it becomes 0.
-        "std": np.where(spread > 0, spread, 1).tolist(),
+        # A constant feature becomes 0.
+        "std": np.where(deviation > 0, deviation, 1).tolist(),
     }
     remove_torn(target)
     with whole_file(target) as temporary:

@@ -1,4 +1,4 @@
-"""What all data sets of images share: a table of images and labels, decoded once into a common store."""
+"""The base of all data sets of images: a table of images and labels, decoded once into the cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache.images import cached_images
 from bbam_ray.data.cache.row_file import StoredRows
 from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
-from bbam_ray.data.formats.image_sources import ImageFiles, ImageSource, files_state
+from bbam_ray.data.formats.file_list import files_state
+from bbam_ray.data.formats.image_sources import ImageFiles, ImageSource
 from bbam_ray.errors import UsageError, shown
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
@@ -23,7 +24,7 @@ _SHOWN = 5  # names in an error message
 
 
 class ImageOptions(DatasetOptions):
-    """Options that every data set of images has."""
+    """Options of every data set of images."""
 
     image_size: int = Field(224, ge=32, le=1024, description="Side of the stored images in pixels.")
     unreadable: Literal["error", "skip"] = Field(
@@ -43,7 +44,7 @@ class ImageTable:
         images: N encoded images.
         labels: (N, K) uint8.
         label_names: K names.
-        is_labeled: (N,) bool, False where nobody has labelled the image; None = all are labelled.
+        is_labeled: (N,) bool, False for unlabelled images; None = all are labelled.
     """
 
     images: ImageSource
@@ -53,7 +54,10 @@ class ImageTable:
 
 
 class ImageDataset(Dataset):
-    """Images (N, 3, S, S) uint8, normalised as ImageNet is."""
+    """Images (N, 3, S, S) uint8, normalised as ImageNet is.
+
+    A new data set of images implements ``label_files`` and ``tables``.
+    """
 
     Options: ClassVar[type[DatasetOptions]] = ImageOptions
     views: ClassVar[ViewSettings] = ViewSettings(
@@ -66,67 +70,74 @@ class ImageDataset(Dataset):
         "unlabeled_batch": 96,
         "evaluation_batch": 128,
     }
-    #: images of each part as published; a difference is reported, not refused
-    published_counts: ClassVar[dict[Part, int]] = {}
-
-    @abstractmethod
-    def table(self, options: Any, data_dir: Path | None, part: Part) -> ImageTable:
-        """Images and labels of one part."""
 
     @abstractmethod
     def label_files(self, options: Any, data_dir: Path | None) -> list[Path]:
-        """Files that say which images there are and what they show."""
+        """The files that list images and labels; part of ``state``."""
+
+    @abstractmethod
+    def tables(self, options: Any, data_dir: Path | None) -> dict[Part, ImageTable]:
+        """Images and labels of both parts, from one reading of the label files.
+
+        Raises:
+            UsageError: files are missing (see ``require``) or not in the expected form.
+        """
 
     def views_for(self, options: Any) -> ViewSettings:
         """How these images become network inputs."""
         return self.views
 
+    def unused(self, options: Any, data_dir: Path | None) -> list[Path]:
+        """Images in the data folder that belong to neither part; ``data check`` reports them."""
+        return []
+
     def require(self, root: Path, wanted: list[str], *, size: str, folder: str) -> None:
-        """Refuse a folder in which a published data set is not whole, and say how to get it.
+        """Check that a published data set is complete.
 
         Args:
-            root: the folder; ``wanted`` files and folders must be in it.
-            size: of the download.
-            folder: what to give as --data-dir.
+            root: the data folder.
+            wanted: files and folders that must be in it.
+            size: of the download, for the message.
+            folder: description of the folder that --data-dir expects.
+
+        Raises:
+            UsageError: something is missing; the message says how to get it.
         """
         if missing := [name for name in wanted if not os.path.exists(root / name)]:
             raise UsageError(
                 f"data set '{self.name}' is not in {root.resolve()} (missing: {', '.join(missing)}): get "
                 f"it with `bbam-ray data download {self.name}` ({size}) and give {folder} as --data-dir; "
-                "--dataset digits works right away"
+                "--dataset digits needs no download"
             )
 
-    def check(self, options: Any, data_dir: Path | None) -> None:
-        for part in ("train", "test"):
-            source = self._table(options, data_dir, part).images
-            if isinstance(source, ImageFiles):
-                absent = [path for path in source.paths if not os.path.isfile(path)]
-                if absent:
-                    raise UsageError(
-                        f"data set '{self.name}': {len(absent)} of {len(source)} images of the {part} "
-                        f"part are missing, the first is {shown(str(absent[0]), 300)}; complete the "
-                        "folder"
-                    )
+    def checked_tables(self, options: Any, data_dir: Path | None) -> dict[Part, ImageTable]:
+        """``tables`` whose image files exist and, unless links are followed, are in the data folder."""
+        tables = self.tables(options, data_dir)
+        for part, table in tables.items():
+            if isinstance(table.images, ImageFiles):
+                self._check_files(table.images, part, options)
+        return tables
+
+    def _check_files(self, images: ImageFiles, part: Part, options: Any) -> None:
+        if options.links == "inside" and (outside := images.scan.outside) is not None:
+            raise UsageError(
+                f"data set '{self.name}': {shown(str(outside), 300)} is a path or symlink to a file "
+                f"outside {images.root}; put the image itself there, or allow symlinks with "
+                "--set links=follow"
+            )
+        if missing := images.scan.missing:
+            raise UsageError(
+                f"data set '{self.name}': {len(missing)} of {len(images)} images of the {part} part are "
+                f"missing, the first is {shown(str(missing[0]), 300)}; complete the folder"
+            )
 
     def state(self, options: Any, data_dir: Path | None) -> str:
-        images = [self._table(options, data_dir, part).images.state() for part in ("train", "test")]
+        tables = self.checked_tables(options, data_dir)
+        images = [table.images.state() for table in tables.values()]
         return " ".join([files_state(self.label_files(options, data_dir)), *images])
 
-    def _table(self, options: Any, data_dir: Path | None, part: Part) -> ImageTable:
-        """``table``, whose images are all below the folder: a list of names comes from elsewhere."""
-        table = self.table(options, data_dir, part)
-        if options.links == "inside" and isinstance(table.images, ImageFiles):
-            outside = table.images.outside()
-            if outside is not None:
-                raise UsageError(
-                    f"data set '{self.name}': {shown(str(outside), 300)} leads out of "
-                    f"{table.images.root}; put the image itself there, or allow links with "
-                    "--set links=follow"
-                )
-        return table
-
     def load(self, options: Any, data_dir: Path | None, part: Part) -> Samples:
-        table = self._table(options, data_dir, part)
+        table = self.checked_tables(options, data_dir)[part]
         stored = cached_images(self.name, table.images, options.image_size)
         kept = self._readable(stored, table.images, options)
         return Samples(
@@ -139,7 +150,7 @@ class ImageDataset(Dataset):
         )
 
     def _readable(self, stored: StoredRows, images: ImageSource, options: Any) -> np.ndarray:
-        """Positions of the images that have a row in the store."""
+        """Positions of the images that could be decoded, and so have a row in the cache."""
         unreadable: list[tuple[int, str]] = stored.metadata["unreadable"]
         if unreadable and options.unreadable == "error":
             first = [

@@ -2,7 +2,7 @@
 
 Layout as in Joachims' division of the first 20,000 abstracts of 1991 (``ohsumed-first-20000-docs``):
 folders ``training/`` and ``test/``, in each a folder ``C01`` to ``C23``, in each a file for every abstract
-of the category. An abstract of several categories lies in several folders under one name.
+of the category. An abstract of several categories is in several folders, under the same name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from bbam_ray.data.datasets.base import Part
 from bbam_ray.data.datasets.text_base import PRETRAINED, Documents, TextDataset, TextOptions
-from bbam_ray.data.formats.image_sources import name_of_file
+from bbam_ray.data.formats.file_list import name_of_file
 from bbam_ray.data.formats.label_tables import Labels
 from bbam_ray.errors import UsageError
 
@@ -32,43 +32,44 @@ class Ohsumed(TextDataset):
 
     def files(self, options: TextOptions, data_dir: Path | None) -> list[Path]:
         root = _root(data_dir)
-        found: list[Path] = []
+        files: list[Path] = []
         for folder in _FOLDERS.values():
             for label in LABELS:
-                here = root / folder / label
-                if not here.is_dir():
+                category = root / folder / label
+                if not category.is_dir():
                     raise UsageError(
-                        f"{here}: no such folder; --data-dir is the folder with training/C01 to C23 "
-                        "and test/"
+                        f"{category}: no such folder; --data-dir expects the folder with training/C01 to "
+                        "training/C23 and test/"
                     )
-                found += sorted(path for path in here.iterdir() if path.is_file())
-        return found
+                with os.scandir(category) as entries:  # tells files without a call for each
+                    files += sorted(Path(entry) for entry in entries if entry.is_file())
+        return files
 
     def read(self, options: TextOptions, data_dir: Path | None) -> Documents:
-        # A name is one abstract within a part.
-        places: dict[tuple[str, str], int] = {}
+        rows: dict[tuple[str, str], int] = {}  # by part and file name
         texts: list[str] = []
-        marks: list[np.ndarray] = []
-        column = {label: place for place, label in enumerate(LABELS)}
+        labels: list[np.ndarray] = []
+        column = {label: index for index, label in enumerate(LABELS)}
         for path in self.files(options, data_dir):
             part, label = path.parent.parent.name, path.parent.name
             key = (part, path.name)
-            if key not in places:
-                places[key] = len(texts)
+            if key not in rows:
+                rows[key] = len(texts)
                 texts.append(_text(path))
-                marks.append(np.zeros(len(LABELS), dtype=np.uint8))
-            marks[places[key]][column[label]] = 1
-        test = np.array([part == _FOLDERS["test"] for part, _ in places])
+                labels.append(np.zeros(len(LABELS), dtype=np.uint8))
+            labels[rows[key]][column[label]] = 1
+        test = np.array([part == _FOLDERS["test"] for part, _ in rows])
         if not len(texts) or test.all() or not test.any():
             raise UsageError(
-                f"{_root(data_dir)}: no abstracts in training/ or in test/; unpack it again"
+                f"{_root(data_dir)}: no abstracts in training/ or in test/; unpack the data set again"
             )
-        labels = Labels(np.stack(marks), np.ones(len(texts), dtype=bool), LABELS, test)
-        return Documents(texts, labels, [f"{part}/{name_of_file(name)}" for part, name in places])
+        names = [f"{part}/{name_of_file(name)}" for part, name in rows]
+        is_labeled = np.ones(len(texts), dtype=bool)
+        return Documents(texts, Labels(np.stack(labels), is_labeled, LABELS, test), names)
 
 
 def _text(path: Path) -> str:
-    text = path.read_bytes().decode("latin-1").strip()  # what the files are in; never fails
+    text = path.read_bytes().decode("latin-1").strip()  # the encoding of the files; never fails
     if not text:
         raise UsageError(f"{path}: empty; unpack the data set again")
     return text
@@ -78,7 +79,7 @@ def _root(data_dir: Path | None) -> Path:
     root = data_dir or DEFAULT_DIR
     if not os.path.isdir(root):
         raise UsageError(
-            f"--data-dir {root}: no such folder; get ohsumed-first-20000-docs.tar.gz of the text "
+            f"--data-dir {root}: no such folder; get ohsumed-first-20000-docs.tar.gz from the text "
             "categorization corpora of A. Moschitti (University of Trento), unpack it and give its folder"
         )
     return root

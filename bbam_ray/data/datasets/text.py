@@ -1,9 +1,9 @@
 """``text``: your own documents, as tables with a column ``text``.
 
-One file (``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``), or a folder with ``train*``, and if there are
-any ``test*`` and ``unlabeled*``, of one of these kinds. Labels as in the tables of ``images``: a 0/1
-column a label, or one column ``labels``. A column ``split`` may say train, test or unlabeled; without a
-test part a share of the labelled rows becomes one.
+One file (``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``), or a folder with ``train*`` and optionally
+``test*`` and ``unlabeled*`` of these types. Labels as in tables of images: one 0/1 column per label, or a
+single column ``labels``. A column ``split`` may name the part of each row: train, test or unlabeled.
+Without a test part, a share of the labelled rows becomes one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.datasets.text_base import Documents, TextDataset, TextOptions
 from bbam_ray.data.formats.label_tables import NAMES_FILE, LabelOptions, read_labels, with_test_part
-from bbam_ray.data.formats.tables import Table, read_table
+from bbam_ray.data.formats.tables import UserTable, read_user_table
 from bbam_ray.errors import UsageError, shown
 
 TEXT, SUFFIXES = "text", (".csv", ".tsv", ".jsonl", ".parquet")
@@ -52,25 +52,25 @@ class Text(TextDataset):
         return [*tables, names] if names.is_file() else tables
 
     def read(self, options: OwnTextOptions, data_dir: Path | None) -> Documents:
-        read = [(read_table(path), part) for path, part in _tables(data_dir)]
-        texts = [text for table, _ in read for text in texts_of(table)]
-        names_file = read[0][0].path.parent / NAMES_FILE
-        labels = read_labels(read, options, ignored=(TEXT, *NAME_COLUMNS), names_file=names_file)
-        column = next((name for name in NAME_COLUMNS if name in read[0][0].columns), None)
+        tables = [(read_user_table(path), part) for path, part in _tables(data_dir)]
+        texts = [text for table, _ in tables for text in texts_of(table)]
+        names_file = tables[0][0].path.parent / NAMES_FILE
+        labels = read_labels(tables, options, ignored=(TEXT, *NAME_COLUMNS), names_file=names_file)
+        column = next((name for name in NAME_COLUMNS if name in tables[0][0].columns), None)
         names = None
-        if column and all(column in table.columns for table, _ in read):
-            names = [str(name) for table, _ in read for name in table.columns[column]]
+        if column and all(column in table.columns for table, _ in tables):
+            names = [str(name) for table, _ in tables for name in table.columns[column]]
             if len(set(names)) < len(names):
-                names = None  # no names of samples then
+                names = None  # not unique, so not the names of samples
         return Documents(texts, with_test_part(labels, options.test_fraction), names)
 
 
-def texts_of(table: Table) -> list[str]:
-    """The column ``text``; a UsageError that names the row without one."""
+def texts_of(table: UserTable) -> list[str]:
+    """The column ``text``; a UsageError if a row has no text."""
     if TEXT not in table.columns:
         raise UsageError(
-            f"{table.path}: no column '{TEXT}'; has "
-            f"{shown(', '.join(table.columns), 300) or 'nothing'}"
+            f"{table.path}: no column '{TEXT}' (columns: "
+            f"{shown(', '.join(table.columns), 300) or 'none'}); add it, or name it so"
         )
     for row, value in enumerate(table.columns[TEXT]):
         if not isinstance(value, str) or not value.strip():
@@ -79,7 +79,7 @@ def texts_of(table: Table) -> list[str]:
 
 
 def _tables(data_dir: Path | None) -> list[tuple[Path, str | None]]:
-    """Tables, each with the part of all its rows (None: a column may say it)."""
+    """Tables, each with the part of all its rows (None: a column ``split`` may give it)."""
     if data_dir is None:
         raise UsageError(
             "data set 'text' needs --data-dir: a .csv, .tsv, .jsonl or .parquet file with a column "
@@ -91,16 +91,16 @@ def _tables(data_dir: Path | None) -> list[tuple[Path, str | None]]:
         if data_dir.suffix not in SUFFIXES:
             raise UsageError(f"--data-dir {data_dir}: expected {', '.join(SUFFIXES)} or a folder")
         return [(data_dir, None)]
-    found = [
+    tables = [
         (path, part)
         for part in _PARTS
         for path in sorted(data_dir.glob(f"{part}*"))
         if path.suffix in SUFFIXES
     ]
-    if not any(part == "train" for _, part in found):
+    if not any(part == "train" for _, part in tables):
         raise UsageError(
-            f"{data_dir}: no train.csv, .tsv, .jsonl or .parquet in it; give the file or "
+            f"{data_dir}: contains no train.csv, .tsv, .jsonl or .parquet; give the file or "
             "folder with the texts"
         )
-    # A single file may say the part of each of its rows.
-    return [(found[0][0], None)] if len(found) == 1 else list(found)
+    # The rows of a single file may belong to several parts.
+    return [(tables[0][0], None)] if len(tables) == 1 else list(tables)

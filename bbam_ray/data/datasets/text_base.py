@@ -1,4 +1,4 @@
-"""What data sets of texts share: they are tokenised once, into rows that all processes of a node read."""
+"""The base of all data sets of texts, which are tokenized once, into rows that all processes read."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from pydantic import Field
 
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache.folder import cache_dir, only_one, opened, remove_torn, whole_file
-from bbam_ray.data.cache.row_file import bits_of, text_of_bits, write_rows
-from bbam_ray.data.cache.token_rows import ABSENT, TokenRows
-from bbam_ray.data.cache.tokenizer import TRAINED, TokenEncoder, load_tokenizer, train_tokenizer
+from bbam_ray.data.cache.row_file import StoredRows, bits_of, text_of_bits, write_rows
+from bbam_ray.data.cache.token_rows import TokenRows
 from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
-from bbam_ray.data.formats.image_sources import files_state
+from bbam_ray.data.formats.file_list import files_state
 from bbam_ray.data.formats.label_tables import Labels
+from bbam_ray.data.formats.tokenizer import (
+    ABSENT,
+    TRAINED,
+    TokenEncoder,
+    load_tokenizer,
+    train_tokenizer,
+)
 
 
 class TextOptions(DatasetOptions):
-    """Options of data sets of texts."""
+    """Options of every data set of texts."""
 
     tokenizer: str | None = Field(
         None,
@@ -36,7 +42,7 @@ class TextOptions(DatasetOptions):
     )
 
 
-#: of the published data sets: a pretrained BERT, and batches that fit beside it
+#: defaults of published data sets: a pretrained BERT, and batches that fit into memory with it
 PRETRAINED: dict[str, Any] = {
     "backbone": "transformer",
     "weights": "bert-base-uncased",
@@ -53,8 +59,8 @@ class Documents:
 
     Args:
         texts: N texts.
-        labels: which of them have which labels, and which are the test part.
-        names: N names, where they have one.
+        labels: their labels, and which of them are the test part.
+        names: N names; None if the texts have no names.
     """
 
     texts: Sequence[str]
@@ -63,17 +69,24 @@ class Documents:
 
 
 class TextDataset(Dataset):
-    """Texts; a sample is a row of token numbers (max_length,) int32."""
+    """Texts; a sample is a row of token numbers (max_length,) int32.
+
+    A new data set of texts implements ``files`` and ``read``.
+    """
 
     Options: ClassVar[type[DatasetOptions]] = TextOptions
 
     @abstractmethod
     def files(self, options: Any, data_dir: Path | None) -> list[Path]:
-        """What is read; a UsageError where it is not there."""
+        """The files that ``read`` reads; part of ``state``.
+
+        Raises:
+            UsageError: files are missing, and how to get them.
+        """
 
     @abstractmethod
     def read(self, options: Any, data_dir: Path | None) -> Documents:
-        """All texts of both parts."""
+        """Texts and labels of both parts; called only if the cache lacks them."""
 
     def complete(self, values: dict[str, Any]) -> dict[str, Any]:
         """The tokenizer of a pretrained transformer is that of its weights, unless another is chosen."""
@@ -81,9 +94,6 @@ class TextDataset(Dataset):
         if values.get("backbone") != "transformer" or weights == "none":
             return values
         return values | {"tokenizer": values.get("tokenizer") or weights}
-
-    def check(self, options: Any, data_dir: Path | None) -> None:
-        self.files(options, data_dir)
 
     def state(self, options: Any, data_dir: Path | None) -> str:
         return files_state(self.files(options, data_dir))
@@ -96,11 +106,14 @@ class TextDataset(Dataset):
             "train": folder / f"{stem}-train.rows",
             "test": folder / f"{stem}-test.rows",
         }
-        if None in map(opened, targets.values()):
+        stored = _opened(targets)
+        if stored is None:
             with only_one(folder):
-                if None in map(opened, targets.values()):
-                    self._tokenise(options, data_dir, targets)
-        rows = TokenRows(targets[part])
+                stored = _opened(targets)  # another process may have been first
+                if stored is None:
+                    self._tokenize(options, data_dir, targets)
+                    stored = {name: TokenRows(target) for name, target in targets.items()}
+        rows = stored[part]
         names = tuple(rows.metadata["label_names"])
         is_labeled = bits_of(rows.metadata["is_labeled"], (len(rows),)).astype(bool)
         return Samples(
@@ -114,14 +127,14 @@ class TextDataset(Dataset):
             rows.metadata["names"],
         )
 
-    def _tokenise(
+    def _tokenize(
         self, options: TextOptions, data_dir: Path | None, targets: dict[Part, Path]
     ) -> None:
         documents = self.read(options, data_dir)
         test = documents.labels.test
         if options.tokenizer in (None, TRAINED):
-            seen = [documents.texts[row] for row in np.flatnonzero(~test).tolist()]
-            content = train_tokenizer(seen, options.vocabulary)
+            training_texts = [documents.texts[row] for row in np.flatnonzero(~test).tolist()]
+            content = train_tokenizer(training_texts, options.vocabulary)
         else:
             content = load_tokenizer(str(options.tokenizer))
         encode = TokenEncoder(content, options.max_length)
@@ -140,3 +153,10 @@ class TextDataset(Dataset):
             remove_torn(target)
             with whole_file(target) as temporary:
                 write_rows(temporary, rows, rows.shape[1:], np.int32, metadata)
+
+
+def _opened(targets: dict[Part, Path]) -> dict[Part, StoredRows] | None:
+    """The rows of both parts; None if the cache lacks one of them."""
+    stored = {part: opened(target, TokenRows) for part, target in targets.items()}
+    rows = {part: rows for part, rows in stored.items() if rows is not None}
+    return rows if len(rows) == len(targets) else None

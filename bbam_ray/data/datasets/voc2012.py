@@ -2,8 +2,8 @@
 
 Layout as published: ``JPEGImages/*.jpg`` and ``ImageSets/Main/`` with the image lists ``train.txt`` and
 ``val.txt`` and for each label ``<label>_train.txt`` and ``<label>_val.txt``, whose lines hold an image
-and 1 (shown), -1 (not shown) or 0 (shown only in objects that are marked difficult). The images of
-``val.txt`` serve as test part, since the labels of the real one were never published.
+and 1 (present), -1 (absent) or 0 (present only in objects that are marked difficult). The images of
+``val.txt`` are the test part, since the labels of the original test part were never published.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pydantic import Field
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.datasets.base import Part
 from bbam_ray.data.datasets.image_base import ImageDataset, ImageOptions, ImageTable
+from bbam_ray.data.download.http import RemoteFile
+from bbam_ray.data.download.sources import Publication
 from bbam_ray.data.formats.image_sources import ImageFiles
 from bbam_ray.data.formats.tables import read_text
 from bbam_ray.errors import UsageError, shown
@@ -30,6 +32,23 @@ LABELS = (
 )
 # fmt: on
 DEFAULT_DIR = Path("data/VOCdevkit/VOC2012")
+PUBLICATION = Publication(
+    page="https://www.robots.ox.ac.uk/~vgg/projects/pascal/VOC/voc2012/",
+    terms="The images come from Flickr, and its terms of use apply (www.flickr.com/help/terms).",
+    archives={
+        "VOCdevkit": RemoteFile(
+            url="https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+            name="VOCtrainval_11-May-2012.tar",
+            size=1_999_639_040,
+            sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+            md5="6cd6e144f989b92b3379bac3b3de84fd",
+        )
+    },
+    unpack_to=".",
+    data_dir="VOCdevkit/VOC2012",
+    max_bytes=3 * 10**9,
+)
+_AGAIN = "unpack the archive again"
 _LISTS: dict[Part, str] = {"train": "train", "test": "val"}
 
 
@@ -46,6 +65,7 @@ class Voc2012(ImageDataset):
     """Images of PASCAL VOC 2012; the lists train and val are the parts train and test."""
 
     name: ClassVar[str] = "voc2012"
+    publication: ClassVar[Publication | None] = PUBLICATION
     Options: ClassVar[type[DatasetOptions]] = VocOptions
     published_counts: ClassVar[dict[Part, int]] = {"train": 5_717, "test": 5_823}
     defaults: ClassVar[dict[str, Any]] = {
@@ -54,58 +74,67 @@ class Voc2012(ImageDataset):
         "unlabeled_batch": 30,
     }
 
-    def _lists(self, data_dir: Path | None) -> dict[str, Path]:
-        main = _root(data_dir) / "ImageSets" / "Main"
-        names = [*_LISTS.values(), *(f"{k}_{part}" for k in LABELS for part in _LISTS.values())]
-        return {name: main / f"{name}.txt" for name in names}
-
     def label_files(self, options: VocOptions, data_dir: Path | None) -> list[Path]:
-        return list(self._lists(data_dir).values())
+        names = [*_LISTS.values(), *(f"{k}_{part}" for k in LABELS for part in _LISTS.values())]
+        return [_list_file(_root(data_dir), name) for name in names]
 
-    def check(self, options: VocOptions, data_dir: Path | None) -> None:
+    def tables(self, options: VocOptions, data_dir: Path | None) -> dict[Part, ImageTable]:
         root = _root(data_dir)
         wanted = ["JPEGImages", "ImageSets/Main/train.txt", "ImageSets/Main/val.txt"]
         self.require(root, wanted, size="2 GB", folder="the folder VOCdevkit/VOC2012")
-        super().check(options, data_dir)
+        return {part: _table(root, suffix, options) for part, suffix in _LISTS.items()}
 
-    def table(self, options: VocOptions, data_dir: Path | None, part: Part) -> ImageTable:
-        root, lists, suffix = _root(data_dir), self._lists(data_dir), _LISTS[part]
-        images = read_text(lists[suffix], "unpack the archive again").split()
-        place = {image: row for row, image in enumerate(images)}
-        if not images or len(place) < len(images):
-            what = "lists an image twice" if images else "is empty"
-            raise UsageError(f"{lists[suffix]}: {what}; unpack the archive again")
-        labels: np.ndarray = np.zeros((len(images), len(LABELS)), dtype=np.uint8)
-        marks = {"1": 1, "-1": 0, "0": int(options.difficult == "positive")}
-        for column, label in enumerate(LABELS):
-            path = lists[f"{label}_{suffix}"]
-            if not path.is_file():
-                raise UsageError(f"{path}: no such file; every label needs one, unpack again")
-            seen: set[int] = set()
-            lines = read_text(path, "unpack the archive again").splitlines()
-            for number, line in enumerate(lines, start=1):
-                fields = line.split()
-                if not fields:
-                    continue
-                if len(fields) != 2 or fields[1] not in marks or fields[0] not in place:
-                    raise UsageError(
-                        f"{path} line {number}: '{shown(line.strip())}' is not an image of "
-                        f"{suffix}.txt and 1, 0 or -1; unpack the archive again"
-                    )
-                row = place[fields[0]]
-                labels[row, column] = marks[fields[1]]
-                seen.add(row)
-            if absent := [image for image, row in place.items() if row not in seen]:
-                raise UsageError(
-                    f"{path}: says nothing of {len(absent)} images of {suffix}.txt, the first is "
-                    f"{shown(absent[0])}; unpack the archive again"
-                )
-        paths = [root / "JPEGImages" / f"{image}.jpg" for image in images]
-        return ImageTable(ImageFiles(paths, root), labels, LABELS)
+
+def _list_file(root: Path, name: str) -> Path:
+    return root / "ImageSets" / "Main" / f"{name}.txt"
+
+
+def _table(root: Path, suffix: str, options: VocOptions) -> ImageTable:
+    """Images of one list and their labels; ``suffix`` is its name, train or val."""
+    path = _list_file(root, suffix)
+    images = read_text(path, _AGAIN).split()
+    row_of = {image: row for row, image in enumerate(images)}
+    if not images or len(row_of) < len(images):
+        problem = "duplicate image" if images else "is empty"
+        raise UsageError(f"{path}: {problem}; {_AGAIN}")
+    labels: np.ndarray = np.zeros((len(images), len(LABELS)), dtype=np.uint8)
+    for column, label in enumerate(LABELS):
+        _read_label(
+            _list_file(root, f"{label}_{suffix}"), suffix, row_of, options, labels[:, column]
+        )
+    paths = [root / "JPEGImages" / f"{image}.jpg" for image in images]
+    return ImageTable(ImageFiles(paths, root), labels, LABELS)
+
+
+def _read_label(
+    path: Path, suffix: str, row_of: dict[str, int], options: VocOptions, values: np.ndarray
+) -> None:
+    """Read the list of one label into ``values`` (N,); it must name every image."""
+    marks = {"1": 1, "-1": 0, "0": int(options.difficult == "positive")}
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; every label needs one, so {_AGAIN}")
+    named: set[int] = set()
+    for number, line in enumerate(read_text(path, _AGAIN).splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 2 or fields[1] not in marks or fields[0] not in row_of:
+            raise UsageError(
+                f"{path} line {number}: '{shown(line.strip())}' is not an image of {suffix}.txt followed "
+                f"by 1, 0 or -1; {_AGAIN}"
+            )
+        row = row_of[fields[0]]
+        values[row] = marks[fields[1]]
+        named.add(row)
+    if absent := [image for image, row in row_of.items() if row not in named]:
+        raise UsageError(
+            f"{path}: no line for {len(absent)} images of {suffix}.txt, the first is "
+            f"{shown(absent[0])}; {_AGAIN}"
+        )
 
 
 def _root(data_dir: Path | None) -> Path:
-    """The folder VOC2012, whether it was given or one that the archive puts around it."""
-    given = data_dir or DEFAULT_DIR
-    inner = (given / "VOCdevkit" / "VOC2012", given / "VOC2012")
-    return next((folder for folder in inner if os.path.isdir(folder)), given)
+    """The folder VOC2012: the given one, or below it where the archive has unpacked it."""
+    root = data_dir or DEFAULT_DIR
+    inner = (root / "VOCdevkit" / "VOC2012", root / "VOC2012")
+    return next((folder for folder in inner if os.path.isdir(folder)), root)

@@ -1,3 +1,4 @@
-"""Fetching and unpacking published data sets: resumable, checked, safe against hostile archives.
+"""Downloading and unpacking published data sets: resumable, verified, safe against malicious archives.
 
-``sources.py`` lists what can be downloaded; the rest knows no data set."""
+``sources.py`` starts it by name; what is downloaded is described by each data set.
+"""

@@ -1,7 +1,7 @@
-"""What a .tar, .tar.gz or .zip holds, read without writing anything.
+"""The members of a .tar, .tar.gz or .zip archive, read without writing anything.
 
-Only plain files and folders with harmless names pass, which is stricter than the ``data`` filter of
-``tarfile``: an archive with a link, a device or a name that leads out of its folder is refused as a whole.
+Only regular files and folders with safe names are accepted, which is stricter than the ``data`` filter of
+``tarfile``: an archive with a link, a device or a path outside its folder is rejected as a whole.
 """
 
 from __future__ import annotations
@@ -21,19 +21,17 @@ from typing import IO, NoReturn, cast
 
 from bbam_ray.errors import UsageError, quoted
 
-#: what reading a damaged archive raises
+#: exceptions that a damaged archive raises
 DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
     gzip.BadGzipFile,
     EOFError,
-    ValueError,  # offsets and names that make no sense
-    RuntimeError,  # headers nested without end
+    ValueError,  # invalid offsets and names
+    RuntimeError,  # endlessly nested headers
 )
-
-
-#: most bytes that are read at once
+#: maximum bytes that are read at once
 BLOCK = 1 << 20
 
 
@@ -42,8 +40,9 @@ class Member:
     """A file or folder in an archive.
 
     Args:
-        parts: its name, split; empty for the folder that everything is in.
-        open: gives the content; None for a folder.
+        parts: its path, split; empty for the top folder.
+        size: of the content in bytes.
+        open: opens the content; None for a folder.
     """
 
     parts: tuple[str, ...]
@@ -61,26 +60,27 @@ def read_members(archive: Path, stack: ExitStack) -> Iterator[Member]:
         if not name.endswith(".tar"):
             stream = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=stream)))
         return _tar_members(archive, _ShortReads(stream))
-    raise UsageError(
-        f"{archive}: only .tar, .tar.gz and .zip are unpacked here; unpack it yourself"
-    )
+    raise UsageError(f"{archive}: only .tar, .tar.gz and .zip can be unpacked; unpack it yourself")
 
 
 def _zip_members(archive: Path, source: zipfile.ZipFile) -> Iterator[Member]:
-    bounded = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack to any size in one step
+    bounded = (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+    )  # other methods may unpack any size in one step
     for info in source.infolist():
         name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             refuse(archive, f"{quoted(name)} is a link or a device")
         if info.flag_bits & 1 or info.compress_type not in bounded:
-            refuse(archive, f"{quoted(name)} is encrypted or packed in an unusual way")
+            refuse(archive, f"{quoted(name)} is encrypted or uses an unusual compression")
         is_folder = name.endswith("/") or kind == stat.S_IFDIR
         opens = None if is_folder else partial(source.open, info)
         yield Member(_parts(archive, name), info.file_size, opens)
 
 
 def _tar_members(archive: Path, stream: _ShortReads) -> Iterator[Member]:
-    """Members up to the zeros at the end, which may be missing, as for tar itself."""
+    """Members up to the zeros at the end, which may be missing, as tar allows."""
     source = tarfile.TarFile(fileobj=cast(IO[bytes], stream))
     for info in source:
         if not (info.isfile() or info.isdir()) or info.issparse():
@@ -88,12 +88,12 @@ def _tar_members(archive: Path, stream: _ShortReads) -> Iterator[Member]:
         opens = cast(Callable[[], IO[bytes]], partial(source.extractfile, info))
         yield Member(_parts(archive, info.name), info.size, None if info.isdir() else opens)
     stream.seek(source.offset)
-    if any(stream.read(tarfile.BLOCKSIZE)):  # tarfile takes half a header, or rubbish, for the end
-        raise tarfile.ReadError("it is cut off, or goes on with something else")
+    if any(stream.read(tarfile.BLOCKSIZE)):  # tarfile takes half a header, or garbage, for the end
+        raise tarfile.ReadError("it is truncated, or has data behind its end")
 
 
 class _ShortReads:
-    """A stream for tarfile, which would read a header of any declared size into memory."""
+    """A stream that limits reads, since tarfile would read a header of any declared size into memory."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -106,13 +106,13 @@ class _ShortReads:
 
 
 def _parts(archive: Path, name: str) -> tuple[str, ...]:
-    """A name as parts below the target; not one that is special here or on another system."""
+    """A path split into parts; rejects paths that point elsewhere, on this or another system."""
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:|.*[\\\0]", name, re.DOTALL):
-        refuse(archive, f"{quoted(name)} leads out of the folder")
+        refuse(archive, f"{quoted(name)} points outside the folder")
     return tuple(part for part in parts if part not in ("", "."))
 
 
 def refuse(archive: Path, why: str) -> NoReturn:
-    """Say why an archive is not unpacked."""
-    raise UsageError(f"{archive}: {why}; do not use it, and get it from its publisher again")
+    """Raise a UsageError for an archive that must not be unpacked."""
+    raise UsageError(f"{archive}: {why}; do not use it, and download it from its publisher again")

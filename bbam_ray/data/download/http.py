@@ -20,7 +20,7 @@ from bbam_ray.data.cache.locks import lock, still_there
 from bbam_ray.data.download.secure_http import content_range, opener, refuse_insecure
 from bbam_ray.errors import UsageError
 
-#: seconds before each new try after a dropped connection; any progress starts the list again
+#: seconds before each retry after a dropped connection; any progress restarts the list
 WAITS: tuple[float, ...] = (1.0, 4.0, 15.0, 60.0)
 TIMEOUT = 30.0  # seconds without a byte
 BLOCK = 1 << 18
@@ -33,10 +33,12 @@ class RemoteFile:
     """A file as its publisher offers it.
 
     Args:
-        size: bytes; None where it is not known from a public source. Then the length that the server
-            announces is what must arrive, and a server that announces none is refused.
-        sha256, md5: hexadecimal; every one that is given is checked. Without any, a resumed file is
-            only as trustworthy as its size.
+        url: https address.
+        name: of the stored file.
+        size: bytes; None if it is not known from an independent source. Then the length that the server
+            announces must arrive, and a server that announces none is rejected.
+        sha256, md5: hexadecimal; those that are not None are checked. Without them, only the size of a
+            resumed file is verified.
     """
 
     url: str
@@ -51,7 +53,7 @@ class RemoteFile:
 
 
 class _DroppedError(Exception):
-    """The connection failed in a way that another try may mend."""
+    """The connection failed, and a retry may help."""
 
     def __init__(self, reason: str, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -59,10 +61,13 @@ class _DroppedError(Exception):
 
 
 def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None) -> Path:
-    """Download a file into a folder and return its path; a file that is there and right is kept.
+    """Download a file into a folder and return its path; a correct existing file is kept.
 
-    Bytes go to ``<name>.part`` as they come, so a killed download goes on where it was. Digests are
-    taken from the stored file at the end: they cover what earlier runs wrote and what the disk holds.
+    Bytes are appended to ``<name>.part`` as they arrive, so a killed download can resume. Digests are
+    computed from the stored file at the end, so that they cover all runs and the disk.
+
+    Raises:
+        UsageError: no connection, a wrong file, no space, or no permission.
     """
     refuse_insecure(file.url)
     target, part = folder / file.name, folder / f"{file.name}.part"
@@ -71,14 +76,14 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None) -> P
             return _kept(file, target)
         folder.mkdir(parents=True, exist_ok=True)
         with _exclusive(part) as handle:
-            if target.exists():  # another process has finished it meanwhile
+            if target.exists():  # another process was faster
                 return _kept(file, target)
             _receive(file, folder, handle, progress)
             if wrong := _wrong(file, part):
                 part.unlink()
                 raise UsageError(
-                    f"{file.url}: {wrong}, so the download was thrown away; run it again, and if that "
-                    f"does not help get {file.name} elsewhere and put it into {folder.resolve()}"
+                    f"{file.url}: {wrong}, so the download was deleted; run it again, and if that "
+                    f"does not help, get {file.name} elsewhere and put it into {folder.resolve()}"
                 )
             os.fsync(handle.fileno())
             part.rename(target)
@@ -90,31 +95,33 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None) -> P
 
 
 def _kept(file: RemoteFile, target: Path) -> Path:
-    """A file of an earlier download or of the user, which is never overwritten."""
+    """Check an existing file, which is never overwritten."""
     if wrong := _wrong(file, target):
-        raise UsageError(f"{target}: {wrong}; move it away to have it downloaded")
+        raise UsageError(f"{target}: {wrong}; move it away to download it again")
     return target
 
 
 def _wrong(file: RemoteFile, path: Path) -> str | None:
-    """What is wrong with a stored file."""
+    """Why a stored file is wrong, or None."""
     stored = path.stat().st_size
     if file.size is not None and stored != file.size:
         return f"has {stored} bytes instead of {file.size}"
     for kind, wanted in (("sha256", file.sha256), ("md5", file.md5)):
         if wanted is None:
             continue
-        with path.open("rb") as handle:  # md5 finds damage, and is all that some publishers give
+        with path.open(
+            "rb"
+        ) as handle:  # MD5 detects damage, and some publishers offer nothing else
             fresh = partial(hashlib.new, kind, usedforsecurity=False)
-            found = hashlib.file_digest(handle, fresh).hexdigest()
-        if found != wanted.lower():
-            return f"has {kind} {found} instead of {wanted.lower()}"
+            digest = hashlib.file_digest(handle, fresh).hexdigest()
+        if digest != wanted.lower():
+            return f"has {kind} {digest} instead of {wanted.lower()}"
     return None
 
 
 @contextmanager
 def _exclusive(part: Path) -> Iterator[BinaryIO]:
-    """The partial file, open for appending and locked; left behind only if it holds something."""
+    """The partial file, open for appending and locked; removed at the end if it is empty."""
     with part.open("ab") as handle:
         lock(part, handle.fileno())
         try:
@@ -139,13 +146,13 @@ def _receive(file: RemoteFile, folder: Path, handle: BinaryIO, progress: Progres
                 best, waits = have, iter(WAITS)
             wait = next(waits, None)
             if wait is None or (drop.unreachable and best == begin):
-                kept = f"run the command again to go on from byte {have}, or " if have else ""
+                kept = f"run the command again to resume at byte {have}, or " if have else ""
                 raise _elsewhere(file, folder, str(drop), kept) from None
             time.sleep(wait)
 
 
 def _request(file: RemoteFile, folder: Path, handle: BinaryIO, progress: Progress | None) -> None:
-    """One request, for what is missing; returns when the file is complete."""
+    """Request the missing bytes; returns when the file is complete."""
     have = handle.seek(0, os.SEEK_END)
     request = urllib.request.Request(file.url, headers={"User-Agent": "bbam-ray"})
     if have:
@@ -159,10 +166,10 @@ def _request(file: RemoteFile, folder: Path, handle: BinaryIO, progress: Progres
                 return  # nothing is missing
             handle.truncate(0)
             raise _DroppedError("the server has fewer bytes than are stored here") from None
-        answer = f"the server answers {error.code} {' '.join(error.reason.split())}"
+        reason = f"the server responds {error.code} {' '.join(error.reason.split())}"
         if error.code in (408, 429) or error.code >= 500:
-            raise _DroppedError(answer) from None
-        raise _elsewhere(file, folder, answer) from None
+            raise _DroppedError(reason) from None
+        raise _elsewhere(file, folder, reason) from None
     except (OSError, HTTPException) as error:
         raise _DroppedError(_reason(error), unreachable=True) from None
     with response:
@@ -171,13 +178,13 @@ def _request(file: RemoteFile, folder: Path, handle: BinaryIO, progress: Progres
             first, announced = content_range(response.headers)
             if first != have:
                 handle.truncate(0)
-                raise _DroppedError("the server sends another range than the one asked for")
+                raise _DroppedError("the server sends another range than requested")
             start = have
         elif response.status == 200:
             length = response.headers.get("Content-Length", "")
             announced = int(length) if length.isdecimal() else None
         else:
-            raise _elsewhere(file, folder, f"the server answers {response.status}")
+            raise _elsewhere(file, folder, f"the server responds {response.status}")
         total = announced if file.size is None else file.size
         if total is None or announced not in (None, total):
             says = "no length" if total is None else f"{announced} bytes instead of {total}"
@@ -206,10 +213,10 @@ def _store(
         if not block or done > total:
             break
         handle.write(block)
-        handle.flush()  # a kill loses no more than the block on its way
+        handle.flush()  # a kill loses at most one block
     if done > total:
         handle.truncate(0)
-        raise _DroppedError(f"the server sends more than the {total} bytes it should")
+        raise _DroppedError(f"the server sends more than the expected {total} bytes")
     if done < total:
         raise _DroppedError(f"the connection ended after {done} of {total} bytes")
 
@@ -217,7 +224,7 @@ def _store(
 def _reason(error: Exception) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError):
-        return f"no answer for {TIMEOUT:g} seconds"
+        return f"no response for {TIMEOUT:g} seconds"
     text = getattr(cause, "strerror", None) or str(cause)
     return " ".join(text.split()) or type(cause).__name__
 

@@ -1,4 +1,4 @@
-"""Requests whose answers nobody can change on their way: https, also after redirects."""
+"""Requests over https only, also after redirects, so that responses cannot be modified in transit."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from bbam_ray.errors import UsageError
 
 
 def refuse_insecure(url: str, redirected_from: str = "") -> None:
-    """Let https pass, and http to this machine itself, unless https was redirected there."""
+    """Raise a UsageError unless a URL is https, or http to this machine that https did not redirect to."""
     scheme = urlsplit(url).scheme
     downgrade = redirected_from.startswith("https:")
     if scheme == "https" or (scheme == "http" and _loopback(url) and not downgrade):
         return
     before = f"{redirected_from} redirects to " if redirected_from else ""
-    raise UsageError(f"{before}{url}: downloads go over https only; use an https address")
+    raise UsageError(f"{before}{url}: downloads require https; use an https address")
 
 
 def opener(url: str) -> urllib.request.OpenerDirector:
-    """What opens this address: through the user's proxy, but never between this machine and itself."""
+    """An opener for a URL: through the user's proxy, except for this machine itself."""
     proxies = [urllib.request.ProxyHandler({})] if _loopback(url) else []
     return urllib.request.build_opener(_Redirects, *proxies)
 
 
 def content_range(headers: Message) -> tuple[int | None, int | None]:
-    """First byte and size of the whole file; None for what the server leaves out."""
+    """First byte and total size of a partial response; None for what the server omits."""
     value = headers.get("Content-Range", "")
-    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", value.strip())
-    first, total = found.groups() if found else (None, None)
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", value.strip())
+    first, total = match.groups() if match else (None, None)
     return (None if first is None else int(first)), (None if total is None else int(total))
 
 

@@ -1,7 +1,6 @@
-"""Unpacking of .tar, .tar.gz and .zip: checked as a whole first, then visible as a whole or not at all.
+"""Unpacking of .tar, .tar.gz and .zip archives: checked first, then unpacked completely or not at all.
 
-The files are copied here rather than by ``extractall``, so that every byte is counted before it is
-written.
+Files are copied here rather than by ``extractall``, so that every byte is counted before it is written.
 """
 
 from __future__ import annotations
@@ -30,13 +29,19 @@ def extract(
 ) -> None:
     """Unpack an archive into a folder.
 
-    What the archive holds at its top appears in the folder at the end, each entry complete. Entries
-    that are there already with every file in its size stay as they are; any other entry of the same
-    name is refused, so nothing is overwritten.
+    The top-level entries of the archive appear in the folder at the end, each complete. Entries that
+    exist already, with every file in its size, are kept; any other entry of the same name is an error, so
+    nothing is overwritten.
 
     Args:
-        max_bytes: of all files together.
-        max_ratio: of the bytes of all files to those of the archive.
+        archive: path of the archive.
+        folder: where to unpack.
+        max_bytes: limit for all files together.
+        max_ratio: limit for the size of all files relative to that of the archive.
+        progress: called with bytes written and bytes in total.
+
+    Raises:
+        UsageError: unsafe or damaged archive, too large, not enough space, or existing other files.
     """
     if not archive.is_file():
         raise UsageError(f"{archive}: no such file; download it first")
@@ -67,7 +72,7 @@ def extract(
     except DAMAGED as error:
         text = shown(error, 300)
         raise UsageError(
-            f"{archive}: damaged or not what its name says ({text}); remove it and download it again"
+            f"{archive}: damaged or of another type than its name ({text}); remove and download it again"
         ) from None
     except OSError as error:
         raise UsageError(
@@ -78,9 +83,9 @@ def extract(
 def _checked(
     archive: Path, members: Iterable[Member], max_bytes: int, max_ratio: float
 ) -> list[Member]:
-    """All members; reads no further than to the first that goes too far."""
+    """All members; stops at the first that violates a limit."""
     packed, total = max(1, archive.stat().st_size), 0
-    found: list[Member] = []
+    checked: list[Member] = []
     files: set[tuple[str, ...]] = set()
     folders: set[tuple[str, ...]] = set()
     for member in members:
@@ -89,27 +94,27 @@ def _checked(
             refuse(archive, f"unpacks to more than the {max_bytes} bytes expected")
         if total > max_ratio * packed:
             refuse(archive, f"unpacks to more than {max_ratio:g} times its own size")
-        if len(found) >= MAX_MEMBERS:
-            refuse(archive, f"holds more than {MAX_MEMBERS} files and folders")
-        if not member.parts:  # the top itself
+        if len(checked) >= MAX_MEMBERS:
+            refuse(archive, f"contains more than {MAX_MEMBERS} files and folders")
+        if not member.parts:  # the top folder itself
             continue
-        found.append(member)
+        checked.append(member)
         folders.update(member.parts[:depth] for depth in range(1, len(member.parts)))
         if member.open is None:
             folders.add(member.parts)
         elif member.parts in files:
-            refuse(archive, f"holds {quoted('/'.join(member.parts))} twice")
+            refuse(archive, f"contains the duplicate file {quoted('/'.join(member.parts))}")
         else:
             files.add(member.parts)
     if both := files & folders:
-        refuse(archive, f"holds {quoted('/'.join(min(both)))} as a file and as a folder")
+        refuse(archive, f"contains {quoted('/'.join(min(both)))} as a file and as a folder")
     if not files:
-        refuse(archive, "holds no file")
-    return found
+        refuse(archive, "contains no file")
+    return checked
 
 
 def _missing(archive: Path, folder: Path, members: list[Member]) -> dict[str, list[Member]]:
-    """Members by entry at the top, without the entries that are in the folder completely."""
+    """Members by top-level entry, without the entries that the folder has completely."""
     entries: dict[str, list[Member]] = {}
     for member in members:
         entries.setdefault(member.parts[0], []).append(member)
@@ -127,15 +132,15 @@ def _in_place(path: Path, member: Member) -> bool:
 
 @contextmanager
 def _hidden(folder: Path, name: str) -> Iterator[Path]:
-    """An empty folder beside the entries to come, for this process alone; removed at the end."""
+    """An empty temporary folder next to the new entries, locked by this process; removed at the end."""
     path = folder / f".{name}.unpacking"
     path.mkdir(exist_ok=True)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         lock(path, descriptor)
         try:
-            for left in path.iterdir():  # by a process that was killed
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            for rest in path.iterdir():  # left by a process that was killed
+                shutil.rmtree(rest) if rest.is_dir() and not rest.is_symlink() else rest.unlink()
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
@@ -155,15 +160,14 @@ def _write(archive: Path, member: Member, hidden: Path) -> Iterator[int]:
         while block := source.read(BLOCK):
             left -= len(block)
             if left < 0:
-                refuse(archive, f"{quoted('/'.join(member.parts))} is longer than the archive says")
+                refuse(archive, f"{quoted('/'.join(member.parts))} is longer than declared")
             target.write(block)
             yield len(block)
     if left:
-        raise EOFError(f"{quoted('/'.join(member.parts))} is shorter than the archive says")
+        raise EOFError(f"{quoted('/'.join(member.parts))} is shorter than declared")
 
 
 def _in_the_way(archive: Path, path: Path) -> NoReturn:
     raise UsageError(
-        f"{path} exists already and is not what {archive.name} holds; move it away or choose another "
-        "folder"
+        f"{path} exists already and differs from {archive.name}; move it away or choose another folder"
     )

@@ -1,3 +1,4 @@
-"""Readers of file formats: label tables, feature files, ARFF and Mulan folders, lists of images.
+"""Readers of user files: tables, labels, features, ARFF and Mulan, images; and the encoding of texts.
 
-They return plain arrays and names, and know no data set."""
+They turn files into arrays, names and labels, and know no data set.
+"""

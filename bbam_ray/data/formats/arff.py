@@ -1,7 +1,7 @@
-"""ARFF files as Weka reads them: words, header and lines (rows: ``arff_rows``).
+"""ARFF files as Weka reads them: tokens, header and lines (rows: ``arff_rows``).
 
-scipy.io.arff reads no sparse rows, hence this reader. Blanks and tabs separate as commas do; text is UTF-8
-or, where that fails, Latin-1 (older files). String, date and relational attributes are refused.
+scipy.io.arff does not read sparse rows, hence this reader. Spaces and tabs separate like commas; text is
+UTF-8 or, if that fails, Latin-1 (older files). String, date and relational attributes are rejected.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from bbam_ray.documents import check_regular
 from bbam_ray.errors import UsageError, quoted
 
-ENCODINGS = ("utf-8-sig", "latin-1")  # the second takes any bytes
-MISSING = "\0?"  # a ? without quotes, among values
+ENCODINGS = ("utf-8-sig", "latin-1")  # Latin-1 accepts any bytes
+MISSING = "\0?"  # a value that is an unquoted ?
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 TOKEN = re.compile(
     r"""(?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?P<sign>[{},])|(?P<comment>%.*)"""
@@ -25,27 +25,30 @@ TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Attribute:
+    """A declared column of an ARFF table."""
+
     name: str
     line: int
-    values: tuple[str, ...] | None  # the declared ones of a nominal attribute; None: numeric
+    values: tuple[str, ...] | None  # declared values of a nominal attribute; None = numeric
 
     @property
     def binary(self) -> bool:
-        """Declared as {0,1} or {1,0}: a number as well."""
+        """Declared as {0,1} or {1,0}, and so read as a number."""
         return self.values is not None and sorted(self.values) == ["0", "1"]
 
     @property
     def one_hot(self) -> bool:
+        """Nominal with other values than 0 and 1."""
         return self.values is not None and not self.binary
 
     @property
     def width(self) -> int:
-        """Its columns among the features."""
+        """Number of feature columns."""
         return len(self.values) if self.values is not None and self.one_hot else 1
 
 
 class ArffTable:
-    """One file; made by reading its header and counting its rows."""
+    """One file; creating it reads the header and counts the rows."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,10 +62,11 @@ class ArffTable:
                 continue
 
     def error(self, line: int, what: str) -> UsageError:
+        """An error that names the file and a line."""
         return UsageError(f"{self.path} line {line}: {what}")
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """(number, text) of the lines that say something; text without blanks around it."""
+        """(number, stripped text) of the lines that are neither blank nor comments."""
         try:
             check_regular(self.path)
             with self.path.open(encoding=self.encoding) as file:
@@ -84,8 +88,8 @@ class ArffTable:
         return lines
 
     def tokens(self, number: int, text: str) -> list[tuple[str, str]]:
-        """(kind, text) of signs, words, ? and quoted texts, these without quotes and escapes."""
-        found: list[tuple[str, str]] = []
+        """(kind, text) of signs, words, missing values and quoted texts, without quotes and escapes."""
+        tokens: list[tuple[str, str]] = []
         for match in TOKEN.finditer(text):
             token = match[0]
             kind = "missing" if token == "?" else str(match.lastgroup)
@@ -97,11 +101,11 @@ class ArffTable:
                 break
             if kind == "quoted":
                 token = re.sub(r"\\(.)", lambda m: ESCAPES.get(m[1], m[1]), token[1:-1])
-            found.append((kind, token))
-        return found
+            tokens.append((kind, token))
+        return tokens
 
     def _scan(self) -> None:
-        found: dict[str, Attribute] = {}
+        attributes: dict[str, Attribute] = {}
         lines, number = self.lines(), 1
         for number, line in lines:
             keyword = _keyword(line)
@@ -109,20 +113,22 @@ class ArffTable:
                 break
             if keyword == "@attribute":
                 attribute = self._attribute(number, line)
-                if attribute.name in found:
+                if attribute.name in attributes:
                     raise self.error(
-                        number, f"a second attribute {quoted(attribute.name)}; rename one of them"
+                        number, f"duplicate attribute {quoted(attribute.name)}; rename one of them"
                     )
-                found[attribute.name] = attribute
+                attributes[attribute.name] = attribute
             elif keyword != "@relation":
                 what = f"expected @relation, @attribute or @data, not {line[:40]!r}; correct it"
                 raise self.error(number, what)
         else:
-            raise self.error(number, "the file ends without @data; get it again, it may be torn")
-        self.attributes, self.rows = list(found.values()), sum(1 for _ in lines)
-        if not self.rows or not found:
-            what = "no row after" if found else "no @attribute before"
-            raise self.error(number, f"{what} @data; get the file again, it may be torn")
+            raise self.error(
+                number, "the file ends without @data; copy it again, it may be truncated"
+            )
+        self.attributes, self.rows = list(attributes.values()), sum(1 for _ in lines)
+        if not self.rows or not attributes:
+            what = "no row after" if attributes else "no @attribute before"
+            raise self.error(number, f"{what} @data; copy the file again, it may be truncated")
 
     def _attribute(self, number: int, line: str) -> Attribute:
         tokens = self.tokens(number, line[len("@attribute") :])
@@ -130,8 +136,8 @@ class ArffTable:
         if kind.lower() in ("string", "date", "relational"):
             raise self.error(
                 number,
-                f"attribute {quoted(name)} is of type {kind.lower()}, which is no number; remove it or "
-                "make numbers of it (in Weka: Remove, StringToWordVector)",
+                f"attribute {quoted(name)} is of type {kind.lower()}, which is not numeric; remove it or "
+                "convert it to numbers (in Weka: Remove, StringToWordVector)",
             )
         named = tokens[:1] and tokens[0][0] != "sign"
         if named and len(tokens) == 2 and kind.lower() in ("numeric", "real", "integer"):
@@ -141,26 +147,26 @@ class ArffTable:
             raise self.error(
                 number,
                 f"{line[:60]!r} is not '@attribute name numeric' or '@attribute name {{0,1}}'; "
-                "correct it, with quotes around a name that has blanks",
+                "correct it, and put quotes around a name with spaces",
             )
         values = tuple(value for cell in cells(tokens[2:-1]) for value in cell or [""])
         if {"", MISSING} & set(values) or len(set(values)) < len(values):
             raise self.error(
                 number,
-                f"attribute {quoted(name)} declares no value, ?, or one value twice; correct it",
+                f"attribute {quoted(name)} declares an empty, missing (?) or duplicate value; correct it",
             )
         return Attribute(name, number, values)
 
 
 def cells(tokens: list[tuple[str, str]]) -> list[list[str]]:
-    """The texts between commas, so at least one cell, each with any number of texts."""
-    found: list[list[str]] = [[]]
+    """Tokens grouped into cells by commas; at least one cell, each with any number of texts."""
+    groups: list[list[str]] = [[]]
     for kind, token in tokens:
         if (kind, token) == ("sign", ","):
-            found.append([])
+            groups.append([])
         else:
-            found[-1].append(MISSING if kind == "missing" else token)
-    return found
+            groups[-1].append(MISSING if kind == "missing" else token)
+    return groups
 
 
 def _keyword(line: str) -> str:

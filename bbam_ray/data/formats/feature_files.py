@@ -1,4 +1,4 @@
-"""Feature vectors out of ``.npz`` and Parquet files and Mulan folders."""
+"""Feature vectors from ``.npz`` files, Parquet files and Mulan folders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.data.formats.image_sources import files_state
+from bbam_ray.data.formats.file_list import files_state
 from bbam_ray.data.formats.label_tables import (
     NAMES_FILE,
     LabelOptions,
@@ -20,7 +20,7 @@ from bbam_ray.data.formats.label_tables import (
 )
 from bbam_ray.data.formats.mulan import is_mulan, mulan_files, read_mulan
 from bbam_ray.data.formats.npz import array_names, names_of, open_arrays, read_array
-from bbam_ray.data.formats.tables import read_table, readable_parquet
+from bbam_ray.data.formats.tables import read_user_table, readable_parquet
 from bbam_ray.errors import UsageError, nearest, shown
 
 FEATURES, NAME_COLUMNS, PARTS = (
@@ -40,8 +40,8 @@ class Vectors:
 
     Args:
         features: (N, F) float32, finite.
-        labels: which of them have which labels, and which are the test part.
-        names: N names, where they have one.
+        labels: their labels, and which of them are the test part.
+        names: N names; None if the samples have no names.
     """
 
     features: np.ndarray
@@ -50,7 +50,7 @@ class Vectors:
 
 
 def feature_files(data_dir: Path | None) -> list[Path]:
-    """What is read, in order; a UsageError where there is nothing that could be."""
+    """The files that ``read_features`` reads, in order; a UsageError if there are none."""
     if data_dir is None:
         raise UsageError(
             "data set 'features' needs --data-dir: an .npz or Parquet file, a folder of Parquet files or "
@@ -61,8 +61,8 @@ def feature_files(data_dir: Path | None) -> list[Path]:
     if data_dir.is_file():
         if data_dir.suffix not in (".npz", ".parquet"):
             raise UsageError(
-                f"--data-dir {data_dir}: expected .npz, .parquet or a folder; for Mulan's .arff give the "
-                "folder"
+                f"--data-dir {data_dir}: expected .npz, .parquet or a folder; for Mulan's .arff files, "
+                "give their folder"
             )
         return [data_dir]
     if is_mulan(data_dir):
@@ -70,24 +70,24 @@ def feature_files(data_dir: Path | None) -> list[Path]:
     files = [path for part in PARTS for path in sorted(data_dir.glob(f"{part}*.parquet"))]
     if not files:
         raise UsageError(
-            f"{data_dir}: neither NAME.xml with NAME-train.arff (Mulan) nor train*.parquet; give the file "
-            "or folder with the features"
+            f"{data_dir}: contains neither NAME.xml with NAME-train.arff (Mulan) nor train*.parquet; give "
+            "the file or folder with the features"
         )
     return files
 
 
 def features_state(files: list[Path]) -> str:
-    """A text that changes when any of the files does, or the label names beside them."""
+    """A text that changes when one of the files or the label names next to them change."""
     names = files[0].parent / NAMES_FILE
     return files_state([*files, names] if names.is_file() else files)
 
 
 def read_features(files: list[Path], options: LabelOptions) -> Vectors:
-    """Everything in some files, with a test part.
+    """Read all samples of some files, and choose a test part if they have none.
 
     Raises:
-        UsageError: another form, unequal widths, labels that are neither 0 nor 1, a number that is not
-            finite.
+        UsageError: an unexpected form, rows of different lengths, labels other than 0 and 1, or numbers
+            that are not finite.
     """
     if files[0].suffix == ".npz":
         vectors = _from_npz(files[0])
@@ -100,8 +100,8 @@ def read_features(files: list[Path], options: LabelOptions) -> Vectors:
         row, column = bad[0]
         name = vectors.names[row] if vectors.names else f"row {row + 1}"
         raise UsageError(
-            f"{files[0]}: feature {column + 1} of {shown(name)} is {vectors.features[row, column]}; fill "
-            "in or remove what is missing"
+            f"{files[0]}: feature {column + 1} of {shown(name)} is {vectors.features[row, column]}; "
+            "correct it, or remove the row"
         )
     labels = with_test_part(vectors.labels, options.test_fraction)
     return Vectors(vectors.features, labels, vectors.names)
@@ -131,16 +131,18 @@ def _from_npz(path: Path) -> Vectors:
         raise UsageError(f"{path}: not an .npz file of plain arrays ({error})") from None
     for name in ("features", "labels"):
         if name not in arrays:
-            raise UsageError(f"{path}: no array '{name}'; has {', '.join(arrays) or 'nothing'}")
+            raise UsageError(
+                f"{path}: no array '{name}' (arrays: {', '.join(arrays) or 'none'}); add it"
+            )
     if ("test_features" in arrays) != ("test_labels" in arrays):
-        raise UsageError(f"{path}: test_features and test_labels belong together; give both")
+        raise UsageError(f"{path}: found only one of test_features and test_labels; give both")
     width, labels = arrays["features"].shape[1:], arrays["labels"]
     if labels.ndim != 2 or not labels.shape[1] or labels.dtype.kind not in "fiub":
         raise UsageError(
-            f"{path}: labels is {labels.dtype} {labels.shape}; expected 0 and 1 in (N, K)"
+            f"{path}: labels is {labels.dtype} {labels.shape}; expected 0 and 1, of shape (N, K)"
         )
-    blocks, marks, parts = [], [], []
-    for part, name, given in (
+    blocks, label_blocks, parts = [], [], []
+    for part, name, labels_name in (
         ("train", "features", "labels"),
         ("unlabeled", "unlabeled_features", None),
         ("test", "test_features", "test_labels"),
@@ -151,50 +153,54 @@ def _from_npz(path: Path) -> Vectors:
         fits = block.ndim == 2 and block.shape[1:] == width and block.shape[1] > 0
         if not fits or block.dtype.kind not in "fiub":
             raise UsageError(
-                f"{path}: {name} is {block.dtype} {block.shape}; expected numbers in (N, F), with the F "
-                "of features"
+                f"{path}: {name} is {block.dtype} {block.shape}; expected numbers of shape (N, F), where "
+                "F is the width of features"
             )
-        marked = arrays[given] if given else np.zeros((len(block), labels.shape[-1]), np.uint8)
-        if marked.shape != (len(block), labels.shape[-1]) or marked.ndim != 2:
+        label_block = np.zeros((len(block), labels.shape[-1]), np.uint8)
+        if labels_name is not None:
+            label_block = arrays[labels_name]
+        if label_block.shape != (len(block), labels.shape[-1]) or label_block.ndim != 2:
             raise UsageError(
-                f"{path}: {given} is {marked.shape} for {len(block)} rows of {name}; expected (N, K)"
+                f"{path}: {labels_name} is {label_block.shape} for {len(block)} rows of {name}; expected "
+                "shape (N, K)"
             )
-        if not np.isin(marked, (0, 1)).all():
-            row, column = np.argwhere(~np.isin(marked, (0, 1)))[0]
+        if not np.isin(label_block, (0, 1)).all():
+            row, column = np.argwhere(~np.isin(label_block, (0, 1)))[0]
             raise UsageError(
-                f"{path}: {given}[{row}, {column}] = {marked[row, column]} is neither 0 nor 1; samples "
-                "without labels go into unlabeled_features"
+                f"{path}: {labels_name}[{row}, {column}] = {label_block[row, column]} is neither 0 nor 1; "
+                "put samples without labels into unlabeled_features"
             )
         blocks.append(as_float32(block))
-        marks.append(marked.astype(np.uint8))
+        label_blocks.append(label_block.astype(np.uint8))
         parts += [part] * len(block)
     names = list(map(str, range(labels.shape[1]))) if named is None else named
     if len(names) != labels.shape[1] or len(set(names)) < len(names):
         raise UsageError(
-            f"{path}: label_names has {len(set(names))} different names for {labels.shape[1]} labels"
+            f"{path}: label_names has {len(set(names))} different names for {labels.shape[1]} labels; "
+            "name each label once"
         )
     if not all(map(str.strip, names)):
-        raise UsageError(f"{path}: label_names has a blank one; name each label")
+        raise UsageError(f"{path}: label_names contains a blank name; name each label")
     is_labeled = np.array([part != "unlabeled" for part in parts])
     test = np.array([part == "test" for part in parts])
     return Vectors(
-        np.concatenate(blocks), Labels(np.concatenate(marks), is_labeled, tuple(names), test)
+        np.concatenate(blocks), Labels(np.concatenate(label_blocks), is_labeled, tuple(names), test)
     )
 
 
 def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
-    # The name of a single file says nothing: its rows may belong to several parts.
+    # The name of a single file does not tell the part: its rows may belong to several.
     of_folder = len(files) > 1
     tables = []
     blocks = []
     for path in files:
         part = next((part for part in PARTS if path.name.startswith(part)), None)
-        tables.append((read_table(path, (FEATURES,)), part if of_folder else None))
+        tables.append((read_user_table(path, (FEATURES,)), part if of_folder else None))
         blocks.append(_feature_column(path))
         if blocks[-1].shape[1] != blocks[0].shape[1]:
             raise UsageError(
-                f"{path}: {blocks[-1].shape[1]} features a row, where {files[0].name} has "
-                f"{blocks[0].shape[1]}; make both in the same way"
+                f"{path}: {blocks[-1].shape[1]} features per row, but {files[0].name} has "
+                f"{blocks[0].shape[1]}; extract both with the same network"
             )
     names_file = files[0].parent / NAMES_FILE
     labels = read_labels(tables, options, ignored=NAME_COLUMNS, names_file=names_file)
@@ -206,7 +212,7 @@ def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:
-    """Numbers as they are trained on; what is too large becomes infinite, and is told as that."""
+    """Values as float32; values beyond its range become inf, which callers report."""
     with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(np.float32)
 
@@ -215,7 +221,9 @@ def _feature_column(path: Path) -> np.ndarray:
     """Column ``features`` as (N, F) float32."""
     with readable_parquet(path), pq.ParquetFile(path) as file:
         if FEATURES not in file.schema_arrow.names:
-            raise UsageError(f"{path}: no column '{FEATURES}' with a list of numbers in each row")
+            raise UsageError(
+                f"{path}: no column '{FEATURES}'; add it, a list of numbers in each row"
+            )
         column = file.read(columns=[FEATURES]).column(0).combine_chunks()
     kind = column.type
     is_list = (
@@ -235,11 +243,11 @@ def _feature_column(path: Path) -> np.ndarray:
     if len(set(widths.tolist())) != 1:
         row = int(np.flatnonzero(widths != widths[0])[0])
         raise UsageError(
-            f"{path} row {row + 1}: {widths[row]} features, where row 1 has {widths[0]}; every row needs "
-            "the same ones"
+            f"{path} row {row + 1}: {widths[row]} features, but row 1 has {widths[0]}; give every row "
+            "the same features"
         )
     if not widths[0]:
-        raise UsageError(f"{path} row 1: no features; fill them in")
+        raise UsageError(f"{path} row 1: an empty list of features; fill it in")
     values = as_float32(column.flatten().to_numpy(zero_copy_only=False))
     matrix: np.ndarray = values.reshape(len(column), -1)
     return matrix

@@ -1,9 +1,9 @@
 """Multi-label data sets in Mulan's format (Tsoumakas et al., JMLR 2011): ARFF tables, and labels in XML.
 
-Layout as published: ``NAME-train.arff``, ``NAME-test.arff`` and ``NAME.xml`` (``NAME.arff`` beside them
-is their union and is not read), or ``NAME.arff`` and ``NAME.xml``, then without a test part. What an ARFF
-file may hold: ``arff.py``, ``arff_rows.py``. Numeric attributes, and nominal ones with values 0 and 1, are
-one feature, other nominal ones are one-hot, in the file's order; labels may stand anywhere among them.
+Layout as published: ``NAME-train.arff``, ``NAME-test.arff`` and ``NAME.xml`` (an additional ``NAME.arff``
+is their union and is not read), or ``NAME.arff`` and ``NAME.xml`` without a test part. ``arff.py`` and
+``arff_rows.py`` read the tables. Numeric attributes, and nominal ones with values 0 and 1, become one
+feature, other nominal ones are one-hot encoded, in the file's order; labels may be anywhere among them.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ MAX_BYTES = 8 << 30  # of one part in memory
 
 @dataclass(frozen=True)
 class MulanPart:
+    """Features and labels of one table."""
+
     features: np.ndarray  # (N, F) float32
     labels: np.ndarray  # (N, K) uint8
 
 
 def is_mulan(folder: Path) -> bool:
-    """Whether there is a NAME.xml with a table of that name (reading may still refuse it)."""
+    """Whether a folder has a NAME.xml with a table of that name (reading may still reject it)."""
     tables = {path.stem for path in _visible(folder, "arff")}
     names = [path.stem for path in _visible(folder, "xml")]
     return any(tables & {name, f"{name}-train", f"{name}-test"} for name in names)
 
 
 def mulan_files(folder: Path) -> list[Path]:
-    """The files that are read: labels, training part and, where there is one, test part."""
+    """The files that are read: labels, training part and, if present, test part."""
     xml, tables = _locate(folder)
     return [xml, *tables.values()]
 
 
 def read_mulan(folder: Path) -> tuple[dict[str, MulanPart], tuple[str, ...]]:
-    """Parts ``train`` and, where there is one, ``test``; label names in the XML's order."""
+    """Parts ``train`` and, if present, ``test``; and the label names in the XML's order."""
     xml, paths = _locate(folder)
     check_name(xml)
     labels = _label_names(xml)
@@ -56,23 +58,23 @@ def read_mulan(folder: Path) -> tuple[dict[str, MulanPart], tuple[str, ...]]:
 
 
 def _visible(folder: Path, kind: str) -> list[Path]:
-    """Files of a kind, without the hidden ones that some unpackers leave (``._NAME.xml``)."""
+    """Files of a kind, without hidden ones that some programs leave when unpacking (``._NAME.xml``)."""
     return sorted(path for path in folder.glob(f"*.{kind}") if path.name[0] != ".")
 
 
 def _locate(folder: Path) -> tuple[Path, dict[str, Path]]:
-    found = _visible(folder, "xml")
-    if len(found) != 1:
-        held = " and ".join(shown(path.name) for path in found[:2]) or "no .xml file"
+    lists = _visible(folder, "xml")
+    if len(lists) != 1:
+        names = " and ".join(shown(path.name) for path in lists[:2]) or "no .xml file"
         raise UsageError(
             f"{folder}: expected one data set, NAME.xml with NAME-train.arff and NAME-test.arff or with "
-            f"NAME.arff, but here is {held}; give the folder of one data set"
+            f"NAME.arff, but found {names}; give the folder of one data set"
         )
-    xml, tables = found[0], {path.stem: path for path in _visible(folder, "arff")}
+    xml, tables = lists[0], {path.stem: path for path in _visible(folder, "arff")}
     name = xml.stem
-    if strange := sorted(set(tables) - {name, f"{name}-train", f"{name}-test"}):
+    if unrelated := sorted(set(tables) - {name, f"{name}-train", f"{name}-test"}):
         raise UsageError(
-            f"{shown(str(tables[strange[0]]), 300)}: does not belong to {shown(xml.name)}, whose tables "
+            f"{shown(str(tables[unrelated[0]]), 300)}: does not belong to {shown(xml.name)}, whose tables "
             f"are {shown(name)}-train.arff and {shown(name)}-test.arff, or {shown(name)}.arff; rename it "
             "or move it out of this folder"
         )
@@ -83,15 +85,15 @@ def _locate(folder: Path) -> tuple[Path, dict[str, Path]]:
         parts = {"train": tables[name]}
     if "train" not in parts:
         raise UsageError(
-            f"{folder}: no {shown(name)}-train.arff beside {shown(xml.name)}; unpack the data set again, "
-            f"or call its table {shown(name)}.arff if there is no test part"
+            f"{folder}: no {shown(name)}-train.arff next to {shown(xml.name)}; unpack the data set "
+            f"again, or name its table {shown(name)}.arff if it has no test part"
         )
     return xml, parts
 
 
 def _label_names(xml: Path) -> tuple[str, ...]:
-    """All labels in document order, also those within others (the inner nodes of a hierarchy)."""
-    # Decoded here and without zero bytes, so that no encoding (UTF-16) hides a DTD from the check.
+    """All labels in document order, including those nested in others (a hierarchy)."""
+    # Decoded here, without null bytes, so that no encoding (UTF-16) can hide a DTD from the check.
     try:
         content = xml.read_bytes()
     except OSError as error:
@@ -101,22 +103,24 @@ def _label_names(xml: Path) -> tuple[str, ...]:
     except UnicodeDecodeError:
         text = content.decode(ENCODINGS[1])
     if "\0" in text:
-        raise UsageError(f"{xml}: contains zero bytes, maybe UTF-16; save it as UTF-8")
-    if found := re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):
-        raise UsageError(f"{xml}: contains {found[0]}, which no list of labels needs; remove it")
+        raise UsageError(f"{xml}: contains null bytes, maybe UTF-16; save it as UTF-8")
+    if declaration := re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):
+        raise UsageError(
+            f"{xml}: contains {declaration[0]}, which a list of labels does not need; remove it"
+        )
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UsageError(
-            f"{xml}: not readable as XML ({shown(error)}); unpack the data set again"
+            f"{xml}: not valid XML ({shown(error)}); unpack the data set again"
         ) from None
     names = [tag.get("name", "") for tag in root.iter() if tag.tag.rpartition("}")[2] == "label"]
     if not names or "" in names:
-        what = "a <label> has no name" if names else "no <label name=...> at all"
+        what = "a <label> has no name" if names else "no <label name=...>"
         raise UsageError(f"{xml}: {what}; list every label of the tables with its name")
     if len(set(names)) < len(names):
-        twice = next(name for number, name in enumerate(names) if name in names[:number])
-        raise UsageError(f"{xml}: label {quoted(twice)} is listed twice; remove one of them")
+        duplicate = next(name for number, name in enumerate(names) if name in names[:number])
+        raise UsageError(f"{xml}: duplicate label {quoted(duplicate)}; remove one of them")
     return tuple(names)
 
 
@@ -125,46 +129,47 @@ def _check_labels(table: ArffTable, labels: tuple[str, ...], xml: Path) -> None:
     for label in labels:
         if label not in known:
             raise UsageError(
-                f"{xml}: label {quoted(label)} is no attribute of {table.path.name}; "
+                f"{xml}: label {quoted(label)} is not an attribute of {table.path.name}; "
                 f"{similar(label, known)}"
             )
         if known[label].one_hot:
             raise table.error(
                 known[label].line,
-                f"label {quoted(label)} is declared with other values than 0 and 1; declare it as {{0,1}} "
-                "and write its values so",
+                f"label {quoted(label)} is declared with values other than 0 and 1; declare it as "
+                "{0,1} and write its values so",
             )
 
 
 def _check_features(tables: list[ArffTable], labels: tuple[str, ...]) -> None:
-    """Both parts have the same features, and their size is bearable."""
+    """Check that both parts have the same features, and that they fit into memory."""
     names = set(labels)
     kept = [[a for a in table.attributes if a.name not in names] for table in tables]
     for one, other in zip_longest(kept[0], kept[-1]):
         if one is None or other is None or _meaning(one) != _meaning(other):
-            here, there = (
+            line, other_line = (
                 f"line {a.line} ({quoted(a.name)})" if a else "its end" for a in (other, one)
             )
             raise UsageError(
                 f"{tables[-1].path}: its features differ from those of {tables[0].path.name}, first at "
-                f"{here}, there {there}; give both the same names, types and declared values in one order"
+                f"{line}, there at {other_line}; give both the same names, types and declared values in "
+                "one order"
             )
     width = sum(a.width for a in kept[0])
     for table in tables:
         if not width:
             raise UsageError(
-                f"{table.path}: every attribute is a label; add the features, or correct the XML"
+                f"{table.path}: all attributes are labels; add features, or correct the XML"
             )
         size = table.rows * (4 * width + len(labels))
         if size > MAX_BYTES:
             raise UsageError(
                 f"{table.path}: {table.rows:,} rows of {width:,} features take {size / 2**30:.1f} GiB, "
-                f"but {MAX_BYTES / 2**30:g} GiB are the limit; take fewer rows, or select features"
+                f"but the limit is {MAX_BYTES / 2**30:g} GiB; use fewer rows or features"
             )
 
 
 def _meaning(attribute: Attribute) -> object:
-    """{0,1} and {1,0} are the same number, only sparse rows tell them apart."""
+    """What must agree between parts: {0,1} and {1,0} do, they only differ in sparse rows."""
     return attribute.name, "binary" if attribute.binary else attribute.values
 
 
@@ -173,14 +178,14 @@ def _load(table: ArffTable, labels: tuple[str, ...]) -> MulanPart:
     is_label = np.array([a.name in number for a in table.attributes])
     one_hot = np.array([a.one_hot for a in table.attributes])
     widths = np.where(is_label, 0, [a.width for a in table.attributes])
-    # Where an attribute is stored: its first column among the features, or its label's number.
+    # Column of each attribute: its first among the features, or that of its label.
     column = np.cumsum(widths) - widths
     column[is_label] = [number[a.name] for a in table.attributes if a.name in number]
     part = MulanPart(
         np.zeros((table.rows, int(widths.sum())), dtype=np.float32),
         np.zeros((table.rows, len(labels)), dtype=np.uint8),
     )
-    # What sparse rows leave out has the value that was declared first.
+    # Values left out in sparse rows are those declared first.
     for a, attribute in enumerate(table.attributes):
         if attribute.one_hot or (attribute.binary and attribute.values == ("1", "0")):
             (part.labels if is_label[a] else part.features)[:, column[a]] = 1
@@ -191,13 +196,13 @@ def _load(table: ArffTable, labels: tuple[str, ...]) -> MulanPart:
             part.features[row, to[hot]] = 0
             to[hot] += values[hot].astype(np.int64)
             values[hot] = 1
-        truth = values[target]
-        odd = (truth != 0) & (truth != 1)
-        if odd.any():
-            name = table.attributes[at[target][odd][0]].name
+        row_labels = values[target]
+        invalid = (row_labels != 0) & (row_labels != 1)
+        if invalid.any():
+            name = table.attributes[at[target][invalid][0]].name
             raise table.error(
-                line, f"label {quoted(name)} is {truth[odd][0]:g}, not 0 or 1; correct it"
+                line, f"label {quoted(name)} is {row_labels[invalid][0]:g}, not 0 or 1; correct it"
             )
-        part.labels[row, to[target]] = truth
+        part.labels[row, to[target]] = row_labels
         part.features[row, to[~target]] = values[~target]
     return part

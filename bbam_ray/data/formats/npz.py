@@ -1,4 +1,4 @@
-"""Arrays in numpy's own format, checked before memory is taken for what a file claims to hold."""
+"""Arrays of ``.npz`` files; declared sizes are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import numpy as np
 from bbam_ray.data.download.archive_members import DAMAGED
 from bbam_ray.errors import shown
 
-#: what reading a damaged .npz file raises
+#: exceptions that a damaged .npz file raises
 DAMAGED_ARRAYS = (*DAMAGED, OSError, KeyError, SyntaxError, TypeError, tokenize.TokenError)
 
 
 def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order (whether column by column) and type of an array, whose numbers follow in the stream."""
+    """Shape, whether in Fortran order, and type of an array; its values follow in the stream."""
     version = np.lib.format.read_magic(stream)
     read = (
         np.lib.format.read_array_header_1_0
@@ -29,31 +29,31 @@ def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
         else np.lib.format.read_array_header_2_0
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers of Python 2
+        warnings.simplefilter("ignore")  # about headers written by Python 2
         shape, fortran_order, dtype = read(stream)
     if any(side < 0 for side in shape):
-        raise ValueError(f"an array of the shape {shown(shape)}")
+        raise ValueError(f"an array has the shape {shown(shape)}")
     if dtype.hasobject:
-        raise ValueError("holds Python objects; save plain numbers")
+        raise ValueError("contains Python objects; save plain numbers")
     return shape, fortran_order, dtype
 
 
 def array_names(archive: zipfile.ZipFile) -> list[str]:
-    """Names of the arrays in an open file, each once."""
+    """Names of the arrays in an open file; a ValueError if one occurs twice."""
     names = [name.removesuffix(".npy") for name in archive.namelist()]
     if len(set(names)) < len(names):
-        raise ValueError("holds two arrays of one name")
+        raise ValueError("contains two arrays of the same name")
     return names
 
 
 def check_size(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The header of an array, whose bytes must be there as it says."""
+    """The header of an array; a ValueError unless the file has as many bytes as it declares."""
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as stream:
         shape, by_column, dtype = array_header(stream)
-        claimed, held = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
-    if claimed != held:
-        raise ValueError(f"'{shown(name)}' claims to be {claimed} bytes and is {held}")
+        declared, stored = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
+    if declared != stored:
+        raise ValueError(f"'{shown(name)}' declares {declared} bytes and has {stored}")
     return shape, by_column, dtype
 
 
@@ -70,20 +70,20 @@ def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def names_of(array: np.ndarray) -> list[str]:
-    """Texts, or numbers as texts; what cannot be written as text is a ValueError."""
+    """An array of texts or whole numbers as texts; a ValueError for anything else."""
     if array.ndim != 1 or array.dtype.kind not in "USiu":
-        raise ValueError(f"names are {array.dtype} {array.shape}; expected texts in (K,)")
+        raise ValueError(f"names are {array.dtype} {array.shape}; expected texts of shape (K,)")
     try:
         names: list[str] = array.astype(str).tolist()
         "".join(names).encode()
     except UnicodeError:
-        raise ValueError("a name is no text that can be written") from None
+        raise ValueError("a name is not valid text") from None
     return names
 
 
 @contextmanager
 def open_arrays(path: Path) -> Iterator[zipfile.ZipFile]:
-    """An ``.npz`` file; within it, what a damaged one raises becomes a ValueError of one line."""
+    """Open an ``.npz`` file; errors of a damaged one become a ValueError with a one-line message."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive

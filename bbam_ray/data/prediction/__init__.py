@@ -1,3 +1,4 @@
-"""Inputs of ``bbam-ray predict``: folders and files of new samples, read in chunks.
+"""Inputs of ``bbam-ray predict``: folders and files of new samples, read in pieces.
 
-Nothing here needs labels or splits."""
+Nothing here needs labels or splits.
+"""

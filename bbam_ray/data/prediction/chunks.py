@@ -1,6 +1,6 @@
-"""Parts of what a trained model is to score, each of which any process can read on its own.
+"""Pieces of the input of a prediction, each of which any process can read independently.
 
-No file needs to fit into memory. What cannot be read is told with its sample and never stops the others.
+No file needs to fit into memory. An unreadable sample is reported and does not stop the others.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from bbam_ray.data.cache.images import UnreadableImageError, read_image, without_warnings
 from bbam_ray.data.formats.feature_files import as_float32
-from bbam_ray.data.formats.image_sources import encoded, name_of_file
+from bbam_ray.data.formats.file_list import name_of_file
+from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_image, without_warnings
+from bbam_ray.data.formats.image_sources import encoded
 from bbam_ray.data.formats.npz import array_header, open_arrays
 from bbam_ray.data.formats.tables import readable_parquet
 from bbam_ray.errors import UsageError
@@ -29,9 +30,9 @@ class Batch:
     """Samples that are scored together.
 
     Args:
-        names: B names, unique where those who made the file took care.
-        inputs: (B, C, H, W) uint8 or (B, F) float32, where rows with a problem hold zeros; or B texts.
-        problems: B texts, None where all is well.
+        names: B names, from the input; not necessarily unique.
+        inputs: (B, C, H, W) uint8 or (B, F) float32, zero in rows with a problem; or B texts.
+        problems: B messages; None for samples without a problem.
     """
 
     names: list[str]
@@ -45,8 +46,8 @@ class Piece(ABC):
 
     Args:
         source: file or folder.
-        shape: of one sample, as the model takes it.
-        count: samples.
+        shape: of one sample, as the model expects it.
+        count: number of samples.
     """
 
     source: Path
@@ -55,10 +56,10 @@ class Piece(ABC):
 
     @abstractmethod
     def batches(self, size: int) -> Iterator[Batch]:
-        """The samples in order, ``size`` at a time but for the last batch."""
+        """The samples in order, ``size`` at a time; the last batch may be smaller."""
 
     def _batch(self, names: list[str], values: Sequence[Any]) -> Batch:
-        """Samples that are still encoded, or lists of features."""
+        """A batch of encoded images or lists of features."""
         inputs = np.zeros(
             (len(names), *self.shape), np.uint8 if len(self.shape) > 1 else np.float32
         )
@@ -72,8 +73,8 @@ class Piece(ABC):
                 except UnreadableImageError as error:
                     problems[row] = str(error)
             elif value is None or len(value) != self.shape[0]:
-                found = "missing" if value is None else f"{len(value)} features"
-                problems[row] = f"{found}; the model takes {self.shape[0]} features"
+                features = "missing" if value is None else f"{len(value)} features"
+                problems[row] = f"{features}; the model expects {self.shape[0]} features"
             else:
                 numbers = [np.nan if number is None else number for number in value]
                 inputs[row] = as_float32(np.array(numbers, dtype=np.float64))
@@ -81,7 +82,7 @@ class Piece(ABC):
 
 
 def _finite(inputs: np.ndarray, problems: list[str | None]) -> list[str | None]:
-    """Also names rows with features that are not numbers, and puts zeros there."""
+    """Add problems for rows with features that are not finite, and set these rows to zero."""
     if inputs.dtype == np.uint8:
         return problems
     for row in np.flatnonzero(~np.isfinite(inputs).all(axis=1)):
@@ -92,10 +93,10 @@ def _finite(inputs: np.ndarray, problems: list[str | None]) -> list[str | None]:
 
 
 def check_count(piece: Piece, rows: int) -> None:
-    """Raise a UsageError unless as many samples were read as a damaged file may only claim to hold."""
+    """Raise a UsageError unless a piece had as many rows as its file declares."""
     if rows != piece.count:
         raise UsageError(
-            f"--input {piece.source}: {rows} rows where it claims {piece.count}; copy it again"
+            f"--input {piece.source}: {rows} rows, but it declares {piece.count}; copy it again"
         )
 
 
@@ -129,11 +130,11 @@ class ParquetPiece(Piece):
             pq.ParquetFile(self.source, pre_buffer=False, buffer_size=1 << 20) as file,
         ):
             for block in file.iter_batches(size, row_groups=[self.group], columns=columns):
-                names = [f"row {row + place + 1}" for place in range(len(block))]
+                names = [f"row {row + offset + 1}" for offset in range(len(block))]
                 if self.name_column:
-                    given = block.column(self.name_column).to_pylist()
+                    values = block.column(self.name_column).to_pylist()
                     names = [
-                        str(n) if n is not None else d for n, d in zip(given, names, strict=True)
+                        str(v) if v is not None else n for v, n in zip(values, names, strict=True)
                     ]
                 values = block.column(self.column).to_pylist()
                 yield self._batch(
@@ -145,7 +146,7 @@ class ParquetPiece(Piece):
 
 @dataclass(frozen=True)
 class NpzPiece(Piece):
-    """Rows of one array of an ``.npz`` file, which is read like a stream."""
+    """Rows of one array of an ``.npz`` file, read as a stream."""
 
     array: str = ""
     start: int = 0
@@ -169,5 +170,5 @@ class NpzPiece(Piece):
                 images = len(self.shape) > 1
                 inputs = block.copy() if images else as_float32(block)
                 first = self.start + start + 1
-                names = [f"row {first + place}" for place in range(rows)]
+                names = [f"row {first + offset}" for offset in range(rows)]
                 yield Batch(names, inputs, _finite(inputs, [None] * rows))

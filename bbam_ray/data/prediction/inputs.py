@@ -1,4 +1,4 @@
-"""Samples that a trained model is to score: a folder of images, a Parquet file or an ``.npz`` file."""
+"""Inputs of a prediction: a folder of images, a Parquet file or an ``.npz`` file."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _NAME_COLUMNS = ("file_name", "filename", "name", "path")
 def find_pieces(
     source: Path, shape: tuple[int, ...], labels: Sequence[str], texts: bool = False
 ) -> list[Piece]:
-    """Divide the samples of a source for a model.
+    """Divide the input of a prediction into pieces.
 
     Args:
         source: folder, ``.parquet`` or ``.npz`` file.
-        shape: of one sample.
-        labels: of the model; an ``.npz`` file that names its labels must name these.
-        texts: whether the model takes texts.
+        shape: of one sample, as the model expects it.
+        labels: of the model; if an ``.npz`` file has ``label_names``, they must be the same.
+        texts: whether the model expects texts.
 
     Raises:
-        UsageError: nothing there, another kind of file, or samples of another shape.
+        UsageError: no samples, another kind of file, or samples of another shape.
     """
     if texts:
         return text_pieces(source, shape)
@@ -40,12 +40,12 @@ def find_pieces(
     if source.is_dir():
         if not images:
             raise UsageError(
-                f"--input {source}: the model takes feature vectors; give a .parquet or .npz file"
+                f"--input {source}: the model expects feature vectors; give a .parquet or .npz file"
             )
-        found = (p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        names = sorted(path.relative_to(source).as_posix() for path in found)
+        paths = (p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        names = sorted(path.relative_to(source).as_posix() for path in paths)
         if not names:
-            raise UsageError(f"--input {source}: no image in this folder")
+            raise UsageError(f"--input {source}: no image in this folder; give one with images")
         parts = [tuple(names[start : start + _FILES]) for start in range(0, len(names), _FILES)]
         return [FilesPiece(source, shape, len(part), part) for part in parts]
     if not source.is_file():
@@ -64,20 +64,20 @@ def _parquet_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
             groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     except (OSError, pa.ArrowException) as error:
         raise UsageError(
-            f"--input {source}: not a whole Parquet file ({shown(error, 200)})"
+            f"--input {source}: not a complete Parquet file ({shown(error, 200)}); copy it again"
         ) from None
     column = "image" if len(shape) > 1 else "features"
     if column not in schema.names:
         raise UsageError(
-            f"--input {source}: no column '{column}', which this model takes; has "
-            f"{shown(', '.join(schema.names), 300)}"
+            f"--input {source}: no column '{column}', which the model expects (columns: "
+            f"{shown(', '.join(schema.names), 300)}); rename or add it"
         )
     if schema.names.count(column) > 1:
         raise UsageError(f"--input {source}: two columns '{column}'; keep one of them")
     kind = schema.field(column).type
     if pa.types.is_fixed_size_list(kind) and kind.list_size != shape[0]:
         raise UsageError(
-            f"--input {source}: {kind.list_size} features a row; the model takes {shape[0]}"
+            f"--input {source}: {kind.list_size} features per row; the model expects {shape[0]}"
         )
     inner = kind.value_type if _is_list(kind) else kind
     numbers = pa.types.is_floating(inner) or pa.types.is_integer(inner) or pa.types.is_null(inner)
@@ -107,12 +107,12 @@ def _npz_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
             arrays = array_names(archive)
             if array not in arrays:
                 raise UsageError(
-                    f"--input {source}: no array '{array}', which this model takes; has "
-                    f"{shown(', '.join(arrays), 300) or 'nothing'}"
+                    f"--input {source}: no array '{array}', which the model expects (arrays: "
+                    f"{shown(', '.join(arrays), 300) or 'none'}); rename or add it"
                 )
-            found, by_column, dtype = check_size(archive, array)
-            if by_column and len(found) > 1:
-                raise ValueError("stored column by column; save np.ascontiguousarray of it")
+            array_shape, by_column, dtype = check_size(archive, array)
+            if by_column and len(array_shape) > 1:
+                raise ValueError("stored column by column; save it with np.ascontiguousarray")
             named = None
             if "label_names" in arrays:
                 named = names_of(read_array(archive, "label_names"))
@@ -121,17 +121,17 @@ def _npz_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
     if named is not None and named != list(labels):
         other = next((n for n in named if n not in labels), "another order")
         raise UsageError(
-            f"--input {source}: its label_names are not those of the model ({shown(other)}); use the "
-            "model that was trained for them"
+            f"--input {source}: its label_names differ from those of the model ({shown(other)}); use "
+            "the model that was trained for them"
         )
     fits = dtype == np.uint8 if len(shape) > 1 else dtype.kind in "fiub"
-    if tuple(found[1:]) != shape or not fits:
+    if tuple(array_shape[1:]) != shape or not fits:
         sides = ", ".join(str(side) for side in shape)
         raise UsageError(
-            f"--input {source}: {array} is {dtype} {tuple(found)}; the model takes "
-            f"{'uint8' if len(shape) > 1 else 'numbers'} in (N, {sides})"
+            f"--input {source}: {array} is {dtype} {tuple(array_shape)}; the model expects "
+            f"{'uint8' if len(shape) > 1 else 'numbers'} of shape (N, {sides})"
         )
     return [
-        NpzPiece(source, shape, min(_ROWS, found[0] - start), array, start)
-        for start in range(0, found[0], _ROWS)
+        NpzPiece(source, shape, min(_ROWS, array_shape[0] - start), array, start)
+        for start in range(0, array_shape[0], _ROWS)
     ]

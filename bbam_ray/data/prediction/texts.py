@@ -1,4 +1,4 @@
-"""Texts that a trained model is to score: a table with a column ``text``."""
+"""Texts as inputs of a prediction: a table with a column ``text``."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bbam_ray.data.datasets.text import NAME_COLUMNS, SUFFIXES, TEXT
-from bbam_ray.data.formats.tables import read_table, readable_parquet
+from bbam_ray.data.formats.tables import read_user_table, readable_parquet
 from bbam_ray.data.prediction.chunks import Batch, Piece, check_count
 from bbam_ray.errors import UsageError, shown
 
 
 def _batch(texts: list[object], names: list[str]) -> Batch:
-    """Texts as they are; what is none has a problem, and stands as an empty text."""
-    good = [isinstance(text, str) and bool(text.strip()) for text in texts]
-    kept = [str(text) if fine else "" for text, fine in zip(texts, good, strict=True)]
-    return Batch(names, kept, [None if fine else "no text" for fine in good])
+    """A batch of texts; a missing or blank one has a problem and becomes an empty text."""
+    valid = [isinstance(text, str) and bool(text.strip()) for text in texts]
+    inputs = [str(text) if ok else "" for text, ok in zip(texts, valid, strict=True)]
+    return Batch(names, inputs, [None if ok else "no text" for ok in valid])
 
 
 @dataclass(frozen=True)
 class TablePiece(Piece):
-    """All rows of a CSV, TSV or JSON lines file, which is read at once."""
+    """All rows of a CSV, TSV or JSON lines file, which is read as a whole."""
 
     def batches(self, size: int) -> Iterator[Batch]:
-        table = read_table(self.source)
+        table = read_user_table(self.source)
         column = next((name for name in NAME_COLUMNS if name in table.columns), None)
-        given = table.columns[column] if column else [None] * len(table)
+        row_names = table.columns[column] if column else [None] * len(table)
         for start in range(0, len(table), size):
             rows = range(start, min(start + size, len(table)))
-            names = [_name(given[row], row) for row in rows]
+            names = [_name(row_names[row], row) for row in rows]
             yield _batch([table.columns[TEXT][row] for row in rows], names)
 
 
@@ -52,17 +52,17 @@ class TextGroup(Piece):
             pq.ParquetFile(self.source, pre_buffer=False, buffer_size=1 << 20) as file,
         ):
             for block in file.iter_batches(size, row_groups=[self.group], columns=columns):
-                given = [None] * len(block)
+                row_names = [None] * len(block)
                 if self.name_column:
-                    given = block.column(self.name_column).to_pylist()
-                names = [_name(value, row + place) for place, value in enumerate(given)]
+                    row_names = block.column(self.name_column).to_pylist()
+                names = [_name(name, row + offset) for offset, name in enumerate(row_names)]
                 yield _batch(block.column(TEXT).to_pylist(), names)
                 row += len(block)
         check_count(self, row - self.first_row)
 
 
-def _name(given: object, row: int) -> str:
-    return f"row {row + 1}" if given is None else str(given)
+def _name(name: object, row: int) -> str:
+    return f"row {row + 1}" if name is None else str(name)
 
 
 def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
@@ -70,18 +70,18 @@ def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
 
     Args:
         source: ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` with a column ``text``.
-        shape: (L,), tokens that the model takes.
+        shape: (L,), the maximum number of tokens.
 
     Raises:
-        UsageError: nothing there, another kind of file, or no such column.
+        UsageError: no such file, another kind of file, or no column ``text``.
     """
     if not source.is_file() or source.suffix not in SUFFIXES:
         problem = f"expected {', '.join(SUFFIXES)}" if source.exists() else "no such file"
         raise UsageError(
-            f"--input {source}: {problem}; the model takes texts, in a column '{TEXT}'"
+            f"--input {source}: {problem}; the model expects texts in a column '{TEXT}'"
         )
     if source.suffix != ".parquet":
-        table = read_table(source)
+        table = read_user_table(source)
         _check_column(source, list(table.columns))
         return [TablePiece(source, shape, len(table))]
     try:
@@ -90,7 +90,7 @@ def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
             groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     except (OSError, pa.ArrowException) as error:
         raise UsageError(
-            f"--input {source}: not a whole Parquet file ({shown(error, 200)})"
+            f"--input {source}: not a complete Parquet file ({shown(error, 200)}); copy it again"
         ) from None
     _check_column(source, columns)
     name = next((name for name in NAME_COLUMNS if columns.count(name) == 1), None)
@@ -107,6 +107,6 @@ def _check_column(source: Path, columns: list[str]) -> None:
         raise UsageError(f"--input {source}: two columns '{TEXT}'; keep one of them")
     if TEXT not in columns:
         raise UsageError(
-            f"--input {source}: no column '{TEXT}', which this model takes; has "
-            f"{shown(', '.join(columns), 300)}"
+            f"--input {source}: no column '{TEXT}', which the model expects (columns: "
+            f"{shown(', '.join(columns), 300)}); rename or add it"
         )

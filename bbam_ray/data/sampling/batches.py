@@ -17,7 +17,7 @@ def epoch_batches(
 ) -> list[np.ndarray]:
     """Shuffled positions 0..count-1 in nearly equal batches of at most ``batch``, ``passes`` times.
 
-    Batches of one pass differ by at most one sample, so that none is too small for batch norm.
+    Batches of one pass differ by at most one sample, so that none is too small for batch normalization.
     """
     steps = -(-count // batch)
     return [part for _ in range(passes) for part in np.array_split(rng.permutation(count), steps)]
@@ -34,12 +34,12 @@ def cycled_batches(
 
 
 class AugmentationNoise:
-    """Uniform numbers that decide the random views of one epoch.
+    """Uniform random numbers for the views of one epoch.
 
-    They belong to the place of a sample in the epoch, not to the process that handles it.
+    They belong to the position of a sample in the epoch, not to the process that handles it.
 
     Args:
-        seed, epoch, purpose: name the stream.
+        seed, epoch, purpose: identify the random stream.
         width: numbers per sample.
     """
 

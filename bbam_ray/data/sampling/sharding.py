@@ -1,10 +1,10 @@
 """Which samples of an epoch a rank handles: every sample exactly once, the work evenly divided.
 
-A main-phase step needs what the refresh has found out about its samples, on the rank that has it.
-Labelled samples come back in many steps, so each has one owner for good (its position modulo the
-number of ranks). An unlabelled sample is seen once an epoch, so its owner is whichever rank handles
-it in that epoch: the unlabelled samples of a step fill up what the labelled ones leave uneven, and the
-refresh before the epoch is divided by the same plan. Nothing has to be sent.
+A main-phase step needs the results of the refresh for its samples, on the rank that handles them.
+Labelled samples occur in many steps, so each has a permanent owner (its position modulo the number of
+ranks). An unlabelled sample occurs once per epoch, so its owner is the rank that handles it in that
+epoch: the unlabelled samples of a step balance what the labelled ones leave uneven, and the refresh
+before the epoch is divided in the same way. So no results have to be sent.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import numpy as np
 
 
 def owned_rows(count: int, rank: int, world_size: int) -> np.ndarray:
-    """Positions in 0..count-1 that a rank owns for good, ascending."""
+    """Positions in 0..count-1 that a rank owns permanently, ascending."""
     return np.arange(rank, count, world_size)
 
 
 def even_part(count: int, rank: int, world_size: int) -> slice:
-    """A rank's consecutive part of ``count`` places; parts differ by at most one."""
+    """A rank's consecutive part of ``count`` positions; sizes differ by at most one."""
     return slice(count * rank // world_size, count * (rank + 1) // world_size)
 
 
 @dataclass(frozen=True)
 class StepShare:
-    """A rank's places in the batches of one step.
+    """A rank's positions in the batches of one step.
 
     Args:
-        labeled: (b_l,) places in the step's labelled batch.
+        labeled: (b_l,) positions in the step's labelled batch.
         unlabeled: its consecutive part of the step's unlabelled batch.
     """
 
@@ -43,7 +43,7 @@ def main_phase_shares(
     rank: int,
     world_size: int,
 ) -> tuple[list[StepShare], np.ndarray]:
-    """A rank's share of every step of a main-phase epoch, and the unlabelled samples it thus owns.
+    """A rank's share of every step of a main-phase epoch, and the unlabelled samples that it owns.
 
     Args:
         labeled_batches, unlabeled_batches: positions of the samples of each step, over all ranks.
@@ -63,21 +63,21 @@ def main_phase_shares(
 
 
 def fill_up(loads: np.ndarray, items: int) -> np.ndarray:
-    """How many of ``items`` each rank gets so that the highest total load is as low as possible.
+    """Distribute ``items`` over the ranks so that the highest total load is minimal.
 
     Args:
-        loads: (R,) what the ranks have already.
-        items: to give away, all of them.
+        loads: (R,) current loads of the ranks.
+        items: number of items to distribute.
 
     Returns:
-        (R,) counts; lower ranks come first where the division is not even.
+        (R,) items of each rank; lower ranks get the remainder.
     """
     ascending = np.sort(loads)
-    # The level that is reached when the n lowest ranks share everything, for each n.
+    # For each n, the level that the n least loaded ranks reach if they share all items.
     sizes = np.arange(1, len(loads) + 1)
     levels = (items + np.cumsum(ascending)) // sizes
     level = int(levels[np.flatnonzero(ascending <= levels)[-1]])
-    given: np.ndarray = np.maximum(level - loads, 0)
-    left = items - int(given.sum())
-    given[np.flatnonzero(loads <= level)[:left]] += 1
-    return given
+    counts: np.ndarray = np.maximum(level - loads, 0)
+    remainder = items - int(counts.sum())
+    counts[np.flatnonzero(loads <= level)[:remainder]] += 1
+    return counts

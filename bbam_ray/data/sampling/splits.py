@@ -1,4 +1,4 @@
-"""Which training samples are labelled, held out for validation, or used without their labels."""
+"""Division of the training samples into labelled, validation and unlabelled ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from bbam_ray.errors import UsageError
 
-DEFAULT_FRACTION = 0.05  # of labels that may be used, where all are known
+DEFAULT_FRACTION = 0.05  # of the labels that are used, if all samples are labelled
 
 
 @dataclass(frozen=True)
 class Split:
-    """Disjoint sorted row numbers (int64) that cover the training part."""
+    """Disjoint sorted row indices (int64) that cover the training part."""
 
     labeled: np.ndarray
     validation: np.ndarray
@@ -32,20 +32,20 @@ def make_split(
     """Draw the split of one seed.
 
     The labelled pool is the first fraction of a seeded permutation (the published protocol), or a
-    stratified one; validation samples are taken out of that pool, so that they cost labels like any
-    other. The pool does not depend on labels outside it, unless it is stratified.
+    stratified one; validation samples are taken from that pool, since they need labels as well. The pool
+    does not depend on labels outside it, unless it is stratified.
 
     Args:
         labels: (N, K) 0/1.
-        labeled_fraction: share of the known labels that may be used, in (0, 1). None: all of them where
-            some samples have none, else 0.05.
-        validation_fraction: share of the pool held out, in [0, 1); at least one sample unless 0.
+        labeled_fraction: fraction of the labelled samples whose labels are used, in (0, 1). None: all if
+            some samples are not labelled, else 0.05.
+        validation_fraction: fraction of the pool held out, in [0, 1); at least one sample unless 0.
         seed: of permutation and stratification.
         is_labeled: (N,) bool, which samples are labelled at all; None = all of them.
-        stratified: let every label keep positives in the pool where it can.
+        stratified: keep positives of every label in the pool where possible.
 
     Raises:
-        UsageError: if the pool is empty or has no positive label to learn from.
+        UsageError: the pool is empty or has no positive label to learn from.
     """
     rng = np.random.default_rng([seed, 101])
     order = rng.permutation(len(labels))
@@ -67,7 +67,7 @@ def make_split(
     if labels[labeled].sum() == 0:
         raise UsageError(
             f"labeled_fraction = {labeled_fraction:g}: the {len(labeled)} labelled of {len(order)} "
-            "training samples have no positive label at all; raise --labeled-fraction"
+            "training samples have no positive label; raise --labeled-fraction"
         )
     if validation_fraction > 0 and labels[pool[validation]].sum() == 0:
         raise UsageError(
@@ -79,15 +79,15 @@ def make_split(
 
 
 def stratified_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose ``size`` rows so that every label keeps positives on both sides where it can.
+    """Choose ``size`` rows so that every label has positives on both sides where possible.
 
-    Iterative stratification (Sechidis et al., 2011): the label with the fewest undecided positives is
-    served first, each of its rows going to the side that still wants more of it. The last positive
-    of a label stays outside as long as other rows can be taken instead.
+    Iterative stratification (Sechidis et al., ECML PKDD 2011): the label with the fewest undecided
+    positives comes first, and each of its rows goes to the side that still needs more of it. The last
+    positive of a label stays outside as long as other rows can be taken instead.
 
     Args:
         labels: (N, K) 0/1.
-        size: rows wanted, 0 <= size < N.
+        size: number of rows to choose, 0 <= size < N.
         rng: breaks ties.
 
     Returns:
@@ -100,7 +100,7 @@ def stratified_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -
     share = np.clip(np.round(totals * size / max(1, len(labels))), 1, np.maximum(totals - 1, 1))
     wanted_in = np.where(totals >= 2, share, 0).astype(np.int64)
     wanted_out = totals - wanted_in
-    outside = totals.copy()  # positives that are not inside
+    outside = totals.copy()  # positives that are not chosen
 
     taken = 0
 
@@ -119,14 +119,14 @@ def stratified_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -
         for row in rng.permutation(np.flatnonzero(undecided & present[:, label])):
             undecided[row] = False
             more = wanted_in[label] - wanted_out[label]
-            # Between equal wishes the emptier side gets the row.
-            wish = more > 0 or (more == 0 and size - taken > len(labels) - taken - size)
-            if wish and taken < size and spares(row):
+            # If both sides need it equally, the emptier one gets the row.
+            preferred = more > 0 or (more == 0 and size - taken > len(labels) - taken - size)
+            if preferred and taken < size and spares(row):
                 take(row)
                 wanted_in -= present[row]
             else:
                 wanted_out -= present[row]
-    # Rows without a label fill the rest; then those that cost no label its last positive; then any.
+    # Rows without labels fill the rest; then rows that leave every label a positive outside; then any.
     order = rng.permutation(len(labels))
     order = np.concatenate([order[~present[order].any(axis=1)], order[present[order].any(axis=1)]])
     for careful in (True, False):

@@ -1,3 +1,4 @@
-"""Weak and strong views: random augmentation of images and of texts.
+"""Weak and strong views: random augmentation of images, features and texts.
 
-The randomness belongs to a sample's position in the epoch, not to the process that draws it."""
+The random numbers belong to a sample's position in the epoch, not to the process that draws them.
+"""

@@ -1,4 +1,4 @@
-"""Weak and strong views, computed in batches on the training device; only the one that is used."""
+"""Weak and strong views of batches of samples, computed on the training device."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bbam_ray.data.datasets.base import ViewSettings
-from bbam_ray.data.views.texts import strong_tokens, uniform_by_place
+from bbam_ray.data.views.texts import strong_tokens, uniform_by_position
 
-_PIECE = 1 << 19  # numbers that are worked on at once on a CPU
-NOISE_WIDTH = 12  # uniform numbers that a view consumes per sample
+_PIECE = 1 << 19  # values that a CPU processes at once
+NOISE_WIDTH = 12  # uniform random numbers that a view uses per sample
 
 
 class Views:
-    """Turns stored samples into normalised network inputs.
+    """Turns stored samples into normalized network inputs.
 
     Args:
-        settings: normalisation and whether mirroring keeps the labels.
+        settings: normalization, and whether mirroring keeps the labels.
         magnitude: strength of the strong view, 0 (none) to 1.
-        cutout: side of the square that the strong view erases / image side.
+        cutout: side of the square that the strong view erases, relative to the image side; 0 to 1.
     """
 
     def __init__(self, settings: ViewSettings, magnitude: float, cutout: float) -> None:
         self.settings, self.magnitude, self.cutout = settings, magnitude, cutout
-        self._scales: dict[torch.device, Tensor] = {}  # mean and std on each device that was met
+        self._scales: dict[torch.device, Tensor] = {}  # mean and std on each device
 
     def plain(self, inputs: Tensor) -> Tensor:
-        """The sample as it is, normalised: for evaluation and for the refresh."""
+        """The normalized sample, for evaluation and for the refresh."""
         if self.settings.vocabulary:
             return inputs
         if inputs.ndim == 2:
@@ -53,14 +53,14 @@ class Views:
         return _in_pieces(make, inputs, noise)
 
     def strong(self, inputs: Tensor, noise: Tensor) -> Tensor:
-        """Mirrored, turned, slanted, scaled, shifted, recoloured and partly erased.
+        """Images: mirrored, rotated, sheared, scaled, shifted, recolored and partly erased.
 
-        Feature vectors get scaled noise and dropout instead, texts lack tokens (``text_views``). Shapes as
+        Feature vectors get noise and dropout instead, texts lose tokens (see ``strong_tokens``). Shapes as
         in ``weak``.
         """
         if self.settings.vocabulary:
             return strong_tokens(inputs, noise, self.magnitude, self.cutout)
-        if not len(inputs):  # a rank without a share of the step; resampling refuses no image
+        if not len(inputs):  # a rank without samples in this step; resampling fails without images
             return self.plain(inputs)
         if inputs.ndim == 2:
             return self._strong_features(self._normalize(inputs.float()), noise)
@@ -68,13 +68,13 @@ class Views:
         def make(images: Tensor, numbers: Tensor) -> Tensor:
             images = self._flip(images, numbers[:, 0]).float().div_(255)
             images = self._affine(images, numbers[:, 1:7])
-            images = self._colour(images, numbers[:, 7:9])
+            images = self._recolor(images, numbers[:, 7:9])
             return self._erase(self._normalize(images), numbers[:, 9:11])
 
         return _in_pieces(make, inputs, noise)
 
     def _normalize(self, inputs: Tensor) -> Tensor:
-        """Centre and scale each channel of images or each feature."""
+        """Subtract the mean and divide by the standard deviation, per channel or feature."""
         if inputs.device not in self._scales:
             pair = (self.settings.mean, self.settings.std)
             self._scales[inputs.device] = torch.tensor(pair, device=inputs.device)
@@ -86,7 +86,7 @@ class Views:
         if not self.settings.flip:
             return inputs
         chosen = noise < 0.5
-        if inputs.device.type != "cpu":  # to name the chosen ones would make the host wait
+        if inputs.device.type != "cpu":  # indexing by a mask would make the host wait
             return torch.where(chosen.view(-1, 1, 1, 1), inputs.flip(-1), inputs)
         flipped = inputs.clone()
         flipped[chosen] = inputs[chosen].flip(-1)
@@ -112,7 +112,7 @@ class Views:
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
-    def _colour(self, images: Tensor, noise: Tensor) -> Tensor:
+    def _recolor(self, images: Tensor, noise: Tensor) -> Tensor:
         """Brightness +-0.3 and contrast 0.6-1.7 at magnitude 1; changes the images in place."""
         centred = ((2 * noise - 1) * self.magnitude).view(-1, 2, 1, 1)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
@@ -134,26 +134,26 @@ class Views:
         return images.masked_fill_(erased.unsqueeze(1), 0.0)
 
     def _strong_features(self, inputs: Tensor, noise: Tensor) -> Tensor:
-        # A handful of numbers per sample seeds a cheap hash per column: noise and dropout that do
-        # not depend on which process draws them.
-        uniform = uniform_by_place(noise, inputs.shape[1])
+        # A cheap hash makes a number per column from a few per sample, so noise and dropout do not
+        # depend on the process that draws them.
+        uniform = uniform_by_position(noise, inputs.shape[1])
         dropped = uniform < 0.3 * self.magnitude
         noise = (uniform * 7919).frac() * 2 - 1
-        spread = inputs.std(dim=1, keepdim=True, unbiased=False)
-        return (inputs + 0.5 * self.magnitude * spread * noise).masked_fill(dropped, 0.0)
+        deviation = inputs.std(dim=1, keepdim=True, unbiased=False)
+        return (inputs + 0.5 * self.magnitude * deviation * noise).masked_fill(dropped, 0.0)
 
 
 def _in_pieces(make: Callable[..., Tensor], inputs: Tensor, *noise: Tensor) -> Tensor:
-    """The same as ``make(inputs, *noise)`` for what treats samples alone.
+    """``make(inputs, *noise)`` for a function that treats each sample independently.
 
-    On a CPU a few large images at a time: what is in between stays in the processor's cache instead of
-    being fetched from fresh memory (twice as fast at 224 x 224).
+    A CPU processes a few large images at a time, so that intermediate results stay in its cache (twice as
+    fast at 224 x 224).
     """
     size = max(1, _PIECE // max(1, inputs[0].numel())) if len(inputs) else 1
     if inputs.device.type != "cpu" or size >= len(inputs):
         return make(inputs, *noise)
-    made = torch.empty(inputs.shape)
+    views = torch.empty(inputs.shape)
     for start in range(0, len(inputs), size):
         piece = slice(start, start + size)
-        made[piece] = make(inputs[piece], *(numbers[piece] for numbers in noise))
-    return made
+        views[piece] = make(inputs[piece], *(numbers[piece] for numbers in noise))
+    return views

@@ -123,10 +123,14 @@ def test_the_digest_covers_what_an_earlier_run_has_stored(publisher: Any, tmp_pa
     [
         ({"body": BODY[:-1]}, len(BODY), f"{len(BODY) - 1} bytes instead of {len(BODY)}"),
         ({"length": False}, None, "no length"),
-        ({"length": False, "body": BODY + b"x"}, len(BODY), f"more than the {len(BODY)} bytes"),
-        ({"codes": [404]}, len(BODY), "answers 404 Not Found"),
-        ({"codes": [204]}, len(BODY), "answers 204"),
-        ({"codes": [503] * 3}, len(BODY), "answers 503"),
+        (
+            {"length": False, "body": BODY + b"x"},
+            len(BODY),
+            f"more than the expected {len(BODY)} bytes",
+        ),
+        ({"codes": [404]}, len(BODY), "responds 404 Not Found"),
+        ({"codes": [204]}, len(BODY), "responds 204"),
+        ({"codes": [503] * 3}, len(BODY), "responds 503"),
     ],
     ids=["short", "no length", "long", "missing", "empty", "out of order"],
 )

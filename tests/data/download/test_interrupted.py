@@ -133,9 +133,9 @@ def test_a_server_that_falls_silent_is_given_up_and_what_came_is_kept(
     publisher.stall_at = BLOCK
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     begin = time.monotonic()
-    message = refused(remote(publisher), tmp_path, "no answer for 0.2 seconds")
+    message = refused(remote(publisher), tmp_path, "no response for 0.2 seconds")
     assert time.monotonic() - begin < 10
-    assert f"run the command again to go on from byte {BLOCK}, or download it" in message
+    assert f"run the command again to resume at byte {BLOCK}, or download it" in message
     assert stored(tmp_path) == BLOCK
 
 
@@ -163,16 +163,16 @@ def test_a_server_that_cannot_be_reached_is_named_at_once(
     "url", ["http://example.com/a", "http://10.0.0.1/a", "ftp://localhost/a", "file:///etc/passwd"]
 )
 def test_only_https_is_used_also_after_a_redirect(url: str, publisher: Any, tmp_path: Path) -> None:
-    refused(RemoteFile(url, "a"), tmp_path, "over https only")
+    refused(RemoteFile(url, "a"), tmp_path, "require https")
     publisher.redirect = url
-    refused(remote(publisher), tmp_path, f"{publisher.url} .*{url}.*(https only|not allowed)")
+    refused(remote(publisher), tmp_path, f"{publisher.url} .*{url}.*(require https|not allowed)")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_https_is_not_left_even_for_this_machine() -> None:
     refuse_insecure("http://localhost/a")
     refuse_insecure("https://example.com/a", redirected_from="https://example.com/b")
-    with pytest.raises(UsageError, match="https only"):
+    with pytest.raises(UsageError, match="require https"):
         refuse_insecure("http://localhost/a", redirected_from="https://example.com/b")
 
 
@@ -186,7 +186,7 @@ def test_a_redirect_is_followed_with_the_range(publisher: Any, tmp_path: Path) -
 
 def test_a_redirect_in_circles_ends_in_one_sentence(publisher: Any, tmp_path: Path) -> None:
     publisher.redirect = "/file.bin"
-    refused(remote(publisher), tmp_path, "answers 302 .*infinite loop.*elsewhere")
+    refused(remote(publisher), tmp_path, "responds 302 .*infinite loop.*elsewhere")
 
 
 def test_a_disk_without_room_is_noticed_before_the_first_byte(

@@ -1,4 +1,4 @@
-"""The table of sources, and a data set fetched and unpacked from a server."""
+"""What publishers offer, and a data set fetched and unpacked from a server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from bbam_ray.data import DATASETS
 from bbam_ray.data.download import sources as sources
 from bbam_ray.data.download.http import RemoteFile
-from bbam_ray.data.download.sources import DOWNLOADS, Publication, download
+from bbam_ray.data.download.sources import Publication, download, publications
 from bbam_ray.errors import UsageError
 
 
@@ -28,13 +28,17 @@ def tiny(publisher: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     publisher.body = packed.getvalue()
     file = RemoteFile(publisher.url, "tiny.zip", md5=hashlib.md5(publisher.body).hexdigest())
     offer = Publication("page", "terms", {"images": file}, "inside", "inside/images", 10**6)
-    monkeypatch.setitem(sources.DOWNLOADS, "tiny", offer)
+    monkeypatch.setattr(sources, "publications", lambda: {"tiny": offer})
     return publisher
 
 
-@pytest.mark.parametrize("name", DOWNLOADS)
+def test_the_data_sets_that_can_be_downloaded() -> None:
+    assert sorted(publications()) == ["awa", "coco2014", "voc2012"]
+
+
+@pytest.mark.parametrize("name", publications())
 def test_every_published_file_has_an_https_address_and_a_digest(name: str) -> None:
-    publication = DOWNLOADS[name]
+    publication = publications()[name]
     assert publication.page.startswith("https://") and publication.terms.endswith(".")
     for file in publication.archives.values():
         assert file.url.startswith("https://") and file.url.endswith(f"/{file.name}")
@@ -44,10 +48,10 @@ def test_every_published_file_has_an_https_address_and_a_digest(name: str) -> No
         assert (file.size or 0) < publication.max_bytes
 
 
-@pytest.mark.parametrize("name", DOWNLOADS)
+@pytest.mark.parametrize("name", publications())
 def test_a_published_data_set_lands_where_it_is_looked_for_by_default(name: str) -> None:
     module = __import__(type(DATASETS[name]).__module__, fromlist=["DEFAULT_DIR"])
-    assert Path("data") / DOWNLOADS[name].data_dir == module.DEFAULT_DIR
+    assert Path("data") / publications()[name].data_dir == module.DEFAULT_DIR
 
 
 def test_a_data_set_is_fetched_and_unpacked_once(tiny: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Made-up posts to ten discussion groups, about one to three topics each, to try ``--dataset text`` on."""
+"""Synthetic posts about one to three of ten topics each, to try ``--dataset text``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from bbam_ray.errors import UsageError
 
-# Words of a topic, the frequent ones first.
+# Words of each topic, most frequent first.
 TOPICS = {
     "space": "orbit rocket launch moon shuttle satellite astronaut mars telescope solar comet crew "
     "payload lunar booster station gravity probe capsule thruster docking mission",
@@ -151,7 +151,7 @@ _OPENINGS = (
 
 
 def compose(count: int, seed: int) -> tuple[list[str], np.ndarray]:
-    """Texts and their topics (N, 10) 0/1: one to three topics each, some far more frequent than others."""
+    """Texts and their topics (N, 10) 0/1; one to three each, of very different frequencies."""
     rng = np.random.default_rng([seed, 707])
     names = list(TOPICS)
     words = [text.split() for text in TOPICS.values()]
@@ -163,26 +163,31 @@ def compose(count: int, seed: int) -> tuple[list[str], np.ndarray]:
         several = rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15])
         topics = rng.choice(len(names), several, replace=False, p=frequency)
         labels[row, topics] = 1
-        said = [_OPENINGS[rng.integers(len(_OPENINGS))]]
+        post = [_OPENINGS[rng.integers(len(_OPENINGS))]]
         for _ in range(rng.integers(25, 80)):
             kind = rng.random()
             if kind < 0.16:
-                said.append(_word(words[topics[rng.integers(several)]], rng))
-            elif kind < 0.20:  # what others talk about
-                said.append(_word(words[rng.integers(len(names))], rng))
+                post.append(_word(words[topics[rng.integers(several)]], rng))
+            elif kind < 0.20:  # of any topic
+                post.append(_word(words[rng.integers(len(names))], rng))
             else:
-                said.append(_word(_COMMON, rng))
-        texts.append(" ".join(said) + ".")
+                post.append(_word(_COMMON, rng))
+        texts.append(" ".join(post) + ".")
     return texts, labels
 
 
 def _word(words: list[str], rng: np.random.Generator) -> str:
-    """The frequent ones more often."""
+    """A random word; those at the front are more frequent."""
     return words[min(int(rng.exponential(len(words) / 3)), len(words) - 1)]
 
 
 def write_example(folder: Path, train: int = 1200, test: int = 600) -> None:
-    """Write ``train.csv`` and ``test.csv`` with the columns ``text`` and ``labels`` into a new folder."""
+    """Write ``train.csv`` and ``test.csv`` with the columns ``text`` and ``labels`` into a new folder.
+
+    Args:
+        folder: new or empty.
+        train, test: number of texts.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--output {folder}: exists already; give another name or remove it")
     folder.mkdir(parents=True, exist_ok=True)
