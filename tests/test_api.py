@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from bbam_ray.cli.search_rules import SamplerName
 
 from bbam_ray import Study, train, tune_study
 from bbam_ray.api import _arguments
-from bbam_ray.cli.search_rules import SamplerName
 from bbam_ray.cli.tune import tune
 from bbam_ray.documents import parse_assignments
 from bbam_ray.errors import UsageError

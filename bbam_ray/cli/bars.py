@@ -1,4 +1,4 @@
-"""Progress bars for what takes long before anything is trained."""
+"""Progress bars for steps that take long, such as decoding images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+Advance = Callable[[str, int, int], None]
+
 
 @contextmanager
 def decoding_shown(console: Console) -> Iterator[None]:
-    """A progress bar while images are decoded; nothing where the cache has them already."""
+    """A progress bar while images are decoded; nothing if the cache has them."""
     from bbam_ray.data.cache.images import listening
 
     with bar(console, MofNCompleteColumn()) as advance:
@@ -31,7 +33,7 @@ def decoding_shown(console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def bar(console: Console, *columns: Any) -> Iterator[Callable[[str, int, int], None]]:
+def bar(console: Console, *columns: Any) -> Iterator[Advance]:
     """A function that shows (what, done, total): a bar on a terminal, a line for each job elsewhere."""
     tasks: dict[str, Any] = {}
     layout = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())

@@ -1,4 +1,4 @@
-"""``split.parquet``: which training sample a study uses how, kept with its results."""
+"""``split.parquet``: how a study uses each training sample, stored with its results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.config import RunConfig
-from bbam_ray.engine.task import load_part, split_of
+from bbam_ray.engine.task import Task
 from bbam_ray.errors import UsageError
 from bbam_ray.results.files import write_whole
 from bbam_ray.results.schemas import SPLIT
@@ -19,23 +18,27 @@ from bbam_ray.results.store import read_table
 SPLIT_FILE = "split.parquet"
 
 
-def split_table(config: RunConfig) -> pa.Table:
-    """One row per training sample, in their order: its number, its name, its part of the split."""
-    samples = load_part(config, "train")
+def split_table(task: Task) -> pa.Table:
+    """One row per training sample, in their order: its index, its name, its part of the split."""
+    samples = task.samples
     parts = np.empty(len(samples.labels), dtype=object)
-    for name, rows in asdict(split_of(samples, config)).items():
+    for name, rows in asdict(task.split).items():
         parts[rows] = name
     names = list(samples.names) if samples.names else [None] * len(parts)
     return pa.table([np.arange(len(parts)), names, parts], schema=SPLIT)
 
 
-def keep_split(folder: Path, config: RunConfig) -> None:
-    """Write the split of a run or search into its folder; one that goes on must have the same still.
+def keep_split(folder: Path, table: pa.Table) -> None:
+    """Write the split of a new study, or check that of a resumed one.
+
+    Args:
+        folder: of the study.
+        table: of ``split_table``.
 
     Raises:
-        UsageError: the samples are divided otherwise than when the study began.
+        UsageError: the samples are not divided as they were when the study began.
     """
-    table, path = split_table(config), folder / SPLIT_FILE
+    path = folder / SPLIT_FILE
     if not path.exists():
         write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
         return

@@ -1,0 +1,31 @@
+"""What a command reports while it works, to the command line or to a caller in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Listener:
+    """Receives progress and messages of a command; this base class ignores them."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """``done`` of ``total`` samples, images or bytes of the step ``what`` are finished."""
+
+    def message(self, text: str) -> None:
+        """One line for the user."""
+
+
+SILENT = Listener()
+
+
+@contextmanager
+def reports_decoding(listener: Listener) -> Iterator[None]:
+    """Report the images that are decoded in the block; images in the cache are not decoded again."""
+    from bbam_ray.data.cache.images import listening  # NumPy and Pillow take their time to load
+
+    def decoded(name: str, done: int, total: int) -> None:
+        listener.progress(f"decoding images of {name}", done, total)
+
+    with listening(decoded):
+        yield
