@@ -12,7 +12,6 @@ from bbam_ray.commands.choices import SAMPLERS, SCHEDULERS
 from bbam_ray.data import DATASETS
 from bbam_ray.methods import METHODS
 
-
 if TYPE_CHECKING:
     SamplerName: TypeAlias = str
     SchedulerName: TypeAlias = str

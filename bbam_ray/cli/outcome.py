@@ -53,7 +53,9 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
     if len(plan.space.objectives) > 1:
         console.print(_pareto_table(plan, result))
     table = Table(box=None, header_style="bold", title_justify="left")
-    table.title = "confirmed on the test part: mean +- standard deviation over seeds [95 % interval of the mean]"
+    table.title = (
+        "confirmed on the test part: mean +- standard deviation over seeds [95 % interval]"
+    )
     table.add_column("")
     by_measure = {m: confirmed_figures(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
     for figure in by_measure["map"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,14 @@ def given_settings(
         if name in ("dataset", "method", "seed", "data_dir"):
             raise UsageError(f"--set {name}: use --{name.replace('_', '-')} instead")
     return {**(base or {}), **assigned, **flags}
+
+
+def merged_settings(settings: Mapping[str, Any] | None, **named: Any) -> dict[str, Any]:
+    """Flat settings from a mapping and from named arguments, which override it; None = not given."""
+    merged = {**(settings or {}), **{n: value for n, value in named.items() if value is not None}}
+    if merged.get("data_dir") is not None:
+        merged["data_dir"] = Path(merged["data_dir"]).absolute()
+    return {n: str(value) if isinstance(value, Path) else value for n, value in merged.items()}
 
 
 def check_address(address: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bbam_ray.commands.listener import Listener
-from bbam_ray.commands.progress_lines import confirmation_line, short, trial_line
+from bbam_ray.commands.progress_lines import confirmation_line, epoch_line, short, trial_line
 from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
@@ -133,6 +133,32 @@ class StudyListener(Listener):
 
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """An epoch of a single run, out of ``epochs``, has been stored as a row of its history."""
+
+
+class LineListener(StudyListener):
+    """Turns everything that it receives into lines of text.
+
+    Args:
+        write: takes a line.
+        quiet: write warnings only.
+    """
+
+    def __init__(self, write: Callable[[str], None], *, quiet: bool = False) -> None:
+        self._write, self._quiet = write, quiet
+
+    def message(self, text: str) -> None:
+        if not self._quiet:
+            self._write(text)
+
+    def warning(self, text: str) -> None:
+        self._write(text)
+
+    def study_event(self, event: Event, line: str | None) -> None:
+        if line is not None:
+            self.message(line)
+
+    def epoch(self, row: dict[str, Any], epochs: int) -> None:
+        self.message(epoch_line(row, epochs))
 
 
 SILENT = StudyListener()

@@ -58,7 +58,8 @@ def train_on_ray(
         try:
             train_with_ray(job, shape, listen)
         except TrainingFailed as failure:
-            log.error = f"{failure}; completed epochs are kept, resume with --name {log.folder.name} --resume"
+            name = log.folder.name
+            log.error = f"{failure}; completed epochs are kept, resume with --name {name} --resume"
         except BaseException as reason:
             log.stopped(reason)
             raise
