@@ -16,7 +16,6 @@ from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner, check_choice, names_unknown_options
 from bbam_ray.commands.study_progress import LineListener
 from bbam_ray.results.loaded import Study, load_study
-from bbam_ray.results.study import INTERRUPTED
 
 if TYPE_CHECKING:
     from bbam_ray.commands.study_progress import StudyListener
@@ -138,7 +137,7 @@ def tune_study(
         study = study_setup.prepare(options, listener)
         from bbam_ray.commands import tune as command  # loads Ray
 
-        if command.run(study, listener).status == INTERRUPTED:
+        if command.run(study, listener).interrupted:
             raise KeyboardInterrupt
     return load_study(study.folder)
 

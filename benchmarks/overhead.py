@@ -23,7 +23,7 @@ from bbam_ray.commands.search_rules import SearchRules
 from bbam_ray.commands.study_plan import make_plan
 from bbam_ray.commands.study_record import open_study
 from bbam_ray.core.metric_names import METRIC_NAMES
-from bbam_ray.engine.split_file import split_table
+from bbam_ray.engine.split_file import NamedSplit
 from bbam_ray.engine.task import Task
 from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.results.store import read_table
@@ -106,7 +106,7 @@ def idle(trials: int) -> list[str]:
     """Overhead of a trial, its growth, and the memory of the driver."""
     (plan, task), clock = make(trials, 1, 1, TINY), Clock()
     with tempfile.TemporaryDirectory() as name, connected("local", dashboard=False):
-        split = split_table(task)
+        split = NamedSplit.of(task)
         record, plan = open_study(Path(name) / "idle", plan, SPACE, split, resume=False)
         run_study(plan, record, clock, trainable=IdleTrial)
         tables = {
@@ -129,7 +129,7 @@ def following(workers: int, trials: int = 6) -> str:
     """Seconds from the end of a trial to the start of the next one's first epoch, real training."""
     (plan, task), clock = make(trials, workers, 1, TINY), Clock()
     with tempfile.TemporaryDirectory() as name, connected("local", dashboard=False):
-        split = split_table(task)
+        split = NamedSplit.of(task)
         record, plan = open_study(Path(name) / "real", plan, SPACE, split, resume=False)
         run_study(plan, record, clock)
     gaps = [begun - end for end, begun in zip(clock.ended, clock.first_reports[1:], strict=False)]

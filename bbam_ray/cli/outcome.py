@@ -13,8 +13,6 @@ from bbam_ray.commands.progress_lines import short
 from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_TRIALS_FAILED
 from bbam_ray.results.files import standard_values
-from bbam_ray.results.schemas import FAILED, PRUNED
-from bbam_ray.results.study import INTERRUPTED
 from bbam_ray.results.summary import Confirmed, confirmed_figures
 
 if TYPE_CHECKING:
@@ -24,8 +22,7 @@ if TYPE_CHECKING:
 def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyResult) -> None:
     """Print the best configuration, its test metrics, what failed, and where the files are."""
     best, metric = result.best, plan.space.metric
-    failed = [row for row in result.trials if row["state"] == FAILED]
-    for row in failed:
+    for row in result.failed:
         console.print(f"trial {row['number']} failed: {row['error']}", style="red", markup=False)
     if result.out_of_budget:
         console.print(
@@ -40,9 +37,8 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
         f"(validation, epoch {best['best_epoch']})",
         style="bold",
     )
-    pruned = sum(row["state"] == PRUNED for row in result.trials)
-    if pruned:
-        console.print(f"{pruned} trials were pruned")
+    if result.pruned:
+        console.print(f"{len(result.pruned)} trials were pruned")
     published = next((row for row in result.trials if row["number"] == 0), None)
     if published and published is not best and published[metric] is not None:
         console.print(f"published settings (trial 0): {metric} {published[metric]:.4f}")
@@ -105,12 +101,11 @@ def _pareto_table(plan: StudyPlan, result: StudyResult) -> Table:
 
 def exit_code(result: StudyResult) -> int:
     """The exit code of a search."""
-    if result.status == INTERRUPTED:
+    if result.interrupted:
         return EXIT_INTERRUPTED
     if result.best is None:
         return EXIT_FAILED
-    failed = any(row["state"] == FAILED for row in result.trials)
-    failed = failed or any(row["error"] for row in result.confirm)
+    failed = bool(result.failed) or any(row["error"] for row in result.confirm)
     return EXIT_SOME_TRIALS_FAILED if failed else EXIT_DONE
 
 
@@ -124,8 +119,8 @@ def as_json(folder: Path, plan: StudyPlan, result: StudyResult) -> dict[str, Any
         "metric": plan.space.metric,
         "best": standard_values(best) if best else None,
         "trials": len(result.trials),
-        "failed": sum(row["state"] == FAILED for row in result.trials),
-        "stopped_early": sum(row["state"] == PRUNED for row in result.trials),
+        "failed": len(result.failed),
+        "stopped_early": len(result.pruned),
         "out_of_budget": result.out_of_budget,
         "pareto": [row["number"] for row in result.trials if row["pareto"]],
         "gpu_hours": sum(row["gpu_hours"] or 0.0 for row in [*result.trials, *result.confirm]),

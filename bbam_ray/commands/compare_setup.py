@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner
 from bbam_ray.commands.listener import SILENT, Listener, reports_decoding
@@ -17,7 +15,7 @@ from bbam_ray.commands.search_rules import SearchRules
 from bbam_ray.commands.study_plan import find_space, make_plan
 from bbam_ray.data import Samples
 from bbam_ray.documents import parse_assignments
-from bbam_ray.engine.split_file import split_table
+from bbam_ray.engine.split_file import NamedSplit
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.methods import METHODS, known_settings, run_config
 from bbam_ray.results.study import check_folder
@@ -93,7 +91,7 @@ class EntryPlan:
 
     entry: Entry
     plan: StudyPlan
-    split: pa.Table
+    split: NamedSplit
 
 
 @dataclass(frozen=True)
@@ -178,5 +176,5 @@ def _plans(options: CompareOptions, entries: list[Entry]) -> list[EntryPlan]:
             samples=samples_by_data.get(data),
         )
         samples_by_data[data] = task.samples
-        plans.append(EntryPlan(entry, plan, split_table(task)))
+        plans.append(EntryPlan(entry, plan, NamedSplit.of(task)))
     return plans

@@ -6,12 +6,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
 from bbam_ray.commands.time_estimate import throughput_settings
 from bbam_ray.config import RunConfig
-from bbam_ray.engine.split_file import keep_split
+from bbam_ray.engine.split_file import NamedSplit, keep_split
 from bbam_ray.errors import UsageError
 from bbam_ray.results.files import standard_values
 from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
@@ -23,7 +22,7 @@ def open_study(
     folder: Path,
     plan: StudyPlan,
     space_path: Path,
-    split: pa.Table,
+    split: NamedSplit,
     *,
     resume: bool,
     check_only: bool = False,
@@ -34,7 +33,7 @@ def open_study(
         folder: of the study.
         plan: of the study.
         space_path: the search space file.
-        split: of ``split_table``.
+        split: of its samples.
         resume: the study exists.
         check_only: check that it can be resumed and change nothing.
 
@@ -78,7 +77,7 @@ def open_study(
 
 
 def open_run(
-    folder: Path, config: RunConfig, split: pa.Table, *, resume: bool, check_only: bool = False
+    folder: Path, config: RunConfig, split: NamedSplit, *, resume: bool, check_only: bool = False
 ) -> StudyRecord:
     """Create the record of a single run, or open it to resume the run; see ``open_study``."""
     content = _run_content(config)

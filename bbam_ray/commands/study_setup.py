@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner
 from bbam_ray.commands.disk_estimate import DiskNeed, expected_disk, free_bytes
@@ -16,7 +14,7 @@ from bbam_ray.commands.listener import SILENT, Listener, reports_decoding
 from bbam_ray.commands.search_rules import SearchRules
 from bbam_ray.commands.study_plan import choose_runner, find_space, make_plan
 from bbam_ray.commands.time_estimate import TimeEstimate, expected_time
-from bbam_ray.engine.split_file import split_table
+from bbam_ray.engine.split_file import NamedSplit
 from bbam_ray.errors import UsageError
 from bbam_ray.results.study import check_folder, default_name, source_folder
 from bbam_ray.scale.cluster.scratch import KEPT_SESSIONS, LOG_BYTES, LOG_FILES
@@ -80,7 +78,7 @@ class PreparedStudy:
     plan: StudyPlan
     folder: Path
     space_path: Path
-    split: pa.Table
+    split: NamedSplit
     disk: DiskNeed
 
     @property
@@ -147,7 +145,7 @@ def prepare(options: TuneOptions, listener: Listener = SILENT) -> PreparedStudy:
             settings, space_path, options.shape, rules, runner=runner, local=local
         )
     disk = expected_disk(plan, task.samples)
-    return PreparedStudy(options, plan, folder, space_path, split_table(task), disk)
+    return PreparedStudy(options, plan, folder, space_path, NamedSplit.of(task), disk)
 
 
 def preview(study: PreparedStudy) -> Preview:

@@ -19,7 +19,7 @@ from bbam_ray.engine.confirm import measure_test_metrics
 from bbam_ray.engine.model_folder import load_weights, read_thresholds
 from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.session import LocalSession, run_epochs
-from bbam_ray.engine.split_file import split_table
+from bbam_ray.engine.split_file import NamedSplit
 from bbam_ray.engine.task import Task, check_task, prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.errors import NonFiniteError, UsageError
@@ -144,7 +144,7 @@ def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
     """
     options, config, task = prepared.options, prepared.config, prepared.task
     folder, shape = prepared.folder, options.shape
-    split = split_table(task)
+    split = NamedSplit.of(task)
     with ExitStack() as stack:
         if options.resume:
             stack.enter_context(studies.locked(folder))

@@ -14,7 +14,7 @@ from bbam_ray.commands.choices import TrialRunner
 from bbam_ray.commands.search_rules import SearchRules
 from bbam_ray.commands.study_plan import make_plan
 from bbam_ray.commands.study_record import open_study
-from bbam_ray.engine.split_file import split_table
+from bbam_ray.engine.split_file import NamedSplit
 from bbam_ray.results.study import check_folder, source_folder
 from bbam_ray.scale.cluster import connection as cluster
 from bbam_ray.scale.study.run import run_study
@@ -44,7 +44,7 @@ def study(name: str, gpus: float = 0.0, space: Path | None = None, **changes: An
     path = space or ROOT / "search_spaces" / "digits.yaml"
     base = {"dataset": "digits", "method": "bbam", "seed": 0, "device": "cpu", **TINY}
     plan, task = make_plan(base, path, shape, rules, runner=TrialRunner.gang, local=False)
-    record, plan = open_study(folder, plan, path, split_table(task), resume=resume)
+    record, plan = open_study(folder, plan, path, NamedSplit.of(task), resume=resume)
     events: list[tuple[str, int]] = []
     result = run_study(plan, record, lambda event: events.append((event.kind, event.number)))
     told = {

@@ -9,7 +9,9 @@ from typing import Any
 
 from bbam_ray.config import RunConfig
 from bbam_ray.methods import run_config
+from bbam_ray.results.schemas import FAILED, PRUNED
 from bbam_ray.results.store import Row
+from bbam_ray.results.study import INTERRUPTED
 from bbam_ray.scale.search.outcomes import Outcome, ranked
 from bbam_ray.scale.search.pruning import Stopping
 from bbam_ray.scale.search.sequence import Sampler
@@ -132,6 +134,21 @@ class StudyResult:
     confirm: list[Row]
     best: Row | None
     out_of_budget: bool = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return self.status == INTERRUPTED
+
+    @property
+    def failed(self) -> list[Row]:
+        """Trials that ended with an error."""
+        return [row for row in self.trials if row["state"] == FAILED]
+
+    @property
+    def pruned(self) -> list[Row]:
+        """Trials that were ended early."""
+        return [row for row in self.trials if row["state"] == PRUNED]
 
     def pareto_set(self, space: Space) -> list[Row]:
         """Trials that no other trial beats in every objective, ranked by the first objective."""
