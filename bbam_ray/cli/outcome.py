@@ -48,18 +48,8 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
             console.print(f"  {name} = {short(value)}", markup=False)
     if len(plan.space.objectives) > 1:
         console.print(_pareto_table(plan, result))
-    table = Table(box=None, header_style="bold", title_justify="left")
-    table.title = (
-        "confirmed on the test part: mean +- standard deviation over seeds [95 % interval]"
-    )
-    table.add_column("")
-    by_measure = {m: confirmed_figures(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
-    for figure in by_measure["map"]:
-        table.add_column(f"trial {figure.number} ({figure.seeds} seeds)", justify="right")
-    for measure, figures in by_measure.items():
-        table.add_row(f"test_{measure}", *(_with_spread(figure) for figure in figures))
-    if by_measure["map"]:
-        console.print(table)
+    if confirmed_figures(result.confirm):
+        console.print(_confirmed_table(result))
     for row in result.confirm:
         if row["error"]:
             console.print(
@@ -77,11 +67,24 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
             console.print(f"  {folder / file}  ({what})", markup=False)
 
 
-def _with_spread(figure: Confirmed) -> str:
-    text = f"{figure.mean:.4f}"
-    if figure.deviation is not None and figure.interval is not None:
-        low, high = figure.interval
-        text += f" +- {figure.deviation:.4f} [{low:.4f}, {high:.4f}]"
+def _confirmed_table(result: StudyResult) -> Table:
+    """Test metrics of the confirmed configurations, over their seeds."""
+    title = "confirmed on the test part: mean +- standard deviation over seeds [95 % interval]"
+    table = Table(title=title, box=None, header_style="bold", title_justify="left")
+    table.add_column("")
+    by_metric = {m: confirmed_figures(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
+    for confirmed in by_metric["map"]:
+        table.add_column(f"trial {confirmed.number} ({confirmed.seeds} seeds)", justify="right")
+    for metric, configurations in by_metric.items():
+        table.add_row(f"test_{metric}", *map(_with_spread, configurations))
+    return table
+
+
+def _with_spread(row: Confirmed) -> str:
+    text = f"{row.mean:.4f}"
+    if row.deviation is not None and row.interval is not None:
+        low, high = row.interval
+        text += f" +- {row.deviation:.4f} [{low:.4f}, {high:.4f}]"
     return text
 
 
@@ -125,7 +128,6 @@ def as_json(folder: Path, plan: StudyPlan, result: StudyResult) -> dict[str, Any
         "pareto": [row["number"] for row in result.trials if row["pareto"]],
         "gpu_hours": sum(row["gpu_hours"] or 0.0 for row in [*result.trials, *result.confirm]),
         "confirmed": [
-            asdict(figure) | {"interval": figure.interval}
-            for figure in confirmed_figures(result.confirm)
+            asdict(row) | {"interval": row.interval} for row in confirmed_figures(result.confirm)
         ],
     }

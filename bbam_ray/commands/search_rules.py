@@ -151,7 +151,7 @@ def _price(source: float | Path) -> float:
         prices = read_yaml_mapping(source)
         if not torch.cuda.is_available():
             raise UsageError(
-                f"--price {source}: no GPU was found here to look up; give the price as a number"
+                f"--price {source}: this machine has no GPU to look up; give the price as a number"
             )
         gpu = torch.cuda.get_device_name()
         if gpu not in prices:

@@ -1,4 +1,4 @@
-"""The progress of a study, computed from its events; drawing it is the caller's business."""
+"""The progress of a study, computed from its events; callers draw or print it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StudyProgress:
         trials: number to state, epochs, settings and value of every trial of this run.
         confirmed: rows of the confirmed runs.
         best: row of the best complete trial of this run; None before the first one.
-        finished, total, confirmations: counts of trials and of confirming runs.
+        finished, total, confirmations: numbers of trials and of confirming runs.
         epochs: of a full trial.
         metric: the objective.
     """
@@ -45,7 +45,7 @@ class StudyProgress:
         self._started = time.monotonic()
 
     def update(self, event: Event) -> str | None:
-        """Take in an event; returns a line of text for those that end a run, else None."""
+        """Process an event; returns a line of text if it ends a run, else None."""
         handlers: dict[str, Callable[[int, dict[str, Any]], str | None]] = {
             "search_started": self._search_started,
             "trial_started": self._trial_started,

@@ -99,5 +99,5 @@ def test_the_time_is_that_of_an_earlier_study_of_the_same_kind(tmp_path: Path) -
     earlier_study(parent / "like", throughput, 0.5, answered=False)
     assert measured_throughput(parent, "supervised", throughput) is None
     shown = dry("--max-concurrent", "2")
-    # 8 trials and 3 confirmations of 13 epochs of 0.5 s and 1.5 s beside them, two at once.
+    # 8 trials and 3 confirmations of 13 epochs of 0.5 s and 1.5 s of overhead each, two at once.
     assert "At most 44s: 0.50 s an epoch in study 'like', 13 epochs in 11 runs" in shown

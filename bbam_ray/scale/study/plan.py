@@ -161,7 +161,7 @@ def search_lag(concurrency: int) -> int:
 
 
 def default_concurrency(shape: GangShape, cpus: float, gpus: float) -> int:
-    """How many trials fit at once on so many CPUs and GPUs; at least one."""
+    """How many trials fit at the same time on these CPUs and GPUs; at least one."""
     fits = int(cpus // (shape.cpus * shape.workers))
     if shape.gpus:
         fits = min(fits, int(gpus / (shape.gpus * shape.workers)))
