@@ -13,7 +13,7 @@ __all__ = ["Study", "load_model", "load_study", "train", "tune_study"]
 
 
 def __getattr__(name: str) -> Any:
-    """The Python interface, loaded when it is asked for, so that its parts can be used without it."""
+    """The Python interface, loaded at first use, so that parts of the library start fast."""
     if name in __all__:
         return getattr(import_module("bbam_ray.api"), name)
     raise AttributeError(f"module 'bbam_ray' has no attribute '{name}'")

@@ -1,35 +1,30 @@
-"""Use from Python and notebooks: the studies, options and files of the command line.
+"""Use from Python and notebooks: the same studies, options and files as the command line.
 
 from bbam_ray import tune_study, train, load_study, load_model
+
+Paths are strings or ``Path``; durations are seconds or times such as "30m"; workers are a number or a
+range such as "2-8".
 """
 
 from __future__ import annotations
 
-import inspect
-import json
-import math
-from collections.abc import Callable, Mapping
-from enum import StrEnum
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any
 
-from bbam_ray.cli.train import train as train_command
-from bbam_ray.cli.tune import tune as tune_command
-from bbam_ray.documents import read_yaml_mapping
-from bbam_ray.errors import EXIT_INTERRUPTED, UsageError, nearest
+from bbam_ray.commands import checks
+from bbam_ray.commands.choices import TrialRunner, check_choice, names_unknown_options
+from bbam_ray.commands.study_progress import LineListener
 from bbam_ray.results.loaded import Study, load_study
-from bbam_ray.results.study import default_name
 
 if TYPE_CHECKING:
+    from bbam_ray.commands.study_progress import StudyListener
     from bbam_ray.engine.model import Model
 
 __all__ = ["Study", "load_model", "load_study", "train", "tune_study"]
 
-_PATHS = ("data_dir", "space", "results", "config")
-_TEXTS = ("workers", "time_budget", "worker_timeout", "start_timeout", "price", "warm_start")
-_NOT_HERE = ("set_", "json_", "dry_run")  # what only makes sense on a command line
 
-
+@names_unknown_options
 def tune_study(
     dataset: str = "digits",
     *,
@@ -37,56 +32,197 @@ def tune_study(
     settings: Mapping[str, Any] | None = None,
     name: str | None = None,
     results: Path | str = "results",
-    **options: Any,
+    data_dir: Path | str | None = None,
+    seed: int | None = None,
+    labeled_fraction: float | None = None,
+    epochs: int | None = None,
+    warmup_epochs: int | None = None,
+    space: Path | str | None = None,
+    num_samples: int = 8,
+    sampler: str = "tpe",
+    scheduler: str = "none",
+    grace_epochs: int | None = None,
+    reduction_factor: int = 3,
+    time_budget: float | str | None = None,
+    gpu_hours: float | None = None,
+    max_cost: float | None = None,
+    price: float | Path | str | None = None,
+    warm_start: Path | str | None = None,
+    reuse: bool = True,
+    tracker: str | Iterable[str] = (),
+    workers: int | str = 1,
+    gpus_per_worker: float = 0,
+    cpus_per_worker: int = 1,
+    max_concurrent: int | None = None,
+    trial_runner: str = "auto",
+    address: str = "local",
+    worker_timeout: float | str = "2m",
+    start_timeout: float | str = "10m",
+    max_failures: int = 3,
+    resume: bool = False,
+    confirm_top: int = 1,
+    confirm_seeds: int = 3,
+    dashboard: bool = True,
+    quiet: bool = False,
+    listener: StudyListener | None = None,
 ) -> Study:
-    """Search settings, confirm the best, and return the study; = ``bbam-ray tune``.
+    """Search settings, confirm the best, and return the study; the same as ``bbam-ray tune``.
 
     Args:
         dataset, method: by name.
-        settings: values taken out of the search, as ``--set``.
+        settings: values that are not searched; a named argument overrides them.
         name: of the study; default: method and time.
-        results: folder of all results.
-        options: those of the command with underscores, such as num_samples=24, scheduler="asha",
-            labeled_fraction=0.1, resume=True, quiet=True.
+        results: folder or URI of all results.
+        quiet: print warnings only.
+        listener: receives progress and messages instead of printing them.
+
+    The other arguments are the options of the command; ``bbam-ray tune --help`` describes them.
 
     Raises:
         UsageError: wrong usage; nothing was started.
+        KeyboardInterrupt: passed on; completed trials are kept.
     """
-    name = name or default_name(method)
-    given = {"dataset": dataset, "method": method, "name": name, "results": results, **options}
-    _run(tune_command, given, settings or {})
-    return load_study(Path(results) / dataset / name)
+    from bbam_ray.commands import remote_results, search_rules, study_setup
+
+    shape = checks.worker_shape(
+        workers,
+        cpus=cpus_per_worker,
+        gpus=gpus_per_worker,
+        timeout=worker_timeout,
+        max_failures=max_failures,
+    )
+    rules = search_rules.SearchRules(
+        num_samples=num_samples,
+        sampler=sampler,
+        scheduler=scheduler,
+        grace_epochs=grace_epochs,
+        reduction_factor=reduction_factor,
+        time_budget=None
+        if time_budget is None
+        else checks.parse_duration("--time-budget", str(time_budget)),
+        gpu_hours=gpu_hours,
+        max_cost=max_cost,
+        price=None if price is None else checks.parse_price(str(price)),
+        warm_start=None if warm_start is None else Path(warm_start),
+        reuse=reuse,
+        trackers=(tracker,) if isinstance(tracker, str) else tuple(tracker),
+        max_concurrent=max_concurrent,
+        confirm_top=confirm_top,
+        confirm_seeds=confirm_seeds,
+    )
+    check_choice("trial_runner", trial_runner, tuple(TrialRunner))
+    chosen = checks.merged_settings(
+        settings,
+        seed=seed,
+        data_dir=data_dir,
+        labeled_fraction=labeled_fraction,
+        epochs=epochs,
+        warmup_epochs=warmup_epochs,
+    )
+    listener = listener or LineListener(print, quiet=quiet)
+    with remote_results.local_results(results, (name, warm_start), listener) as folder:
+        options = study_setup.TuneOptions(
+            settings={"seed": 0, **chosen, "dataset": dataset, "method": method},
+            shape=shape,
+            rules=rules,
+            space=None if space is None else Path(space),
+            runner=TrialRunner(trial_runner),
+            name=name,
+            results=folder,
+            address=address,
+            start_timeout=checks.parse_duration("--start-timeout", str(start_timeout)),
+            dashboard=dashboard,
+            resume=resume,
+        )
+        study = study_setup.prepare(options, listener)
+        from bbam_ray.commands import tune as command  # loads Ray
+
+        if command.run(study, listener).interrupted:
+            raise KeyboardInterrupt
+    return load_study(study.folder)
 
 
+@names_unknown_options
 def train(
     dataset: str | None = None,
     *,
     method: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    config: Path | str | None = None,
     name: str | None = None,
     results: Path | str = "results",
-    **options: Any,
+    data_dir: Path | str | None = None,
+    seed: int | None = None,
+    labeled_fraction: float | None = None,
+    epochs: int | None = None,
+    warmup_epochs: int | None = None,
+    workers: int | str = 1,
+    gpus_per_worker: float = 0,
+    cpus_per_worker: int = 1,
+    address: str = "local",
+    worker_timeout: float | str = "2m",
+    start_timeout: float | str = "10m",
+    max_failures: int = 8,
+    checkpoint_every: int = 1,
+    keep_checkpoints: int = 2,
+    resume: bool = False,
+    test: bool = False,
+    quiet: bool = False,
+    listener: StudyListener | None = None,
 ) -> Study:
-    """Train one configuration and return its run; = ``bbam-ray train``.
+    """Train one configuration and return its run; the same as ``bbam-ray train``.
 
     Args:
         dataset, method: by name; default: those of the settings, else digits and bbam.
-        settings: such as ``study.best``; what is given as an argument wins.
-        name, results, options: as in ``tune_study``.
+        settings: such as ``study.best``; they override ``config``, and a named argument overrides them.
+        config: YAML file of settings, such as a ``best.yaml``.
+        name, results, quiet, listener: as in ``tune_study``.
+
+    The other arguments are the options of the command; ``bbam-ray train --help`` describes them.
 
     Raises:
         UsageError: wrong usage; nothing was started.
+        KeyboardInterrupt: passed on; completed epochs are kept.
     """
-    chosen: dict[str, Any] = {"dataset": "digits", "method": "bbam"}
-    if options.get("config") is not None:
-        chosen |= read_yaml_mapping(Path(options["config"]))
-    chosen |= dict(settings or {})
-    chosen |= {k: v for k, v in (("dataset", dataset), ("method", method)) if v is not None}
-    what = {"dataset": chosen["dataset"], "method": chosen["method"]}
-    name = name or default_name(str(what["method"]))
-    given = {**what, "name": name, "results": results, **options}
-    _run(train_command, given, settings or {})
-    return load_study(Path(results) / str(what["dataset"]) / name)
+    from bbam_ray.commands import remote_results
+    from bbam_ray.commands import train as command
+
+    shape = checks.worker_shape(
+        workers,
+        cpus=cpus_per_worker,
+        gpus=gpus_per_worker,
+        timeout=worker_timeout,
+        max_failures=max_failures,
+    )
+    chosen = checks.merged_settings(
+        settings,
+        dataset=dataset,
+        method=method,
+        seed=seed,
+        data_dir=data_dir,
+        labeled_fraction=labeled_fraction,
+        epochs=epochs,
+        warmup_epochs=warmup_epochs,
+    )
+    listener = listener or LineListener(print, quiet=quiet)
+    with remote_results.local_results(results, [name], listener) as folder:
+        options = command.TrainOptions(
+            settings=chosen,
+            shape=shape,
+            config=None if config is None else Path(config),
+            name=name,
+            results=folder,
+            address=address,
+            start_timeout=checks.parse_duration("--start-timeout", str(start_timeout)),
+            checkpoint_every=checkpoint_every,
+            keep_checkpoints=keep_checkpoints,
+            resume=resume,
+            test=test,
+        )
+        result = command.run(command.prepare(options, listener), listener)
+        if result.error:
+            listener.warning(f"error: {result.error}")
+    return load_study(result.folder)
 
 
 def load_model(folder: Path | str, device: str = "auto") -> Model:
@@ -95,64 +231,11 @@ def load_model(folder: Path | str, device: str = "auto") -> Model:
     Args:
         folder: of an exported or confirmed model, of a run, or of a study (its best configuration,
             first seed).
-        device: "auto" takes a GPU where there is one.
+        device: "auto" uses a GPU if there is one.
 
     Raises:
-        UsageError: no model there, or files that are damaged or not of one model.
+        UsageError: there is no model, or its files are damaged or do not belong together.
     """
-    from bbam_ray.engine.model import load_model as load  # torch takes its time
+    from bbam_ray.engine.model import load_model as load  # loads torch
 
     return load(folder, device)
-
-
-def _run(
-    command: Callable[..., int], given: Mapping[str, Any], settings: Mapping[str, Any]
-) -> None:
-    """Run a command; Ctrl-C goes on to the caller, after what was done has been kept."""
-    if command(**_arguments(command, given, settings)) == EXIT_INTERRUPTED:
-        raise KeyboardInterrupt
-
-
-def _arguments(
-    command: Callable[..., int], given: Mapping[str, Any], settings: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Arguments of a command; settings become ``--set``, or the flag that a command has for them."""
-    known = {n: p for n, p in inspect.signature(command).parameters.items() if n not in _NOT_HERE}
-    hints = get_type_hints(command, include_extras=True)
-    flags = {n: v for n, v in settings.items() if n in known and v is not None}
-    rest = {n: v for n, v in settings.items() if n not in known}
-    arguments: dict[str, Any] = {"set_": [_assignment(*item) for item in rest.items()]}
-    for name, value in {**flags, **given}.items():
-        if name not in known:
-            raise UsageError(f"{command.__name__}: unknown option '{name}'; {nearest(name, known)}")
-        default, least = known[name].default, _least(hints[name])
-        if name in _PATHS and value is not None:
-            value = Path(value)
-        elif name in _TEXTS and value is not None:
-            value = str(value)
-        elif name == "tracker" and isinstance(value, str):
-            value = [value]
-        elif isinstance(default, StrEnum):
-            choices = [choice.value for choice in type(default)]
-            if value not in choices:
-                raise UsageError(f"{name} = {value!r} is not possible; {nearest(value, choices)}")
-            value = type(default)(value)
-        elif least is not None and isinstance(value, (int, float)) and value < least:
-            raise UsageError(f"{name} = {value!r} is not possible; use at least {least:g}")
-        arguments[name] = value
-    return arguments
-
-
-def _least(hint: Any) -> float | None:
-    """The lowest value of an option, where the command line has one."""
-    found = [getattr(option, "min", None) for option in get_args(hint)[1:]]
-    return next((least for least in found if least is not None), None)
-
-
-def _assignment(name: str, value: Any) -> str:
-    """A setting as ``--set`` takes it: key=value with the value in YAML."""
-    if isinstance(value, float) and not math.isfinite(value):
-        text = ".nan" if math.isnan(value) else (".inf" if value > 0 else "-.inf")
-    else:
-        text = json.dumps(value if not isinstance(value, Path) else str(value))
-    return f"{name}={text}"

@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 
 import pandas as pd
 
-from bbam_ray.cli.progress import short
+from bbam_ray.commands.progress_lines import short
 from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.results.store import read_table
 from benchmarks.page import write_section

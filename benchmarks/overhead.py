@@ -18,15 +18,20 @@ from typing import Any
 
 import psutil
 
-from bbam_ray.cli.search_rules import SearchRules
-from bbam_ray.cli.study_setup import TrialRunner, make_plan, open_record
+from bbam_ray.commands.choices import TrialRunner
+from bbam_ray.commands.search_rules import SearchRules
+from bbam_ray.commands.study_plan import make_plan
+from bbam_ray.commands.study_record import open_study
 from bbam_ray.core.metric_names import METRIC_NAMES
+from bbam_ray.engine.split_file import NamedSplit
+from bbam_ray.engine.task import Task
 from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.results.store import read_table
 from bbam_ray.scale.cluster.connection import connected
 from bbam_ray.scale.study.plan import StudyPlan
 from bbam_ray.scale.study.recorder import Event
 from bbam_ray.scale.study.run import run_study
+from bbam_ray.scale.workers.shapes import TrainShape
 from bbam_ray.scale.workers.trial import Trial
 from benchmarks.page import hardware, write_section
 
@@ -60,13 +65,14 @@ class IdleTrial(Trial):
         }
 
 
-def make(trials: int, workers: int, concurrency: int, settings: dict[str, Any]) -> StudyPlan:
+def make(
+    trials: int, workers: int, concurrency: int, settings: dict[str, Any]
+) -> tuple[StudyPlan, Task]:
     """The plan of a search with the space of digits."""
     rules = SearchRules(
-        reuse=False, confirm_top=0, confirm_seeds=0, num_samples=trials, concurrency=concurrency
+        reuse=False, confirm_top=0, confirm_seeds=0, num_samples=trials, max_concurrent=concurrency
     )
-    shape = {"min_workers": workers, "max_workers": workers, "cpus": 1, "gpus": 0.0}
-    shape |= {"timeout_s": 60.0, "max_failures": 0}
+    shape = TrainShape(workers, workers, 1, 0.0, timeout_s=60.0, max_failures=0)
     base = {"dataset": "digits", "method": "bbam", "seed": 0, **settings}
     return make_plan(base, SPACE, shape, rules, runner=TrialRunner.gang, local=True)
 
@@ -98,9 +104,10 @@ class Clock:
 
 def idle(trials: int) -> list[str]:
     """Overhead of a trial, its growth, and the memory of the driver."""
-    plan, clock = make(trials, 1, 1, TINY), Clock()
+    (plan, task), clock = make(trials, 1, 1, TINY), Clock()
     with tempfile.TemporaryDirectory() as name, connected("local", dashboard=False):
-        record, plan = open_record(Path(name) / "idle", plan, SPACE, resume=False)
+        split = NamedSplit.of(task)
+        record, plan = open_study(Path(name) / "idle", plan, SPACE, split, resume=False)
         run_study(plan, record, clock, trainable=IdleTrial)
         tables = {
             t: read_table(record.folder / f"{t}.parquet").num_rows for t in ("trials", "labels")
@@ -120,9 +127,10 @@ def idle(trials: int) -> list[str]:
 
 def following(workers: int, trials: int = 6) -> str:
     """Seconds from the end of a trial to the start of the next one's first epoch, real training."""
-    plan, clock = make(trials, workers, 1, TINY), Clock()
+    (plan, task), clock = make(trials, workers, 1, TINY), Clock()
     with tempfile.TemporaryDirectory() as name, connected("local", dashboard=False):
-        record, plan = open_record(Path(name) / "real", plan, SPACE, resume=False)
+        split = NamedSplit.of(task)
+        record, plan = open_study(Path(name) / "real", plan, SPACE, split, resume=False)
         run_study(plan, record, clock)
     gaps = [begun - end for end, begun in zip(clock.ended, clock.first_reports[1:], strict=False)]
     kind = "one worker" if workers == 1 else f"a gang of {workers}"

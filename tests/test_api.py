@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,8 @@ import pytest
 import yaml
 
 from bbam_ray import Study, train, tune_study
-from bbam_ray.api import _arguments
-from bbam_ray.cli.search_rules import SamplerName
-from bbam_ray.cli.tune import tune
-from bbam_ray.documents import parse_assignments
+from bbam_ray.commands import study_setup
+from bbam_ray.commands.study_setup import PreparedStudy, TuneOptions
 from bbam_ray.errors import UsageError
 
 SETTINGS: dict[str, Any] = {
@@ -42,13 +41,62 @@ def test_a_run_is_trained_and_returned(tmp_path: Path) -> None:
     assert again.history["epoch"].tolist() == [1]
 
 
-def test_settings_of_any_kind_arrive_as_they_were_given() -> None:
-    given = {"a": 1, "b": 0.5, "c": True, "d": math.inf, "e": -math.inf, "f": "x: y", "g": None}
-    arguments = _arguments(tune, {"sampler": "gp", "workers": 2, "space": "s.yaml"}, given)
-    assert parse_assignments(arguments["set_"]) == given
-    assert arguments["sampler"] is SamplerName.gp
-    assert arguments["workers"] == "2"
-    assert arguments["space"] == Path("s.yaml")
+class PreparedError(Exception):
+    """Ends a call when its options are complete."""
+
+
+def options_of(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> TuneOptions:
+    """The options that ``tune_study`` makes of its arguments."""
+
+    def stop(options: TuneOptions, listener: object) -> PreparedStudy:
+        raise PreparedError(options)
+
+    with monkeypatch.context() as patch, pytest.raises(PreparedError) as ended:
+        patch.setattr(study_setup, "prepare", stop)
+        tune_study(**arguments)
+    return ended.value.args[0]
+
+
+def test_arguments_become_typed_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"a": 1, "b": 0.5, "c": True, "d": math.inf, "f": "x: y", "g": None}
+    options = options_of(
+        monkeypatch,
+        settings=settings | {"epochs": 3, "seed": 4, "weights": Path("w")},
+        epochs=5,
+        sampler="gp",
+        workers="2-8",
+        space="s.yaml",
+        time_budget="30m",
+        worker_timeout=90,
+        start_timeout=7.5,
+        price="2",
+        tracker="mlflow",
+        data_dir="data",
+    )
+    assert options.settings == settings | {
+        "epochs": 5,
+        "seed": 4,
+        "weights": "w",
+        "data_dir": str(Path("data").absolute()),
+        "dataset": "digits",
+        "method": "bbam",
+    }
+    assert options.space == Path("s.yaml") and options.results == Path("results")
+    assert (options.shape.min_workers, options.shape.max_workers) == (2, 8)
+    assert (options.shape.timeout_s, options.start_timeout) == (90.0, 7.5)
+    rules = options.rules
+    assert (rules.sampler, rules.time_budget, rules.price) == ("gp", 1800.0, 2.0)
+    assert rules.trackers == ("mlflow",)
+    assert options_of(monkeypatch, workers=2, price="p.yaml").rules.price == Path("p.yaml")
+
+
+def test_every_flag_of_the_command_line_is_an_argument() -> None:
+    from bbam_ray.cli.train import train as train_command
+    from bbam_ray.cli.tune import tune as tune_command
+
+    for command, function in ((tune_command, tune_study), (train_command, train)):
+        flags = inspect.signature(command).parameters.keys() - {"set_", "json_", "dry_run"}
+        assert flags <= inspect.signature(function).parameters.keys()
 
 
 @pytest.mark.parametrize(
@@ -56,6 +104,9 @@ def test_settings_of_any_kind_arrive_as_they_were_given() -> None:
     [
         ({"num_sample": 3}, "unknown option 'num_sample'; did you mean 'num_samples'?"),
         ({"dry_run": True}, "unknown option 'dry_run'"),
+        ({"trial_runner": "gan"}, "trial_runner = 'gan' is not possible; did you mean 'gang'?"),
+        ({"cpus_per_worker": 0}, "cpus_per_worker = 0 is not possible; use at least 1"),
+        ({"max_failures": -2}, "max_failures = -2 is not possible; use at least -1"),
         ({"scheduler": "ash"}, "scheduler = 'ash' is not possible; did you mean 'asha'?"),
         ({"settings": {"scal": 3}}, "unknown setting 'scal'"),
         ({"num_samples": 0}, "num_samples = 0 is not possible; use at least 1"),

@@ -1,4 +1,4 @@
-"""Progress bars for what takes long before anything is trained."""
+"""Progress bars for steps that take long, such as decoding images."""
 
 from __future__ import annotations
 
@@ -9,29 +9,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
 )
 
-
-@contextmanager
-def decoding_shown(console: Console) -> Iterator[None]:
-    """A progress bar while images are decoded; nothing where the cache has them already."""
-    from bbam_ray.data.cache.images import listening
-
-    with bar(console, MofNCompleteColumn()) as advance:
-
-        def listen(name: str, done: int, total: int) -> None:
-            advance(f"decoding images of {name}", done, total)
-
-        with listening(listen):
-            yield
+Advance = Callable[[str, int, int], None]
 
 
 @contextmanager
-def bar(console: Console, *columns: Any) -> Iterator[Callable[[str, int, int], None]]:
+def bar(console: Console, *columns: Any) -> Iterator[Advance]:
     """A function that shows (what, done, total): a bar on a terminal, a line for each job elsewhere."""
     tasks: dict[str, Any] = {}
     layout = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())

@@ -1,4 +1,4 @@
-"""What a search prints when it has ended."""
+"""The result of a search: printed, as JSON, and as an exit code."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from bbam_ray.cli.progress import short
+from bbam_ray.commands.progress_lines import short
 from bbam_ray.core.metric_names import HEADLINE_METRICS
+from bbam_ray.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_TRIALS_FAILED
 from bbam_ray.results.files import standard_values
-from bbam_ray.results.schemas import FAILED, PRUNED
 from bbam_ray.results.summary import Confirmed, confirmed_figures
 
 if TYPE_CHECKING:
@@ -20,15 +20,14 @@ if TYPE_CHECKING:
 
 
 def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyResult) -> None:
-    """The best configuration, its confirmed test figures, what failed, and where the files are."""
+    """Print the best configuration, its test metrics, what failed, and where the files are."""
     best, metric = result.best, plan.space.metric
-    failed = [row for row in result.trials if row["state"] == FAILED]
-    for row in failed:
+    for row in result.failed:
         console.print(f"trial {row['number']} failed: {row['error']}", style="red", markup=False)
     if result.out_of_budget:
         console.print(
-            f"the budget is used up after {len(result.trials)} of {plan.num_samples} trials; go on with "
-            f"--name {folder.name} --resume and a larger one"
+            f"the budget is used up after {len(result.trials)} of {plan.num_samples} trials; resume with "
+            f"--name {folder.name} --resume and a larger budget"
         )
     if best is None:
         console.print("no trial was completed", style="bold red")
@@ -38,9 +37,8 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
         f"(validation, epoch {best['best_epoch']})",
         style="bold",
     )
-    stopped = sum(row["state"] == PRUNED for row in result.trials)
-    if stopped:
-        console.print(f"{stopped} trials were stopped early")
+    if result.pruned:
+        console.print(f"{len(result.pruned)} trials were pruned")
     published = next((row for row in result.trials if row["number"] == 0), None)
     if published and published is not best and published[metric] is not None:
         console.print(f"published settings (trial 0): {metric} {published[metric]:.4f}")
@@ -50,18 +48,8 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
             console.print(f"  {name} = {short(value)}", markup=False)
     if len(plan.space.objectives) > 1:
         console.print(_pareto_table(plan, result))
-    table = Table(box=None, header_style="bold", title_justify="left")
-    table.title = (
-        "confirmed on the test part: mean +- deviation over seeds [95 % interval of the mean]"
-    )
-    table.add_column("")
-    by_measure = {m: confirmed_figures(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
-    for figure in by_measure["map"]:
-        table.add_column(f"trial {figure.number} ({figure.seeds} seeds)", justify="right")
-    for measure, figures in by_measure.items():
-        table.add_row(f"test_{measure}", *(_with_spread(figure) for figure in figures))
-    if by_measure["map"]:
-        console.print(table)
+    if confirmed_figures(result.confirm):
+        console.print(_confirmed_table(result))
     for row in result.confirm:
         if row["error"]:
             console.print(
@@ -72,40 +60,60 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
         ("best.yaml", "the best configuration, for bbam-ray train --config"),
         ("report.html", "open it in a browser"),
         ("trials.parquet", "a row per trial"),
-        ("confirm.parquet", "a row per confirmed run, test figures"),
+        ("confirm.parquet", "a row per confirmed run, test metrics"),
         ("checkpoints", "the confirmed models"),
     ):
         if (folder / file).exists():
             console.print(f"  {folder / file}  ({what})", markup=False)
 
 
-def _with_spread(figure: Confirmed) -> str:
-    text = f"{figure.mean:.4f}"
-    if figure.deviation is not None and figure.interval is not None:
-        low, high = figure.interval
-        text += f" +- {figure.deviation:.4f} [{low:.4f}, {high:.4f}]"
+def _confirmed_table(result: StudyResult) -> Table:
+    """Test metrics of the confirmed configurations, over their seeds."""
+    title = "confirmed on the test part: mean +- standard deviation over seeds [95 % interval]"
+    table = Table(title=title, box=None, header_style="bold", title_justify="left")
+    table.add_column("")
+    by_metric = {m: confirmed_figures(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
+    for confirmed in by_metric["map"]:
+        table.add_column(f"trial {confirmed.number} ({confirmed.seeds} seeds)", justify="right")
+    for metric, configurations in by_metric.items():
+        table.add_row(f"test_{metric}", *map(_with_spread, configurations))
+    return table
+
+
+def _with_spread(row: Confirmed) -> str:
+    text = f"{row.mean:.4f}"
+    if row.deviation is not None and row.interval is not None:
+        low, high = row.interval
+        text += f" +- {row.deviation:.4f} [{low:.4f}, {high:.4f}]"
     return text
 
 
 def _pareto_table(plan: StudyPlan, result: StudyResult) -> Table:
-    """The trials that no other trial beats in every objective, by the first one."""
-    from bbam_ray.scale.search.outcomes import ranked
-
+    """The trials that no other trial beats in every objective, ranked by the first objective."""
     table = Table(box=None, header_style="bold", title_justify="left")
     table.title = "Pareto set: no other trial is better in every objective"
     table.add_column("trial", justify="right")
     for name, mode in plan.space.objectives:
         table.add_column(f"{name} ({mode})", justify="right")
-    for row in ranked(result.trials, plan.space):
-        if row["pareto"]:
-            table.add_row(
-                str(row["number"]), *(f"{row[name]:.4g}" for name, _ in plan.space.objectives)
-            )
+    for row in result.pareto_set(plan.space):
+        table.add_row(
+            str(row["number"]), *(f"{row[name]:.4g}" for name, _ in plan.space.objectives)
+        )
     return table
 
 
+def exit_code(result: StudyResult) -> int:
+    """The exit code of a search."""
+    if result.interrupted:
+        return EXIT_INTERRUPTED
+    if result.best is None:
+        return EXIT_FAILED
+    failed = bool(result.failed) or any(row["error"] for row in result.confirm)
+    return EXIT_SOME_TRIALS_FAILED if failed else EXIT_DONE
+
+
 def as_json(folder: Path, plan: StudyPlan, result: StudyResult) -> dict[str, Any]:
-    """The same as one object for programs."""
+    """The result of a search as one JSON object."""
     best = result.best
     return {
         "study": folder.name,
@@ -114,13 +122,12 @@ def as_json(folder: Path, plan: StudyPlan, result: StudyResult) -> dict[str, Any
         "metric": plan.space.metric,
         "best": standard_values(best) if best else None,
         "trials": len(result.trials),
-        "failed": sum(row["state"] == FAILED for row in result.trials),
-        "stopped_early": sum(row["state"] == PRUNED for row in result.trials),
+        "failed": len(result.failed),
+        "stopped_early": len(result.pruned),
         "out_of_budget": result.out_of_budget,
         "pareto": [row["number"] for row in result.trials if row["pareto"]],
         "gpu_hours": sum(row["gpu_hours"] or 0.0 for row in [*result.trials, *result.confirm]),
         "confirmed": [
-            asdict(figure) | {"interval": figure.interval}
-            for figure in confirmed_figures(result.confirm)
+            asdict(row) | {"interval": row.interval} for row in confirmed_figures(result.confirm)
         ],
     }

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from bbam_ray.cli import options as shared
-from bbam_ray.cli.bars import decoding_shown
-from bbam_ray.cli.mending import print_repairs
-from bbam_ray.cli.run_book import CHECKPOINTS, RunLog
-from bbam_ray.cli.storage import with_storage
+from bbam_ray.cli.screen import Screen
 from bbam_ray.commands import checks
-from bbam_ray.documents import read_yaml_mapping
-from bbam_ray.errors import NonFiniteError, UsageError
-from bbam_ray.results import study as studies
-from bbam_ray.results.repair import repair_study
+from bbam_ray.core.metric_names import HEADLINE_METRICS
+from bbam_ray.errors import EXIT_DONE, EXIT_FAILED
+from bbam_ray.results.redaction import redacted
+from bbam_ray.results.summary import duration
 
 if TYPE_CHECKING:
-    from bbam_ray.config import RunConfig
-    from bbam_ray.engine.trainer import EpochRecord
+    from bbam_ray.commands.train import TrainResult
 
 
-@with_storage
 def train(
-    dataset: Annotated[str | None, typer.Option(help="Data set; default digits.")] = None,
+    dataset: shared.OptionalDataset = None,
     data_dir: shared.DataDir = None,
-    method: Annotated[str | None, typer.Option(help="Learning method; default bbam.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings (YAML), e.g. a best.yaml.")] = None,
+    method: shared.OptionalMethod = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings (YAML), such as a best.yaml.")
+    ] = None,
     name: shared.StudyName = None,
     results: shared.Results = Path("results"),
-    seed: Annotated[int | None, typer.Option(help="Of split, weights, order and views.")] = None,
+    seed: shared.OptionalSeed = None,
     labeled_fraction: shared.Fraction = None,
     epochs: shared.Epochs = None,
     warmup_epochs: shared.WarmupEpochs = None,
@@ -48,213 +46,85 @@ def train(
         int, typer.Option(min=1, help="Epochs between checkpoints; the best is always kept.")
     ] = 1,
     keep_checkpoints: Annotated[
-        int, typer.Option(min=1, help="How many of the last checkpoints to keep.")
+        int, typer.Option(min=1, help="Number of latest checkpoints to keep.")
     ] = 2,
     set_: shared.Set = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run --name.")] = False,
     test: Annotated[
-        bool, typer.Option("--test", help="At the end, measure once on the test part.")
+        bool, typer.Option("--test", help="Measure the model on the test part at the end.")
     ] = False,
     json_: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> int:
     """Train one configuration and keep its model, history and checkpoints."""
-    from bbam_ray.engine.task import check_task, load_part
-    from bbam_ray.methods import run_config
-
-    named = {
-        "dataset": dataset,
-        "method": method,
-        "seed": seed,
-        "data_dir": str(data_dir.absolute()) if data_dir else None,
-        "labeled_fraction": labeled_fraction,
-        "epochs": epochs,
-        "warmup_epochs": warmup_epochs,
-    }
-    if resume and name is None:
-        raise UsageError("--resume needs --name: which run shall go on?")
-    checks.check_address(address)
-    fewest, most = checks.parse_workers(workers)
-    lost_after = checks.parse_worker_timeout(worker_timeout)
-    wait = checks.parse_duration("--start-timeout", start_timeout)
-    from_file = read_yaml_mapping(config) if config else {}
-    from_file["device"] = "cuda" if gpus_per_worker else "cpu"
-    settings = run_config(
-        checks.given_settings(set_, named, from_file), str(config or "command line")
-    )
-    common = settings.training
-    study = name or studies.default_name(common.method)
-    folder = studies.check_folder(results, common.dataset, study, resume=resume)
-    with decoding_shown(Console(stderr=True, quiet=quiet)):
-        split = check_task(settings)
-    checks.check_workers(settings, fewest, most, len(split.labeled))
-    with_ray = most > 1 or address != "local"
-    if address == "local":
-        checks.check_machine(fewest, cpus_per_worker, gpus_per_worker)
-    console = Console(stderr=json_, soft_wrap=True, highlight=False)
-    with ExitStack() as held:
-        if resume:
-            held.enter_context(studies.locked(folder))
-            print_repairs(console, repair_study(folder))
-            _record(folder, settings, resume=True, check_only=True)
-        shown = Console(quiet=True) if quiet or json_ else console
-        label_names = load_part(settings, "train").label_names
-
-        def book() -> RunLog:
-            """Made when nothing can be wrong any more: from here on there is a folder."""
-            if not resume:
-                held.enter_context(studies.locked(folder, make=True))
-            record = _record(folder, settings, resume=resume)
-            made = RunLog(shown, record, settings, label_names, gpus_per_worker * most)
-            shown.print(
-                f"run {folder}: {common.method} on {common.dataset}, {len(split.labeled)} labelled, "
-                f"{len(split.validation)} validation, {len(split.unlabeled)} unlabelled, "
-                f"{workers} worker{'s' * (workers != '1')}"
-            )
-            return made
-
-        if with_ray:
-            made = _with_ray(
-                book,
-                settings,
-                address=address,
-                shape={
-                    "min_workers": fewest,
-                    "max_workers": most,
-                    "cpus": cpus_per_worker,
-                    "gpus": gpus_per_worker,
-                    "timeout_s": lost_after,
-                    "max_failures": max_failures,
-                },
-                wait=wait,
-                every=checkpoint_every,
-                keep=keep_checkpoints,
-            )
-        else:
-            made = _here(
-                book, settings, cpus=cpus_per_worker, every=checkpoint_every, keep=keep_checkpoints
-            )
-        return made.finish(test=test, as_json=json_)
-
-
-def _here(book: Any, settings: RunConfig, *, cpus: int, every: int, keep: int) -> RunLog:
-    """Train in this process."""
-    from bbam_ray.engine.process import use_cpus
-    from bbam_ray.engine.session import LocalSession, run_epochs
-    from bbam_ray.engine.task import prepare_training
-    from bbam_ray.engine.trainer import Trainer
-
-    use_cpus(cpus)
-    data = prepare_training(settings)
-    made: RunLog = book()
-
-    def listen(record: EpochRecord, again: bool) -> None:
-        made.epoch(record.scalars, record.labels, again=again)
-
-    def started(epoch: int, defects: list[str]) -> None:
-        made.started(1, epoch, defects)
-
-    session = LocalSession(
-        made.folder / CHECKPOINTS, listen, started=started, keep=keep, every=every
-    )
-    try:
-        for _ in run_epochs(Trainer(settings, *data), session):
-            pass
-    except NonFiniteError as failure:
-        made.error = str(failure)
-    except BaseException as stop:
-        made.stopped(stop)
-        raise
-    return made
-
-
-def _with_ray(
-    book: Any,
-    settings: RunConfig,
-    *,
-    address: str,
-    shape: dict[str, Any],
-    wait: float,
-    every: int,
-    keep: int,
-) -> RunLog:
-    """Train on the workers of Ray Train."""
-    from bbam_ray.scale.cluster.capacity import wait_for_workers
-    from bbam_ray.scale.cluster.connection import connected
-    from bbam_ray.scale.workers.shapes import TrainShape
-    from bbam_ray.scale.workers.train_run import TrainingFailed, train_with_ray
-    from bbam_ray.scale.workers.train_worker import TrainJob
-
-    form = TrainShape(**shape)
-    with connected(address, dashboard=True, environment=form.environment()):
-        if address != "local":
-            wait_for_workers(form.min_workers, form.bundle, wait)
-        made: RunLog = book()
-        job = TrainJob(
-            values=settings.flat(),
-            checkpoints=str((made.folder / CHECKPOINTS).absolute()),
-            keep=keep,
-            every=every,
-            cpus=form.cpus,
-        )
-
-        def listen(entry: dict[str, Any]) -> None:
-            if entry["kind"] == "epoch":
-                record = entry["record"]
-                made.epoch(record["scalars"], record["labels"], again=entry["again"])
-            elif entry["kind"] == "started":
-                made.started(entry["workers"], entry["epoch"], entry["defects"])
-            else:
-                made.error = entry["error"]
-
-        try:
-            train_with_ray(job, form, listen)
-        except TrainingFailed as failure:
-            made.error = (
-                f"{failure}; what is done is kept, go on with --name {made.folder.name} --resume"
-            )
-        except BaseException as stop:
-            made.stopped(stop)
-            raise
-    return made
-
-
-def _record(
-    folder: Path, settings: RunConfig, *, resume: bool, check_only: bool = False
-) -> studies.StudyRecord:
-    """Create ``study.json``, or open that of the run that goes on (or only see whether it may)."""
-    import torch
-
-    content = {
-        "dataset": settings.training.dataset,
-        "method": settings.training.method,
-        "seed": settings.training.seed,
-        "settings": settings.flat(),
-        "space": {
-            "metric": "val_map",
-            "mode": "max",
-            "parameters": {},
-            "published": {},
-            "fixed": {},
+    settings = checks.given_settings(
+        set_,
+        {
+            "dataset": dataset,
+            "method": method,
+            "seed": seed,
+            "data_dir": str(data_dir.absolute()) if data_dir else None,
+            "labeled_fraction": labeled_fraction,
+            "epochs": epochs,
+            "warmup_epochs": warmup_epochs,
         },
-        "num_samples": 1,
-        "environment": studies.describe_environment(
-            torch.cuda.get_device_name() if torch.cuda.is_available() else None
-        ),
-    }
-    from bbam_ray.engine.split_file import keep_split
+    )
+    shape = checks.worker_shape(
+        workers,
+        cpus=cpus_per_worker,
+        gpus=gpus_per_worker,
+        timeout=worker_timeout,
+        max_failures=max_failures,
+    )
+    wait = checks.parse_duration("--start-timeout", start_timeout)
+    # torch takes two seconds to load: everything above is checked first.
+    from bbam_ray.commands import remote_results
+    from bbam_ray.commands import train as command
 
-    if not resume:
-        record = studies.StudyRecord.create(folder, content)
-        keep_split(folder, settings)
-        return record
-    record = studies.StudyRecord.open(folder)
-    if record.content.get("settings") != content["settings"]:
-        raise UsageError(
-            f"--resume: the settings of run '{folder.name}' were different; give the same flags and "
-            "file as before, or use another --name"
+    options = command.TrainOptions(
+        settings=settings,
+        shape=shape,
+        config=config,
+        name=name,
+        address=address,
+        start_timeout=wait,
+        checkpoint_every=checkpoint_every,
+        keep_checkpoints=keep_checkpoints,
+        resume=resume,
+        test=test,
+    )
+    screen = Screen(json=json_, quiet=quiet)
+    with remote_results.local_results(results, [name], screen) as folder:
+        with screen.bars():
+            run = command.prepare(replace(options, results=folder), screen)
+        result = command.run(run, screen)
+        if result.error:
+            errors = Console(stderr=True, soft_wrap=True, highlight=False)
+            errors.print(f"error: {redacted(result.error)}", markup=False)
+            return EXIT_FAILED
+        _show(screen.progress_console, result)
+        if json_:
+            typer.echo(json.dumps(_as_json(result)))
+        return EXIT_DONE
+
+
+def _show(console: Console, result: TrainResult) -> None:
+    """Print the best epoch, the test metrics and where the files are."""
+    if result.best.get("val_map") is not None:
+        console.print(
+            f"\nbest epoch {result.best['epoch']}: val_map {result.best['val_map']:.4f}",
+            style="bold",
         )
-    keep_split(folder, settings)
-    if not check_only:
-        record.update(status=studies.RUNNING, ended_at=None)
-    return record
+    for name in HEADLINE_METRICS:
+        if (value := result.test_metrics.get(f"test_{name}")) is not None:
+            console.print(f"test_{name} {value:.4f}")
+    console.print(f"model: {result.model}", markup=False)
+    console.print(f"history: {result.folder / 'history.parquet'}", markup=False)
+    console.print(f"took {duration(result.seconds)}", style="dim")
+
+
+def _as_json(result: TrainResult) -> dict[str, object]:
+    """The result of a run as one JSON object."""
+    best = {name: value for name, value in result.best.items() if name.startswith("val_")}
+    folder, epoch = str(result.folder), result.best["epoch"]
+    return {"folder": folder, "best_epoch": epoch, **best, **result.test_metrics}

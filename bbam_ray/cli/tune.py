@@ -1,99 +1,72 @@
-"""``bbam-ray tune``: search settings, confirm the best, and say what was found."""
+"""``bbam-ray tune``: search settings, confirm the best, and print the result."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bbam_ray.cli import options as shared
-from bbam_ray.cli.bars import decoding_shown
-from bbam_ray.cli.disk import check_room, expected_disk
-from bbam_ray.cli.dry_run import show_plan
-from bbam_ray.cli.mending import print_repairs
-from bbam_ray.cli.outcome import as_json, show_result
-from bbam_ray.cli.progress import StudyProgress
-from bbam_ray.cli.search_rules import SamplerName, SchedulerName, SearchRules
-from bbam_ray.cli.storage import with_storage
-from bbam_ray.cli.study_setup import (
-    TrialRunner,
-    choose_runner,
-    make_plan,
-    open_record,
-    space_path_of,
-)
+from bbam_ray.cli.dry_run import show_preview
+from bbam_ray.cli.outcome import as_json, exit_code, show_result
+from bbam_ray.cli.screen import Screen
 from bbam_ray.commands import checks
-from bbam_ray.errors import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_SOME_TRIALS_FAILED,
-    StorageError,
-    UsageError,
-)
-from bbam_ray.results.patience import Patience
-from bbam_ray.results.repair import repair_study
-from bbam_ray.results.schemas import FAILED
-from bbam_ray.results.study import (
-    INTERRUPTED,
-    RUNNING,
-    StudyRecord,
-    check_folder,
-    default_name,
-    locked,
-    source_folder,
-)
-from bbam_ray.results.summary import duration
-
-if TYPE_CHECKING:
-    from bbam_ray.scale.study.plan import StudyPlan, StudyResult
+from bbam_ray.commands.choices import TrialRunner
 
 
-@with_storage
 def tune(
     dataset: shared.Dataset = "digits",
     data_dir: shared.DataDir = None,
     method: shared.MethodName = "bbam",
-    space: Annotated[Path | None, typer.Option(help="Search space file (YAML).")] = None,
-    num_samples: Annotated[int, typer.Option(min=1, help="Trials in all.")] = 8,
+    space: Annotated[
+        Path | None,
+        typer.Option(help="Search space file (YAML); default: that of data set and method."),
+    ] = None,
+    num_samples: Annotated[int, typer.Option(min=1, help="Number of trials.")] = 8,
     sampler: Annotated[
-        SamplerName, typer.Option(help="Who draws settings: TPE, Gaussian process, Sobol, random.")
-    ] = SamplerName.tpe,
+        shared.SamplerName,
+        typer.Option(help="Sampler of configurations: TPE, Gaussian process, Sobol, random."),
+    ] = "tpe",
     scheduler: Annotated[
-        SchedulerName, typer.Option(help="What ends hopeless trials early (pbt is refused).")
-    ] = SchedulerName.none,
+        shared.SchedulerName, typer.Option(help="Rule that prunes trials (pbt is refused).")
+    ] = "none",
     grace_epochs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="First epoch to stop after; default: an eighth into the main phase."
+            min=1,
+            help="First epoch after which a trial can be pruned; default: an eighth into the main "
+            "phase.",
         ),
     ] = None,
     reduction_factor: Annotated[
-        int, typer.Option(min=2, help="asha, hyperband: one trial in so many passes a rung.")
+        int, typer.Option(min=2, help="asha, hyperband: one trial in this many passes a rung.")
     ] = 3,
-    time_budget: Annotated[str | None, typer.Option(help="End the search after, e.g. 30m.")] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(help="End the search after this time, e.g. 30m.")
+    ] = None,
     gpu_hours: Annotated[
-        float | None, typer.Option(min=0, help="End before the study has used so many.")
+        float | None, typer.Option(min=0, help="Most GPU-hours that the study may use.")
     ] = None,
     max_cost: Annotated[
-        float | None, typer.Option(min=0, help="End before it has cost so much; see --price.")
+        float | None, typer.Option(min=0, help="Most that the study may cost; needs --price.")
     ] = None,
     price: Annotated[
         str | None,
-        typer.Option(metavar="NUMBER|FILE", help="Of a GPU-hour; FILE: YAML by GPU name."),
+        typer.Option(
+            metavar="NUMBER|FILE", help="Price per GPU-hour, or a YAML file of prices by GPU name."
+        ),
     ] = None,
     warm_start: Annotated[
-        str | None,
-        typer.Option(metavar="STUDY", help="Begin with what another study knows (name or folder)."),
+        Path | None,
+        typer.Option(
+            metavar="STUDY", help="Start with the results of another study (name or folder)."
+        ),
     ] = None,
     reuse: Annotated[
-        bool, typer.Option(help="Answer what was trained before, by the same code, from the store.")
+        bool, typer.Option(help="Reuse results of identical trials (same code and data).")
     ] = True,
     tracker: Annotated[
         list[str] | None, typer.Option(help="tensorboard, mlflow or wandb (offline); repeatable.")
@@ -108,25 +81,28 @@ def tune(
     gpus_per_worker: shared.Gpus = 0,
     cpus_per_worker: shared.Cpus = 1,
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Trials at once; default: as many as fit.")
+        int | None, typer.Option(min=1, help="Trials at the same time; default: as many as fit.")
     ] = None,
     trial_runner: Annotated[
         TrialRunner,
-        typer.Option(help="gang: workers stay from trial to trial; train: Ray Train, elastic."),
+        typer.Option(help="gang: all trials use the same workers; train: Ray Train, elastic."),
     ] = TrialRunner.auto,
     address: shared.Address = "local",
     worker_timeout: shared.WorkerTimeout = "2m",
     start_timeout: shared.StartTimeout = "10m",
     max_failures: shared.MaxFailures = 3,
     set_: shared.Set = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study --name.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the study --name.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan, start nothing.")
+        bool, typer.Option("--dry-run", help="Show the plan and start nothing.")
     ] = False,
     confirm_top: Annotated[
-        int, typer.Option(min=0, help="How many of the best to confirm on the test part.")
+        int,
+        typer.Option(min=0, help="Number of best configurations to measure on the test part."),
     ] = 1,
-    confirm_seeds: Annotated[int, typer.Option(min=0, help="Over how many seeds each.")] = 3,
+    confirm_seeds: Annotated[
+        int, typer.Option(min=0, help="Number of seeds for each of them.")
+    ] = 3,
     dashboard: Annotated[
         bool, typer.Option(help="Serve Ray's dashboard on this machine's loopback address.")
     ] = True,
@@ -134,163 +110,67 @@ def tune(
     quiet: shared.Quiet = False,
 ) -> int:
     """Search settings with Ray Tune and Optuna; trial 0 is the published configuration."""
-    console = Console(stderr=json_, soft_wrap=True, highlight=False)
-    named = {
-        "data_dir": str(data_dir.absolute()) if data_dir else None,
-        "labeled_fraction": labeled_fraction,
-        "epochs": epochs,
-        "warmup_epochs": warmup_epochs,
-    }
-    given = checks.given_settings(set_, named)
-    fewest, most = checks.parse_workers(workers)
-    runner = choose_runner(trial_runner, fewest, most)
-    lost_after = checks.parse_worker_timeout(worker_timeout)
-    wait = checks.parse_duration("--start-timeout", start_timeout)
-    if resume and name is None:
-        raise UsageError("--resume needs --name STUDY: which study shall go on?")
-    checks.check_address(address)
-    base = {"dataset": dataset, "method": method, "seed": seed, **given}
-    space_path = space_path_of(space, dataset, method)
-    study = name or default_name(method)
-    folder = check_folder(results, dataset, study, resume=resume)
-    rules = SearchRules(
-        scheduler=scheduler,
-        grace=grace_epochs,
-        reduction=reduction_factor,
+    settings = checks.given_settings(
+        set_,
+        {
+            "data_dir": str(data_dir.absolute()) if data_dir else None,
+            "labeled_fraction": labeled_fraction,
+            "epochs": epochs,
+            "warmup_epochs": warmup_epochs,
+        },
+    )
+    shape = checks.worker_shape(
+        workers,
+        cpus=cpus_per_worker,
+        gpus=gpus_per_worker,
+        timeout=worker_timeout,
+        max_failures=max_failures,
+    )
+    # torch takes two seconds to load: everything above is checked first.
+    from bbam_ray.commands import remote_results, search_rules, study_setup
+
+    rules = search_rules.SearchRules(
+        num_samples=num_samples,
         sampler=sampler,
-        seconds=checks.parse_duration("--time-budget", time_budget) if time_budget else None,
+        scheduler=scheduler,
+        grace_epochs=grace_epochs,
+        reduction_factor=reduction_factor,
+        time_budget=checks.parse_duration("--time-budget", time_budget) if time_budget else None,
         gpu_hours=gpu_hours,
-        cost=max_cost,
-        price=price,
+        max_cost=max_cost,
+        price=checks.parse_price(price) if price else None,
+        warm_start=warm_start,
         reuse=reuse,
         trackers=tuple(tracker or ()),
+        max_concurrent=max_concurrent,
         confirm_top=confirm_top,
         confirm_seeds=confirm_seeds,
-        # A study that goes on knows what it knew at its beginning, whatever became of the other one.
-        warm_start=source_folder(warm_start, folder) if warm_start and not resume else None,
-        num_samples=num_samples,
-        concurrency=max_concurrent,
     )
-    shape = {
-        "min_workers": fewest,
-        "max_workers": most,
-        "cpus": cpus_per_worker,
-        "gpus": gpus_per_worker,
-        "timeout_s": lost_after,
-        "max_failures": max_failures,
-    }
-    with decoding_shown(Console(stderr=True, quiet=quiet)):
-        plan = make_plan(base, space_path, shape, rules, runner=runner, local=address == "local")
-    if dry_run:
-        show_plan(console, plan, folder, local=address == "local")
-        return 0
-    if not resume:
-        check_room(expected_disk(plan), folder)
-    make = partial(open_record, folder, plan, space_path, resume=resume)
-    with ExitStack() as held:
-        if resume:
-            held.enter_context(locked(folder))
-            print_repairs(console, repair_study(folder))
-            make(check_only=True)
-
-        def make_record() -> tuple[StudyRecord, StudyPlan]:
-            if not resume:
-                held.enter_context(locked(folder, make=True))
-            return make()
-
-        result = _run(
-            console,
-            plan,
-            make_record,
-            address,
-            wait=wait,
-            dashboard=dashboard,
-            quiet=quiet or json_,
-        )
-    if json_:
-        typer.echo(json.dumps(as_json(folder, plan, result), default=str))
-    else:
-        show_result(console, folder, plan, result)
-    if result.status == INTERRUPTED:
-        return EXIT_INTERRUPTED
-    if result.best is None:
-        return EXIT_FAILED
-    failed = any(row["state"] == FAILED for row in result.trials)
-    failed = failed or any(row["error"] for row in result.confirm)
-    return EXIT_SOME_TRIALS_FAILED if failed else 0
-
-
-def _run(
-    console: Console,
-    plan: StudyPlan,
-    make_record: Callable[[], tuple[StudyRecord, StudyPlan]],
-    address: str,
-    *,
-    wait: float,
-    dashboard: bool,
-    quiet: bool,
-) -> StudyResult:
-    """Connect to Ray, run the study and show its progress; Ctrl-C keeps what is done."""
-    from bbam_ray.scale.cluster.capacity import wait_for_workers
-    from bbam_ray.scale.cluster.connection import connected
-    from bbam_ray.scale.study.run import run_study, stored_result
-
-    shown = Console(quiet=True) if quiet else console
-    shown.print("starting Ray ..." if address == "local" else f"joining Ray at {address} ...")
-    started = time.monotonic()
-    environment = plan.train_shape.environment() if plan.train_shape else None
-    with connected(address, dashboard=dashboard, environment=environment) as url:
-        if address != "local":
-            wait_for_workers(plan.shape.workers, plan.shape.bundles[0], wait)
-        # Only now is there a folder: whatever was wrong before has left nothing behind.
-        record, plan = make_record()
-        if url:
-            shown.print(f"Ray dashboard: http://{url} (token: ray get-auth-token)", style="dim")
-        try:
-            with _progress(shown, plan, record) as progress:
-                result = run_study(plan, record, progress)
-        except KeyboardInterrupt:
-            if record.content["status"] == RUNNING:
-                record.end(INTERRUPTED)
-            result = stored_result(plan, record)
-            console.print(
-                f"\ninterrupted: what is done is kept in {record.folder}; go on with the same command "
-                f"and --name {record.folder.name} --resume"
-            )
-    _write_report(console, record.folder, result)
-    shown.print(f"took {duration(time.monotonic() - started)}", style="dim")
-    return result
-
-
-def _progress(shown: Console, plan: StudyPlan, record: StudyRecord) -> StudyProgress:
-    from bbam_ray.methods import run_config
-    from bbam_ray.scale.study.run import stored_result
-
-    done = len(stored_result(plan, record).trials)
-    workers = plan.shape.workers
-    shown.print(
-        f"study {record.folder}: {plan.num_samples} trials of {plan.settings['method']} on "
-        f"{plan.settings['dataset']}, {plan.concurrency} at once"
-        + (f", {workers} workers each" if workers > 1 else "")
-        + (f", {done} done before" if done else "")
+    options = study_setup.TuneOptions(
+        settings={"dataset": dataset, "method": method, "seed": seed, **settings},
+        shape=shape,
+        rules=rules,
+        space=space,
+        runner=trial_runner,
+        name=name,
+        address=address,
+        start_timeout=checks.parse_duration("--start-timeout", start_timeout),
+        dashboard=dashboard,
+        resume=resume,
     )
-    return StudyProgress(
-        shown,
-        total=plan.num_samples,
-        done=done,
-        epochs=run_config({**plan.settings, **plan.space.published}, "plan").training.epochs,
-        metric=plan.space.metric,
-        higher_is_better=plan.space.mode == "max",
-        confirmations=plan.confirmations,
-        concurrency=plan.concurrency,
-    )
+    screen = Screen(json=json_, quiet=quiet)
+    fetch = (name, warm_start)
+    with remote_results.local_results(results, fetch, screen, upload=not dry_run) as folder:
+        with screen.bars():
+            study = study_setup.prepare(replace(options, results=folder), screen)
+        if dry_run:
+            show_preview(screen.console, study_setup.preview(study))
+            return 0
+        from bbam_ray.commands import tune as command  # loads Ray
 
-
-def _write_report(console: Console, folder: Path, result: StudyResult) -> None:
-    from bbam_ray.report.study_report import write_report
-
-    if result.trials:
-        try:
-            Patience(folder).insist(lambda: write_report(folder))
-        except StorageError:  # it is made of the tables, at any time
-            console.print(f"no report; bbam-ray report {folder} makes it", style="red")
+        result = command.run(study, screen)
+        if json_:
+            typer.echo(json.dumps(as_json(study.folder, study.plan, result), default=str))
+        else:
+            show_result(screen.console, study.folder, study.plan, result)
+        return exit_code(result)

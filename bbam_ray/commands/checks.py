@@ -1,15 +1,17 @@
-"""Checks of what a user asks for, before anything starts: settings, workers, durations, addresses."""
+"""Checks of options before anything starts: settings, workers, durations, addresses."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bbam_ray
 from bbam_ray.documents import parse_assignments
 from bbam_ray.errors import UsageError, nearest
+from bbam_ray.scale.workers.shapes import TrainShape
 
 if TYPE_CHECKING:
     from bbam_ray.config import RunConfig
@@ -21,9 +23,12 @@ def given_settings(
     """Flat settings from a configuration file, ``--set`` and the named flags.
 
     Args:
-        assignments: of ``--set``; wins over the file.
-        named: flags by setting name; None = not given. A setting given twice is an error.
+        assignments: of ``--set``; they override the file.
+        named: flags by setting name; None = not given.
         base: settings of a configuration file.
+
+    Raises:
+        UsageError: a setting is given both as a flag and with ``--set``.
     """
     assigned = parse_assignments(assignments or [])
     flags = {name: value for name, value in named.items() if value is not None}
@@ -34,6 +39,14 @@ def given_settings(
         if name in ("dataset", "method", "seed", "data_dir"):
             raise UsageError(f"--set {name}: use --{name.replace('_', '-')} instead")
     return {**(base or {}), **assigned, **flags}
+
+
+def merged_settings(settings: Mapping[str, Any] | None, **named: Any) -> dict[str, Any]:
+    """Flat settings from a mapping and from named arguments, which override it; None = not given."""
+    merged = {**(settings or {}), **{n: value for n, value in named.items() if value is not None}}
+    if merged.get("data_dir") is not None:
+        merged["data_dir"] = Path(merged["data_dir"]).absolute()
+    return {n: str(value) if isinstance(value, Path) else value for n, value in merged.items()}
 
 
 def check_address(address: str) -> None:
@@ -50,15 +63,54 @@ def parse_workers(text: str) -> tuple[int, int]:
     return fewest, most
 
 
-def check_workers(config: RunConfig, fewest: int, most: int, labelled: int) -> None:
-    """Whether so many workers can share the batches of a run.
+def worker_shape(
+    workers: int | str,
+    *,
+    cpus: int,
+    gpus: float,
+    timeout: float | str,
+    max_failures: int,
+) -> TrainShape:
+    """The workers of a run from the options of a user.
+
+    Args:
+        workers: a number, or a range such as "2-8".
+        cpus, gpus: of each worker.
+        timeout: seconds, or a time such as "2m", after which a silent worker counts as lost.
+        max_failures: how often lost workers are replaced; -1 = always.
+    """
+    fewest, most = parse_workers(str(workers))
+    for name, value, least in (
+        ("cpus_per_worker", cpus, 1),
+        ("gpus_per_worker", gpus, 0),
+        ("max_failures", max_failures, -1),
+    ):
+        check_minimum(name, value, least)
+    return TrainShape(
+        min_workers=fewest,
+        max_workers=most,
+        cpus=cpus,
+        gpus=gpus,
+        timeout_s=parse_worker_timeout(str(timeout)),
+        max_failures=max_failures,
+    )
+
+
+def check_minimum(name: str, value: float | None, least: float) -> None:
+    """Raise a UsageError if the value of an option is below its minimum; None = not given."""
+    if value is not None and value < least:
+        raise UsageError(f"{name} = {value!r} is not possible; use at least {least:g}")
+
+
+def check_workers(config: RunConfig, shape: TrainShape, labelled: int) -> None:
+    """Check that the workers of a run can share its batches.
 
     Args:
         config: of the run.
-        fewest, most: workers.
-        labelled: labelled training samples.
+        shape: its workers.
+        labelled: number of labelled training samples.
     """
-    common = config.training
+    common, most = config.training, shape.max_workers
     if labelled < most:
         raise UsageError(
             f"--workers {most}: {labelled} labelled samples are too few for {most} workers; lower "
@@ -72,13 +124,13 @@ def check_workers(config: RunConfig, fewest: int, most: int, labelled: int) -> N
         )
     if most > 1 and not common.synchronized_batch_norm and smallest < 4 * most:
         raise UsageError(
-            f"--workers {most}: {smallest} labelled samples in a step leave a worker too few for a batch "
-            "norm of its own; use --set synchronized_batch_norm=true or a larger labeled_batch"
+            f"--workers {most}: {smallest} labelled samples in a step leave a worker too few for its own "
+            "batch norm; use --set synchronized_batch_norm=true or a larger labeled_batch"
         )
 
 
 def check_machine(workers: int, cpus: int, gpus: float) -> None:
-    """Whether this machine has what the workers of a local run need."""
+    """Check that this machine has the CPUs and GPUs of the workers of a local run."""
     import torch
 
     if gpus and not torch.cuda.is_available():
@@ -88,12 +140,12 @@ def check_machine(workers: int, cpus: int, gpus: float) -> None:
     have = os.cpu_count() or 1
     if workers > 1 and workers * cpus > have:
         raise UsageError(
-            f"--workers {workers} with --cpus-per-worker {cpus} asks for {workers * cpus} CPUs; this "
-            f"machine has {have} and nothing adds more; use fewer, or --address of a larger cluster"
+            f"--workers {workers} with --cpus-per-worker {cpus} needs {workers * cpus} CPUs and this "
+            f"machine has {have}; use fewer, or --address of a larger cluster"
         )
     if gpus * workers > torch.cuda.device_count():
         raise UsageError(
-            f"--workers {workers} with --gpus-per-worker {gpus:g} asks for {workers * gpus:g} GPUs; this "
+            f"--workers {workers} with --gpus-per-worker {gpus:g} needs {workers * gpus:g} GPUs and this "
             f"machine has {torch.cuda.device_count()}; use fewer, or --address of a larger cluster"
         )
 
@@ -109,31 +161,49 @@ def parse_duration(flag: str, text: str) -> float:
     return seconds
 
 
+def parse_fractions(text: str) -> list[float]:
+    """Label fractions of "0.05,0.1"."""
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(
+            f"--labeled-fractions {text}: expected shares such as 0.05,0.1,0.2"
+        ) from None
+
+
+def parse_price(text: str) -> float | Path:
+    """A price of a GPU-hour, or the file of prices that the text names."""
+    try:
+        return float(text)
+    except ValueError:
+        return Path(text)
+
+
 def parse_worker_timeout(text: str) -> float:
-    """Seconds; whole ones, and enough for a healthy worker to answer."""
+    """Whole seconds, at least as many as a healthy worker may need to answer."""
     seconds = round(parse_duration("--worker-timeout", text))
     if seconds < 5:
         raise UsageError(f"--worker-timeout {text}: a healthy worker may need 5s to answer")
     return float(seconds)
 
 
-def space_file(given: Path | None, dataset: str, method: str) -> Path:
-    """The search space of a data set and a method, or the file that was given.
+def space_file(path: Path | None, dataset: str, method: str) -> Path:
+    """The search space of a data set and a method, or the file of the user.
 
     ``<dataset>.yaml`` holds the space of ``bbam``, ``<dataset>.<method>.yaml`` that of another method,
     and ``<method>.yaml`` that of a method on data sets without a file of their own.
     """
-    if given is not None:
-        return given
+    if path is not None:
+        return path
     package = Path(bbam_ray.__file__).parent
     folders = (package / "search_spaces", package.parent / "search_spaces")
     folder = next((folder for folder in folders if folder.is_dir()), folders[1])
     own = f"{dataset}.yaml" if method == "bbam" else f"{dataset}.{method}.yaml"
-    found = [folder / name for name in (own, f"{method}.yaml") if (folder / name).is_file()]
-    if not found:
-        known = [path.name for path in folder.glob("*.yaml")]
+    files = [folder / name for name in (own, f"{method}.yaml") if (folder / name).is_file()]
+    if not files:
+        known = [file.name for file in folder.glob("*.yaml")]
         raise UsageError(
             f"there is no search space {own} for data set '{dataset}' and method '{method}'; "
             f"give one with --space FILE ({nearest(own, known)})"
         )
-    return found[0]
+    return files[0]

@@ -1,16 +1,17 @@
-"""``split.parquet``: which training sample a study uses how, kept with its results."""
+"""``split.parquet``: how a study uses each training sample, stored with its results."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.config import RunConfig
-from bbam_ray.engine.task import load_part, split_of
+from bbam_ray.data.sampling.splits import Split
+from bbam_ray.engine.task import Task
 from bbam_ray.errors import UsageError
 from bbam_ray.results.files import write_whole
 from bbam_ray.results.schemas import SPLIT
@@ -19,23 +20,44 @@ from bbam_ray.results.store import read_table
 SPLIT_FILE = "split.parquet"
 
 
-def split_table(config: RunConfig) -> pa.Table:
-    """One row per training sample, in their order: its number, its name, its part of the split."""
-    samples = load_part(config, "train")
-    parts = np.empty(len(samples.labels), dtype=object)
-    for name, rows in asdict(split_of(samples, config)).items():
-        parts[rows] = name
-    names = list(samples.names) if samples.names else [None] * len(parts)
-    return pa.table([np.arange(len(parts)), names, parts], schema=SPLIT)
+@dataclass(frozen=True)
+class NamedSplit:
+    """The division of the training samples, without the samples themselves.
+
+    Args:
+        split: row indices of each part.
+        names: N names (files); None if samples have none.
+    """
+
+    split: Split
+    names: Sequence[str] | None
+
+    @classmethod
+    def of(cls, task: Task) -> NamedSplit:
+        return cls(task.split, task.samples.names)
+
+    def table(self) -> pa.Table:
+        """One row per training sample, in their order: its index, its name, its part of the split."""
+        rows_by_part = asdict(self.split)
+        parts = np.empty(sum(map(len, rows_by_part.values())), dtype=object)
+        for name, rows in rows_by_part.items():
+            parts[rows] = name
+        names = list(self.names) if self.names else [None] * len(parts)
+        return pa.table([np.arange(len(parts)), names, parts], schema=SPLIT)
 
 
-def keep_split(folder: Path, config: RunConfig) -> None:
-    """Write the split of a run or search into its folder; one that goes on must have the same still.
+def keep_split(folder: Path, split: NamedSplit) -> None:
+    """Write the split of a new study, or check that of a resumed one.
+
+    Args:
+        folder: of the study.
+        split: of its samples.
 
     Raises:
-        UsageError: the samples are divided otherwise than when the study began.
+        UsageError: the samples are not divided as they were when the study began.
     """
-    table, path = split_table(config), folder / SPLIT_FILE
+    table = split.table()
+    path = folder / SPLIT_FILE
     if not path.exists():
         write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
         return

@@ -1,4 +1,4 @@
-"""From a checked configuration to the data that training may see, and the truth that it may not."""
+"""From a checked configuration to training data, and the hidden labels that only the audit sees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TrainingData:
 
     Args:
         inputs: (N, ...) all training inputs; may stay on disk.
-        labeled, validation, unlabeled: row numbers into ``inputs``.
+        labeled, validation, unlabeled: row indices into ``inputs``.
         labels: (N_l, K) int8 of the labelled rows.
         validation_labels: (N_v, K) int8.
         label_names: K names.
@@ -44,20 +44,43 @@ class TrainingData:
 
 
 def load_part(config: RunConfig, part: Any) -> Samples:
-    """Samples of one part of the run's data set, after checking that the data are there."""
+    """Samples of one part of the run's data set, after checking that its files exist."""
     dataset, data_dir = DATASETS[config.training.dataset], config.training.data_dir
     return dataset.load(config.data, data_dir, part)
 
 
-def check_task(config: RunConfig) -> Split:
-    """Everything that can be wrong before training starts; returns the split.
+@dataclass(frozen=True)
+class Task:
+    """The training part of a data set, read once, and how a run divides it.
+
+    Args:
+        samples: of the training part, with all of its labels.
+        split: the division by the run's seed.
+    """
+
+    samples: Samples
+    split: Split
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return self.samples.label_names
+
+
+def check_task(config: RunConfig, samples: Samples | None = None) -> Task:
+    """Read the training part and check everything that could fail before training starts.
+
+    Args:
+        config: of the run.
+        samples: of the training part, if a run with the same data options has read it already.
 
     Raises:
         UsageError: data missing, no labels to learn from, or a backbone that does not fit.
     """
-    samples, common = load_part(config, "train"), config.training
+    common = config.training
+    if samples is None:
+        samples = load_part(config, "train")
     check_backbone(common.backbone, common.weights, samples.input_shape, samples.views.vocabulary)
-    return split_of(samples, config)
+    return Task(samples, split_of(samples, config))
 
 
 def split_of(samples: Samples, config: RunConfig) -> Split:
@@ -73,14 +96,24 @@ def split_of(samples: Samples, config: RunConfig) -> Split:
     )
 
 
-def prepare_training(config: RunConfig) -> tuple[TrainingData, PseudoLabelAudit | None]:
-    """Load the training part and divide it by the run's seed.
+def prepare_training(
+    config: RunConfig, task: Task | None = None
+) -> tuple[TrainingData, PseudoLabelAudit | None]:
+    """Divide the training part by the run's seed.
+
+    Args:
+        config: of the run.
+        task: of the same configuration; None reads the training part.
 
     Returns:
-        What training may see, and the judge of its pseudo-labels where there is any truth to judge by.
+        What training may see, and the audit of its pseudo-labels; None if no unlabelled sample has
+        known labels.
     """
-    samples = load_part(config, "train")
-    split = split_of(samples, config)
+    if task is None:
+        samples = load_part(config, "train")
+        split = split_of(samples, config)
+    else:
+        samples, split = task.samples, task.split
 
     def labels(rows: np.ndarray) -> Tensor:
         return torch.from_numpy(samples.labels[rows].astype(np.int8))

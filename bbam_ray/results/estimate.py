@@ -44,7 +44,7 @@ def measured_throughput(parent: Path, method: str, like: dict[str, Any]) -> Thro
             trials = read_table(path.parent / "trials.parquet").to_pylist()
         except (OSError, ValueError, UsageError):
             continue
-        if record.get("method") != method or record.get("throughput") != like:
+        if record.get("method") != method or record.get("pace") != like:
             continue
         rows = [
             row for row in trials if row.get("seconds_per_epoch") and not row.get("answered_by")

@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bbam_ray.cli.main import app
-from bbam_ray.cli.search_rules import throughput_settings
+from bbam_ray.commands import study_setup
+from bbam_ray.commands.time_estimate import throughput_settings
 from bbam_ray.results.estimate import measured_throughput
 from bbam_ray.results.files import write_json
 from bbam_ray.results.store import StudyStore
@@ -64,7 +65,7 @@ def test_it_loads_no_ray(tmp_path: Path) -> None:
 def earlier_study(folder: Path, throughput: dict[str, Any], seconds: float, answered: bool) -> None:
     """What a study leaves behind, as far as an estimate looks at it."""
     folder.mkdir(parents=True)
-    content = {"schema_version": 1, "method": "bbam", "throughput": throughput}
+    content = {"schema_version": 1, "method": "bbam", "pace": throughput}
     write_json(folder / "study.json", content)
     store = StudyStore(folder, {})
     store.trials.put(
@@ -85,16 +86,12 @@ def earlier_study(folder: Path, throughput: dict[str, Any], seconds: float, answ
 
 
 def test_the_time_is_that_of_an_earlier_study_of_the_same_kind(tmp_path: Path) -> None:
-    from bbam_ray.cli import study_setup
-
-    plans = []
-    make = study_setup.make_plan
+    studies = []
+    prepare = study_setup.prepare
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "bbam_ray.cli.tune.make_plan", lambda *a, **k: plans.append(make(*a, **k)) or plans[-1]
-        )
+        patch.setattr(study_setup, "prepare", lambda *a: studies.append(prepare(*a)) or studies[-1])
         dry("--max-concurrent", "2")
-    throughput = json.loads(json.dumps(throughput_settings(plans[0])))
+    throughput = json.loads(json.dumps(throughput_settings(studies[0].plan)))
     parent = tmp_path / "results" / "digits"
     earlier_study(parent / "answered", throughput, 9.0, answered=True)
     earlier_study(parent / "wider", {**throughput, "hidden_dim": 999}, 7.0, answered=False)
@@ -102,5 +99,5 @@ def test_the_time_is_that_of_an_earlier_study_of_the_same_kind(tmp_path: Path) -
     earlier_study(parent / "like", throughput, 0.5, answered=False)
     assert measured_throughput(parent, "supervised", throughput) is None
     shown = dry("--max-concurrent", "2")
-    # 8 trials and 3 confirmations of 13 epochs of 0.5 s and 1.5 s beside them, two at once.
+    # 8 trials and 3 confirmations of 13 epochs of 0.5 s and 1.5 s of overhead each, two at once.
     assert "At most 44s: 0.50 s an epoch in study 'like', 13 epochs in 11 runs" in shown

@@ -1,4 +1,4 @@
-"""``bbam-ray train``: files, figures, going on after a stop, and the test part."""
+"""``bbam-ray train``: files, metrics, resuming, and the test part."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rows(folder: Path, name: str, table: str) -> list[dict]:
     return read_table(folder / "digits" / name / f"{table}.parquet").to_pylist()
 
 
-def test_a_run_leaves_model_history_and_figures(tmp_path: Path) -> None:
+def test_a_run_leaves_model_history_and_metrics(tmp_path: Path) -> None:
     code, output = train(tmp_path, "a", "--test")
     assert code == 0, output
     assert "best epoch" in output
@@ -58,7 +58,7 @@ def test_the_test_part_is_not_read_unless_asked_for(tmp_path: Path) -> None:
     assert not rows(tmp_path, "a", "confirm")
 
 
-def test_an_interrupted_run_goes_on_and_equals_an_undisturbed_one(
+def test_an_interrupted_run_resumes_and_equals_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert train(tmp_path, "whole")[0] == 0

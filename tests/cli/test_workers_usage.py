@@ -1,4 +1,4 @@
-"""What is wrong with the workers of a run is said in one sentence, and nothing is started or written."""
+"""Wrong options for workers end with one sentence, and nothing is started or written."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_the_test_part_is_opened_once_and_only_after_training(
 
 
 def test_a_task_is_checked_before_anything_starts(tiny_config: Callable) -> None:
-    split = check_task(tiny_config())
+    split = check_task(tiny_config()).split
     assert len(split.labeled) + len(split.validation) == 36
     with pytest.raises(UsageError, match="backbone"):
         check_task(tiny_config(backbone="mlp"))

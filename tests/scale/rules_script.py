@@ -10,31 +10,25 @@ from typing import Any
 
 import ray
 
-from bbam_ray.cli.search_rules import SamplerName, SchedulerName, SearchRules
-from bbam_ray.cli.study_setup import TrialRunner, make_plan, open_record
+from bbam_ray.commands.choices import TrialRunner
+from bbam_ray.commands.search_rules import SearchRules
+from bbam_ray.commands.study_plan import make_plan
+from bbam_ray.commands.study_record import open_study
+from bbam_ray.engine.split_file import NamedSplit
 from bbam_ray.results.study import check_folder, source_folder
 from bbam_ray.scale.cluster import connection as cluster
 from bbam_ray.scale.study.run import run_study
+from bbam_ray.scale.workers.shapes import TrainShape
 
 ROOT = Path(__file__).parents[2]
 TINY = {"scenes": 100, "test_scenes": 40, "labeled_fraction": 0.5, "warmup_passes": 1}
 TINY |= {"hidden_dim": 16, "feature_dim": 8, "epochs": 8, "warmup_epochs": 2}
 RULES: dict[str, Any] = {
-    "scheduler": SchedulerName.none,
-    "grace": None,
-    "reduction": 2,
-    "sampler": SamplerName.tpe,
-    "seconds": None,
-    "gpu_hours": None,
-    "cost": None,
-    "price": None,
+    "reduction_factor": 2,
     "reuse": False,
-    "trackers": (),
-    "confirm_top": 1,
     "confirm_seeds": 0,
-    "warm_start": None,
     "num_samples": 6,
-    "concurrency": 2,
+    "max_concurrent": 2,
 }
 
 
@@ -46,12 +40,11 @@ def study(name: str, gpus: float = 0.0, space: Path | None = None, **changes: An
     if "warm_start" in changes:
         changes["warm_start"] = source_folder(changes["warm_start"], folder)
     rules = SearchRules(**{**RULES, **changes})
-    shape = {"min_workers": 1, "max_workers": 1, "cpus": 1, "gpus": gpus}
-    shape |= {"timeout_s": 60.0, "max_failures": 0}
+    shape = TrainShape(1, 1, 1, gpus, timeout_s=60.0, max_failures=0)
     path = space or ROOT / "search_spaces" / "digits.yaml"
     base = {"dataset": "digits", "method": "bbam", "seed": 0, "device": "cpu", **TINY}
-    plan = make_plan(base, path, shape, rules, runner=TrialRunner.gang, local=False)
-    record, plan = open_record(folder, plan, path, resume=resume)
+    plan, task = make_plan(base, path, shape, rules, runner=TrialRunner.gang, local=False)
+    record, plan = open_study(folder, plan, path, NamedSplit.of(task), resume=resume)
     events: list[tuple[str, int]] = []
     result = run_study(plan, record, lambda event: events.append((event.kind, event.number)))
     told = {
@@ -69,14 +62,21 @@ def main() -> None:
     # Two GPUs that nobody looks for: budgets in GPU-hours count what trials hold.
     ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
     study("plain", num_samples=8)
-    study("asha", scheduler=SchedulerName.asha, num_samples=12)
+    study("asha", scheduler="asha", num_samples=12)
     study("again", reuse=True, num_samples=8)
-    study("cut", scheduler=SchedulerName.asha, num_samples=12, reuse=True)
+    study("cut", scheduler="asha", num_samples=12, reuse=True)
     study("wider", space=Path(sys.argv[2]), warm_start="plain", num_samples=2)
     study("two", space=Path(sys.argv[3]), num_samples=4)
-    study("poor", gpus=1.0, num_samples=30, cost=float(sys.argv[4]), price="3600", concurrency=1)
-    last = study("late", num_samples=200, seconds=6.0)
-    study("late", num_samples=max(8, last + 1), seconds=None)  # with all that were cut off
+    study(
+        "poor",
+        gpus=1.0,
+        num_samples=30,
+        max_cost=float(sys.argv[4]),
+        price=3600.0,
+        max_concurrent=1,
+    )
+    last = study("late", num_samples=200, time_budget=6.0)
+    study("late", num_samples=max(8, last + 1))  # with all that were cut off
     ray.shutdown()
 
 

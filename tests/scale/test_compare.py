@@ -78,7 +78,7 @@ class TestComparison:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--methods", "bbam,bbam"], "the same one twice"),
+        (["--methods", "bbam,bbam"], "is given twice"),
         (["--methods", "bbm"], "did you mean 'bbam'"),
         (["--methods", "bbam:balanced=false"], "did you mean 'balance'"),
         (["--methods", "bbam:balance=perhaps"], "balance = 'perhaps'"),

@@ -1,12 +1,18 @@
-"""What a study is to do, decided before anything starts, and how it ended."""
+"""The plan of a study, complete before anything starts, and its result."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
+from bbam_ray.config import RunConfig
+from bbam_ray.methods import run_config
+from bbam_ray.results.schemas import FAILED, PRUNED
 from bbam_ray.results.store import Row
-from bbam_ray.scale.search.outcomes import Outcome
+from bbam_ray.results.study import INTERRUPTED
+from bbam_ray.scale.search.outcomes import Outcome, ranked
 from bbam_ray.scale.search.pruning import Stopping
 from bbam_ray.scale.search.sequence import Sampler
 from bbam_ray.scale.search.space import Space
@@ -31,11 +37,11 @@ class Limits:
 
     @property
     def total_gpu_hours(self) -> float | None:
-        """The tighter one of the limits on GPU-hours and on money, in GPU-hours."""
-        found = [] if self.gpu_hours is None else [self.gpu_hours]
+        """The lower one of the limits on GPU-hours and on money, in GPU-hours."""
+        limits = [] if self.gpu_hours is None else [self.gpu_hours]
         if self.cost is not None and self.price is not None:
-            found.append(self.cost / self.price)
-        return min(found, default=None)
+            limits.append(self.cost / self.price)
+        return min(limits, default=None)
 
     def cost_of(self, gpu_hours: float) -> float | None:
         return None if self.price is None else gpu_hours * self.price
@@ -43,7 +49,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study is to do; everything in it has been checked.
+    """Everything that a study needs to run; all of it has been checked.
 
     Args:
         space: what is searched.
@@ -55,14 +61,14 @@ class StudyPlan:
         train_shape: the same for trials under Ray Train; None for trials of a gang.
         confirm_top: how many of the best configurations are confirmed.
         confirm_seeds: over how many seeds each.
-        max_failures: how often a trial that lost a worker goes on before it fails; -1 = always.
-        lag: see ``search.ConfigSequence``; fixed with the study so that going on draws the same.
-        stopping: which trials end early.
+        max_failures: how often a trial that lost a worker resumes before it fails; -1 = always.
+        lag: see ``ConfigSequence``; stored with the study so that a resumed one draws the same trials.
+        stopping: which trials are pruned.
         sampler: draws configurations.
         limits: the budget.
-        reuse: whether what was trained before is answered from the store.
-        trackers: experiment trackers that are told of every epoch.
-        prior: outcomes of another study that the search knows from the beginning.
+        reuse: take results of identical trials from the store instead of training them again.
+        trackers: experiment trackers that receive every epoch.
+        prior: outcomes of another study that the sampler knows from the start.
     """
 
     space: Space
@@ -83,19 +89,28 @@ class StudyPlan:
     trackers: tuple[str, ...] = ()
     prior: tuple[Outcome, ...] = ()
 
+    def config_of(self, parameters: Mapping[str, Any]) -> RunConfig:
+        """The complete configuration of a trial with these values of the searched parameters."""
+        return run_config({**self.settings, **parameters}, "trial")
+
+    @cached_property
+    def published_config(self) -> RunConfig:
+        """The configuration of trial 0."""
+        return self.config_of(self.space.published)
+
     @property
     def confirmations(self) -> int:
-        """Runs that confirm the best."""
+        """Number of runs that confirm the best configurations."""
         return min(self.confirm_top, self.num_samples) * self.confirm_seeds
 
     @property
     def gpus(self) -> float:
-        """GPUs that a trial holds, at most."""
+        """Most GPUs that a trial uses."""
         workers = self.train_shape.max_workers if self.train_shape else self.shape.workers
         return self.shape.gpus * workers
 
     def rules(self) -> dict[str, Any]:
-        """What decides which trials a study has, beside space and settings: for ``study.json``."""
+        """Besides space and settings, what determines the trials of a study; stored in ``study.json``."""
         return {
             "sampler": self.sampler,
             "stopping": asdict(self.stopping),
@@ -105,9 +120,13 @@ class StudyPlan:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """How a study ended: its status, its rows, and the configurations that were confirmed.
+    """How a study ended.
 
-    ``out_of_budget`` says that the search ended before its last trial because its budget did.
+    Args:
+        status: of ``study.json``.
+        trials, confirm: rows of the tables.
+        best: row of the best trial; None if no trial was completed.
+        out_of_budget: whether the budget was used up before the last trial.
     """
 
     status: str
@@ -116,14 +135,33 @@ class StudyResult:
     best: Row | None
     out_of_budget: bool = False
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return self.status == INTERRUPTED
+
+    @property
+    def failed(self) -> list[Row]:
+        """Trials that ended with an error."""
+        return [row for row in self.trials if row["state"] == FAILED]
+
+    @property
+    def pruned(self) -> list[Row]:
+        """Trials that were ended early."""
+        return [row for row in self.trials if row["state"] == PRUNED]
+
+    def pareto_set(self, space: Space) -> list[Row]:
+        """Trials that no other trial beats in every objective, ranked by the first objective."""
+        return [row for row in ranked(self.trials, space) if row["pareto"]]
+
 
 def search_lag(concurrency: int) -> int:
-    """Outcomes may be this many trials old: twice the concurrency, so that no slot waits for another."""
+    """How many trials behind the sampler may be: twice the concurrency, so that no slot waits."""
     return 1 if concurrency == 1 else 2 * concurrency
 
 
 def default_concurrency(shape: GangShape, cpus: float, gpus: float) -> int:
-    """How many trials fit at once on so many CPUs and GPUs; at least one."""
+    """How many trials fit at the same time on these CPUs and GPUs; at least one."""
     fits = int(cpus // (shape.cpus * shape.workers))
     if shape.gpus:
         fits = min(fits, int(gpus / (shape.gpus * shape.workers)))

@@ -1,0 +1,53 @@
+"""Values and events of training as short lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bbam_ray.results.summary import duration
+
+
+def short(value: Any) -> str:
+    """A setting as people write it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def epoch_line(row: Mapping[str, Any], epochs: int) -> str:
+    """One epoch of a run.
+
+    Args:
+        row: of the history table.
+        epochs: of the whole run.
+    """
+    seconds = row["seconds_refresh"] + row["seconds_train"] + row["seconds_evaluate"]
+    metrics = ""
+    if (value := row.get("val_map")) is not None:
+        metrics += f"  val_map {value:.4f}"
+    if (precision := row.get("pseudo_precision")) is not None:
+        metrics += f"  pseudo-label precision {precision:.3f}"
+    return (
+        f"epoch {row['epoch']:>3}/{epochs}  {row['phase']:<6}  loss {row['loss']:.4f}{metrics}"
+        f"  {seconds:.1f}s"
+    )
+
+
+def trial_line(row: Mapping[str, Any], metric: str) -> str:
+    """A trial that has ended, without its study."""
+    value, source = row.get(metric), row.get("answered_by")
+    result = f"{metric} {value:.4f}" if value is not None else row["error"]
+    took = f"from {source}" if source else duration(row["duration_s"])
+    return (
+        f"trial {row['number']:>3}  {row['state'].lower():<8}  {result}  "
+        f"{row['epochs']} epochs  {took}"
+    )
+
+
+def confirmation_line(row: Mapping[str, Any]) -> str:
+    """A run that confirms one of the best configurations."""
+    result = row.get("error") or f"test_map {row['test_map']:.4f}"
+    return (
+        f"confirm  rank {row['rank']}  seed {row['seed']}  {result}  {duration(row['duration_s'])}"
+    )

@@ -1,0 +1,130 @@
+"""The tables and the record of a single run while it trains, whether here or on workers of Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bbam_ray.commands.study_progress import StudyListener
+from bbam_ray.config import RunConfig
+from bbam_ray.errors import StorageError
+from bbam_ray.results import study as studies
+from bbam_ray.results.rows import put_epoch
+from bbam_ray.results.schemas import COMPLETE, FAILED
+from bbam_ray.results.store import Row, StudyStore
+
+CHECKPOINTS = "checkpoints"
+MODEL = Path(CHECKPOINTS) / "model"
+_NUMBER, _TRIAL = 0, "t00000"
+
+
+class RunLog:
+    """Writes the rows of one run and reports them.
+
+    Args:
+        record: of the run's folder.
+        config: of the run.
+        label_names: K names.
+        gpus: of all workers together, for ``gpu_hours``.
+        listener: receives every new epoch.
+
+    Attributes:
+        error: why the run failed; None if it has not.
+    """
+
+    def __init__(
+        self,
+        record: studies.StudyRecord,
+        config: RunConfig,
+        label_names: tuple[str, ...],
+        gpus: float,
+        listener: StudyListener,
+    ) -> None:
+        self.record, self.config, self.folder = record, config, record.folder
+        self.error: str | None = None
+        self._label_names, self._gpus, self._listener = label_names, gpus, listener
+        self._store = StudyStore(record.folder, {})
+        self._identity: Row = {"study": self.folder.name, "trial_id": _TRIAL, "number": _NUMBER}
+        self._started = time.time()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run started."""
+        return time.time() - self._started
+
+    def epoch(self, scalars: Mapping[str, Any], labels: Mapping[str, Any], *, again: bool) -> None:
+        """Store an epoch.
+
+        Args:
+            scalars, labels: of an ``EpochRecord``.
+            again: the epoch was trained before; a checkpoint had its record.
+        """
+        row = put_epoch(self._store, self._identity, scalars, labels, self._label_names)
+        self._store.flush()
+        if not again:
+            self._listener.epoch(row, self.config.training.epochs)
+
+    def started(self, workers: int, epoch: int, defects: list[str]) -> None:
+        """Report where workers start, and which checkpoints were damaged."""
+        for defect in defects:
+            self._listener.message(f"damaged checkpoint left out: {defect}")
+        if workers > 1 or epoch:
+            self._listener.message(f"{workers} worker{'s' * (workers > 1)}, from epoch {epoch}")
+
+    def stopped(self, reason: BaseException) -> None:
+        """The run ends by Ctrl-C or an unexpected error; everything up to here is kept."""
+        if isinstance(reason, StorageError):
+            return  # nothing more can be written
+        self._store.flush()
+        interrupted = isinstance(reason, KeyboardInterrupt)
+        self.record.end(studies.INTERRUPTED if interrupted else studies.FAILED)
+        self._listener.message(
+            f"\n{'interrupted' if interrupted else 'failed'}: resume with the same command and --name "
+            f"{self.folder.name} --resume"
+        )
+
+    def finish(self) -> Row:
+        """Write the trial's row and end the record.
+
+        Returns:
+            The history row of the epoch with the highest val_map; without validation the last one.
+        """
+        history = self._store.history.rows()
+        measured = [row for row in history if row["val_map"] is not None]
+        best = max(measured, key=lambda row: row["val_map"]) if measured else (history or [{}])[-1]
+        seconds = self.seconds
+        self._store.trials.put(
+            [
+                self._identity
+                | {name: value for name, value in best.items() if name.startswith("val_")}
+                | {
+                    "state": FAILED if self.error else COMPLETE,
+                    "seed": self.config.training.seed,
+                    "best_epoch": best.get("epoch"),
+                    "epochs": len(history),
+                    "started_at": datetime.fromtimestamp(self._started, UTC),
+                    "duration_s": seconds,
+                    "gpu_hours": seconds / 3600 * self._gpus,
+                    "error": self.error,
+                }
+            ]
+        )
+        self._store.flush(wait=True)
+        self.record.end(studies.FAILED if self.error else studies.COMPLETE)
+        return best
+
+    def confirm(self, metrics: Mapping[str, Any], best: Row) -> None:
+        """Store the metrics on the test part.
+
+        Args:
+            metrics: of ``measure_test_metrics``.
+            best: history row of the epoch whose model was measured.
+        """
+        seed = self.config.training.seed
+        self._store.confirm.put(
+            [self._identity | dict(metrics) | {"rank": 1, "seed": seed, "epochs": best["epoch"]}]
+        )
+        self._store.flush(wait=True)

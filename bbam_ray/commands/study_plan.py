@@ -1,0 +1,110 @@
+"""From the options of a search to a checked plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from bbam_ray.commands import checks
+from bbam_ray.commands.choices import TrialRunner
+from bbam_ray.commands.search_rules import SearchRules, limits_of, stopping_of
+from bbam_ray.data import Samples
+from bbam_ray.engine.task import Task, check_task
+from bbam_ray.errors import UsageError
+from bbam_ray.methods import known_settings, run_config
+from bbam_ray.scale.search.space_file import read_space
+from bbam_ray.scale.search.warm_start import prior_outcomes
+from bbam_ray.scale.study.plan import StudyPlan, default_concurrency, search_lag
+from bbam_ray.scale.workers.shapes import GangShape, TrainShape
+
+
+def choose_runner(runner: TrialRunner, shape: TrainShape) -> TrialRunner:
+    """Replace ``auto``: a gang for a fixed number of workers, because it is reused by every trial."""
+    if runner is TrialRunner.gang and shape.elastic:
+        raise UsageError(
+            f"--trial-runner gang has a fixed number of workers, not "
+            f"{shape.min_workers}-{shape.max_workers}; use --trial-runner train or one number"
+        )
+    if runner is not TrialRunner.auto:
+        return runner
+    return TrialRunner.train if shape.elastic else TrialRunner.gang
+
+
+def find_space(path: Path | None, dataset: str, method: str) -> Path:
+    """The search space file of a data set and a method, or that of the user."""
+    known_settings(dataset, method)  # reports an unknown data set rather than a missing file
+    return checks.space_file(path, dataset, method)
+
+
+def make_plan(
+    settings: Mapping[str, Any],
+    space_path: Path,
+    shape: TrainShape,
+    rules: SearchRules,
+    *,
+    runner: TrialRunner,
+    local: bool,
+    samples: Samples | None = None,
+) -> tuple[StudyPlan, Task]:
+    """Check everything that could fail and build the plan of a study.
+
+    Args:
+        settings: flat settings that all trials share, with data set, method and seed.
+        space_path: the search space file.
+        shape: workers of a trial.
+        rules: of the search.
+        runner: gang or train.
+        local: whether the trials run on this machine.
+        samples: of the training part, if they have been read already.
+
+    Raises:
+        UsageError: names what is wrong; nothing was started or written.
+    """
+    if rules.trackers:
+        from bbam_ray.scale.study.trackers import check_trackers  # loads Ray
+
+        check_trackers(rules.trackers)
+    run_config(settings, "command line")
+    space = read_space(space_path, settings["dataset"], settings["method"], settings)
+    shared = {"device": "cuda" if shape.gpus else "cpu", **space.fixed, **settings}
+    config = run_config({**shared, **space.published}, "command line")
+    if config.training.validation_fraction == 0:
+        raise UsageError("validation_fraction = 0: a search needs validation samples to choose by")
+    stopping = stopping_of(rules, space, shared)
+    task = check_task(config, samples)
+    checks.check_workers(config, shape, len(task.split.labeled))
+    if local:
+        checks.check_machine(shape.min_workers, shape.cpus, shape.gpus)
+    gang = GangShape(
+        workers=shape.min_workers, cpus=shape.cpus, gpus=shape.gpus, timeout_s=shape.timeout_s
+    )
+    limits = limits_of(rules, gang.gpus)
+    at_once = rules.max_concurrent or default_concurrency(
+        replace(gang, workers=shape.max_workers), os.cpu_count() or 1, torch.cuda.device_count()
+    )
+    prior = prior_outcomes(rules.warm_start, space, shared) if rules.warm_start else ()
+    plan = StudyPlan(
+        space=space,
+        settings=shared,
+        label_names=task.label_names,
+        num_samples=rules.num_samples,
+        concurrency=min(at_once, rules.num_samples),
+        shape=gang,
+        train_shape=shape if runner is TrialRunner.train else None,
+        confirm_top=rules.confirm_top,
+        confirm_seeds=rules.confirm_seeds,
+        max_failures=shape.max_failures,
+        lag=search_lag(at_once),
+        stopping=stopping,
+        sampler=cast(Any, rules.sampler),
+        limits=limits,
+        reuse=rules.reuse,
+        trackers=rules.trackers,
+        prior=prior,
+    )
+    return plan, task

@@ -1,0 +1,132 @@
+"""``study.json`` of a new search or run, and the checks before one is resumed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bbam_ray.commands.time_estimate import throughput_settings
+from bbam_ray.config import RunConfig
+from bbam_ray.engine.split_file import NamedSplit, keep_split
+from bbam_ray.errors import UsageError
+from bbam_ray.results.files import standard_values
+from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
+from bbam_ray.scale.search.warm_start import restored_outcomes
+from bbam_ray.scale.study.plan import StudyPlan
+
+
+def open_study(
+    folder: Path,
+    plan: StudyPlan,
+    space_path: Path,
+    split: NamedSplit,
+    *,
+    resume: bool,
+    check_only: bool = False,
+) -> tuple[StudyRecord, StudyPlan]:
+    """Create the record of a search, or open it to resume the search.
+
+    Args:
+        folder: of the study.
+        plan: of the study.
+        space_path: the search space file.
+        split: of its samples.
+        resume: the study exists.
+        check_only: check that it can be resumed and change nothing.
+
+    Returns:
+        The record, and the plan with what a resumed study takes from its first run.
+
+    Raises:
+        UsageError: the study was started with other settings, space, rules or data.
+    """
+    content = _study_content(plan, space_path)
+    if not resume:
+        record = StudyRecord.create(folder, content)
+        keep_split(folder, split)
+        return record, plan
+    record = StudyRecord.open(folder)
+    rules = record.content.get("rules", {})
+    plan = replace(plan, prior=restored_outcomes(rules.get("prior", [])))
+    content["rules"] = plan.rules()
+    for key, way_out in (
+        ("settings", "give the same flags as before, or use another --name"),
+        (
+            "space",
+            "give the same space file as before, or another --name with "
+            f"--warm-start {folder.name} to continue in the changed space",
+        ),
+        (
+            "rules",
+            "give the same --sampler, --scheduler, --grace-epochs and --reduction-factor as before",
+        ),
+    ):
+        if standard_values(content[key]) != record.content.get(key):
+            raise UsageError(
+                f"--resume: the {key} of study '{folder.name}' were different; {way_out}"
+            )
+    keep_split(folder, split)
+    lag = int(record.content["lag"])
+    if not check_only:
+        changed = {name: content[name] for name in ("num_samples", "confirm", "limits")}
+        record.update(status=RUNNING, ended_at=None, **changed)
+    return record, replace(plan, lag=lag, concurrency=min(plan.concurrency, lag))
+
+
+def open_run(
+    folder: Path, config: RunConfig, split: NamedSplit, *, resume: bool, check_only: bool = False
+) -> StudyRecord:
+    """Create the record of a single run, or open it to resume the run; see ``open_study``."""
+    content = _run_content(config)
+    if not resume:
+        record = StudyRecord.create(folder, content)
+        keep_split(folder, split)
+        return record
+    record = StudyRecord.open(folder)
+    if record.content.get("settings") != content["settings"]:
+        raise UsageError(
+            f"--resume: the settings of run '{folder.name}' were different; give the same flags and "
+            "file as before, or use another --name"
+        )
+    keep_split(folder, split)
+    if not check_only:
+        record.update(status=RUNNING, ended_at=None)
+    return record
+
+
+def _study_content(plan: StudyPlan, space_path: Path) -> dict[str, Any]:
+    return {
+        "dataset": plan.settings["dataset"],
+        "method": plan.settings["method"],
+        "seed": plan.settings["seed"],
+        "settings": plan.settings,
+        "space_file": str(space_path),
+        "space": plan.space.model_dump(mode="json"),
+        "rules": plan.rules(),
+        "num_samples": plan.num_samples,
+        "lag": plan.lag,
+        "confirm": {"top": plan.confirm_top, "seeds": plan.confirm_seeds},
+        "limits": asdict(plan.limits),
+        "pace": throughput_settings(plan),
+        "environment": describe_environment(_gpu()),
+    }
+
+
+def _run_content(config: RunConfig) -> dict[str, Any]:
+    space = {"metric": "val_map", "mode": "max", "parameters": {}, "published": {}, "fixed": {}}
+    return {
+        "dataset": config.training.dataset,
+        "method": config.training.method,
+        "seed": config.training.seed,
+        "settings": config.flat(),
+        "space": space,
+        "num_samples": 1,
+        "environment": describe_environment(_gpu()),
+    }
+
+
+def _gpu() -> str | None:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -1,0 +1,230 @@
+"""``train``: train one configuration, in this process or on workers of Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bbam_ray.commands import checks
+from bbam_ray.commands.listener import Listener, reports_decoding
+from bbam_ray.commands.run_log import CHECKPOINTS, MODEL, RunLog
+from bbam_ray.commands.study_progress import SILENT, StudyListener
+from bbam_ray.commands.study_record import open_run
+from bbam_ray.config import RunConfig
+from bbam_ray.documents import read_yaml_mapping
+from bbam_ray.engine.confirm import measure_test_metrics
+from bbam_ray.engine.model_folder import load_weights, read_thresholds
+from bbam_ray.engine.process import use_cpus
+from bbam_ray.engine.session import LocalSession, run_epochs
+from bbam_ray.engine.split_file import NamedSplit
+from bbam_ray.engine.task import Task, check_task, prepare_training
+from bbam_ray.engine.trainer import EpochRecord, Trainer
+from bbam_ray.errors import NonFiniteError, UsageError
+from bbam_ray.methods import run_config
+from bbam_ray.results import study as studies
+from bbam_ray.results.repair import repair_study
+from bbam_ray.results.store import Row
+from bbam_ray.scale.workers.shapes import TrainShape
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of a single run."""
+
+    settings: Mapping[str, Any]
+    """Flat settings; they override those of ``config``."""
+
+    shape: TrainShape
+    """Workers of the run."""
+
+    config: Path | None = None
+    """YAML file of settings, such as a ``best.yaml``."""
+
+    name: str | None = None
+    """Name of the run; None = method and time."""
+
+    results: Path = Path("results")
+    """Folder of all results."""
+
+    address: str = "local"
+    """Ray: local, auto, or ray://HOST:PORT."""
+
+    start_timeout: float = 600.0
+    """Seconds to wait until a cluster has the workers free."""
+
+    checkpoint_every: int = 1
+    """Epochs between checkpoints; the best epoch is always kept."""
+
+    keep_checkpoints: int = 2
+    """Number of latest checkpoints to keep."""
+
+    resume: bool = False
+    """Resume the run ``name``."""
+
+    test: bool = False
+    """Measure the model on the test part at the end."""
+
+    def __post_init__(self) -> None:
+        checks.check_minimum("checkpoint_every", self.checkpoint_every, 1)
+        checks.check_minimum("keep_checkpoints", self.keep_checkpoints, 1)
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A checked run; nothing has been started or written."""
+
+    options: TrainOptions
+    config: RunConfig
+    folder: Path
+    task: Task
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Args:
+        folder: of the run.
+        best: history row of its best epoch.
+        test_metrics: ``test_*`` values; empty unless they were measured.
+        error: why the run failed; None if it did not.
+        seconds: that it took.
+    """
+
+    folder: Path
+    best: Row
+    test_metrics: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def model(self) -> Path:
+        """Folder of the model of the best epoch."""
+        return self.folder / MODEL
+
+
+def prepare(options: TrainOptions, listener: Listener = SILENT) -> PreparedRun:
+    """Check all options and read the training part; starts and writes nothing.
+
+    Raises:
+        UsageError: names what is wrong.
+    """
+    shape, local = options.shape, options.address == "local"
+    if options.resume and options.name is None:
+        raise UsageError("--resume needs --name: the run to resume")
+    checks.check_address(options.address)
+    from_file = read_yaml_mapping(options.config) if options.config else {}
+    from_file["device"] = "cuda" if shape.gpus else "cpu"
+    source = str(options.config or "command line")
+    config = run_config({**from_file, **options.settings}, source)
+    name = options.name or studies.default_name(config.training.method)
+    dataset = config.training.dataset
+    folder = studies.check_folder(options.results, dataset, name, resume=options.resume)
+    with reports_decoding(listener):
+        task = check_task(config)
+    checks.check_workers(config, shape, len(task.split.labeled))
+    if local:
+        checks.check_machine(shape.min_workers, shape.cpus, shape.gpus)
+    return PreparedRun(options, config, folder, task)
+
+
+def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
+    """Train a prepared run to its end, or resume it.
+
+    Returns:
+        The result; one with an ``error`` if a loss was not finite or workers were lost too often.
+
+    Raises:
+        UsageError: the run cannot be resumed, or no cluster answers; nothing was started.
+        KeyboardInterrupt: passed on after everything up to here was written.
+        StorageError: results can no longer be written.
+    """
+    options, config, task = prepared.options, prepared.config, prepared.task
+    folder, shape = prepared.folder, options.shape
+    split = NamedSplit.of(task)
+    with ExitStack() as stack:
+        if options.resume:
+            stack.enter_context(studies.locked(folder))
+            for finding in repair_study(folder):
+                listener.warning(f"repaired: {finding}")
+            open_run(folder, config, split, resume=True, check_only=True)
+
+        def open_log() -> RunLog:
+            """Called when nothing can be wrong any more: it creates the folder."""
+            if not options.resume:
+                stack.enter_context(studies.locked(folder, make=True))
+            record = open_run(folder, config, split, resume=options.resume)
+            listener.message(_headline(prepared))
+            gpus = shape.gpus * shape.max_workers
+            return RunLog(record, config, task.label_names, gpus, listener)
+
+        if shape.max_workers > 1 or options.address != "local":
+            from bbam_ray.commands.train_on_ray import train_on_ray  # loads Ray
+
+            log = train_on_ray(
+                config,
+                shape,
+                open_log,
+                address=options.address,
+                start_timeout=options.start_timeout,
+                keep_checkpoints=options.keep_checkpoints,
+                checkpoint_every=options.checkpoint_every,
+            )
+        else:
+            log = _train_here(config, task, options, open_log)
+        best = log.finish()
+        if log.error:
+            return TrainResult(folder, best, error=log.error, seconds=log.seconds)
+        metrics = _test_metrics(config, task, folder) if options.test else {}
+        if metrics:
+            log.confirm(metrics, best)
+        return TrainResult(folder, best, metrics, seconds=log.seconds)
+
+
+def _headline(prepared: PreparedRun) -> str:
+    common, shape, split = prepared.config.training, prepared.options.shape, prepared.task.split
+    workers = f"{shape.min_workers}-{shape.max_workers}" if shape.elastic else shape.max_workers
+    return (
+        f"run {prepared.folder}: {common.method} on {common.dataset}, {len(split.labeled)} labelled, "
+        f"{len(split.validation)} validation, {len(split.unlabeled)} unlabelled, "
+        f"{workers} worker{'s' * (workers != 1)}"
+    )
+
+
+def _train_here(
+    config: RunConfig, task: Task, options: TrainOptions, open_log: Callable[[], RunLog]
+) -> RunLog:
+    """Train in this process."""
+    use_cpus(options.shape.cpus)
+    data = prepare_training(config, task)
+    log = open_log()
+
+    def listen(record: EpochRecord, again: bool) -> None:
+        log.epoch(record.scalars, record.labels, again=again)
+
+    session = LocalSession(
+        log.folder / CHECKPOINTS,
+        listen,
+        started=lambda epoch, defects: log.started(1, epoch, defects),
+        keep=options.keep_checkpoints,
+        every=options.checkpoint_every,
+    )
+    try:
+        for _ in run_epochs(Trainer(config, *data), session):
+            pass
+    except NonFiniteError as failure:
+        log.error = str(failure)
+    except BaseException as reason:
+        log.stopped(reason)
+        raise
+    return log
+
+
+def _test_metrics(config: RunConfig, task: Task, folder: Path) -> dict[str, Any]:
+    """Metrics of the best epoch's model on the test part."""
+    trainer = Trainer(config, *prepare_training(config, task))
+    load_weights(folder / MODEL, trainer)
+    return measure_test_metrics(trainer, read_thresholds(folder / MODEL))
