@@ -35,11 +35,8 @@ def show_plan(console: Console, plan: StudyPlan, folder: Path, *, local: bool) -
         table.add_row(name, span + (f" (when {when})" if when else ""), published)
     console.print(table)
     rules = f"sampler {plan.sampler}, scheduler {plan.stopping.scheduler}"
-    if plan.stopping.scheduler in ("asha", "hyperband"):
-        rungs = ", ".join(map(str, plan.stopping.rungs))
-        rules += f" (decides after epochs {rungs}; one trial in {plan.stopping.reduction} goes on)"
-    elif plan.stopping.scheduler == "median":
-        rules += f" (from epoch {plan.stopping.grace} on)"
+    if plan.stopping.when:
+        rules += f" ({plan.stopping.when})"
     objectives = ", ".join(f"{name} ({mode})" for name, mode in plan.space.objectives)
     console.print(f"objective {objectives}; {rules}", markup=False)
     if plan.prior:

@@ -71,10 +71,10 @@ class SearchRules:
 def stopping_of(rules: SearchRules, space: Space, settings: dict[str, Any]) -> Stopping:
     """The rule of early stopping, with the longest warm-up and training that the space allows."""
     from bbam_ray.methods import METHODS, run_config
-    from bbam_ray.scale.search.pruning import Stopping, pbt_refused
+    from bbam_ray.scale.search.pruning import Stopping
+    from bbam_ray.scale.search.schedulers import find_scheduler
 
-    if rules.scheduler is SchedulerName.pbt:
-        raise pbt_refused()
+    find_scheduler(rules.scheduler)
     if rules.scheduler is not SchedulerName.none and len(space.objectives) > 1:
         names = ", ".join(name for name, _ in space.objectives)
         raise UsageError(
@@ -92,7 +92,7 @@ def stopping_of(rules: SearchRules, space: Space, settings: dict[str, Any]) -> S
     warmup = longest("warmup_epochs") if METHODS[settings["method"]].semi_supervised else 0
     epochs = longest("epochs")
     return Stopping(
-        scheduler=rules.scheduler.value,  # type: ignore[arg-type]
+        scheduler=rules.scheduler.value,
         grace=rules.grace or warmup + max(1, round((epochs - warmup) / 8)),
         warmup=warmup,
         epochs=epochs,

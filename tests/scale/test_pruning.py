@@ -19,6 +19,7 @@ from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import COMPLETE, PRUNED
 from bbam_ray.scale.search.outcomes import Outcome
 from bbam_ray.scale.search.pruning import Stopping
+from bbam_ray.scale.search.schedulers import hyperband_bracket
 from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.space_file import read_space
 
@@ -29,6 +30,10 @@ WARMUP, EPOCHS = 5, 20
 def stopping(scheduler: Any, **changes: Any) -> Stopping:
     values = {"grace": WARMUP + 1, "warmup": WARMUP, "epochs": EPOCHS, "reduction": 3}
     return Stopping(scheduler, **{**values, "metric": "val_map", "mode": "max", **changes})
+
+
+def bracket_of(rule: Stopping, number: int) -> int:
+    return hyperband_bracket(number, len(rule.rungs), rule.reduction)
 
 
 def curve(seed: object) -> dict[int, float]:
@@ -116,20 +121,20 @@ def test_brackets_of_hyperband_take_turns_in_their_proportions() -> None:
     rule = stopping("hyperband")  # three rungs: sizes ceil(4 * 27 / 4), ceil(4 * 9 / 3), ...
     sizes = {0: 27, 1: 12, 2: 6, 3: 4}
     total = sum(sizes.values())
-    assert Counter(rule.bracket(n) for n in range(total)) == sizes
-    assert Counter(rule.bracket(n) for n in range(total, 3 * total)) == {
+    assert Counter(bracket_of(rule, n) for n in range(total)) == sizes
+    assert Counter(bracket_of(rule, n) for n in range(total, 3 * total)) == {
         b: 2 * size for b, size in sizes.items()
     }
     for start in range(0, total - 12, 4):  # evenly: no bracket has to wait for a round
-        assert {0, 1} <= {rule.bracket(n) for n in range(start, start + 8)}
+        assert {0, 1} <= {bracket_of(rule, n) for n in range(start, start + 8)}
 
 
 def test_hyperband_compares_within_a_bracket_and_from_its_first_rung_on() -> None:
     rule = stopping("hyperband")
     ended = one_after_the_other(rule, [curve(n) for n in range(60)])
     for outcome in ended:
-        bracket = rule.bracket(outcome.number)
-        beside = [o for o in ended[: outcome.number] if rule.bracket(o.number) == bracket]
+        bracket = bracket_of(rule, outcome.number)
+        beside = [o for o in ended[: outcome.number] if bracket_of(rule, o.number) == bracket]
         pruning_rule = rule.pruning_rule(outcome.number, ended[: outcome.number])
         assert set(pruning_rule.thresholds if pruning_rule else {}) <= set(rule.rungs[bracket:])
         assert pruning_rule == stopping("hyperband").pruning_rule(outcome.number, beside)

@@ -14,9 +14,11 @@ from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
 from bbam_ray.scale.search.outcomes import Outcome, pareto
 from bbam_ray.scale.search.pruning import Stopping
-from bbam_ray.scale.search.sequence import ConfigSequence, write_study_db
+from bbam_ray.scale.search.samplers import SAMPLERS
+from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.space import Space
 from bbam_ray.scale.search.space_file import read_space
+from bbam_ray.scale.search.study_db import write_study_db
 from bbam_ray.scale.study.tune_searcher import StudySearcher
 
 ROOT = Path(__file__).parents[2]
@@ -280,8 +282,6 @@ def test_a_minimised_measure_is_written_as_such(space: Space, tmp_path: Path) ->
 
 
 # ------------------------------------------------------------------ samplers, prior, objectives
-
-SAMPLERS = ["tpe", "gp", "qmc", "random"]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -72,7 +72,7 @@ def _connected(
     logging.getLogger("ray").setLevel(logging.ERROR)
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
-        with only_loopback():
+        with only_loopback() as loopback:
             try:
                 context = ray.init(
                     address="local",
@@ -80,7 +80,7 @@ def _connected(
                     resources={TRIAL_SLOT: 1000},
                     include_dashboard=dashboard,
                     dashboard_host=ADDRESS,
-                    _node_ip_address=ADDRESS,
+                    **loopback,
                     **common,
                 )
             except OSError as error:

@@ -19,7 +19,7 @@ from bbam_ray.results.rows import put_epoch
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.cluster import interruption
 from bbam_ray.scale.search.outcomes import Outcome, mark_pareto, outcome_of, trial_id, trial_row
-from bbam_ray.scale.search.sequence import write_study_db
+from bbam_ray.scale.search.study_db import write_study_db
 from bbam_ray.scale.study.budget import Budget
 from bbam_ray.scale.study.plan import StudyPlan
 from bbam_ray.scale.study.trial_cache import TrialCache

@@ -19,7 +19,8 @@ from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
 from bbam_ray.scale.cluster.connection import driver_resources
 from bbam_ray.scale.cluster.scratch import Scratch
 from bbam_ray.scale.search.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
-from bbam_ray.scale.search.sequence import ConfigSequence, write_study_db
+from bbam_ray.scale.search.sequence import ConfigSequence
+from bbam_ray.scale.search.study_db import write_study_db
 from bbam_ray.scale.study.budget import Budget, Use
 from bbam_ray.scale.study.confirm import confirm, stop_epoch
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
