@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,19 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from bbam_ray.results.summary import duration
+from bbam_ray.scale.study.events import (
+    ConfirmEnded,
+    EpochDone,
+    Event,
+    SearchStarted,
+    TrialEnded,
+    TrialStarted,
+)
 
 _ROWS = 12
-
-
-class StudyEvent(Protocol):
-    """See ``scale.recorder.Event``; this module does not load Ray."""
-
-    @property
-    def kind(self) -> Any: ...
-    @property
-    def number(self) -> int: ...
-    @property
-    def values(self) -> dict[str, Any]: ...
 
 
 def short(value: Any) -> str:
@@ -92,18 +89,18 @@ class StudyProgress:
         if self._console.is_terminal:
             self._live.stop()
 
-    def __call__(self, event: StudyEvent) -> None:
-        {
-            "search_started": self._search_started,
-            "trial_started": self._trial_started,
-            "epoch_done": self._epoch_done,
-            "trial_ended": self._trial_ended,
-            "confirm_started": lambda number, values: None,
-            "confirm_ended": self._confirm_ended,
-        }[event.kind](event.number, event.values)
-
-    def _search_started(self, number: int, values: dict[str, Any]) -> None:
-        self._budget_left = values["budget"]
+    def __call__(self, event: Event) -> None:
+        match event:
+            case SearchStarted():
+                self._budget_left = event.budget_left
+            case TrialStarted(number, parameters):
+                self._trial_started(number, parameters)
+            case EpochDone(number, row):
+                self._epoch_done(number, row)
+            case TrialEnded(number, row):
+                self._trial_ended(number, row)
+            case ConfirmEnded(_, row):
+                self._confirm_ended(row)
 
     def _trial_started(self, number: int, values: dict[str, Any]) -> None:
         settings = " ".join(f"{name}={short(value)}" for name, value in values.items())
@@ -141,7 +138,7 @@ class StudyProgress:
                 f"  [best {self._best_value()}, about {duration(self._seconds_left())} left{left}]"
             )
 
-    def _confirm_ended(self, number: int, values: dict[str, Any]) -> None:
+    def _confirm_ended(self, values: dict[str, Any]) -> None:
         self._work_done += self._epochs
         self._confirmed.append(values)
         self._bar.advance(self._confirm_bar)

@@ -53,7 +53,9 @@ def study(name: str, gpus: float = 0.0, space: Path | None = None, **changes: An
     plan = make_plan(base, path, shape, rules, runner=TrialRunner.gang, local=False)
     record, plan = open_record(folder, plan, path, resume=resume)
     events: list[tuple[str, int]] = []
-    result = run_study(plan, record, lambda event: events.append((event.kind, event.number)))
+    result = run_study(
+        plan, record, lambda e: events.append((type(e).__name__, getattr(e, "number", -1)))
+    )
     told = {
         "name": name,
         "status": result.status,

@@ -133,8 +133,8 @@ def test_the_same_study_again_is_answered_from_the_store(studies: Any, told: Any
     assert sources.str[0].isin(["plain", "asha"]).all()
     assert sources.str[1].tolist()[:4] == [f"t{n:05d}" for n in range(4)]
     events = next(entry["events"] for entry in told[1] if entry["name"] == "again")
-    assert "epoch_done" not in {kind for kind, _ in events}
-    assert [n for kind, n in events if kind == "trial_ended"] == list(range(8))
+    assert "EpochDone" not in {kind for kind, _ in events}
+    assert [n for kind, n in events if kind == "TrialEnded"] == list(range(8))
     left, right = (by_number(s).drop(columns=CLOCK) for s in (plain, again))
     pd.testing.assert_frame_equal(left, right)
     pd.testing.assert_frame_equal(*(figures(s, list(range(8))) for s in (plain, again)))
@@ -199,7 +199,7 @@ def test_a_budget_ends_the_search_before_it_is_overdrawn(studies: Any, told: Any
 def test_time_runs_out_and_the_study_goes_on_later(studies: Any, told: Any) -> None:
     first, second = (entry for entry in told[1] if entry["name"] == "late")
     assert first["out_of_budget"]
-    ended = [n for kind, n in first["events"] if kind == "trial_ended"]
+    ended = [n for kind, n in first["events"] if kind == "TrialEnded"]
     assert len(ended) < 200
     assert not second["out_of_budget"]
     trials = by_number(studies["late"])

@@ -195,13 +195,13 @@ def test_a_trial_that_never_began_is_handed_out_again_so_often_and_no_more(space
     sequence = ConfigSequence(space, 0, 4)
     searcher = StudySearcher(sequence, 2, 2, NEVER, max_failures=2)
     first, second = searcher.suggest("a"), searcher.suggest("b")
-    assert searcher.again(0)
+    assert searcher.retry(0)
     assert searcher.suggest("c") == first
     assert searcher.suggest("d") is None
-    assert searcher.again(0) and searcher.again(1)
+    assert searcher.retry(0) and searcher.retry(1)
     assert [searcher.suggest(name) for name in "ef"] == [first, second]
-    assert not searcher.again(0)
-    assert searcher.again(1)
+    assert not searcher.retry(0)
+    assert searcher.retry(1)
 
 
 def test_the_searcher_skips_what_is_done(space: Space) -> None:
@@ -383,7 +383,7 @@ def test_answers_from_the_store_take_no_slot(space: Space) -> None:
 
     sequence = ConfigSequence(space, 0, 4)
     searcher = StudySearcher(sequence, 8, 2, NEVER)
-    searcher.answered_by(lookup)
+    searcher.use_lookup(lookup)
     assert [searcher.suggest(name)["number"] for name in "ab"] == [0, 2]
     assert searcher.suggest("c") is None
     assert set(sequence.outcomes) == {1}

@@ -19,8 +19,8 @@ from bbam_ray.results.redaction import redacted
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.cluster import interruption
 from bbam_ray.scale.search.outcomes import parameters_of
+from bbam_ray.scale.study.events import ConfirmEnded, ConfirmStarted, Listener
 from bbam_ray.scale.study.plan import StudyPlan
-from bbam_ray.scale.study.recorder import Event, Listener
 from bbam_ray.scale.workers.gang import Gang
 from bbam_ray.scale.workers.heartbeat import HEARTBEAT_SECONDS, HeartbeatMonitor, HeartbeatSender
 from bbam_ray.scale.workers.shapes import GangShape
@@ -82,7 +82,7 @@ def _run_all(
             row |= {"rank": rank, "seed": seed}
             folder = model_place(store, row)
             thresholds = trial_thresholds(store, trial, plan.label_names)
-            listener(Event("confirm_started", place, row))
+            listener(ConfirmStarted(place, row))
             group = free.pop()
             strategy = PlacementGroupSchedulingStrategy(group, 0, True)
             name = f"{store.folder.name}: confirm trial {trial['number']}, seed {seed}"
@@ -110,7 +110,7 @@ def _run_all(
         row["cost"] = plan.limits.cost_of(row["gpu_hours"])
         store.confirm.put([row])
         store.flush()
-        listener(Event("confirm_ended", number, row))
+        listener(ConfirmEnded(number, row))
 
 
 def model_place(store: StudyStore, row: Row) -> Path:

@@ -23,12 +23,14 @@ from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.study_db import write_study_db
 from bbam_ray.scale.study.budget import Budget, Use
 from bbam_ray.scale.study.confirm import confirm, stop_epoch
+from bbam_ray.scale.study.events import Listener, SearchStarted
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 from bbam_ray.scale.study.prometheus import StudyMetrics
-from bbam_ray.scale.study.recorder import Event, Listener, Recorder
+from bbam_ray.scale.study.recorder import Recorder
 from bbam_ray.scale.study.trackers import tracking_callbacks
 from bbam_ray.scale.study.trial_cache import TrialCache
 from bbam_ray.scale.study.tune_searcher import StudySearcher
+from bbam_ray.scale.study.watchdog import Watchdog
 from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 from bbam_ray.scale.workers.train_trial import train_trial
 from bbam_ray.scale.workers.trial import Trial
@@ -141,11 +143,8 @@ def _search(
         may_start=budget.may_start,
         max_failures=plan.max_failures,
     )
-    trial_cache = TrialCache(plan, store)
-    recorder = Recorder(
-        plan, store, outcomes, trial_cache, budget, listener, monitor, again=searcher.again
-    )
-    searcher.answered_by(recorder.lookup)
+    recorder = Recorder(plan, store, searcher, TrialCache(plan, store), budget, listener)
+    searcher.use_lookup(recorder.lookup)
     whole = store.folder.absolute() / "checkpoints" / "trials"
     shutil.rmtree(whole, ignore_errors=True)  # of trials that begin again
     # A process of an earlier run may live a little longer, and must not write among those of this one.
@@ -160,7 +159,7 @@ def _search(
     if plan.train_shape is not None:
         run["train_shape"] = asdict(plan.train_shape)
         trainable = tune.with_resources(train_trial, driver_resources())
-    listener(Event("search_started", left, {"budget": budget.left}))
+    listener(SearchStarted(left, budget.left))
     trackers = tracking_callbacks(plan.trackers, store.folder, store.folder.name)
     # Tune's own folder is scratch: the study goes on from its store, never from here.
     with (
@@ -181,7 +180,7 @@ def _search(
             run_config=tune.RunConfig(
                 name=store.folder.name,
                 storage_path=str(scratch),
-                callbacks=[recorder, *trackers],
+                callbacks=[Watchdog(monitor), recorder, *trackers],
                 stop=budget,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=plan.max_failures),
