@@ -18,6 +18,7 @@ from bbam_ray.scale.study.events import (
     ConfirmEnded,
     EpochDone,
     Event,
+    NothingReused,
     SearchStarted,
     TrialEnded,
     TrialStarted,
@@ -93,6 +94,11 @@ class StudyProgress:
         match event:
             case SearchStarted():
                 self._budget_left = event.budget_left
+            case NothingReused(study):
+                self._line(
+                    f"study '{study}' has trials with these settings, but code, libraries, data, hardware "
+                    "or workers have changed since; they are not reused"
+                )
             case TrialStarted(number, parameters):
                 self._trial_started(number, parameters)
             case EpochDone(number, row):

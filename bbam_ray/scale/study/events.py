@@ -23,6 +23,17 @@ class SearchStarted:
 
 
 @dataclass(frozen=True)
+class NothingReused:
+    """Another study has trials with the settings of this one, but trained under other conditions.
+
+    Args:
+        study: its name.
+    """
+
+    study: str
+
+
+@dataclass(frozen=True)
 class TrialStarted:
     """A trial starts, or starts again after the loss of a worker.
 
@@ -87,5 +98,13 @@ class ConfirmEnded:
     row: Row
 
 
-Event = SearchStarted | TrialStarted | EpochDone | TrialEnded | ConfirmStarted | ConfirmEnded
+Event = (
+    SearchStarted
+    | NothingReused
+    | TrialStarted
+    | EpochDone
+    | TrialEnded
+    | ConfirmStarted
+    | ConfirmEnded
+)
 Listener = Callable[[Event], None]

@@ -23,7 +23,7 @@ from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.study_db import write_study_db
 from bbam_ray.scale.study.budget import Budget, Use
 from bbam_ray.scale.study.confirm import confirm, stop_epoch
-from bbam_ray.scale.study.events import Listener, SearchStarted
+from bbam_ray.scale.study.events import Listener, NothingReused, SearchStarted
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 from bbam_ray.scale.study.prometheus import StudyMetrics
 from bbam_ray.scale.study.recorder import Recorder
@@ -143,7 +143,8 @@ def _search(
         may_start=budget.may_start,
         max_failures=plan.max_failures,
     )
-    recorder = Recorder(plan, store, searcher, TrialCache(plan, store), budget, listener)
+    trial_cache = TrialCache(plan, store)
+    recorder = Recorder(plan, store, searcher, trial_cache, budget, listener)
     searcher.use_lookup(recorder.lookup)
     whole = store.folder.absolute() / "checkpoints" / "trials"
     shutil.rmtree(whole, ignore_errors=True)  # of trials that begin again
@@ -160,6 +161,8 @@ def _search(
         run["train_shape"] = asdict(plan.train_shape)
         trainable = tune.with_resources(train_trial, driver_resources())
     listener(SearchStarted(left, budget.left))
+    if study := trial_cache.outdated_study():
+        listener(NothingReused(study))
     trackers = tracking_callbacks(plan.trackers, store.folder, store.folder.name)
     # Tune's own folder is scratch: the study goes on from its store, never from here.
     with (
