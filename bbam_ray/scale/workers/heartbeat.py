@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from bbam_ray.scale.cluster.connection import beside_the_driver
+from bbam_ray.scale.cluster.connection import on_this_node
 
 HEARTBEAT_SECONDS = 2.0
 
@@ -55,7 +55,7 @@ class HeartbeatMonitor:
     def __init__(self, limit_s: float) -> None:
         # It comes again when its process is killed, and hears of all that live at their next beat.
         lasting = {"max_restarts": -1, "max_task_retries": -1}
-        beside = beside_the_driver()
+        beside = on_this_node()
         self.heartbeats = ray.remote(num_cpus=0, scheduling_strategy=beside, **lasting)(
             HeartbeatStore
         ).remote()

@@ -13,7 +13,7 @@ import ray.train
 import ray.train.torch
 
 from bbam_ray.scale.cluster import interruption
-from bbam_ray.scale.cluster.connection import beside_the_driver
+from bbam_ray.scale.cluster.connection import on_this_node
 from bbam_ray.scale.workers.rendezvous import Rendezvous
 from bbam_ray.scale.workers.shapes import TrainShape
 from bbam_ray.scale.workers.train_worker import TrainJob, train_worker
@@ -73,7 +73,7 @@ def train_with_ray(
     # Ray Train's own list of checkpoints knows nothing of damaged ones; ours is the folder itself.
     for snapshot in checkpoints.glob("*snapshot*.json"):
         snapshot.unlink()
-    ledger = ray.remote(num_cpus=0, scheduling_strategy=beside_the_driver())(Ledger).remote()
+    ledger = ray.remote(num_cpus=0, scheduling_strategy=on_this_node())(Ledger).remote()
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"job": job, "ledger": ledger},
