@@ -39,7 +39,7 @@ def test_a_good_node_has_no_warning(node: dict[str, Any]) -> None:
         ({"nccl": False}, "GPUs", "blocker", "no NCCL"),
         ({"sees_probe": False}, "results folder", "warning", "all share"),
         ({"skew_s": 3.5}, "clock", "warning", "3.5 s; start a time service"),
-        ({"temporary_gb": 1.0}, "disk of /tmp", "warning", "1 GB free; 10 are better"),
+        ({"temporary_gb": 1.0}, "disk of /tmp", "warning", "1 GB free; at least 10 are better"),
         ({"shared_memory_gb": 0.06}, "shared memory", "warning", "0 GB in /dev/shm"),
         ({"files": 1024}, "open files", "warning", "1024 allowed"),
     ],
