@@ -37,7 +37,7 @@ def test_a_good_node_has_no_warning(node: dict[str, Any]) -> None:
     [
         ({"python": "3.10.0"}, "versions", "blocker", "python 3.10.0 (driver 3."),
         ({"nccl": False}, "GPUs", "blocker", "no NCCL"),
-        ({"sees_probe": False}, "results folder", "warning", "all share"),
+        ({"sees_probe": False}, "results folder", "warning", "all nodes share"),
         ({"skew_s": 3.5}, "clock", "warning", "3.5 s; start a time service"),
         ({"temporary_gb": 1.0}, "disk of /tmp", "warning", "1 GB free; at least 10 are better"),
         ({"shared_memory_gb": 0.06}, "shared memory", "warning", "0 GB in /dev/shm"),
