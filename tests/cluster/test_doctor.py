@@ -44,7 +44,7 @@ def test_a_good_node_has_no_warning(node: dict[str, Any]) -> None:
         ({"files": 1024}, "open files", "warning", "1024 allowed"),
     ],
 )
-def test_what_is_wrong_with_a_node_is_said(
+def test_each_defect_of_a_node_is_reported(
     change: dict[str, Any], check: str, level: str, words: str, node: dict[str, Any]
 ) -> None:
     found = judged("n", facts(), node | change)

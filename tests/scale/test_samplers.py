@@ -58,7 +58,7 @@ def test_unknown_and_refused_schedulers_are_errors() -> None:
         find_scheduler("pbt")
 
 
-def test_when_trials_are_pruned_is_said_for_people() -> None:
+def test_when_trials_are_pruned_is_described() -> None:
     def when(scheduler: str) -> str:
         return Stopping(scheduler, 3, 2, 8, 2, "val_map", "max").when
 

@@ -94,7 +94,7 @@ def test_editors_accept_a_shipped_space(path: Path) -> None:
 
 
 def test_the_schema_file_is_up_to_date() -> None:
-    """Make it anew with: python -m bbam_ray.scale.search.space_schema > search_spaces/space.schema.json"""
+    """Update it with: python -m bbam_ray.scale.search.space_schema > search_spaces/space.schema.json"""
     assert json.loads((FOLDER / "space.schema.json").read_text()) == space_schema()
 
 
