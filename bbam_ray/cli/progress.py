@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,15 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bbam_ray.results.summary import duration
-from bbam_ray.scale.study.events import (
-    ConfirmEnded,
-    EpochDone,
-    Event,
-    NothingReused,
-    SearchStarted,
-    TrialEnded,
-    TrialStarted,
-)
+
+if TYPE_CHECKING:
+    from bbam_ray.scale.study.events import Event
 
 _ROWS = 12
 
@@ -91,6 +85,15 @@ class StudyProgress:
             self._live.stop()
 
     def __call__(self, event: Event) -> None:
+        from bbam_ray.scale.study.events import (
+            ConfirmEnded,
+            EpochDone,
+            NothingReused,
+            SearchStarted,
+            TrialEnded,
+            TrialStarted,
+        )
+
         match event:
             case SearchStarted():
                 self._budget_left = event.budget_left
