@@ -28,8 +28,8 @@ from bbam_ray.engine.task import Task
 from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.results.store import read_table
 from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.study.events import EpochDone, Event, TrialEnded, TrialStarted
 from bbam_ray.scale.study.plan import StudyPlan
-from bbam_ray.scale.study.recorder import Event
 from bbam_ray.scale.study.run import run_study
 from bbam_ray.scale.workers.shapes import TrainShape
 from bbam_ray.scale.workers.trial import Trial
@@ -89,13 +89,13 @@ class Clock:
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
-        if event.kind == "trial_started" and not self.ended:
+        if isinstance(event, TrialStarted) and not self.ended:
             self.began = min(self.began, now)
-        if event.kind == "epoch_done" and event.number not in self._reported:
+        if isinstance(event, EpochDone) and event.number not in self._reported:
             self._reported.add(event.number)
-            seconds = sum(event.values[f"seconds_{p}"] for p in ("refresh", "train", "evaluate"))
+            seconds = sum(event.row[f"seconds_{p}"] for p in ("refresh", "train", "evaluate"))
             self.first_reports.append(now - seconds)
-        if event.kind == "trial_ended":
+        if isinstance(event, TrialEnded):
             self.ended.append(now)
             if len(self.ended) % 100 == 0:
                 gc.collect()

@@ -51,11 +51,8 @@ def _space_table(space: Space) -> Table:
 def _rules(plan: StudyPlan) -> str:
     stopping = plan.stopping
     rules = f"sampler {plan.sampler}, scheduler {stopping.scheduler}"
-    if stopping.scheduler in ("asha", "hyperband"):
-        rungs = ", ".join(map(str, stopping.rungs))
-        rules += f" (decides after epochs {rungs}; one trial in {stopping.reduction} continues)"
-    elif stopping.scheduler == "median":
-        rules += f" (from epoch {stopping.grace} on)"
+    if stopping.when:
+        rules += f" ({stopping.when})"
     objectives = ", ".join(f"{name} ({mode})" for name, mode in plan.space.objectives)
     return f"objective {objectives}; {rules}"
 

@@ -15,7 +15,7 @@ from bbam_ray.commands.progress_lines import epoch_line
 from bbam_ray.commands.study_progress import StudyListener, StudyProgress
 
 if TYPE_CHECKING:
-    from bbam_ray.scale.study.recorder import Event
+    from bbam_ray.scale.study.events import Event
 
 
 class Screen(StudyListener):

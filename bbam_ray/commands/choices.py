@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import ParamSpec, TypeVar
 
 from bbam_ray.errors import UsageError, nearest
+from bbam_ray.scale.search.samplers import SAMPLERS as SAMPLERS
+from bbam_ray.scale.search.schedulers import SCHEDULERS as SCHEDULERS
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-SAMPLERS = ("tpe", "gp", "qmc", "random")
-SCHEDULERS = ("none", "asha", "hyperband", "median", "pbt")
 
 
 class TrialRunner(StrEnum):
@@ -25,7 +24,7 @@ class TrialRunner(StrEnum):
     train = "train"
 
 
-def check_choice(option: str, value: str, names: tuple[str, ...]) -> str:
+def check_choice(option: str, value: str, names: Iterable[str]) -> str:
     """The value, if it is one of the names.
 
     Raises:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -15,7 +15,8 @@ from bbam_ray.commands.choices import SAMPLERS, SCHEDULERS, check_choice
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.methods import METHODS, run_config
-from bbam_ray.scale.search.pruning import Stopping, pbt_refused
+from bbam_ray.scale.search.pruning import Stopping
+from bbam_ray.scale.search.schedulers import find_scheduler
 from bbam_ray.scale.search.space import Space
 from bbam_ray.scale.study.plan import Limits
 
@@ -93,8 +94,7 @@ class SearchRules:
 
 def stopping_of(rules: SearchRules, space: Space, settings: Mapping[str, Any]) -> Stopping:
     """The pruning of a study, for the longest warm-up and training that the space allows."""
-    if rules.scheduler == "pbt":
-        raise pbt_refused()
+    find_scheduler(rules.scheduler)
     if rules.scheduler != "none" and len(space.objectives) > 1:
         names = ", ".join(name for name, _ in space.objectives)
         raise UsageError(
@@ -113,7 +113,7 @@ def stopping_of(rules: SearchRules, space: Space, settings: Mapping[str, Any]) -
     warmup = longest("warmup_epochs") if METHODS[settings["method"]].semi_supervised else 0
     epochs = longest("epochs")
     return Stopping(
-        scheduler=cast(Any, rules.scheduler),
+        scheduler=rules.scheduler,
         grace=rules.grace_epochs or warmup + max(1, round((epochs - warmup) / 8)),
         warmup=warmup,
         epochs=epochs,

@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 from bbam_ray.commands.listener import Listener
 from bbam_ray.commands.progress_lines import confirmation_line, epoch_line, short, trial_line
 from bbam_ray.results.summary import duration
+from bbam_ray.scale.study.events import (
+    ConfirmEnded,
+    EpochDone,
+    Event,
+    SearchStarted,
+    TrialEnded,
+    TrialStarted,
+)
 
 if TYPE_CHECKING:
     from bbam_ray.scale.study.plan import StudyPlan
-    from bbam_ray.scale.study.recorder import Event
 
 
 class StudyProgress:
@@ -46,15 +53,18 @@ class StudyProgress:
 
     def update(self, event: Event) -> str | None:
         """Process an event; returns a line of text if it ends a run, else None."""
-        handlers: dict[str, Callable[[int, dict[str, Any]], str | None]] = {
-            "search_started": self._search_started,
-            "trial_started": self._trial_started,
-            "epoch_done": self._epoch_done,
-            "trial_ended": self._trial_ended,
-            "confirm_ended": self._confirm_ended,
-        }
-        handler = handlers.get(event.kind)
-        return handler(event.number, event.values) if handler else None
+        match event:
+            case SearchStarted():
+                self._budget_left = event.budget_left
+            case TrialStarted(number, parameters):
+                self._trial_started(number, parameters)
+            case EpochDone(number, row):
+                self._epoch_done(number, row)
+            case TrialEnded(number, row):
+                return self._trial_ended(number, row)
+            case ConfirmEnded(_, row):
+                return self._confirm_ended(row)
+        return None
 
     @property
     def best_value(self) -> str:
@@ -77,9 +87,6 @@ class StudyProgress:
         if not self._work_done:
             return None
         return self.elapsed / self._work_done * max(0, self._work_left - self._work_done)
-
-    def _search_started(self, number: int, values: dict[str, Any]) -> None:
-        self._budget_left = values["budget"]
 
     def _trial_started(self, number: int, values: dict[str, Any]) -> None:
         settings = " ".join(f"{name}={short(value)}" for name, value in values.items())
@@ -110,7 +117,7 @@ class StudyProgress:
             left += f", budget {budget}"
         return f"{trial_line(values, self.metric)}  [best {self.best_value}, {left}]"
 
-    def _confirm_ended(self, number: int, values: dict[str, Any]) -> str:
+    def _confirm_ended(self, values: dict[str, Any]) -> str:
         self._work_done += self.epochs
         self.confirmed.append(values)
         return confirmation_line(values)

@@ -19,8 +19,8 @@ from bbam_ray.results.study import INTERRUPTED, RUNNING, StudyRecord, locked
 from bbam_ray.results.summary import duration
 from bbam_ray.scale.cluster.capacity import wait_for_workers
 from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.study.events import Event, NothingReused
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
-from bbam_ray.scale.study.recorder import Event
 from bbam_ray.scale.study.run import run_study, stored_result
 
 
@@ -74,6 +74,11 @@ def _search(plan: StudyPlan, record: StudyRecord, listener: StudyListener) -> St
     progress = _progress(plan, record, listener)
 
     def listen(event: Event) -> None:
+        if isinstance(event, NothingReused):
+            listener.message(
+                f"study '{event.study}' has trials with these settings, but code, libraries, data, "
+                "hardware or workers have changed since; they are not reused"
+            )
         listener.study_event(event, progress.update(event))
 
     try:

@@ -5,10 +5,10 @@
 #
 #   up and submit  sbatch launch/cluster/slurm.sh --dataset awa --data-dir /shared/awa --name mine
 #   watch          tail -f bbam-ray-<job>.out; bbam-ray watch results/awa/mine
-#   down           scancel <job>; the same command with --resume goes on
+#   down           scancel <job>; run the same command with --resume to resume
 #
 # Change: nodes, GPUs and time; the modules that your site needs. Run it from the repository, after `make demo` or
-# `make test` has made .venv in a folder that all nodes see.
+# `make test` has created .venv in a folder that all nodes share.
 #SBATCH --job-name=bbam-ray
 #SBATCH --output=bbam-ray-%j.out
 #SBATCH --nodes=2
@@ -21,7 +21,7 @@ set -euo pipefail
 
 bin="${SLURM_SUBMIT_DIR:?start it with sbatch}/.venv/bin"
 cd "$SLURM_SUBMIT_DIR"
-# A token of this job's own, readable by its owner alone.
+# A token for this job, readable only by its owner.
 state="$SLURM_SUBMIT_DIR/.slurm-$SLURM_JOB_ID"
 (umask 077 && mkdir -p "$state" && head -c 32 /dev/urandom | base64 | tr -d '\n=+/' > "$state/auth_token")
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$state/auth_token"

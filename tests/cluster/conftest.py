@@ -20,7 +20,7 @@ Start = Callable[..., None]
 
 @pytest.fixture()
 def free_port() -> Callable[[], int]:
-    """Gives a port that nobody listens at."""
+    """Returns a free port."""
 
     def find() -> int:
         with socket.socket() as free:

@@ -37,14 +37,14 @@ def test_a_good_node_has_no_warning(node: dict[str, Any]) -> None:
     [
         ({"python": "3.10.0"}, "versions", "blocker", "python 3.10.0 (driver 3."),
         ({"nccl": False}, "GPUs", "blocker", "no NCCL"),
-        ({"sees_probe": False}, "results folder", "warning", "all share"),
+        ({"sees_probe": False}, "results folder", "warning", "all nodes share"),
         ({"skew_s": 3.5}, "clock", "warning", "3.5 s; start a time service"),
-        ({"temporary_gb": 1.0}, "disk of /tmp", "warning", "1 GB free; 10 are better"),
+        ({"temporary_gb": 1.0}, "disk of /tmp", "warning", "1 GB free; at least 10 are better"),
         ({"shared_memory_gb": 0.06}, "shared memory", "warning", "0 GB in /dev/shm"),
         ({"files": 1024}, "open files", "warning", "1024 allowed"),
     ],
 )
-def test_what_is_wrong_with_a_node_is_said(
+def test_each_defect_of_a_node_is_reported(
     change: dict[str, Any], check: str, level: str, words: str, node: dict[str, Any]
 ) -> None:
     found = judged("n", facts(), node | change)

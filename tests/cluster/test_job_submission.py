@@ -1,4 +1,4 @@
-"""``ray job submit`` from a working copy: it reaches the workers, and nobody needs to listen."""
+"""``ray job submit`` from a working copy: it reaches the workers, and no client has to stay connected."""
 
 from __future__ import annotations
 

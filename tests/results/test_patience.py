@@ -172,8 +172,8 @@ def test_json_that_cannot_be_written_leaves_the_old_one(disk: Path) -> None:
 
 def test_a_database_that_finds_no_room_says_so_like_any_file(disk: Path) -> None:
     from bbam_ray.scale.search.outcomes import Outcome
-    from bbam_ray.scale.search.sequence import write_study_db
     from bbam_ray.scale.search.space_file import read_space
+    from bbam_ray.scale.search.study_db import write_study_db
 
     path = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
     space = read_space(path, "digits", "bbam", {})

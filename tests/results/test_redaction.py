@@ -185,6 +185,6 @@ def test_a_tracker_that_fails_tells_no_password(
     tracker = Tracker("tensorboard", tmp_path, "x")
     tracker._on = True
     with caplog.at_level(logging.WARNING):
-        tracker._give_up(RuntimeError(f"POST http://u:{SECRET}@host/api?token={SECRET} failed"))
-    assert "the study goes on" in caplog.text and SECRET not in caplog.text
+        tracker._switch_off(RuntimeError(f"POST http://u:{SECRET}@host/api?token={SECRET} failed"))
+    assert "the study continues" in caplog.text and SECRET not in caplog.text
     assert json.dumps(MARK) == '"REDACTED"'

@@ -1,4 +1,4 @@
-"""Studies in one process with one Ray, for test_search_rules.py: what each left behind, as JSON."""
+"""Studies in one process with one Ray, for test_search_rules.py: prints the events of each as JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RULES: dict[str, Any] = {
 
 
 def study(name: str, gpus: float = 0.0, space: Path | None = None, **changes: Any) -> int:
-    """Run a study, or go on with it, and print how it ended; returns the last trial that did."""
+    """Run or resume a study and print how it ended; returns the number of its last trial."""
     results = Path(sys.argv[1])
     resume = (results / "digits" / name).exists()
     folder = check_folder(results, "digits", name, resume=resume)
@@ -46,20 +46,22 @@ def study(name: str, gpus: float = 0.0, space: Path | None = None, **changes: An
     plan, task = make_plan(base, path, shape, rules, runner=TrialRunner.gang, local=False)
     record, plan = open_study(folder, plan, path, NamedSplit.of(task), resume=resume)
     events: list[tuple[str, int]] = []
-    result = run_study(plan, record, lambda event: events.append((event.kind, event.number)))
-    told = {
+    result = run_study(
+        plan, record, lambda e: events.append((type(e).__name__, getattr(e, "number", -1)))
+    )
+    summary = {
         "name": name,
         "status": result.status,
         "out_of_budget": result.out_of_budget,
         "events": events,
     }
-    print("TOLD" + json.dumps(told), flush=True)
+    print("SUMMARY" + json.dumps(summary), flush=True)
     return max((row["number"] for row in result.trials), default=-1)
 
 
 def main() -> None:
     os.environ.update(cluster._SETTINGS)
-    # Two GPUs that nobody looks for: budgets in GPU-hours count what trials hold.
+    # Two GPUs that do not exist: budgets in GPU-hours count the resources that trials hold.
     ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
     study("plain", num_samples=8)
     study("asha", scheduler="asha", num_samples=12)

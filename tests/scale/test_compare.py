@@ -23,7 +23,7 @@ ENTRIES = ["bbam", "bbam:balance=false+negative_ratio=.inf", "supervised:loss=bc
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, program: Callable[..., Any]) -> tuple[Path, str]:
-    """The folder, and what was printed: a first command was killed, the second goes on and adds to it."""
+    """The folder and the output: the first command was killed, the second resumes and extends it."""
     results = tmp_path_factory.mktemp("compare") / "results"
     common = ["launch/compare.py", "--results", str(results), "--name", "three", *SETTINGS]
     common += ["--seeds", "2", "--labeled-fractions", "0.4", "--methods"]

@@ -245,7 +245,7 @@ def assert_went_on(folder: Path, before: pd.DataFrame) -> None:
         pytest.param(ACTOR, signal.SIGSTOP, id="actor frozen", marks=pytest.mark.slow),
     ],
 )
-def test_a_gang_that_loses_a_worker_goes_on(
+def test_a_gang_that_loses_a_worker_resumes(
     pattern: str,
     sent: signal.Signals,
     alone: Path,
@@ -261,7 +261,7 @@ def test_a_gang_that_loses_a_worker_goes_on(
 
 
 @pytest.mark.slow
-def test_a_trial_of_one_worker_goes_on_bit_for_bit(
+def test_a_trial_of_one_worker_resumes_bit_for_bit(
     tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
 ) -> None:
     # Longer epochs: the history is written every two seconds, and the trial must not be over then.

@@ -54,7 +54,7 @@ def test_the_watch_comes_again_when_it_is_killed_and_ends_with_its_study() -> No
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, start_new_session=True
     )
     assert ended.returncode == 0, ended.stderr
-    told = ["during 1"] * 3 + ["again ('node', 2)", "after 0"]
+    expected = ["during 1"] * 3 + ["again ('node', 2)", "after 0"]
     # Ray tells of the process that was killed, too.
     lines = [line for line in ended.stdout.splitlines() if "(raylet)" not in line]
-    assert lines == told
+    assert lines == expected

@@ -156,7 +156,7 @@ def undisturbed(program: Callable[..., Any], folder: Path, flags: list[str]) -> 
 def on_cluster(
     launch: Callable[..., Any], folder: Path, script: str, reference: Path
 ) -> list[dict[str, Any]]:
-    """What a script on a cluster of its own told, in order."""
+    """The printed entries of a script on a separate cluster, in order."""
     (folder / "cluster.py").write_text(script)
     settings = json.loads((reference / "study.json").read_text())["settings"]
     arguments = [json.dumps(settings), str(folder / "run" / "checkpoints")]
@@ -165,24 +165,24 @@ def on_cluster(
     return [json.loads(line[4:]) for _, line in run.lines if line.startswith("TOLD")]
 
 
-def assert_like(told: list[dict[str, Any]], reference: Path) -> None:
+def assert_like(entries: list[dict[str, Any]], reference: Path) -> None:
     """Every epoch ends up once; one that is trained twice gives the same; figures are near."""
     expected: pd.DataFrame = read_table(reference / "history.parquet").to_pandas()
     rows: dict[int, float] = {}
-    for entry in told:
+    for entry in entries:
         if entry["kind"] == "epoch":
             epoch, figure = entry["row"]["epoch"], entry["row"]["val_map"]
             assert figure == pytest.approx(rows.get(epoch, figure), abs=0.005)
             rows[epoch] = figure
     assert list(rows) == expected["epoch"].tolist()
     assert list(rows.values()) == pytest.approx(expected["val_map"].tolist(), abs=0.005)
-    trained = [e["row"]["epoch"] for e in told if e["kind"] == "epoch" and not e["again"]]
-    starts = sum(entry["kind"] == "started" for entry in told)
+    trained = [e["row"]["epoch"] for e in entries if e["kind"] == "epoch" and not e["again"]]
+    starts = sum(entry["kind"] == "started" for entry in entries)
     assert len(trained) <= len(rows) + starts - 1  # at most one epoch is lost with each change
 
 
-def moment(told: list[dict[str, Any]], kind: str) -> float:
-    return next(entry["at"] for entry in told if entry["kind"] == kind)
+def moment(entries: list[dict[str, Any]], kind: str) -> float:
+    return next(entry["at"] for entry in entries if entry["kind"] == kind)
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +197,8 @@ def replaced(
 
 @pytest.mark.slow
 def test_a_cluster_is_asked_for_its_workers_first(replaced: tuple) -> None:
-    told, _ = replaced
-    answers = [entry for entry in told if entry["kind"] in ("refused", "accepted")]
+    entries, _ = replaced
+    answers = [entry for entry in entries if entry["kind"] in ("refused", "accepted")]
     assert [entry["kind"] for entry in answers] == [
         *("refused", "refused", "accepted"),
         *("refused", "accepted", "accepted"),
@@ -213,20 +213,20 @@ def test_a_cluster_is_asked_for_its_workers_first(replaced: tuple) -> None:
             assert word in answer["reason"]
     assert 3 <= busy["seconds"] < 30
     assert re.search(r"--workers 2 .*hold 2.*not free within 3 s.*--start-timeout", busy["reason"])
-    groups = next(entry for entry in told if entry["kind"] == "groups")
+    groups = next(entry for entry in entries if entry["kind"] == "groups")
     assert set(groups["states"]) == {"REMOVED"}
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_when_a_node_is_replaced(replaced: tuple) -> None:
-    told, reference = replaced
-    starts = [entry for entry in told if entry["kind"] == "started"]
+def test_a_run_resumes_when_a_node_is_replaced(replaced: tuple) -> None:
+    entries, reference = replaced
+    starts = [entry for entry in entries if entry["kind"] == "started"]
     assert [entry["workers"] for entry in starts] == [2, 2]
     assert starts[0]["epoch"] == 0
     assert starts[1]["epoch"] >= 1
-    assert starts[1]["at"] > moment(told, "removed")
-    print(f"{starts[1]['at'] - moment(told, 'removed'):.1f} s from loss to training")
-    assert_like(told, reference)
+    assert starts[1]["at"] > moment(entries, "removed")
+    print(f"{starts[1]['at'] - moment(entries, 'removed'):.1f} s from loss to training")
+    assert_like(entries, reference)
 
 
 @pytest.mark.slow
@@ -236,12 +236,12 @@ def test_a_run_grows_and_shrinks_with_the_cluster(
     # Long epochs: Ray Train looks for more nodes every ten seconds.
     flags = [*second_long, "--set", "warmup_passes=60", "--epochs", "12", "--warmup-epochs", "10"]
     reference = undisturbed(launch, tmp_path, flags)
-    told = on_cluster(launch, tmp_path, _ELASTIC, reference)
-    starts = [entry for entry in told if entry["kind"] == "started"]
+    entries = on_cluster(launch, tmp_path, _ELASTIC, reference)
+    starts = [entry for entry in entries if entry["kind"] == "started"]
     assert [entry["workers"] for entry in starts] == [1, 2, 1]
     epochs = [entry["epoch"] for entry in starts]
     assert epochs[0] == 0 < epochs[1] < epochs[2]
     for change, start in (("added", starts[1]), ("removed", starts[2])):
-        print(f"{start['at'] - moment(told, change):.1f} s from '{change}' to training")
-        assert start["at"] > moment(told, change)
-    assert_like(told, reference)
+        print(f"{start['at'] - moment(entries, change):.1f} s from '{change}' to training")
+        assert start["at"] > moment(entries, change)
+    assert_like(entries, reference)

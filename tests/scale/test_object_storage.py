@@ -22,7 +22,7 @@ for setting in ("scenes=100", "test_scenes=40", "warmup_passes=1", "hidden_dim=8
 
 
 @pytest.mark.ray
-def test_a_killed_study_goes_on_elsewhere_and_is_read_from_there(
+def test_a_killed_study_resumes_elsewhere_and_is_read_from_there(
     s3_server: subprocess.Popen[bytes],
     program: Callable[..., Any],
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""A real Prometheus beside a real study: every query of the dashboard has data, every alert works."""
+"""A real Prometheus with a real study: every query of the dashboard has data, every alert works."""
 
 from __future__ import annotations
 

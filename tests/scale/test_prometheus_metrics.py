@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bbam_ray.scale.study import prometheus as metrics
-from bbam_ray.scale.study.recorder import Event
+from bbam_ray.scale.study.events import EpochDone, Event, TrialEnded, TrialStarted
 
 Series = dict[str, dict[tuple[Any, ...], float]]
 
@@ -35,16 +35,16 @@ def test_a_long_study_does_not_make_series_without_end(
     series: Series, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "SHOWN_TRIALS", 3)
-    told: list[Event] = []
+    events: list[Event] = []
     plan: Any = SimpleNamespace(space=SimpleNamespace(metric="val_map", mode="max"))
-    listener = metrics.StudyMetrics(plan, "s", [], told.append)
+    listener = metrics.StudyMetrics(plan, "s", [], events.append)
     row = {"epoch": 1, "val_map": 0.5, "loss": None, "seconds_train": 2.0}
     ended = {"state": "COMPLETE", "gpu_hours": 0.5, "val_map": 0.5}
     for number in range(5):
-        listener(Event("trial_started", number, {}))
-        listener(Event("epoch_done", number, {**row, "val_map": number / 10}))
-        listener(Event("trial_ended", number, {**ended, "val_map": number / 10}))
-    assert len(told) == 15  # nobody else hears less
+        listener(TrialStarted(number, {}))
+        listener(EpochDone(number, {**row, "val_map": number / 10}))
+        listener(TrialEnded(number, {**ended, "val_map": number / 10}))
+    assert len(events) == 15  # the next listener gets every event
     shown = {f"t{number:05d}" for number in range(3)}
     for name in ("bbam_epoch", "bbam_val_map", "bbam_phase_seconds", "bbam_trial_running"):
         assert {tags[1] for tags in series[name]} == shown, name

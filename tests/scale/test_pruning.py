@@ -1,4 +1,4 @@
-"""Which trials go on: the published rules, as a function of the trials before and of nothing else."""
+"""Which trials are pruned: the published rules, as a function of earlier trials and of nothing else."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import COMPLETE, PRUNED
 from bbam_ray.scale.search.outcomes import Outcome
 from bbam_ray.scale.search.pruning import Stopping
+from bbam_ray.scale.search.schedulers import hyperband_bracket
 from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.space_file import read_space
 
@@ -31,6 +32,10 @@ def stopping(scheduler: Any, **changes: Any) -> Stopping:
     return Stopping(scheduler, **{**values, "metric": "val_map", "mode": "max", **changes})
 
 
+def bracket_of(rule: Stopping, number: int) -> int:
+    return hyperband_bracket(number, len(rule.rungs), rule.reduction)
+
+
 def curve(seed: object) -> dict[int, float]:
     """Values of a trial by epoch, if nothing stops it."""
     rng = random.Random(repr(seed))
@@ -39,7 +44,7 @@ def curve(seed: object) -> dict[int, float]:
 
 
 def train(number: int, pruning_rule: PruningRule | None, values: dict[int, float]) -> Outcome:
-    """What a trial leaves behind: it goes on epoch by epoch until its pruning_rule stops it."""
+    """The outcome of a trial that trains epoch by epoch until its pruning rule stops it."""
     done: dict[int, float] = {}
     for epoch, value in values.items():
         done[epoch] = value
@@ -116,23 +121,23 @@ def test_brackets_of_hyperband_take_turns_in_their_proportions() -> None:
     rule = stopping("hyperband")  # three rungs: sizes ceil(4 * 27 / 4), ceil(4 * 9 / 3), ...
     sizes = {0: 27, 1: 12, 2: 6, 3: 4}
     total = sum(sizes.values())
-    assert Counter(rule.bracket(n) for n in range(total)) == sizes
-    assert Counter(rule.bracket(n) for n in range(total, 3 * total)) == {
+    assert Counter(bracket_of(rule, n) for n in range(total)) == sizes
+    assert Counter(bracket_of(rule, n) for n in range(total, 3 * total)) == {
         b: 2 * size for b, size in sizes.items()
     }
     for start in range(0, total - 12, 4):  # evenly: no bracket has to wait for a round
-        assert {0, 1} <= {rule.bracket(n) for n in range(start, start + 8)}
+        assert {0, 1} <= {bracket_of(rule, n) for n in range(start, start + 8)}
 
 
 def test_hyperband_compares_within_a_bracket_and_from_its_first_rung_on() -> None:
     rule = stopping("hyperband")
     ended = one_after_the_other(rule, [curve(n) for n in range(60)])
     for outcome in ended:
-        bracket = rule.bracket(outcome.number)
-        beside = [o for o in ended[: outcome.number] if rule.bracket(o.number) == bracket]
+        bracket = bracket_of(rule, outcome.number)
+        in_bracket = [o for o in ended[: outcome.number] if bracket_of(rule, o.number) == bracket]
         pruning_rule = rule.pruning_rule(outcome.number, ended[: outcome.number])
         assert set(pruning_rule.thresholds if pruning_rule else {}) <= set(rule.rungs[bracket:])
-        assert pruning_rule == stopping("hyperband").pruning_rule(outcome.number, beside)
+        assert pruning_rule == stopping("hyperband").pruning_rule(outcome.number, in_bracket)
         if bracket == 3:
             assert outcome.state == COMPLETE
 
@@ -177,7 +182,7 @@ def test_which_trials_stop_does_not_depend_on_which_ends_first(scheduler: Any) -
             sequence.outcomes[number] = Outcome(
                 number, values, outcome.state, outcome.values, outcome.by_epoch
             )
-            if len(sequence.outcomes) == stop_after:  # killed, and gone on with from the store
+            if len(sequence.outcomes) == stop_after:  # killed, then resumed from the store
                 sequence = ConfigSequence(space, 1, 8, sequence.outcomes.values())
                 running = {}
         ended = sequence.outcomes
@@ -194,7 +199,7 @@ def test_which_trials_stop_does_not_depend_on_which_ends_first(scheduler: Any) -
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.integers(1, 9), st.floats(-1, 1), max_size=9), st.integers(1, 9))
-def test_a_bar_says_at_once_what_it_says_epoch_by_epoch(
+def test_a_pruning_rule_gives_the_same_end_at_once_and_epoch_by_epoch(
     values: dict[int, float], cut_at: int
 ) -> None:
     for best_so_far in (False, True):
@@ -212,7 +217,7 @@ def test_an_epoch_without_a_value_stops_nothing() -> None:
     assert not PruningRule("val_map", True, {2: 0.5}).stops(2, {1: 0.1})
     assert PruningRule("val_map", True, {2: 0.5}).stops(2, {1: 0.9, 2: 0.1})
     assert not PruningRule("val_map", True, {2: 0.5}, best_so_far=True).stops(2, {1: 0.9, 2: 0.1})
-    assert not PruningRule("val_map", True, {2: 0.5}).stops(2, {2: 0.5})  # a tie goes on
+    assert not PruningRule("val_map", True, {2: 0.5}).stops(2, {2: 0.5})  # a tie continues
 
 
 @pytest.mark.parametrize(

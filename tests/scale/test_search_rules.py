@@ -42,10 +42,10 @@ CLOCK = ["study", "started_at", "duration_s", "gpu_hours", "seconds_per_epoch", 
 
 
 @pytest.fixture(scope="module")
-def told(
+def summaries(
     tmp_path_factory: pytest.TempPathFactory, program: Callable[..., Any]
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """The folder of all studies, and what each told in the order in which they ran."""
+    """The folder of all studies, and the printed summary of each, in order."""
     folder = tmp_path_factory.mktemp("rules")
     (folder / "wider.yaml").write_text(WIDER)
     (folder / "two.yaml").write_text(TWO)
@@ -54,13 +54,17 @@ def told(
         *(str(folder / "wider.yaml"), str(folder / "two.yaml"), str(SECONDS_OF_GPU)),
     )
     assert script.finish(300) == 0, script.output
-    lines = [json.loads(line[4:]) for _, line in script.lines if line.startswith("TOLD")]
+    lines = [
+        json.loads(line.removeprefix("SUMMARY"))
+        for _, line in script.lines
+        if line.startswith("SUMMARY")
+    ]
     return folder / "results" / "digits", lines
 
 
 @pytest.fixture(scope="module")
-def studies(told: tuple[Path, Any]) -> dict[str, Study]:
-    return {path.name: Study(path) for path in told[0].iterdir()}
+def studies(summaries: tuple[Path, Any]) -> dict[str, Study]:
+    return {path.name: Study(path) for path in summaries[0].iterdir()}
 
 
 def by_number(study: Study) -> pd.DataFrame:
@@ -127,14 +131,14 @@ def test_optuna_knows_stopped_trials_as_pruned_with_their_values(studies: Any) -
     storage.engine.dispose()
 
 
-def test_the_same_study_again_is_answered_from_the_store(studies: Any, told: Any) -> None:
+def test_the_same_study_again_reuses_the_stored_trials(studies: Any, summaries: Any) -> None:
     plain, again = studies["plain"], studies["again"]
     sources = by_number(again)["answered_by"].str.split("/")
     assert sources.str[0].isin(["plain", "asha"]).all()
     assert sources.str[1].tolist()[:4] == [f"t{n:05d}" for n in range(4)]
-    events = next(entry["events"] for entry in told[1] if entry["name"] == "again")
-    assert "epoch_done" not in {kind for kind, _ in events}
-    assert [n for kind, n in events if kind == "trial_ended"] == list(range(8))
+    events = next(entry["events"] for entry in summaries[1] if entry["name"] == "again")
+    assert "EpochDone" not in {kind for kind, _ in events}
+    assert [n for kind, n in events if kind == "TrialEnded"] == list(range(8))
     left, right = (by_number(s).drop(columns=CLOCK) for s in (plain, again))
     pd.testing.assert_frame_equal(left, right)
     pd.testing.assert_frame_equal(*(figures(s, list(range(8))) for s in (plain, again)))
@@ -143,7 +147,7 @@ def test_the_same_study_again_is_answered_from_the_store(studies: Any, told: Any
     assert by_number(again)["fingerprint"].tolist() == by_number(plain)["fingerprint"].tolist()
 
 
-def test_an_answer_ends_where_the_bar_would_have_ended_the_trial(studies: Any) -> None:
+def test_a_reused_trial_ends_where_its_pruning_rule_would_have_ended_it(studies: Any) -> None:
     """The study with ASHA again: what ``plain`` and ``again`` had trained in full is cut, not trained."""
     asha, cut = by_number(studies["asha"]), by_number(studies["cut"])
     pd.testing.assert_frame_equal(asha.drop(columns=CLOCK), cut.drop(columns=CLOCK))
@@ -182,9 +186,9 @@ def test_several_objectives_have_a_pareto_set(studies: Any) -> None:
     assert trials.loc[trials["seconds_per_epoch"].idxmin(), "pareto"]
 
 
-def test_a_budget_ends_the_search_before_it_is_overdrawn(studies: Any, told: Any) -> None:
+def test_a_budget_ends_the_search_before_it_is_overdrawn(studies: Any, summaries: Any) -> None:
     trials = by_number(studies["poor"])
-    assert next(entry for entry in told[1] if entry["name"] == "poor")["out_of_budget"]
+    assert next(entry for entry in summaries[1] if entry["name"] == "poor")["out_of_budget"]
     assert 1 <= len(trials) < 30
     assert set(trials["state"]) == {"COMPLETE"}
     hours = trials["duration_s"] / 3600
@@ -196,10 +200,10 @@ def test_a_budget_ends_the_search_before_it_is_overdrawn(studies: Any, told: Any
         assert trials["cost"].sum() + cut_off + trials["cost"].mean() > 0.9 * SECONDS_OF_GPU
 
 
-def test_time_runs_out_and_the_study_goes_on_later(studies: Any, told: Any) -> None:
-    first, second = (entry for entry in told[1] if entry["name"] == "late")
+def test_time_runs_out_and_the_study_resumes_later(studies: Any, summaries: Any) -> None:
+    first, second = (entry for entry in summaries[1] if entry["name"] == "late")
     assert first["out_of_budget"]
-    ended = [n for kind, n in first["events"] if kind == "trial_ended"]
+    ended = [n for kind, n in first["events"] if kind == "TrialEnded"]
     assert len(ended) < 200
     assert not second["out_of_budget"]
     trials = by_number(studies["late"])

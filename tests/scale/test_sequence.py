@@ -14,9 +14,11 @@ from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
 from bbam_ray.scale.search.outcomes import Outcome, pareto
 from bbam_ray.scale.search.pruning import Stopping
-from bbam_ray.scale.search.sequence import ConfigSequence, write_study_db
+from bbam_ray.scale.search.samplers import SAMPLERS
+from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.space import Space
 from bbam_ray.scale.search.space_file import read_space
+from bbam_ray.scale.search.study_db import write_study_db
 from bbam_ray.scale.study.tune_searcher import StudySearcher
 
 ROOT = Path(__file__).parents[2]
@@ -123,9 +125,7 @@ def test_a_draw_waits_for_the_outcomes_it_uses_and_for_no_others(space: Space) -
 
 @pytest.mark.parametrize("stop", [1, 4, 11, 14])
 @pytest.mark.parametrize("lag", [1, 4])
-def test_a_study_that_goes_on_draws_what_it_would_have_drawn(
-    stop: int, lag: int, space: Space
-) -> None:
+def test_a_resumed_study_draws_what_it_would_have_drawn(stop: int, lag: int, space: Space) -> None:
     whole = drawn(ConfigSequence(space, 3, lag), 16)
     kept = [outcome(number, values) for number, values in enumerate(whole[:stop])]
     assert drawn(ConfigSequence(space, 3, lag, reversed(kept)), 16) == whole
@@ -137,7 +137,7 @@ def test_a_trial_that_was_lost_in_between_is_drawn_again_as_it_was(space: Space)
     assert drawn(ConfigSequence(space, 3, 4, kept), 12) == whole
 
 
-def test_a_stored_configuration_stands_even_where_it_would_be_drawn_otherwise(
+def test_a_stored_configuration_is_kept_even_if_it_would_be_drawn_differently(
     space: Space,
 ) -> None:
     """As after an update of Optuna: what was run is what counts."""
@@ -193,13 +193,13 @@ def test_a_trial_that_never_began_is_handed_out_again_so_often_and_no_more(space
     sequence = ConfigSequence(space, 0, 4)
     searcher = StudySearcher(sequence, 2, 2, NEVER, max_failures=2)
     first, second = searcher.suggest("a"), searcher.suggest("b")
-    assert searcher.again(0)
+    assert searcher.retry(0)
     assert searcher.suggest("c") == first
     assert searcher.suggest("d") is None
-    assert searcher.again(0) and searcher.again(1)
+    assert searcher.retry(0) and searcher.retry(1)
     assert [searcher.suggest(name) for name in "ef"] == [first, second]
-    assert not searcher.again(0)
-    assert searcher.again(1)
+    assert not searcher.retry(0)
+    assert searcher.retry(1)
 
 
 def test_the_searcher_skips_what_is_done(space: Space) -> None:
@@ -264,7 +264,7 @@ def test_a_write_that_breaks_off_leaves_the_old_database(
         with pytest.raises(OSError):
             write_study_db(tmp_path, space, [outcome(0, space.published)])
     assert path.read_bytes() == old
-    write_study_db(tmp_path, space, [])  # what was left behind is in nobody's way
+    write_study_db(tmp_path, space, [])  # the leftover of the failed write does not matter
     assert path.read_bytes() != old
 
 
@@ -281,12 +281,10 @@ def test_a_minimised_measure_is_written_as_such(space: Space, tmp_path: Path) ->
 
 # ------------------------------------------------------------------ samplers, prior, objectives
 
-SAMPLERS = ["tpe", "gp", "qmc", "random"]
-
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("stop", [1, 6, 13])
-def test_every_sampler_goes_on_where_it_stopped(sampler: Any, stop: int, space: Space) -> None:
+def test_every_sampler_resumes_where_it_stopped(sampler: Any, stop: int, space: Space) -> None:
     whole = drawn(ConfigSequence(space, 3, 4, sampler=sampler), 16)
     kept = [outcome(number, values) for number, values in enumerate(whole[:stop])]
     assert drawn(ConfigSequence(space, 3, 4, kept, sampler=sampler), 16) == whole
@@ -298,7 +296,7 @@ def test_every_sampler_goes_on_where_it_stopped(sampler: Any, stop: int, space: 
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_order_of_ends_is_nothing_to_any_sampler(sampler: Any, space: Space) -> None:
+def test_no_sampler_depends_on_which_trial_ends_first(sampler: Any, space: Space) -> None:
     orders = [
         side_by_side(
             ConfigSequence(space, 0, 4, sampler=sampler), 14, slots=2, rng=random.Random(seed)
@@ -377,13 +375,13 @@ def test_a_budget_that_is_used_up_ends_the_search_when_the_running_trials_have(
     assert len(sequence.drawn) == 1
 
 
-def test_answers_from_the_store_take_no_slot(space: Space) -> None:
+def test_reused_trials_take_no_slot(space: Space) -> None:
     def lookup(number: int, values: dict[str, Any], pruning_rule: Any) -> Outcome | None:
         return outcome(number, values) if number % 2 else None
 
     sequence = ConfigSequence(space, 0, 4)
     searcher = StudySearcher(sequence, 8, 2, NEVER)
-    searcher.answered_by(lookup)
+    searcher.use_lookup(lookup)
     assert [searcher.suggest(name)["number"] for name in "ab"] == [0, 2]
     assert searcher.suggest("c") is None
     assert set(sequence.outcomes) == {1}

@@ -94,7 +94,7 @@ def test_editors_accept_a_shipped_space(path: Path) -> None:
 
 
 def test_the_schema_file_is_up_to_date() -> None:
-    """Make it anew with: python -m bbam_ray.scale.search.space_schema > search_spaces/space.schema.json"""
+    """Update it with: python -m bbam_ray.scale.search.space_schema > search_spaces/space.schema.json"""
     assert json.loads((FOLDER / "space.schema.json").read_text()) == space_schema()
 
 
@@ -146,9 +146,9 @@ def test_several_objectives_are_a_list(
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        ("metric: [val_map, val_one_error]\nmode: max\n", ["list of as many"]),
+        ("metric: [val_map, val_one_error]\nmode: max\n", ["list of 2 values"]),
         ("metric: [val_map, val_one_error]\nmode: [max]\n", ["2 objectives"]),
-        ("metric: [val_map, val_map]\nmode: [max, max]\n", ["twice"]),
+        ("metric: [val_map, val_map]\nmode: [max, max]\n", ["duplicate"]),
         ("metric: [val_map, second_per_epoch]\nmode: [max, min]\n", ["seconds_per_epoch"]),
         ("metric: [seconds_per_epoch, val_map]\nmode: [min, max]\n", ["seconds_per_epoch"]),
         ("metric: [val_map, val_one_error]\nmode: [max, least]\n", ["least"]),
@@ -283,7 +283,7 @@ DEFECTS: dict[str, tuple[Any, list[str]]] = {
         with_parameter("scale", FLOAT | {"when": {"margin": 0.7}}, 1),
         ["parameters.scale.when", "margin", "0.7"],
     ),
-    "circle": (
+    "cycle": (
         changed(
             parameters={
                 "scale": FLOAT | {"when": {"margin": 1}},
@@ -291,7 +291,7 @@ DEFECTS: dict[str, tuple[Any, list[str]]] = {
             },
             published={},
         ),
-        ["margin, scale", "circle"],
+        ["margin, scale", "cycle"],
     ),
     "mixed choices": (
         with_parameter("scale", {"type": "categorical", "choices": [1, "a"]}, 1),
@@ -303,7 +303,7 @@ DEFECTS: dict[str, tuple[Any, list[str]]] = {
     ),
     "a choice twice": (
         with_parameter("scale", {"type": "categorical", "choices": [2, 2]}, 2),
-        ["parameters.scale", "twice"],
+        ["parameters.scale", "duplicate"],
     ),
     "no choices": (
         with_parameter("scale", {"type": "categorical", "choices": []}, 1),
@@ -468,7 +468,7 @@ def test_a_range_is_judged_beside_the_published_values_of_the_others(tmp_path: P
 
 
 def test_a_search_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing is left to search"):
+    with pytest.raises(UsageError, match="leave at least one to search"):
         read(GOOD, tmp_path, margin=0.3, balance=False, warmup_epochs=2)
 
 

@@ -203,7 +203,7 @@ def test_resume_with_other_settings_is_refused(study: tuple) -> None:
     assert (folder / "study.json").read_text() == before
 
 
-def test_a_failing_trial_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_failing_trial_is_recorded_and_the_others_continue(tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     space.write_text(
         "parameters:\n"

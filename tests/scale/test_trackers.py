@@ -27,15 +27,16 @@ from ray import cloudpickle, tune
 from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.errors import UsageError
 from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.study import tracker_clients
 from bbam_ray.scale.study import trackers as tracking
 from bbam_ray.scale.study.trackers import (
     TRACKERS,
     check_trackers,
-    tracked_result,
+    finite_numbers,
     tracking_callbacks,
 )
 
-INSTALLED = [name for name in TRACKERS if find_spec(tracking._PACKAGES[name])]
+INSTALLED = [name for name, (_, package) in TRACKERS.items() if find_spec(package)]
 SECRET = "of-the-whole-study"  # in every trial's config, and never in a tracker's files
 
 # MLflow asks SQLAlchemy 2.1 for a loader that the latter has deprecated.
@@ -82,7 +83,7 @@ class Short(tune.Trainable):
 
 
 class Observer(threading.Thread):
-    """Notes while a study runs how many processors are taken and which processes trackers have."""
+    """Records while a study runs how many processors are taken and which processes trackers have."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -132,6 +133,10 @@ def run_study(folder: Path, names: list[str]) -> SimpleNamespace:
     )
     observer.start()
     grid = tuner.fit()
+    if "wandb" in names:  # else its process ends with ours
+        import wandb
+
+        wandb.teardown()
     left = observer.left()
     observer.over.set()
     observer.join()
@@ -161,7 +166,7 @@ def study(
     with connected("local", dashboard=False):
         done = run_study(folder, INSTALLED)
         done.place, done.warnings = place, []
-        if "wandb" in INSTALLED:  # W&B accepts no such name, and says so in a process of its own
+        if "wandb" in INSTALLED:  # W&B accepts no such name
             handler = logging.Handler()
             handler.emit = lambda record: done.warnings.append(record.getMessage())
             logging.getLogger(tracking.__name__).addHandler(handler)
@@ -216,13 +221,13 @@ class TestStudy:
             for value in event.summary.value
             if value.WhichOneof("value") == "simple_value"
         ]
-        losses = [(step, value) for tag, step, value in found if tag == "ray/tune/loss"]
+        losses = [(step, value) for tag, step, value in found if tag == "loss"]
         assert [step for step, _ in losses] == list(range(1, epochs + 1))
         assert [value for _, value in losses] == pytest.approx(
             [1 / epoch for epoch in range(1, epochs + 1)]
         )
         tags = {tag for tag, _, _ in found}
-        assert tags == {"ray/tune/epoch", "ray/tune/loss", "ray/tune/lr"}
+        assert tags == {"epoch", "loss", "lr"}
 
     @needs("mlflow")
     def test_mlflow_has_parameters_metrics_by_epoch_and_how_each_ended(
@@ -241,7 +246,7 @@ class TestStudy:
         for name, epochs in (("t00000", 3), ("t00001", 1), ("t00002", 3)):
             data = runs[name].data
             assert data.params == {"margin": "0.3", "negative_ratio": "inf", "clamp": "False"}
-            assert set(data.metrics) == {"epoch", "loss", "lr", "training_iteration"}
+            assert set(data.metrics) == {"epoch", "loss", "lr"}
             history = client.get_metric_history(runs[name].info.run_id, "loss")
             assert [(m.step, m.value) for m in history] == [
                 (epoch, pytest.approx(1 / epoch)) for epoch in range(1, epochs + 1)
@@ -262,9 +267,9 @@ class TestStudy:
         assert all(word in content for word in (b"negative_ratio", b"loss", b"mine"))
 
     @needs("wandb")
-    def test_an_error_in_wandbs_own_process_switches_it_off(self, study: SimpleNamespace) -> None:
+    def test_a_project_that_wandb_refuses_switches_it_off(self, study: SimpleNamespace) -> None:
         (warning,) = study.warnings
-        assert "tracker wandb is off, the study goes on" in warning and "project" in warning
+        assert "tracker wandb is off, the study continues" in warning and "project" in warning
 
     def test_a_later_study_does_not_take_our_settings_for_the_users(
         self, study: SimpleNamespace
@@ -305,16 +310,19 @@ def statuses(database: Path) -> list[tuple[str, str]]:
 
 def test_only_finite_numbers_are_results() -> None:
     scalars = {"a": 1, "b": 2.5, "c": None, "d": math.nan, "e": "main", "f": math.inf, "g": True}
-    assert tracked_result({"epoch": 4, "record": EpochRecord(scalars, {}), "finished": True}) == {
-        "a": 1.0,
-        "b": 2.5,
-        "training_iteration": 4,
-    }
+    assert finite_numbers(scalars) == {"a": 1.0, "b": 2.5}
 
 
-def test_a_trial_seen_again_is_the_same_run() -> None:
-    first, again = (tracking.TrackedTrial("t00003", {"a": a}, f"/{a}", "mine") for a in (1.0, 2.0))
-    assert first == again and len({first, again}) == 1 and str(first) == "t00003"
+def test_a_trial_that_starts_again_is_the_same_run(tmp_path: Path) -> None:
+    (tracker,) = tracking_callbacks(["tensorboard"], tmp_path, "mine")
+    tracker.setup()
+    for epoch in (1, 2):
+        tracker.on_trial_start(iteration=0, trials=[], trial=trial(7))
+        tracker.on_trial_result(iteration=1, trials=[], trial=trial(7), result=result(epoch))
+    tracker.on_experiment_end(trials=[])
+    (folder,) = (tmp_path / "trackers" / "tensorboard").iterdir()
+    steps = [e.step for e in events(folder) if any(v.tag == "loss" for v in e.summary.value)]
+    assert steps == [1, 2] and len(list(folder.iterdir())) == 1
 
 
 def test_a_tracker_can_be_pickled(tmp_path: Path) -> None:
@@ -336,7 +344,7 @@ def test_wrong_trackers_are_named(names: list[str], message: str) -> None:
 
 
 def test_a_missing_package_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tracking._PACKAGES, "wandb", "no_such_package")
+    monkeypatch.setitem(TRACKERS, "wandb", (TRACKERS["wandb"][0], "no_such_package"))
     with pytest.raises(UsageError, match=r"no_such_package.*pip install 'bbam-ray\[tracking\]'"):
         check_trackers(["tensorboard", "wandb"])
     check_trackers(["tensorboard"])
@@ -354,7 +362,7 @@ def test_a_tracker_that_cannot_write_is_switched_off_with_one_warning(
     (tracker,) = tracking_callbacks(["tensorboard"], tmp_path, "mine")
     (tmp_path / "trackers" / "tensorboard" / "t00007").write_text("in the way")
     drive(tracker, epochs=5)
-    assert "tracker tensorboard is off, the study goes on (FileExists" in only_warning(caplog)
+    assert "tracker tensorboard is off, the study continues (FileExists" in only_warning(caplog)
 
 
 def test_parameters_that_tensorboard_does_not_know_cause_no_message(
@@ -378,10 +386,8 @@ def test_a_folder_that_cannot_be_made_switches_off_all(
 def test_a_tracker_that_hangs_holds_nothing_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ray.tune.logger import TBXLoggerCallback
-
-    monkeypatch.setattr(tracking, "_PATIENCE_S", -4.5)
-    monkeypatch.setattr(TBXLoggerCallback, "log_trial_start", lambda *_: time.sleep(3))
+    monkeypatch.setattr(tracker_clients, "PATIENCE_S", -4.5)
+    monkeypatch.setattr(tracker_clients.TensorBoard, "start", lambda *_: time.sleep(3))
     (tracker,) = tracking_callbacks(["tensorboard"], tmp_path, "mine")
     started = time.monotonic()
     drive(tracker)
@@ -415,7 +421,7 @@ def wandb_settings(
             monkeypatch.delenv(name, raising=False)
         for name, value in theirs.items():
             monkeypatch.setenv(name, value)
-        tracking._wandb(Path("/nowhere"), "mine")
+        tracker_clients.WandB(Path("/nowhere"), "mine")
         return os.environ.get("WANDB_MODE")
 
     return settings

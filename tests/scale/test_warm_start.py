@@ -104,5 +104,5 @@ def test_what_study_json_keeps_comes_back_the_same(old: Path) -> None:
 
 
 def test_no_study_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no study"):
+    with pytest.raises(UsageError, match="not a study"):
         prior_outcomes(tmp_path, space(tmp_path), {})

@@ -1,3 +1,3 @@
 """The Ray cluster around a study: connection, free resources, scratch folders, diagnosis.
 
-Nothing here knows what is trained."""
+It does not depend on what is trained."""

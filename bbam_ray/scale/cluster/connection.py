@@ -1,4 +1,4 @@
-"""Connecting to Ray: a private instance on this machine, or a cluster that runs already."""
+"""Connecting to Ray: a private instance on this machine, or a running cluster."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from bbam_ray.scale.cluster import interruption
 from bbam_ray.scale.cluster.loopback import ADDRESS, only_loopback
 from bbam_ray.scale.cluster.scratch import LOG_BYTES, LOG_FILES, kept_session
 
-# Read when Ray or Tune starts; a user's own settings win.
+# Read when Ray or Tune starts; a user's own settings take precedence.
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
-    "RAY_worker_niceness": "0",  # as fast as plain python; the default of 15 starves beside anything
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative --data-dir means the same everywhere
+    "RAY_worker_niceness": "0",  # the default of 15 leaves workers no CPU time next to other programs
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative --data-dir means the same folder in every process
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Ray's log files turn over, so that no study fills the disk with them.
+    # Ray rotates its log files, so that a study does not fill the disk with them.
     "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
     "RAY_ROTATION_BACKUP_COUNT": str(LOG_FILES),
-    # Ctrl-C is ours: Tune's own handler would wait for the running epochs.
+    # We handle Ctrl-C: Tune's own handler would wait for the running epochs.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
-    # A study goes on from its own store, so Tune's snapshots for a restore would be wasted.
+    # A study resumes from its own store, so Tune's snapshots for a restore are useless.
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-    # Ray imports the trackers to count their users; they shall not call home for that.
+    # Ray imports trackers to count their users; without these they would send telemetry.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 
-# A resource that drivers of trials hold instead of CPUs, so that they never take what workers need.
+# A resource that drivers of trials hold, not CPUs, so that they never take those of workers.
 TRIAL_SLOT = "trial_slot"
 
 
@@ -49,16 +49,16 @@ def connected(
     dashboard: bool = True,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[str | None]:
-    """Use Ray while the block runs, and leave no process of ours behind.
+    """Use Ray while the block runs, and leave no process of it behind.
 
     Args:
         address: "local" starts Ray here and stops it at the end; "auto" or "ray://host:port" joins
             a cluster and leaves it running.
         dashboard: whether a local instance serves its dashboard (on the loopback address only).
-        environment: further settings that Ray reads; a user's own win.
+        environment: further environment variables for Ray; a user's own settings take precedence.
 
     Yields:
-        The dashboard's address, if there is one.
+        The dashboard's address, or None.
     """
     with interruption.listening():
         yield from _connected(address, dashboard, {**_SETTINGS, **(environment or {})})
@@ -72,7 +72,7 @@ def _connected(
     logging.getLogger("ray").setLevel(logging.ERROR)
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
-        with only_loopback():
+        with only_loopback() as loopback:
             try:
                 context = ray.init(
                     address="local",
@@ -80,14 +80,14 @@ def _connected(
                     resources={TRIAL_SLOT: 1000},
                     include_dashboard=dashboard,
                     dashboard_host=ADDRESS,
-                    _node_ip_address=ADDRESS,
+                    **loopback,
                     **common,
                 )
             except OSError as error:
                 if "AF_UNIX path length" not in str(error):
                     raise
                 raise UsageError(
-                    f"Ray's temporary folder {_temporary()} is too long a path for its sockets; set "
+                    f"Ray's temporary folder {_temporary()} is a path too long for its sockets; set "
                     "RAY_TMPDIR to a shorter one"
                 ) from None
     else:
@@ -96,10 +96,10 @@ def _connected(
         except ConnectionError as error:
             reason = str(error).splitlines()[0]
             raise UsageError(
-                f"--address {address}: no Ray cluster answers ({reason}); start one, or use "
+                f"--address {address}: cannot connect to a Ray cluster ({reason}); start one, or use "
                 "--address local"
             ) from None
-    interruption.listen()  # Ray has taken SIGTERM
+    interruption.listen()  # Ray has replaced the handler of SIGTERM
     with ExitStack() as stack:
         if address == "local":
             stack.enter_context(kept_session(Path(context.address_info["session_dir"])))
@@ -109,17 +109,17 @@ def _connected(
 
 
 def _temporary() -> str:
-    """Where Ray makes its folders."""
+    """The folder in which Ray creates its own."""
     return os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
 
 
 def driver_resources() -> dict[str, float]:
-    """What the driver of a trial under Ray Train holds: a slot where the cluster has slots."""
+    """Resources of the driver of a trial under Ray Train: a slot, if the cluster has slots."""
     if TRIAL_SLOT in ray.cluster_resources():
         return {TRIAL_SLOT: 1.0}
     return {"CPU": 0.001}
 
 
-def beside_the_driver() -> NodeAffinitySchedulingStrategy:
-    """Where an actor belongs that a driver cannot do without: elsewhere it could be lost alone."""
+def on_this_node() -> NodeAffinitySchedulingStrategy:
+    """A strategy that starts an actor on the driver's node: on another it could be lost alone."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

@@ -1,4 +1,4 @@
-"""What can be wrong with the machines of a cluster before anything is trained on them."""
+"""Checks of the machines of a cluster, before anything is trained on them."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor.
+    """The result of one check.
 
     Args:
-        check: what was looked at, and where.
-        level: "blocker" means that a run would fail or give other figures.
-        text: what was found, and where it is not well, the way out.
+        check: what was checked, and where.
+        level: "blocker" means that a run would fail or give different results.
+        text: the value, and for a warning or a blocker what to do.
     """
 
     check: str
@@ -50,26 +50,26 @@ class Finding:
 
 
 def facts(probe: str | None = None) -> Facts:
-    """What a machine is; runs on the driver and on every node.
+    """Properties of the machine that this runs on: the driver, and each node.
 
     Args:
-        probe: a file that the driver has just made in the results folder.
+        probe: a file that the driver has just created in the results folder.
     """
     import torch
 
-    found: dict[str, str | None] = {}
+    packages: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            packages[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
+            packages[name] = None
     count = torch.cuda.device_count()
     shared = Path("/dev/shm")
     return {
         "host": platform.node(),
         "python": platform.python_version(),
-        "packages": found,
-        "gpus": [torch.cuda.get_device_name(place) for place in range(count)],
+        "packages": packages,
+        "gpus": [torch.cuda.get_device_name(index) for index in range(count)],
         "cuda": torch.version.cuda,
         "nccl": nccl_available(),
         "temporary_gb": shutil.disk_usage("/tmp").free / 1e9,
@@ -80,66 +80,66 @@ def facts(probe: str | None = None) -> Facts:
 
 
 def _sees(probe: Path) -> bool:
-    """Whether a node finds the driver's file, and can make one beside it."""
+    """Whether a node sees the driver's file and can create one next to it."""
     if not probe.is_file():
         return False
-    mine = probe.with_name(f"{probe.name}-{uuid.uuid4().hex}")
+    own = probe.with_name(f"{probe.name}-{uuid.uuid4().hex}")
     try:
-        mine.touch()
-        mine.unlink()
+        own.touch()
+        own.unlink()
     except OSError:
         return False
     return True
 
 
 def examine(results: Path, dashboard: str | None) -> list[Finding]:
-    """Look at the driver and at every node of the connected Ray.
+    """Check the driver and every node of the connected Ray.
 
     Args:
-        results: folder of all results, made if it is not there; or a URI, which the driver alone writes.
-        dashboard: "host:port" of Ray's dashboard, None where none is served.
+        results: folder of all results, created if missing; or a URI, which only the driver writes.
+        dashboard: "host:port" of Ray's dashboard; None if it is off.
     """
-    found = [_results(results)]
+    findings = [_results(results)]
     probe = results / f".probe-{uuid.uuid4().hex}"
     shared = address_of(results) is None
-    if writable := shared and found[0].level != "blocker":
+    if writable := shared and findings[0].level != "blocker":
         probe.touch()
     try:
         here, nodes = facts(), _ask_nodes(str(probe) if writable else None)
     finally:
         if writable:
             probe.unlink(missing_ok=True)
-    found += [_dashboard(dashboard), _token()]
+    findings += [_dashboard(dashboard), _token()]
     for name, node in nodes.items():
-        found += judged(name, here, node)
-    return found
+        findings += judged(name, here, node)
+    return findings
 
 
 def _ask_nodes(probe: str | None) -> dict[str, Facts | str]:
-    """Facts of every living node by its name, or why it gave none."""
+    """Facts of every live node by its name, or why there are none."""
 
-    def there(node_id: str, task: Any) -> Any:
-        where = NodeAffinitySchedulingStrategy(node_id, soft=False)
-        return ray.remote(num_cpus=0, max_retries=0)(task).options(scheduling_strategy=where)
+    def on_node(node_id: str, task: Any) -> Any:
+        strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        return ray.remote(num_cpus=0, max_retries=0)(task).options(scheduling_strategy=strategy)
 
     nodes = {
         f"{node['NodeManagerAddress']} {node['NodeID'][:6]}": node["NodeID"]
         for node in ray.nodes()
         if node["Alive"]
     }
-    asked = {name: there(node_id, facts).remote(probe) for name, node_id in nodes.items()}
-    found: dict[str, Facts | str] = {}
-    for name, reference in asked.items():
+    references = {name: on_node(node_id, facts).remote(probe) for name, node_id in nodes.items()}
+    by_node: dict[str, Facts | str] = {}
+    for name, reference in references.items():
         try:
             answer: Facts = ray.get(reference, timeout=_WAIT_S)
-            # Only now: the first task may have waited for its process to start.
+            # A second task: the first one may have waited for its process to start.
             before = time.time()
-            seen = ray.get(there(nodes[name], _clock).remote(), timeout=_WAIT_S)
-            found[name] = answer | {"skew_s": max(0.0, before - seen, seen - time.time())}
-        except Exception as error:  # whatever keeps a node from answering is the finding
+            seen = ray.get(on_node(nodes[name], _clock).remote(), timeout=_WAIT_S)
+            by_node[name] = answer | {"skew_s": max(0.0, before - seen, seen - time.time())}
+        except Exception as error:  # the reason is the finding
             lines = str(error).strip().splitlines()
-            found[name] = lines[-1] if lines else type(error).__name__
-    return found
+            by_node[name] = lines[-1] if lines else type(error).__name__
+    return by_node
 
 
 def _clock() -> float:
@@ -158,51 +158,49 @@ def judged(name: str, here: Mapping[str, Any], node: Facts | str) -> list[Findin
         return [
             Finding(f"{name}: answers", "blocker", f"no ({node}); look at its logs, or remove it")
         ]
-    found = [_versions(name, here, node)]
+    findings = [_versions(name, here, node)]
     gpus = ", ".join(node["gpus"]) or "none"
     if node["gpus"] and not node["nccl"]:
         text = f"{gpus}, but this torch has no NCCL; install torch with CUDA on it"
-        found.append(Finding(f"{name}: GPUs", "blocker", text))
+        findings.append(Finding(f"{name}: GPUs", "blocker", text))
     else:
         cuda = f", CUDA {node['cuda']}, NCCL" if node["gpus"] else ""
-        found.append(Finding(f"{name}: GPUs", "ok", f"{gpus}{cuda}"))
+        findings.append(Finding(f"{name}: GPUs", "ok", f"{gpus}{cuda}"))
     if node["sees_probe"] is False:
-        text = (
-            "not the driver's: give --results on storage that all share (a mounted folder, s3://)"
-        )
-        found.append(Finding(f"{name}: results folder", "warning", text))
+        text = "not that of the driver; use --results on storage that all nodes share (a mounted folder, s3://)"
+        findings.append(Finding(f"{name}: results folder", "warning", text))
     skew = node["skew_s"]
     level: Level = "ok" if skew <= SKEW_S else "warning"
-    way_out = "" if level == "ok" else "; start a time service (chrony) on it"
-    found.append(Finding(f"{name}: clock", level, f"differs by at least {skew:.1f} s{way_out}"))
-    found.append(_least(name, "disk of /tmp", node["temporary_gb"], DISK_GB, "GB free"))
+    advice = "" if level == "ok" else "; start a time service (chrony) on it"
+    findings.append(Finding(f"{name}: clock", level, f"differs by at least {skew:.1f} s{advice}"))
+    findings.append(_least(name, "disk of /tmp", node["temporary_gb"], DISK_GB, "GB free"))
     if node["shared_memory_gb"] is not None:
-        found.append(
+        findings.append(
             _least(
                 name, "shared memory", node["shared_memory_gb"], SHARED_MEMORY_GB, "GB in /dev/shm"
             )
         )
-    found.append(_least(name, "open files", node["files"], FILES, "allowed (ulimit -n)"))
-    return found
+    findings.append(_least(name, "open files", node["files"], FILES, "allowed (ulimit -n)"))
+    return findings
 
 
 def _versions(name: str, here: Mapping[str, Any], node: Mapping[str, Any]) -> Finding:
     pairs = {"python": (here["python"], node["python"])}
     pairs |= {p: (here["packages"][p], node["packages"][p]) for p in PACKAGES}
-    other = [
-        f"{what} {there or 'missing'} (driver {mine})"
-        for what, (mine, there) in pairs.items()
-        if mine != there
+    different = [
+        f"{what} {on_node or 'missing'} (driver {on_driver})"
+        for what, (on_driver, on_node) in pairs.items()
+        if on_node != on_driver
     ]
-    if other:
-        text = f"{', '.join(other)}; install the same everywhere"
+    if different:
+        text = f"{', '.join(different)}; install the same versions on all machines"
         return Finding(f"{name}: versions", "blocker", text)
     return Finding(f"{name}: versions", "ok", f"as the driver: torch {node['packages']['torch']}")
 
 
-def _least(name: str, what: str, found: float, wanted: float, unit: str) -> Finding:
-    level: Level = "ok" if found >= wanted else "warning"
-    text = f"{found:.0f} {unit}" + ("" if level == "ok" else f"; {wanted:.0f} are better")
+def _least(name: str, what: str, value: float, least: float, unit: str) -> Finding:
+    level: Level = "ok" if value >= least else "warning"
+    text = f"{value:.0f} {unit}" + ("" if level == "ok" else f"; at least {least:.0f} are better")
     return Finding(f"{name}: {what}", level, text)
 
 
@@ -212,7 +210,7 @@ def _results(results: Path) -> Finding:
             Storage(uri).check_writable()
         except UsageError as error:
             return Finding("results folder", "blocker", str(error))
-        return Finding("results folder", "ok", f"{redacted(uri)}, written by the driver alone")
+        return Finding("results folder", "ok", f"{redacted(uri)}, written by the driver only")
     above = results
     while not above.exists() and above != above.parent:
         above = above.parent
@@ -222,13 +220,13 @@ def _results(results: Path) -> Finding:
     results.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(results).free / 1e9
     level: Level = "ok" if free >= DISK_GB else "warning"
-    more = "" if level == "ok" else f"; {DISK_GB:.0f} GB are better"
+    more = "" if level == "ok" else f"; at least {DISK_GB:.0f} GB are better"
     return Finding("results folder", level, f"{results}, {free:.0f} GB free{more}")
 
 
 def _dashboard(address: str | None) -> Finding:
     if address is None:
-        return Finding("dashboard", "warning", "none is served; start Ray with one to watch it")
+        return Finding("dashboard", "warning", "off; start Ray with it to watch a run")
     host = urlsplit(f"//{address}").hostname
     try:
         with urllib.request.urlopen(f"http://{address}/", timeout=10) as answer:
@@ -240,13 +238,13 @@ def _dashboard(address: str | None) -> Finding:
     if not reached:
         return Finding("dashboard", "warning", f"http://{address} does not answer from here")
     if host not in ("127.0.0.1", "localhost", "::1"):
-        text = f"http://{address} listens beyond loopback; --dashboard-host=127.0.0.1 and a tunnel"
+        text = f"http://{address} is not limited to loopback; use --dashboard-host=127.0.0.1 and a tunnel"
         return Finding("dashboard", "warning", text)
     return Finding("dashboard", "ok", f"http://{address}, on loopback")
 
 
 def _token() -> Finding:
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
-        text = "off: whoever reaches a port of Ray runs code; set RAY_AUTH_MODE=token on every node"
+        text = "off: anyone who reaches a port of Ray can run code; set RAY_AUTH_MODE=token on every node"
         return Finding("token", "warning", text)
-    return Finding("token", "ok", "needed by everybody who talks to Ray")
+    return Finding("token", "ok", "required for every connection to Ray")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, remembered: Python drops an exception that a fork hook or finalizer raises."""
+"""Ctrl-C and SIGTERM. They are remembered, since Python drops exceptions in fork hooks and finalizers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if one was asked for, wherever the first one got lost."""
+    """Raise KeyboardInterrupt if there was a signal, in case its own exception was dropped."""
     if _requested:
         raise KeyboardInterrupt
 
 
 def listen() -> None:
-    """Take SIGINT (unless this process was told to ignore it) and SIGTERM; Ray replaces the latter."""
+    """Handle SIGINT (unless this process ignores it) and SIGTERM; Ray replaces the handler of SIGTERM."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -31,7 +31,7 @@ def listen() -> None:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Listen while the block runs, and put back what was there."""
+    """Listen while the block runs, and restore the handlers at its end."""
     global _requested
     _requested = False
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

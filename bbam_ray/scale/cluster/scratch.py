@@ -1,7 +1,7 @@
-"""What is left on a machine's own disk while a study runs, and that it does not stay there.
+"""Temporary folders and Ray's session folders on a machine's own disk, and their removal.
 
-Temporary folders and the folders of private Ray sessions are held by a lock that ends with their process,
-so what killed processes have left is told from what is in use, and removed by the next one.
+Each is locked by its process, and the lock ends with the process. The next process can therefore
+remove folders of killed processes without touching folders in use.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 
 _PREFIX, _LOCK = "bbam-ray-", ".bbam-ray.lock"
 _YOUNG_S = 60.0  # younger folders may not have their lock yet
-KEPT_SESSIONS = 3  # of studies that failed or were killed: their logs may be wanted
-LOG_BYTES, LOG_FILES = 16 << 20, 2  # of each of Ray's log files, and how many older ones beside it
+KEPT_SESSIONS = 3  # of studies that failed or were killed: their logs may be needed
+LOG_BYTES, LOG_FILES = 16 << 20, 2  # size of each of Ray's log files, and number of older ones kept
 
 
 class Scratch:
-    """A temporary folder, removed at the end, or by another process when this one is killed."""
+    """A temporary folder, removed at the end, or by another process if this one is killed."""
 
     def __init__(self) -> None:
         _sweep(Path(tempfile.gettempdir()), _PREFIX)
@@ -48,26 +48,26 @@ class Scratch:
 
 @contextmanager
 def kept_session(folder: Path) -> Iterator[None]:
-    """Around the use of a private Ray's session folder: it goes when all went well, else its logs stay.
+    """Remove a private Ray's session folder after success; keep it, with its logs, after a failure.
 
-    Of folders that stayed, the newest few are kept.
+    Of the folders that were kept, only the newest few stay.
     """
     lock = _hold(folder)
     _sweep(folder.parent, "session_", keep=KEPT_SESSIONS)
-    well = False
+    success = False
     try:
         yield
-        well = True
+        success = True
     finally:
         if lock is not None:
             os.close(lock)
-        if well:
+        if success:
             shutil.rmtree(folder, ignore_errors=True)
             _drop_links_to(folder)
 
 
 def _drop_links_to(session: Path) -> None:
-    """Ray links its newest session, and the file that Prometheus reads, to what is gone now."""
+    """Remove Ray's links to the session: to the newest session, and to the file for Prometheus."""
     with suppress(OSError):
         for path in session.parent.iterdir():
             if path.is_symlink() and path.readlink().is_relative_to(session):
@@ -75,7 +75,7 @@ def _drop_links_to(session: Path) -> None:
 
 
 def _hold(folder: Path) -> int | None:
-    """Lock a folder until the descriptor is closed; None where there are no locks."""
+    """Lock a folder until the descriptor is closed; None if the file system has no locks."""
     descriptor = None
     with suppress(OSError):
         flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -86,26 +86,26 @@ def _hold(folder: Path) -> int | None:
 
 
 def _machine() -> bytes:
-    """This machine since it was started: a lock says nothing about the processes of another one."""
+    """This machine since its last boot: a lock is only valid among processes of one machine."""
     started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{platform.node()} {started}".encode()
 
 
 def _sweep(parent: Path, prefix: str, *, keep: int = 0) -> None:
-    """Remove folders of ours that no process holds any more, but for the newest ones."""
-    left = []
+    """Remove folders that no process holds any more, except for the newest ``keep``."""
+    abandoned = []
     for folder in parent.glob(f"{prefix}*"):
         with suppress(OSError):
-            if folder.is_dir() and not folder.is_symlink() and _is_left(folder):
-                left.append((folder.stat().st_mtime, folder))
-    for _, folder in sorted(left, reverse=True)[keep:]:
+            if folder.is_dir() and not folder.is_symlink() and _is_abandoned(folder):
+                abandoned.append((folder.stat().st_mtime, folder))
+    for _, folder in sorted(abandoned, reverse=True)[keep:]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_left(folder: Path) -> bool:
-    """Whether a folder is ours and has our lock, made on this machine, which nobody holds."""
-    mine = all(path.lstat().st_uid == os.getuid() for path in (folder, folder / _LOCK))
-    if not mine or time.time() - folder.stat().st_mtime < _YOUNG_S:
+def _is_abandoned(folder: Path) -> bool:
+    """Whether this user and machine created a folder and no process holds its lock."""
+    own = all(path.lstat().st_uid == os.getuid() for path in (folder, folder / _LOCK))
+    if not own or time.time() - folder.stat().st_mtime < _YOUNG_S:
         return False
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
     try:

@@ -1,4 +1,4 @@
-"""How trials ended, as the search sees them: read from the store, which is the truth."""
+"""How trials ended, as the search sees them. They are read from the store, the only source of results."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Outcome:
         number: of the trial.
         parameters: its configuration.
         state: COMPLETE, PRUNED or FAILED.
-        values: a number per objective of the space; None where the trial has none.
-        by_epoch: the first objective by epoch.
+        values: one per objective of the space; None if the trial has none.
+        by_epoch: the first objective by epoch, 1, 2, ...
         error: why it failed.
     """
 
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def trial_id(number: int) -> str:
-    """The name of a trial: the same whenever the study is repeated."""
+    """The ID of a trial: the same in every run of the study."""
     return f"t{number:05d}"
 
 
@@ -52,20 +52,19 @@ def parameters_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def objective_by_epoch(rows: Iterable[Row], metric: str) -> dict[int, float]:
-    """The objective of the epochs that have one."""
+    """The objective by epoch, without epochs that have none."""
     return {row["epoch"]: row[metric] for row in rows if row.get(metric) is not None}
 
 
 def outcome_of(trial: Row, history: Iterable[Row], space: Space) -> Outcome:
     """A stored trial as the search sees it."""
-    found = [trial.get(name) for name, _ in space.objectives]
-    values = tuple(value for value in found if value is not None)
-    whole = trial["state"] != schemas.FAILED and len(values) == len(found)
+    values = tuple(trial[name] for name, _ in space.objectives if trial.get(name) is not None)
+    usable = trial["state"] != schemas.FAILED and len(values) == len(space.objectives)
     return Outcome(
         number=trial["number"],
         parameters=parameters_of(trial),
-        state=trial["state"] if whole else schemas.FAILED,
-        values=values if whole else None,
+        state=trial["state"] if usable else schemas.FAILED,
+        values=values if usable else None,
         by_epoch=objective_by_epoch(history, space.metric),
         error=trial["error"],
     )
@@ -79,7 +78,7 @@ def trial_row(
     space: Space,
     error: str | None,
 ) -> Row:
-    """The row of an ended trial, without what it cost: figures of its best epoch, and how it ended."""
+    """The row of an ended trial, without times and costs: its state and the metrics of its best epoch."""
     by_epoch = objective_by_epoch(history, space.metric)
     if state != schemas.FAILED and not by_epoch:
         state, error = schemas.FAILED, error or f"no epoch ended with a value of {space.metric}"
@@ -107,7 +106,7 @@ def stored_outcomes(store: StudyStore, space: Space) -> dict[int, Outcome]:
 
 
 def mark_pareto(store: StudyStore, space: Space) -> None:
-    """Note in the trials which of them are in the Pareto set; nothing where there is one objective."""
+    """Set the column ``pareto`` of all trials; does nothing for a single objective."""
     if len(space.objectives) == 1:
         return
     rows = store.trials.rows()
@@ -117,9 +116,9 @@ def mark_pareto(store: StudyStore, space: Space) -> None:
 
 
 def ranked(trials: Iterable[Row], space: Space) -> list[Row]:
-    """Complete trials from the best to the worst by the first objective; the earlier one wins a tie.
+    """Complete trials from best to worst by the first objective; ties keep the order of numbers.
 
-    Where there are several objectives, those of the Pareto set come before all others.
+    With several objectives, the trials of the Pareto set come before all others.
     """
     complete = [
         row
@@ -128,29 +127,29 @@ def ranked(trials: Iterable[Row], space: Space) -> list[Row]:
     ]
     sign = -1 if space.mode == "max" else 1
 
-    def place(row: Row) -> tuple[bool, float, int]:
+    def sort_key(row: Row) -> tuple[bool, float, int]:
         return row.get("pareto") is False, sign * row[space.metric], row["number"]
 
-    return sorted(complete, key=place)
+    return sorted(complete, key=sort_key)
 
 
 def pareto(trials: Iterable[Row], space: Space) -> set[int]:
-    """Numbers of the complete trials that no other complete trial heartbeats in every objective."""
+    """Numbers of the complete trials that no other complete trial dominates."""
 
     def losses(row: Row) -> tuple[float, ...]:
         return tuple(-row[n] if mode == "max" else row[n] for n, mode in space.objectives)
 
-    whole = [
+    complete = [
         (row["number"], losses(row))
         for row in trials
         if row["state"] == schemas.COMPLETE
         and all(row.get(name) is not None for name, _ in space.objectives)
     ]
 
-    def beaten(mine: tuple[float, ...]) -> bool:
+    def dominated(values: tuple[float, ...]) -> bool:
         return any(
-            other != mine and all(o <= m for o, m in zip(other, mine, strict=True))
-            for _, other in whole
+            other != values and all(o <= v for o, v in zip(other, values, strict=True))
+            for _, other in complete
         )
 
-    return {number for number, mine in whole if not beaten(mine)}
+    return {number for number, values in complete if not dominated(values)}

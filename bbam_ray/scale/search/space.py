@@ -46,7 +46,7 @@ class Parameter(Options):
             if self.log or self.step is not None:
                 raise ValueError("'log' and 'step' are for float and int")
             if len(set(map(repr, self.choices))) < len(self.choices):
-                raise ValueError(f"choices = {list(self.choices)} name a value twice")
+                raise ValueError(f"choices = {list(self.choices)} contain a duplicate value")
             self.kind  # noqa: B018 - raises for mixed kinds
             return self
         if self.low is None or self.high is None or self.choices is not None:
@@ -72,7 +72,7 @@ class Parameter(Options):
         return self
 
     def _on_a_step(self, value: float) -> bool:
-        """Whether a number is low + a multiple of the step, up to rounding."""
+        """Whether a value is low + a multiple of step, up to rounding."""
         if self.step is None or self.low is None:
             return True
         steps = (value - self.low) / self.step
@@ -91,7 +91,7 @@ class Parameter(Options):
         return kinds.pop()
 
     def holds(self, value: Any) -> bool:
-        """Whether a value lies in the range."""
+        """Whether a value is in the range."""
         if self.choices is not None:
             return any(
                 value == c and isinstance(value, bool) == isinstance(c, bool) for c in self.choices
@@ -136,10 +136,11 @@ class Space(Options):
     """A checked search space.
 
     Args:
-        metric: ``val_<measure>``, decided on validation data; a list for several objectives, of which
-            others may also be seconds_per_epoch.
-        mode: max or min; a list like that of ``metric``.
-        parameters: by name, conditions before what depends on them.
+        metric: ``val_<metric>``, measured on validation data; a list for several objectives, in which
+            seconds_per_epoch may follow the first one.
+        mode: max or min; a list of the same length as ``metric``.
+        also: the objectives after the first one, with their modes.
+        parameters: by name; a parameter comes after those that its condition names.
         published: trial 0, a value for every parameter that is active in it.
         fixed: settings that differ from the defaults and are not searched.
     """
@@ -154,7 +155,7 @@ class Space(Options):
     @model_validator(mode="before")
     @classmethod
     def _several_objectives(cls, values: Any) -> Any:
-        """Lists of metrics and modes become the first objective and the others."""
+        """Split lists of metrics and modes into the first objective and the others."""
         if not isinstance(values, dict):
             return values
         metric, mode = values.get("metric", "val_map"), values.get("mode", "max")
@@ -162,10 +163,11 @@ class Space(Options):
             return values
         if not isinstance(mode, list) or len(mode) != len(metric) or not metric:
             raise ValueError(
-                f"metric names {len(metric)} objectives, so mode must be a list of as many of max and min"
+                f"metric names {len(metric)} objectives, so mode must be a list of {len(metric)} values "
+                "(max or min)"
             )
         if len(set(map(shown, metric))) < len(metric):
-            raise ValueError("metric names an objective twice")
+            raise ValueError("metric contains a duplicate objective")
         rest = tuple(zip(metric[1:], mode[1:], strict=True))
         return {**values, "metric": metric[0], "mode": mode[0], "also": rest}
 
@@ -175,7 +177,7 @@ class Space(Options):
         return ((self.metric, self.mode), *self.also)
 
     def active(self, name: str, values: Mapping[str, Any]) -> bool:
-        """Whether the conditions of a parameter hold, given the values chosen before it."""
+        """Whether the conditions of a parameter hold for the values of the parameters before it."""
         conditions = self.parameters[name].when
         return all(
             other in values and values[other] == value for other, value in conditions.items()

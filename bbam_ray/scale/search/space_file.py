@@ -1,4 +1,4 @@
-"""Reading a search space file: everything in it is checked before anything starts."""
+"""Reading a search space file; all of it is checked before anything starts."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
 
     Args:
         path: the YAML file.
-        overrides: settings given on the command line; one that names a searched parameter takes it
-            out of the search.
+        overrides: settings given on the command line; one that names a searched parameter fixes it.
 
     Raises:
         UsageError: names file, key, value and the nearest valid name.
@@ -44,7 +43,7 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
         for name in section:
             if name in RESERVED:
                 raise UsageError(
-                    f"{path}: {key}.{name}: is set on the command line, not in a space"
+                    f"{path}: {key}.{name}: set it on the command line, not in a space file"
                 )
             if name not in known:
                 raise UsageError(
@@ -57,7 +56,7 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
         raise UsageError(f"{path}: parameters: nothing to search; name at least one setting")
     for name in content["parameters"]:
         if name in content.get("fixed", {}):
-            raise UsageError(f"{path}: {name} is both searched and fixed; keep one of the two")
+            raise UsageError(f"{path}: {name} is both searched and fixed; keep one of them")
     searched = {
         name: Parameter.build(given, f"{path}: parameters.{name}")
         if isinstance(given, dict)
@@ -88,7 +87,7 @@ def _not_a_mapping(path: Path, name: str) -> Parameter:
 
 
 def _in_order(path: Path, parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Parameters with conditions after the ones that the conditions name."""
+    """Order parameters so that each comes after those that its condition names."""
     for name, parameter in parameters.items():
         for other, value in parameter.when.items():
             if other not in parameters:
@@ -98,7 +97,7 @@ def _in_order(path: Path, parameters: Mapping[str, Parameter]) -> dict[str, Para
                 )
             if not parameters[other].holds(value):
                 raise UsageError(
-                    f"{path}: parameters.{name}.when: {other} is never {quoted(value)}; correct the value"
+                    f"{path}: parameters.{name}.when: {other} cannot be {quoted(value)}; correct the value"
                 )
     ordered: dict[str, Parameter] = {}
     while len(ordered) < len(parameters):
@@ -106,8 +105,11 @@ def _in_order(path: Path, parameters: Mapping[str, Parameter]) -> dict[str, Para
             n for n, p in parameters.items() if n not in ordered and set(p.when) <= set(ordered)
         ]
         if not ready:
-            circle = sorted(set(parameters) - set(ordered))
-            raise UsageError(f"{path}: parameters {', '.join(circle)}: their 'when' form a circle")
+            cycle = sorted(set(parameters) - set(ordered))
+            raise UsageError(
+                f"{path}: parameters {', '.join(cycle)}: their 'when' conditions "
+                "form a cycle; remove one"
+            )
         ordered |= {name: parameters[name] for name in ready}
     return ordered
 
@@ -121,17 +123,19 @@ def _check_published(path: Path, space: Space) -> None:
             )
         if not space.parameters[name].holds(value):
             raise UsageError(
-                f"{path}: published.{name} = {quoted(value)} is out of its range; widen it"
+                f"{path}: published.{name} = {quoted(value)} is outside its range; change "
+                "the value or the range"
             )
     for name in space.parameters:
-        wanted = space.active(name, space.published)
-        if wanted != (name in space.published):
-            missing, idle = "is missing: trial 0 needs it", "is given, but its 'when' does not hold"
-            raise UsageError(f"{path}: published.{name} {missing if wanted else idle}")
+        active = space.active(name, space.published)
+        if active != (name in space.published):
+            missing = "is missing: trial 0 needs it"
+            unused = "is set, but its 'when' condition does not hold; remove it"
+            raise UsageError(f"{path}: published.{name} {missing if active else unused}")
 
 
 def _check_settings(path: Path, space: Space, given: Mapping[str, Any]) -> None:
-    """Fixed and published values, and the ends of every range beside them, must be possible."""
+    """Check the fixed and published values, and both ends of every range together with them."""
     base = {**space.fixed, **given}
     run_config(base, f"{path}: fixed")
     run_config({**base, **space.published}, f"{path}: published")
@@ -142,8 +146,8 @@ def _check_settings(path: Path, space: Space, given: Mapping[str, Any]) -> None:
 
 
 def _without(space: Space, overrides: Mapping[str, Any]) -> Space:
-    """The space with the settings of the command line fixed instead of searched or preset."""
-    left: dict[str, Parameter] = {}
+    """The space with the settings of the command line fixed, not searched."""
+    kept: dict[str, Parameter] = {}
     dropped: set[str] = set()
     for name, parameter in space.parameters.items():
         if name in overrides:
@@ -156,12 +160,12 @@ def _without(space: Space, overrides: Mapping[str, Any]) -> Space:
             dropped.add(name)
             continue
         rest = {other: value for other, value in when.items() if other not in overrides}
-        left[name] = parameter.model_copy(update={"when": rest})
-    published = {name: value for name, value in space.published.items() if name in left}
-    for name, parameter in left.items():
+        kept[name] = parameter.model_copy(update={"when": rest})
+    published = {name: value for name, value in space.published.items() if name in kept}
+    for name, parameter in kept.items():
         if name not in published and all(published.get(o) == v for o, v in parameter.when.items()):
             published[name] = parameter.extremes()[0]
     fixed = {**space.fixed, **{k: v for k, v in overrides.items() if k not in RESERVED}}
-    if not left:
-        raise UsageError("every parameter of the space is set by --set; nothing is left to search")
-    return space.model_copy(update={"parameters": left, "published": published, "fixed": fixed})
+    if not kept:
+        raise UsageError("--set fixes every parameter of the space; leave at least one to search")
+    return space.model_copy(update={"parameters": kept, "published": published, "fixed": fixed})

@@ -1,8 +1,8 @@
-"""A JSON schema of search space files, for editors that complete and check while one types.
+"""A JSON schema of search space files, for completion and checks in an editor.
 
     python -m bbam_ray.scale.search.space_schema > search_spaces/space.schema.json
 
-What only makes sense together (published values in range, conditions that can hold) is checked by
+Rules that involve several keys (published values in range, conditions that can hold) are checked by
 ``space_file`` when a study is planned.
 """
 
@@ -36,7 +36,7 @@ def _parameter(kind: str, required: list[str], properties: dict[str, Any]) -> di
 
 
 def _settings() -> dict[str, str]:
-    """Every setting of any data set and method that a space may name, with its description."""
+    """Every setting that a space file may name, of all data sets and methods, with its description."""
     parts: list[type[Options]] = [TrainingConfig]
     parts += [dataset.Options for dataset in DATASETS.values()]
     parts += [method.Options for method in METHODS.values()]

@@ -1,4 +1,4 @@
-"""Going on with a changed space: trials of another study that this one would have run the same way."""
+"""Warm start: trials of another study that this study would have run in the same way."""
 
 from __future__ import annotations
 
@@ -15,51 +15,56 @@ from bbam_ray.scale.search.space import Space
 
 
 def prior_outcomes(folder: Path, space: Space, settings: dict[str, Any]) -> tuple[Outcome, ...]:
-    """Ended trials of a study as the search of another one may know them; code and data are not compared.
+    """Ended trials of an old study as outcomes for a new one; code and data are not compared.
 
-    A trial counts if each setting that the new study does not search has the new study's value in it,
-    and each searched one lies in the new range; what the old study did not search has its fixed value.
+    A trial counts if it has the new study's value of each setting that the new study does not search,
+    and a value in the new range of each setting that it does.
 
     Args:
         folder: of the old study.
         space: of the new study.
-        settings: that the new study's trials share.
+        settings: that the trials of the new study share.
 
     Returns:
         The outcomes, numbered -1, -2, ... from the newest trial to the oldest.
 
     Raises:
-        UsageError: no study there, or none of its trials fits.
+        UsageError: the folder has no study, or none of its trials fits.
     """
     if not (folder / "study.json").is_file():
-        raise UsageError(f"--warm-start {folder}: there is no study; give its name or its folder")
-    old = StudyRecord.open(folder).content["settings"]
-    old = {name: _number(value) for name, value in old.items()}
+        raise UsageError(f"--warm-start {folder}: not a study; give its name or its folder")
+    old = study_settings(folder)
     trials = read_table(folder / "trials.parquet").to_pylist()
     history = read_table(folder / "history.parquet").to_pylist()
-    found: list[Outcome] = []
+    outcomes: list[Outcome] = []
     ended = [row for row in trials if row["state"] != schemas.FAILED]
     for row in sorted(ended, key=lambda row: row["number"]):
-        parameters = _fitting({**old, **parameters_of(row)}, space, settings)
+        parameters = parameters_in(space, settings, {**old, **parameters_of(row)})
         if parameters is None:
             continue
-        mine = [epoch for epoch in history if epoch["number"] == row["number"]]
-        outcome = outcome_of(row, mine, space)
+        epochs = [epoch for epoch in history if epoch["number"] == row["number"]]
+        outcome = outcome_of(row, epochs, space)
         if outcome.values is not None:
             outcome.parameters = parameters
-            found.append(outcome)
-    if not found:
+            outcomes.append(outcome)
+    if not outcomes:
         raise UsageError(
             f"--warm-start {folder}: none of its {len(trials)} trials is one that this study could have; "
             "data set, method, seed and all settings that are not searched must be the same"
         )
-    for place, outcome in enumerate(found):
-        outcome.number = place - len(found)
-    return tuple(found)
+    for index, outcome in enumerate(outcomes):
+        outcome.number = index - len(outcomes)
+    return tuple(outcomes)
+
+
+def study_settings(folder: Path) -> dict[str, Any]:
+    """The settings that the trials of a stored study share."""
+    settings = StudyRecord.open(folder).content["settings"]
+    return {name: _number(value) for name, value in settings.items()}
 
 
 def restored_outcomes(content: list[dict[str, Any]]) -> tuple[Outcome, ...]:
-    """Prior outcomes as ``study.json`` has kept them."""
+    """Prior outcomes as they are stored in ``study.json``."""
     restored = []
     for item in content:
         values = item["values"]
@@ -76,23 +81,31 @@ def restored_outcomes(content: list[dict[str, Any]]) -> tuple[Outcome, ...]:
     return tuple(restored)
 
 
-def _fitting(
-    values: dict[str, Any], space: Space, settings: dict[str, Any]
+def parameters_in(
+    space: Space, settings: dict[str, Any], values: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The parameters of the new space in a complete configuration of the old study."""
+    """The part of a complete configuration that a study searches.
+
+    Args:
+        space, settings: of the study.
+        values: the configuration.
+
+    Returns:
+        None if the study could not have a trial with this configuration.
+    """
     try:
         flat = run_config(values, "old study").flat()
-        mine = run_config({**settings, **space.published}, "new study").flat()
+        fixed = run_config({**settings, **space.published}, "new study").flat()
     except UsageError:
         return None
     searched = set(space.parameters)
-    for name in flat.keys() | mine.keys():
-        if name not in searched and flat.get(name) != mine.get(name):
+    for name in flat.keys() | fixed.keys():
+        if name not in searched and flat.get(name) != fixed.get(name):
             return None
     parameters: dict[str, Any] = {}
     for name, parameter in space.parameters.items():
         if space.active(name, parameters):
-            value = values.get(name, flat.get(name))  # as it was given: .inf, say, and not null
+            value = values.get(name, flat.get(name))  # ``flat`` has null for .inf
             if not parameter.holds(value):
                 return None
             parameters[name] = value
@@ -100,5 +113,5 @@ def _fitting(
 
 
 def _number(value: Any) -> Any:
-    """JSON has no infinity: the store writes it as text."""
+    """A value as it was before the store wrote it: JSON has no infinity, so that is text."""
     return float(value) if value in ("inf", "-inf") else value

@@ -1,4 +1,4 @@
-"""What a search may use: time, GPU-hours, money. A part is kept back for the confirmation."""
+"""The budget of a search: time, GPU-hours, money. A part is reserved for the confirmation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bbam_ray.scale.study.plan import Limits
 
 @dataclass
 class Use:
-    """GPU-hours and ended trials of earlier runs of a study.
+    """What earlier runs of a study have used.
 
     Args:
         gpu_hours: of trials and confirmations.
-        trials: that were trained in full.
+        trials: that were trained to their end.
         trial_hours: GPU-hours of these trials.
     """
 
@@ -26,10 +26,11 @@ class Use:
 
 
 class Budget(Stopper):
-    """Counts what trials use; Tune stops all of them when a limit is passed.
+    """Counts what trials use; Tune stops all of them when a limit is exceeded.
 
-    A trial starts only if the mean of the complete trials so far still fits, beside those that run and
-    the confirmation, so that what is started can usually end. Time is no such budget: it cuts off.
+    A trial starts only if the budget is enough for it, the running trials and the confirmation, at the
+    mean GPU-hours of the complete trials. Trials that start can therefore usually end. The time limit
+    works differently: it stops trials where they are.
 
     Args:
         limits: of the study.
@@ -45,14 +46,23 @@ class Budget(Stopper):
         self.reached = False
 
     def __getstate__(self) -> dict[str, object]:
-        """Tune pickles its stopper for a restore that is never made."""
+        """Tune pickles its stopper for a restore that this project does not use."""
         return {}
 
     def started(self, number: int) -> None:
         self._running.setdefault(number, time.monotonic())
 
     def ended(self, number: int, seconds: float, *, complete: bool) -> float:
-        """A trial has ended after so many seconds, trained in full or not; returns its GPU-hours."""
+        """Count a trial that has ended.
+
+        Args:
+            number: of the trial.
+            seconds: that it took.
+            complete: whether it was trained to its end.
+
+        Returns:
+            Its GPU-hours.
+        """
         self._running.pop(number, None)
         hours = seconds / 3600 * self._gpus
         self._use.gpu_hours += hours
@@ -63,22 +73,26 @@ class Budget(Stopper):
 
     @property
     def unfinished_hours(self) -> float:
-        """GPU-hours of the trials that run, which are lost when the search ends now."""
+        """GPU-hours of the running trials; they are lost if the search ends now."""
         now = time.monotonic()
         return sum(now - began for began in self._running.values()) / 3600 * self._gpus
 
     @property
     def gpu_hours(self) -> float:
-        """Used so far, by running trials too."""
+        """Used so far, by running trials too, in hours."""
         return self._use.gpu_hours + self.unfinished_hours
 
     @property
     def seconds(self) -> float:
-        """Since this run of the search began."""
+        """Since the start of this run of the search."""
         return time.monotonic() - self._began
 
     def may_start(self, running: int) -> bool:
-        """Whether one more trial may start beside so many."""
+        """Whether one more trial may start.
+
+        Args:
+            running: how many trials run.
+        """
         limit = self.limits.total_gpu_hours
         mean = self._use.trial_hours / max(1, self._use.trials)
         needed = mean * (running + 1 + self._confirmations)
@@ -87,23 +101,23 @@ class Budget(Stopper):
         return not self.reached
 
     def over(self) -> bool:
-        """Whether a limit is passed."""
+        """Whether a limit is exceeded."""
         limit, seconds = self.limits.total_gpu_hours, self.limits.seconds
         late = seconds is not None and self.seconds > seconds
         return late or (limit is not None and self.gpu_hours > limit)
 
     def stop_all(self) -> bool:
-        """Asked by Tune again and again."""
+        """Whether Tune must stop all trials; Tune calls it in every step."""
         over = self.over()
         self.reached |= over
         return over
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
-        """Whether Tune shall stop a single trial: the budget is one for all."""
+        """Whether Tune must stop a single trial: never, since the budget is shared by all."""
         return False
 
     def left(self) -> str:
-        """What is left, for people; empty without limits."""
+        """What is left of each limit, as text for people; empty without limits."""
         limits, parts = self.limits, []
         if limits.seconds is not None:
             rest = max(0.0, limits.seconds - self.seconds)

@@ -19,8 +19,8 @@ from bbam_ray.results.redaction import redacted
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.cluster import interruption
 from bbam_ray.scale.search.outcomes import parameters_of
+from bbam_ray.scale.study.events import ConfirmEnded, ConfirmStarted, Listener
 from bbam_ray.scale.study.plan import StudyPlan
-from bbam_ray.scale.study.recorder import Event, Listener
 from bbam_ray.scale.workers.gang import Gang
 from bbam_ray.scale.workers.heartbeat import HEARTBEAT_SECONDS, HeartbeatMonitor, HeartbeatSender
 from bbam_ray.scale.workers.shapes import GangShape
@@ -28,12 +28,19 @@ from bbam_ray.scale.workers.trial_worker import Files
 
 
 def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Listener) -> None:
-    """Retrain each chosen configuration over seeds; runs that ended well before are not made again."""
+    """Retrain each of the best configurations over seeds; runs that succeeded before are kept.
+
+    Args:
+        plan: of the study.
+        store: its tables; rows are added to ``confirm``.
+        best: rows of the trials to confirm, the best first.
+        listener: gets an event at the start and the end of each run.
+    """
     ranks = {row["number"]: rank for rank, row in enumerate(best, start=1)}
     rows = store.confirm.rows()
     store.confirm.put(row | {"rank": ranks.get(row["number"])} for row in rows)
     done = {(row["number"], row["seed"]) for row in rows if not row["error"]}
-    done -= {(row["number"], row["seed"]) for row in rows if _damaged(model_place(store, row))}
+    done -= {(row["number"], row["seed"]) for row in rows if _damaged(model_folder(store, row))}
     waiting = [
         (ranks[row["number"]], seed, row)
         for row in best
@@ -73,24 +80,24 @@ def _run_all(
     """Keep every placement group busy until all runs are done."""
     free = list(free)
     running: dict[ray.ObjectRef[Any], tuple[int, Row, Any, Path]] = {}
-    place = 0
-    while place < len(waiting) or running:
-        while place < len(waiting) and free:
-            rank, seed, trial = waiting[place]
+    index = 0  # of the next run to start
+    while index < len(waiting) or running:
+        while index < len(waiting) and free:
+            rank, seed, trial = waiting[index]
             row = {name: value for name, value in trial.items() if name.startswith("param_")}
             row |= {name: trial[name] for name in ("study", "trial_id", "number")}
             row |= {"rank": rank, "seed": seed}
-            folder = model_place(store, row)
+            folder = model_folder(store, row)
             thresholds = trial_thresholds(store, trial, plan.label_names)
-            listener(Event("confirm_started", place, row))
+            listener(ConfirmStarted(index, row))
             group = free.pop()
             strategy = PlacementGroupSchedulingStrategy(group, 0, True)
             name = f"{store.folder.name}: confirm trial {trial['number']}, seed {seed}"
             reference = task.options(scheduling_strategy=strategy, name=name).remote(
                 plan.settings, trial, seed, thresholds, plan.shape, monitor.heartbeats
             )
-            running[reference] = (place, row, group, folder)
-            place += 1
+            running[reference] = (index, row, group, folder)
+            index += 1
         ready, _ = ray.wait(list(running), num_returns=1, timeout=HEARTBEAT_SECONDS)
         interruption.check()
         monitor.check()
@@ -100,26 +107,26 @@ def _run_all(
         number, row, group, folder = running.pop(finished)
         free.append(group)
         try:
-            figures, files = ray.get(finished)
-            row |= figures
+            metrics, files = ray.get(finished)
+            row |= metrics
             if files:
                 store.patience.insist(partial(replace_folder, folder, partial(_write_files, files)))
-        except ray.exceptions.RayError as error:  # lost its workers again and again
+        except ray.exceptions.RayError as error:  # its workers were lost in every attempt
             row |= {"error": f"{type(error).__name__}: its workers were lost", "duration_s": 0.0}
         row["gpu_hours"] = row["duration_s"] / 3600 * plan.gpus
         row["cost"] = plan.limits.cost_of(row["gpu_hours"])
         store.confirm.put([row])
         store.flush()
-        listener(Event("confirm_ended", number, row))
+        listener(ConfirmEnded(number, row))
 
 
-def model_place(store: StudyStore, row: Row) -> Path:
+def model_folder(store: StudyStore, row: Row) -> Path:
     """Folder of the model of a confirmed run."""
     return store.folder / "checkpoints" / f"confirm-{row['trial_id']}-seed{row['seed']}"
 
 
 def _damaged(model: Path) -> bool:
-    """Whether there is a model that cannot be used; one that somebody has removed is not missed."""
+    """True if the model folder exists but is unreadable; a deleted folder is fine."""
     if not model.is_dir():
         return False
     try:
@@ -131,8 +138,8 @@ def _damaged(model: Path) -> bool:
 
 
 def confirmation_seeds(seed: int, count: int) -> list[int]:
-    """Seeds of the confirmation: not the search's own, whose split the winner was chosen on."""
-    return [seed + 1 + place for place in range(count)]
+    """Seeds of the confirmation, without the seed of the search: its split selected the best trials."""
+    return [seed + 1 + index for index in range(count)]
 
 
 def _write_files(files: Files, folder: Path) -> None:
@@ -149,7 +156,11 @@ def _confirm_one(
     shape: GangShape,
     heartbeats: Any,
 ) -> tuple[Row, Files]:
-    """Runs in a Ray worker, rank 0 of its gang; a failure is a row with ``error``, and no model."""
+    """Run one confirmation in a Ray worker, rank 0 of its gang.
+
+    Returns:
+        The row, and the files of the model. A failure is a row with ``error`` and no files.
+    """
     row: Row = {"started_at": datetime.now(UTC)}
     gang, heartbeat = None, HeartbeatSender(heartbeats)
     try:
@@ -157,10 +168,10 @@ def _confirm_one(
         config = confirmation_config(
             settings, parameters_of(trial), seed, stop_epoch(settings, trial)
         )
-        figures, files = gang.call("confirm", config.flat(), thresholds, shape.cpus)
-        return row | figures, files
+        metrics, files = gang.call("confirm", config.flat(), thresholds, shape.cpus)
+        return row | metrics, files
     except (WorkerLostError, ray.exceptions.RayActorError):
-        raise  # the whole run is tried again
+        raise  # Ray retries the whole run
     except Exception as error:
         elapsed = (datetime.now(UTC) - row["started_at"]).total_seconds()
         reason = redacted(f"{type(error).__name__}: {error}")
@@ -172,7 +183,7 @@ def _confirm_one(
 
 
 def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
-    """The best epoch of a trial that ended before its schedule did, else None."""
+    """The best epoch of a trial that ended before the end of its schedule, else None."""
     epochs = run_config({**settings, **parameters_of(trial)}, "trial").training.epochs
     best: int | None = trial["best_epoch"] if trial["epochs"] < epochs else None
     return best

@@ -14,7 +14,6 @@ from bbam_ray.results.store import Row
 from bbam_ray.results.study import INTERRUPTED
 from bbam_ray.scale.search.outcomes import Outcome, ranked
 from bbam_ray.scale.search.pruning import Stopping
-from bbam_ray.scale.search.sequence import Sampler
 from bbam_ray.scale.search.space import Space
 from bbam_ray.scale.workers.shapes import GangShape, TrainShape
 
@@ -83,7 +82,7 @@ class StudyPlan:
     max_failures: int
     lag: int
     stopping: Stopping
-    sampler: Sampler = "tpe"
+    sampler: str = "tpe"
     limits: Limits = Limits()
     reuse: bool = True
     trackers: tuple[str, ...] = ()

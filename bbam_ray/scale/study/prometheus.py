@@ -1,4 +1,5 @@
-"""What a running study shows to Prometheus, by Ray's own metrics: a gauge for each figure of the history.
+"""Metrics of a running study for Prometheus, through Ray's own metrics: a gauge for each value of the
+history.
 
 Ray puts ``ray_`` before every name. ``launch/monitoring`` has the dashboard and the alerts that use them.
 """
@@ -12,14 +13,22 @@ from typing import Any
 
 from ray.util.metrics import Gauge
 
+from bbam_ray.results import schemas
 from bbam_ray.results.store import Row
 from bbam_ray.scale.search.outcomes import trial_id
+from bbam_ray.scale.study.events import (
+    ConfirmEnded,
+    EpochDone,
+    Event,
+    Listener,
+    TrialEnded,
+    TrialStarted,
+)
 from bbam_ray.scale.study.plan import StudyPlan
-from bbam_ray.scale.study.recorder import Event, Listener
 
 _STUDY, _TRIAL = ("study",), ("study", "trial", "worker")
 PHASES = ("refresh", "train", "evaluate", "input", "communicate")
-#: name of a gauge of a trial to its column in the history and what it is
+#: gauge of a trial -> its column in the history, description
 TRIAL_GAUGES = {
     "bbam_epoch": ("epoch", "epochs done"),
     "bbam_images_per_second": ("images_per_second", "samples trained on in a second, all workers"),
@@ -27,22 +36,22 @@ TRIAL_GAUGES = {
     "bbam_loss": ("loss", "mean loss of the epoch"),
     "bbam_pseudo_positives": ("pseudo_positives", "confident pseudo-positives a sample"),
     "bbam_pseudo_confident": ("pseudo_confident", "share of pseudo-labels that are confident"),
-    "bbam_pseudo_precision": ("pseudo_precision", "precision of pseudo-positives (hidden truth)"),
+    "bbam_pseudo_precision": ("pseudo_precision", "precision of pseudo-positives (hidden labels)"),
     "bbam_vdfd_mean": ("vdfd_mean", "variance bias of the angles, mean over labels, rad^2"),
     "bbam_gpu_memory_bytes": ("gpu_memory", "peak of allocated GPU memory; 0 on a CPU"),
 }
-#: Trials of a run with series of their own: a series is never given back, neither in Ray's processes nor
-#: in Prometheus, and nobody reads a panel of more curves.
+#: Trials of a run with series of their own: a series is never freed, neither in Ray's processes nor in
+#: Prometheus, and a panel with more curves cannot be read.
 SHOWN_TRIALS = 1000
 STUDY_GAUGES = {
     "bbam_best": "best value of the objective so far",
     "bbam_gpu_hours": "GPU-hours of ended trials",
-    "bbam_confirmations": "confirming runs that have ended",
+    "bbam_confirmations": "runs of the confirmation that have ended",
 }
 
 
 class StudyMetrics:
-    """Listens to a study, tells Ray's metrics, and passes everything on.
+    """A listener that sets Ray's metrics and passes every event on.
 
     Args:
         plan: of the study.
@@ -56,9 +65,11 @@ class StudyMetrics:
         self._trial = {n: Gauge(n, text, _TRIAL) for n, (_, text) in TRIAL_GAUGES.items()}
         self._of_study = {n: Gauge(n, text, _STUDY) for n, text in STUDY_GAUGES.items()}
         self._phase = Gauge("bbam_phase_seconds", "seconds of the epoch", (*_TRIAL, "phase"))
-        self._running = Gauge("bbam_trial_running", "1 while it trains, then 0", _TRIAL)
+        self._running = Gauge("bbam_trial_running", "1 while the trial trains, then 0", _TRIAL)
         self._heard = Gauge(
-            "bbam_last_epoch_timestamp_seconds", "when its last epoch ended, or it began", _TRIAL
+            "bbam_last_epoch_timestamp_seconds",
+            "when its last epoch ended, or the trial started",
+            _TRIAL,
         )
         self._trials = Gauge("bbam_trials", "trials by state", ("study", "state"))
         self._states: Counter[str] = Counter()
@@ -70,36 +81,37 @@ class StudyMetrics:
         self._show_study()
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event; what Ray does with a gauge is not the study's concern."""
-        if event.kind == "trial_started":
-            if len(self._shown) < SHOWN_TRIALS:
-                self._shown.add(event.number)
-            self._alive(event.number, 1)
-            self._states["RUNNING"] += 1
-        elif event.kind == "epoch_done":
-            if event.number in self._shown:
-                self._epoch(event.number, event.values)
-        elif event.kind == "trial_ended":
-            self._alive(event.number, 0)
-            self._states["RUNNING"] -= 1
-            self._count(event.values)
-        elif event.kind == "confirm_ended":
-            self._confirmed += 1
+        """Set the gauges that an event changes, and pass the event on."""
+        match event:
+            case TrialStarted(number):
+                if len(self._shown) < SHOWN_TRIALS:
+                    self._shown.add(number)
+                self._set_running(number, 1)
+                self._states["RUNNING"] += 1
+            case EpochDone(number, row):
+                if number in self._shown:
+                    self._set_epoch(number, row)
+            case TrialEnded(number, row):
+                self._set_running(number, 0)
+                self._states["RUNNING"] -= 1
+                self._count(row)
+            case ConfirmEnded():
+                self._confirmed += 1
         self._show_study()
         self._next(event)
 
     def _tags(self, number: int) -> dict[str, str]:
-        # Rank 0 tells for all: workers keep step, and the figures are those of all of them.
+        # Rank 0 reports for all: workers run in step, and the values are those of all of them.
         return {"study": self._study, "trial": trial_id(number), "worker": "0"}
 
-    def _alive(self, number: int, running: int) -> None:
+    def _set_running(self, number: int, running: int) -> None:
         if number in self._shown:
             tags = self._tags(number)
             self._running.set(running, tags)
             if running:
                 self._heard.set(time.time(), tags)
 
-    def _epoch(self, number: int, row: Mapping[str, Any]) -> None:
+    def _set_epoch(self, number: int, row: Mapping[str, Any]) -> None:
         tags = self._tags(number)
         self._heard.set(time.time(), tags)
         shown = {"gpu_memory": 0, **{name: v for name, v in row.items() if v is not None}}
@@ -111,11 +123,11 @@ class StudyMetrics:
                 self._phase.set(float(value), {**tags, "phase": phase})
 
     def _count(self, row: Mapping[str, Any]) -> None:
-        """An ended trial."""
+        """Add an ended trial to the counts."""
         self._states[row["state"]] += 1
         self._hours += row["gpu_hours"] or 0.0
         value = row.get(self._plan.space.metric)
-        if row["state"] == "COMPLETE" and value is not None:
+        if row["state"] == schemas.COMPLETE and value is not None:
             better = max if self._plan.space.mode == "max" else min
             self._best = value if self._best is None else better(self._best, value)
 

@@ -19,15 +19,18 @@ from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
 from bbam_ray.scale.cluster.connection import driver_resources
 from bbam_ray.scale.cluster.scratch import Scratch
 from bbam_ray.scale.search.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
-from bbam_ray.scale.search.sequence import ConfigSequence, write_study_db
+from bbam_ray.scale.search.sequence import ConfigSequence
+from bbam_ray.scale.search.study_db import write_study_db
 from bbam_ray.scale.study.budget import Budget, Use
 from bbam_ray.scale.study.confirm import confirm, stop_epoch
+from bbam_ray.scale.study.events import Listener, NothingReused, SearchStarted
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 from bbam_ray.scale.study.prometheus import StudyMetrics
-from bbam_ray.scale.study.recorder import Event, Listener, Recorder
+from bbam_ray.scale.study.recorder import Recorder
 from bbam_ray.scale.study.trackers import tracking_callbacks
 from bbam_ray.scale.study.trial_cache import TrialCache
 from bbam_ray.scale.study.tune_searcher import StudySearcher
+from bbam_ray.scale.study.watchdog import Watchdog
 from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 from bbam_ray.scale.workers.train_trial import train_trial
 from bbam_ray.scale.workers.trial import Trial
@@ -38,16 +41,16 @@ _UNFINISHED = "unfinished_gpu_hours"  # in study.json: used by trials that were 
 def run_study(
     plan: StudyPlan, record: StudyRecord, listener: Listener, trainable: Any = Trial
 ) -> StudyResult:
-    """Run or go on with a study inside a connected Ray; the store is complete at every moment.
+    """Run or resume a study inside a connected Ray; the store is complete at every moment.
 
     Args:
-        plan: what to do.
+        plan: of the study.
         record: of the study's folder, which holds the rows of an earlier run, if any.
-        listener: is told of every event.
+        listener: gets every event.
         trainable: what Tune runs for a trial of a gang.
 
     Raises:
-        KeyboardInterrupt: passed on after everything that was done has been written.
+        KeyboardInterrupt: after all results so far have been written.
     """
     store = StudyStore(record.folder, plan.space.kinds)
     store.drop_unfinished()
@@ -72,7 +75,7 @@ def run_study(
 
 
 def stored_result(plan: StudyPlan, record: StudyRecord) -> StudyResult:
-    """What the folder of a study holds at this moment."""
+    """The result of a study as stored in its folder at this moment."""
     store = StudyStore(record.folder, plan.space.kinds)
     trials = store.trials.rows()
     order = ranked(trials, plan.space)
@@ -87,7 +90,7 @@ def _close(
     record: StudyRecord,
     status: str,
 ) -> StudyResult:
-    """Write everything that a reader of the folder needs, however the study ended."""
+    """Write everything that a reader of the folder needs, whatever the final status."""
     store.flush(wait=True)
     store.patience.insist(lambda: write_study_db(record.folder, plan.space, outcomes.values()))
     order = ranked(store.trials.rows(), plan.space)
@@ -98,15 +101,15 @@ def _close(
 
 
 def _used_before(store: StudyStore, record: StudyRecord) -> Use:
-    """What earlier runs have used, by their rows and, for trials that did not end, by the record."""
+    """What earlier runs have used: rows of the store, and the record for trials that did not end."""
 
     def hours(rows: Iterable[Row]) -> float:
         return sum(row["gpu_hours"] or 0.0 for row in rows)
 
     trained = [row for row in store.trials.rows() if not row["answered_by"]]
     complete = [row for row in trained if row["state"] == schemas.COMPLETE]
-    whole = hours(trained) + hours(store.confirm.rows()) + record.content.get(_UNFINISHED, 0.0)
-    return Use(whole, len(complete), hours(complete))
+    total = hours(trained) + hours(store.confirm.rows()) + record.content.get(_UNFINISHED, 0.0)
+    return Use(total, len(complete), hours(complete))
 
 
 def _search(
@@ -117,7 +120,11 @@ def _search(
     listener: Listener,
     trainable: Any,
 ) -> bool:
-    """Run the trials that are left; returns whether the budget ended the search before them."""
+    """Run the trials that are left.
+
+    Returns:
+        Whether the budget ended the search before the last trial.
+    """
     left = plan.num_samples - sum(number < plan.num_samples for number in outcomes)
     if left <= 0:
         return False
@@ -129,7 +136,7 @@ def _search(
         sampler=plan.sampler,
         prior=plan.prior,
     )
-    sequence.outcomes = outcomes  # the recorder adds to it as trials end
+    sequence.outcomes = outcomes  # shared: the recorder adds to it as trials end
     budget = Budget(plan.limits, plan.gpus, _used_before(store, record), plan.confirmations)
     monitor = HeartbeatMonitor(plan.shape.timeout_s)
     searcher = StudySearcher(
@@ -141,14 +148,12 @@ def _search(
         max_failures=plan.max_failures,
     )
     trial_cache = TrialCache(plan, store)
-    recorder = Recorder(
-        plan, store, outcomes, trial_cache, budget, listener, monitor, again=searcher.again
-    )
-    searcher.answered_by(recorder.lookup)
-    whole = store.folder.absolute() / "checkpoints" / "trials"
-    shutil.rmtree(whole, ignore_errors=True)  # of trials that begin again
-    # A process of an earlier run may live a little longer, and must not write among those of this one.
-    checkpoints = whole / uuid.uuid4().hex[:8]
+    recorder = Recorder(plan, store, searcher, trial_cache, budget, listener)
+    searcher.use_lookup(recorder.lookup)
+    all_checkpoints = store.folder.absolute() / "checkpoints" / "trials"
+    shutil.rmtree(all_checkpoints, ignore_errors=True)  # unfinished trials start again
+    # A process of an earlier run may still be writing: each run has its own folder.
+    checkpoints = all_checkpoints / uuid.uuid4().hex[:8]
     run: Row = {
         "study": store.folder.name,
         "settings": plan.settings,
@@ -159,20 +164,22 @@ def _search(
     if plan.train_shape is not None:
         run["train_shape"] = asdict(plan.train_shape)
         trainable = tune.with_resources(train_trial, driver_resources())
-    listener(Event("search_started", left, {"budget": budget.left}))
+    listener(SearchStarted(left, budget.left))
+    if study := trial_cache.outdated_study():
+        listener(NothingReused(study))
     trackers = tracking_callbacks(plan.trackers, store.folder, store.folder.name)
-    # Tune's own folder is scratch: the study goes on from its store, never from here.
+    # Tune's own folder is temporary: a study resumes from its store, never from there.
     with (
         monitor,
         Scratch() as scratch,
-        _ended(trackers, store, record, budget),
+        _cleaned_up(trackers, store, record, budget),
     ):
         tune.Tuner(
             trainable,
             param_space={"run": run},
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                num_samples=-1,  # the searcher says when it is over
+                num_samples=-1,  # the searcher ends the search
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial_id(trial.config["number"]),
                 trial_dirname_creator=lambda trial: trial_id(trial.config["number"]),
@@ -180,32 +187,32 @@ def _search(
             run_config=tune.RunConfig(
                 name=store.folder.name,
                 storage_path=str(scratch),
-                callbacks=[recorder, *trackers],
+                callbacks=[Watchdog(monitor), recorder, *trackers],
                 stop=budget,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=plan.max_failures),
-                # Trials keep checkpoints of their own; a function has nothing to switch off.
+                # Trials write their own checkpoints; a function trainable has no setting for it.
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_at_end=None if plan.train_shape else False
                 ),
             ),
         ).fit()
-    shutil.rmtree(whole, ignore_errors=True)
+    shutil.rmtree(all_checkpoints, ignore_errors=True)
     return budget.reached and len(store.trials.groups()) < plan.num_samples
 
 
 @contextmanager
-def _ended(
+def _cleaned_up(
     trackers: list[Any], store: StudyStore, record: StudyRecord, budget: Budget
 ) -> Iterator[None]:
-    """However the search ends: end the trackers' runs, and leave trials that did not end to --resume."""
+    """At the end of the search, however it ends: remove rows of unfinished trials and end trackers."""
     writable = True
     try:
         yield
     except StorageError:
         writable = False
         raise
-    except KeyboardInterrupt:  # Ctrl-C does not wait for a full disk
+    except KeyboardInterrupt:  # do not wait until a full disk has room
         store.patience.hurry()
         record.patience.hurry()
         raise
@@ -215,7 +222,7 @@ def _ended(
             store.flush()
             if lost := budget.unfinished_hours:
                 record.update(**{_UNFINISHED: record.content.get(_UNFINISHED, 0.0) + lost})
-        for tracker in trackers:  # after Ctrl-C, Tune does not
+        for tracker in trackers:  # after Ctrl-C, Tune does not call it
             tracker.on_experiment_end(trials=[])
 
 
@@ -225,11 +232,13 @@ def _write_best(plan: StudyPlan, store: StudyStore, best: Row) -> None:
         f"Best of {len(store.trials.rows())} trials of study '{store.folder.name}': trial "
         f"{best['number']}, {space.metric} {best[space.metric]:.4f} on validation data.\n"
     )
-    figures = [r["test_map"] for r in store.confirm.rows() if r["number"] == best["number"]]
-    figures = [figure for figure in figures if figure is not None]
-    if figures:
-        spread = f" +- {stdev(figures):.4f}" if len(figures) > 1 else ""
-        text += f"Confirmed on the test part: mAP {fmean(figures):.4f}{spread} ({len(figures)} seeds).\n"
+    tests = [r["test_map"] for r in store.confirm.rows() if r["number"] == best["number"]]
+    tests = [value for value in tests if value is not None]
+    if tests:
+        spread = f" +- {stdev(tests):.4f}" if len(tests) > 1 else ""
+        text += (
+            f"Confirmed on the test part: mAP {fmean(tests):.4f}{spread} ({len(tests)} seeds).\n"
+        )
     text += "Train it: bbam-ray train --config best.yaml"
     values = {**plan.settings, **parameters_of(best)}
     if (epoch := stop_epoch(plan.settings, best)) is not None:

@@ -1,7 +1,8 @@
-"""Never the same work twice: what was trained before is answered from the store."""
+"""Trials that were trained before, in this study or one next to it, are not trained again."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,46 +18,52 @@ from bbam_ray.scale.search.outcomes import (
     mark_pareto,
     objective_by_epoch,
     outcome_of,
+    parameters_of,
+    trial_id,
     trial_row,
 )
+from bbam_ray.scale.search.warm_start import parameters_in, study_settings
 from bbam_ray.scale.study.plan import StudyPlan
 
 Source = tuple[Path, int]  # study folder and number of a trial
 
 
 class TrialCache:
-    """Complete trials of this study and of its neighbours, by fingerprint.
+    """Complete trials of this study and of the other studies on the data set, by fingerprint.
 
     Args:
         plan: of this study.
-        store: of this study; its folder's neighbours are the other studies on the data set.
+        store: of this study; the other studies are in the folders next to its folder.
     """
 
     def __init__(self, plan: StudyPlan, store: StudyStore) -> None:
         self._plan, self._store = plan, store
         self._sources: dict[str, Source] = {}
-        self._data: dict[str, str] = {}
-        # Now, not when the first trial ends: code and data may be changed while it trains.
+        self._first_trials: dict[Path, Row] = {}  # of the other studies
+        self._data_states: dict[str, str] = {}
+        # Compute it now: code and data may be changed while the first trial trains.
         self.fingerprint(plan.space.published)
         if plan.reuse:
             for folder in sorted(store.folder.parent.iterdir()):
                 if folder != store.folder and (folder / "trials.parquet").is_file():
-                    self._learn(folder)
+                    self._read(folder)
             for row in store.trials.rows():
                 self.add(row)
 
-    def _learn(self, folder: Path) -> None:
+    def _read(self, folder: Path) -> None:
         try:
             table = read_table(folder / "trials.parquet")
-        except UsageError:  # damaged or newer: then it answers nothing
+        except UsageError:  # damaged, or of a newer version
             return
         if "fingerprint" not in table.column_names:
             return
-        for row in table.select(["number", "state", "fingerprint"]).to_pylist():
+        for row in table.to_pylist():
             self._add(folder, row)
+            if row["number"] == 0 and row["fingerprint"]:
+                self._first_trials[folder] = row
 
     def add(self, row: Row) -> None:
-        """Take in a trial of this study that has ended."""
+        """Add a trial of this study that has ended."""
         if self._plan.reuse:
             self._add(self._store.folder, row)
 
@@ -65,34 +72,57 @@ class TrialCache:
             self._sources.setdefault(row["fingerprint"], (folder, row["number"]))
 
     def fingerprint(self, parameters: dict[str, Any]) -> str:
-        """Of the trial of this study with such parameters."""
+        """Of the trial of this study with these parameters."""
         plan, train = self._plan, self._plan.train_shape
         workers = [train.min_workers, train.max_workers] if train else plan.shape.workers
         config = run_config({**plan.settings, **parameters}, "trial")
         options = repr((config.data, config.training.weights))
-        if options not in self._data:  # once: it may look at every file of a data set
-            self._data[options] = data_state(config)
+        if options not in self._data_states:  # once: it may look at every file of a data set
+            self._data_states[options] = data_state(config)
         resources = {"workers": workers, "cpus": plan.shape.cpus, "gpus": plan.shape.gpus}
-        return run_fingerprint(config, self._data[options], resources)
+        return run_fingerprint(config, self._data_states[options], resources)
+
+    def outdated_study(self) -> str | None:
+        """A study whose trials cannot be reused although their settings are those of this study.
+
+        Code, libraries, data, hardware or number of workers differ: a fingerprint does not tell which.
+
+        Returns:
+            Its name; None if there is none, or if trial 0 can be reused from elsewhere.
+        """
+        space, settings = self._plan.space, self._plan.settings
+        if self.fingerprint(space.published) in self._sources:
+            return None
+        for folder, row in self._first_trials.items():
+            with suppress(UsageError, KeyError):
+                values = {**study_settings(folder), **parameters_of(row)}
+                if parameters_in(space, settings, values) == space.published:
+                    return folder.name
+        return None
 
     def lookup(
         self, identity: Row, parameters: dict[str, Any], pruning_rule: PruningRule | None
     ) -> Row | None:
-        """Take over the rows of a trial that did the same work; None where there is none.
+        """Copy the rows of an identical earlier trial into this study.
 
-        A pruning_rule that this study has and the other had not ends the trial where it would have ended.
+        The copy ends where the pruning rule would have ended the trial.
+
+        Args:
+            identity: the columns that name the new trial.
+            parameters: its configuration.
+            pruning_rule: its pruning rule in this study.
 
         Returns:
-            The trial's row, as stored.
+            The trial's row, as stored; None if there is no such trial.
         """
-        mark = self.fingerprint(parameters) if self._sources else ""
-        source = self._sources.get(mark)
+        fingerprint = self.fingerprint(parameters) if self._sources else ""
+        source = self._sources.get(fingerprint)
         if source is None:
             return None
         try:
             history, labels = _rows(self._store, *source)
         except UsageError:  # deleted or damaged since
-            del self._sources[mark]
+            del self._sources[fingerprint]
             return None
         space = self._plan.space
         end = pruning_rule.end(objective_by_epoch(history, space.metric)) if pruning_rule else None
@@ -108,8 +138,8 @@ class TrialCache:
             "duration_s": 0.0,
             "gpu_hours": 0.0,
             "cost": self._plan.limits.cost_of(0.0),
-            "fingerprint": mark,
-            "answered_by": f"{folder.name}/t{number:05d}",
+            "fingerprint": fingerprint,
+            "answered_by": f"{folder.name}/{trial_id(number)}",
         }
         self._store.history.put(history)
         self._store.labels.put(labels)
@@ -119,7 +149,7 @@ class TrialCache:
         return row
 
     def outcome(self, row: Row) -> Outcome:
-        """An answered trial as the search sees it."""
+        """A reused trial as the search sees it."""
         return outcome_of(row, self._store.history.rows_of(row["number"]), self._plan.space)
 
 
@@ -127,10 +157,10 @@ def _rows(store: StudyStore, folder: Path, number: int) -> tuple[list[Row], list
     """History and label rows of a trial of this study or of another one."""
     if folder == store.folder:
         return store.history.rows_of(number), store.labels.rows_of(number)
-    found = []
-    for name in ("history", "labels"):
-        table = read_table(folder / f"{name}.parquet")
-        found.append([row for row in table.to_pylist() if row["number"] == number])
-    if not found[0]:
-        raise UsageError(f"{folder}: history of trial {number} is gone")
-    return found[0], found[1]
+    tables = (read_table(folder / f"{name}.parquet") for name in ("history", "labels"))
+    history, labels = (
+        [row for row in table.to_pylist() if row["number"] == number] for table in tables
+    )
+    if not history:
+        raise UsageError(f"{folder}: the history of trial {number} is missing")
+    return history, labels

@@ -19,21 +19,21 @@ Lookup = Callable[[int, dict[str, Any], PruningRule | None], Outcome | None]
 
 
 def _no_lookup(
-    number: int, values: dict[str, Any], pruning_rule: PruningRule | None
+    number: int, parameters: dict[str, Any], pruning_rule: PruningRule | None
 ) -> Outcome | None:
     return None
 
 
 class StudySearcher(Searcher):
-    """Hands numbered configurations to Ray Tune, each with the pruning_rule that the trial must reach.
+    """Hands numbered configurations to Ray Tune, each with the pruning rule of the trial.
 
     Args:
-        sequence: numbered configurations; its outcomes are added by the recorder as trials end.
-        total: trials of the study, those done before included.
+        sequence: numbered configurations.
+        total: trials of the study, those of earlier runs included.
         concurrency: trials at once.
-        stopping: makes the bars.
-        may_start: whether the budget allows one more trial beside those that run.
-        max_failures: how often a trial is handed out once more; -1 = always.
+        stopping: creates the pruning rules.
+        may_start: takes the number of running trials; whether the budget allows one more.
+        max_failures: how often a trial that did not start is handed out again; -1 = always.
     """
 
     def __init__(
@@ -51,12 +51,17 @@ class StudySearcher(Searcher):
         self._sequence, self._total, self._concurrency = sequence, total, concurrency
         self._stopping, self._may_start = stopping, may_start
         self._running: set[int] = set()
-        self._given: dict[int, dict[str, Any]] = {}
-        self._waiting: list[int] = []
+        self._configs: dict[int, dict[str, Any]] = {}
+        self._retries: list[int] = []
         self._tries = Counter[int]()
 
-    def answered_by(self, lookup: Lookup) -> None:
-        """Ask for the outcome of a configuration before it is trained; None = it has to be."""
+    @property
+    def outcomes(self) -> dict[int, Outcome]:
+        """Of ended trials, by number; the recorder adds to it as trials end."""
+        return self._sequence.outcomes
+
+    def use_lookup(self, lookup: Lookup) -> None:
+        """Look up the outcome of each configuration before it is trained; None = train it."""
         self._lookup = lookup
 
     def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
@@ -65,50 +70,50 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         sequence = self._sequence
         self._running -= sequence.outcomes.keys()
-        if self._waiting:
-            return self._given[self._waiting.pop(0)]
+        if self._retries:
+            return self._configs[self._retries.pop(0)]
         while len(sequence.drawn) < self._total:
             if len(self._running) >= self._concurrency or not sequence.ready():
                 return None
             number = len(sequence.drawn)
             if number not in sequence.outcomes and not self._may_start(len(self._running)):
                 return None if self._running else self.FINISHED
-            values = sequence.draw()
+            parameters = sequence.draw()
             if number in sequence.outcomes:
                 continue
             pruning_rule = self._stopping.pruning_rule(number, sequence.known(number))
-            if (outcome := self._lookup(number, values, pruning_rule)) is not None:
+            if (outcome := self._lookup(number, parameters, pruning_rule)) is not None:
                 sequence.outcomes[number] = outcome
                 continue
             self._running.add(number)
-            self._given[number] = {
+            self._configs[number] = {
                 "number": number,
-                "parameters": values,
+                "parameters": parameters,
                 "pruning_rule": pruning_rule,
             }
-            return self._given[number]
+            return self._configs[number]
         ended = all(number in sequence.outcomes for number in range(self._total))
         return self.FINISHED if ended else None
 
-    def again(self, number: int) -> bool:
-        """Hand out a trial once more; False if that was done as often as it may be."""
+    def retry(self, number: int) -> bool:
+        """Hand out a trial once more; False if it has been retried as often as allowed."""
         self._tries[number] += 1
         if 0 <= self._max_failures < self._tries[number]:
             return False
-        self._waiting.append(number)
+        self._retries.append(number)
         return True
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The recorder puts the outcome into the sequence, before the next ``suggest``."""
+        """The recorder adds the outcome to the sequence, before the next ``suggest``."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher for a restore that is never made."""
+        """Tune pickles its searcher for a restore that this project does not use."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).write_bytes(pickle.dumps({}))
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a study goes on from its own store."""
+        """Nothing: a study resumes from its own store."""

@@ -1,7 +1,7 @@
-"""A gang: the workers of one trial, which stay together from trial to trial.
+"""A gang: the workers of one trial, a group that is reused from trial to trial.
 
 The process that owns the gang is its rank 0; the others are actors in the bundles 1, 2, ... of the
-same placement group, so a gang needs exactly its workers' resources and leaves nothing behind.
+same placement group, so a gang uses exactly the resources of its workers and frees all of them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from bbam_ray.scale.workers.trial_worker import Files, TrialWorker
 
 
 class Gang:
-    """Calls a method of ``TrialWorker`` on all ranks at once; with one worker, simply here.
+    """Calls a method of ``TrialWorker`` on all ranks at once; with one worker, in this process.
 
     Args:
-        shape: the current placement group has its bundles.
-        name: of what it works for, for Ray's dashboard.
+        shape: of the gang; the current placement group has its bundles.
+        name: shown in Ray's dashboard.
     """
 
     def __init__(self, shape: GangShape, name: str) -> None:
@@ -40,15 +40,15 @@ class Gang:
             for bundle in range(1, shape.workers)
         ]
         address = f"{ray.util.get_node_ip_address()}:{_free_port()}"
-        group_of = shape.workers, shape.backend, shape.timeout_s
+        options = shape.workers, shape.backend, shape.timeout_s
         joined = [
-            peer.join.remote(address, rank, *group_of) for rank, peer in enumerate(self._peers, 1)
+            peer.join.remote(address, rank, *options) for rank, peer in enumerate(self._peers, 1)
         ]
-        self.worker.join(address, 0, *group_of)
+        self.worker.join(address, 0, *options)
         ray.get(joined)
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """The result of rank 0; an error of any rank is raised."""
+        """Call a method on all ranks; returns the result of rank 0, raises an error of any rank."""
         pending = [getattr(peer, method).remote(*arguments) for peer in self._peers]
         try:
             result = getattr(self.worker, method)(*arguments)
@@ -66,7 +66,7 @@ class Gang:
                 (folder / name).write_bytes(content)
 
     def restore(self, folder: Path) -> None:
-        """Let every rank go on from a checkpoint in a folder of this machine."""
+        """Let every rank resume from a checkpoint in a folder of this machine."""
         files: Files = {path.name: path.read_bytes() for path in folder.glob("*.pt")}
         self.call("restore", files)
 
@@ -80,7 +80,7 @@ class Gang:
 
 
 def _cause(pending: list[Any], error: Exception) -> Exception:
-    """What really went wrong: a lost connection here follows from an error of another rank."""
+    """The first error: a lost connection on this rank may follow from an error of another rank."""
     ready, _ = ray.wait(pending, num_returns=len(pending), timeout=2) if pending else ([], [])
     for reference in ready:
         try:

@@ -1,4 +1,4 @@
-"""Prediction on several workers: Ray Data hands them pieces and gives the results back in input order."""
+"""Prediction on several workers: Ray Data distributes pieces and returns results in input order."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bbam_ray.engine.model import Model
 from bbam_ray.engine.prediction import predictions
 from bbam_ray.engine.process import use_cpus
 
-_model = lru_cache(maxsize=1)(Model)  # once in a process, which scores many pieces
+_model = lru_cache(maxsize=1)(Model)  # loaded once in a process, which scores many pieces
 
 
 def _score(batch: dict[str, Any]) -> Iterator[pa.Table]:
-    """Runs in a worker of Ray; a task that is lost with its worker is repeated."""
+    """Runs in a worker of Ray, which repeats a task that is lost with its worker."""
     for packed in batch["task"]:
         piece, folder, logits, cpus = pickle.loads(packed)
         use_cpus(cpus)
@@ -34,14 +34,15 @@ def predictions_by_workers(
     """Score pieces on the workers of a connected Ray; the tables come in the order of the pieces.
 
     Args:
-        folder: of the model; every node must be able to read it, and the inputs.
+        folder: of the model; every node must be able to read it and the inputs.
+        pieces: of the inputs.
         logits: as in ``predictions``.
         workers: processes, each with ``cpus`` threads and ``gpus`` GPUs.
     """
     if not pieces:
         return
     context = ray.data.DataContext.get_current()
-    # A progress pruning_rule of ours tells it all. Loading ray.data has set the level anew.
+    # The command has its own progress bar. Importing ray.data has reset the log level.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True

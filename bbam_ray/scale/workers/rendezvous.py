@@ -1,7 +1,7 @@
-"""How workers of Ray Train find each other: as those of a gang do, by ``distributed.join``.
+"""How the workers of Ray Train join a process group: with ``distributed.join``, as those of a gang do.
 
-Ray's own way is the same but for one thing: the store of the rendezvous then listens on every address of
-the machine, also where Ray itself and all workers are on the loopback address.
+The way of Ray itself differs in one point: its rendezvous store listens on every address of the
+machine, even if Ray and all workers use the loopback address.
 """
 
 from __future__ import annotations
@@ -11,31 +11,35 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.train._internal.utils import get_address_and_port
-from ray.train.torch.config import TorchConfig, _set_torch_distributed_env_vars, _TorchBackend
+from ray.train.torch import TorchConfig
 
 from bbam_ray import distributed
+from bbam_ray.scale import private_api
+
+_TorchBackend: Any = private_api.torch_backend()
 
 
 @dataclass
 class Rendezvous(TorchConfig):
-    """Ray's settings of torch, ``backend`` and ``timeout_s`` among them, with our way to join."""
+    """Ray's settings of torch (``backend``, ``timeout_s``, ...) with our way to join."""
 
     @property
-    def backend_cls(self) -> type[_TorchBackend]:
+    def backend_cls(self) -> Any:
         return _Backend
 
 
 class _Backend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
         """Let all workers join; an error of any of them is raised."""
-        host, port = worker_group.execute_single(0, get_address_and_port)
-        worker_group.execute(_set_torch_distributed_env_vars)
+        host, port = worker_group.execute_single(0, private_api.address_and_port)
+        worker_group.execute(private_api.set_torch_environment)
         size = len(worker_group)
-        how = {"backend": backend_config.backend, "timeout_s": backend_config.timeout_s}
+        options = {"backend": backend_config.backend, "timeout_s": backend_config.timeout_s}
         ray.get(
             [
-                worker_group.execute_single_async(rank, _join, f"{host}:{port}", rank, size, **how)
+                worker_group.execute_single_async(
+                    rank, _join, f"{host}:{port}", rank, size, **options
+                )
                 for rank in range(size)
             ]
         )

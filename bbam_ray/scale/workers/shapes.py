@@ -1,4 +1,4 @@
-"""How the workers of a run are spread over a cluster; loads no Ray, so that a plan is made at once."""
+"""The number and the resources of the workers of a run; loads no Ray, so that planning is fast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class GangShape:
         workers: ranks of the process group.
         cpus: CPUs and threads of each.
         gpus: of each; less than 1 shares a GPU.
-        timeout_s: seconds after which a worker that does not answer counts as lost.
+        timeout_s: seconds after which a worker that does not respond counts as lost.
     """
 
     workers: int
@@ -29,19 +29,19 @@ class GangShape:
 
     @property
     def backend(self) -> str:
-        """NCCL needs a GPU per rank; workers that share one, and CPUs, use gloo."""
+        """NCCL needs one GPU per rank; workers that share a GPU or use CPUs need gloo."""
         return "nccl" if self.gpus >= 1 else "gloo"
 
 
 @dataclass(frozen=True)
 class TrainShape:
-    """How a run is spread over a cluster.
+    """The workers of a run under Ray Train.
 
     Args:
-        min_workers, max_workers: equal for a fixed number; else Ray Train starts with what there is
-            and grows or shrinks the run between epochs.
+        min_workers, max_workers: equal for a fixed number; otherwise Ray Train starts with the workers
+            that are available and grows or shrinks the run between epochs.
         cpus, gpus: of each worker.
-        timeout_s: seconds after which a worker that does not answer counts as lost.
+        timeout_s: seconds after which a worker that does not respond counts as lost.
         max_failures: how often lost workers are replaced before the run fails; -1 = always.
     """
 
@@ -62,7 +62,7 @@ class TrainShape:
         return {"CPU": float(self.cpus)} | ({"GPU": self.gpus} if self.gpus else {})
 
     def environment(self) -> dict[str, str]:
-        """Ray Train's own time-outs, so that no frozen worker holds a run up for minutes."""
+        """Timeouts of Ray Train, so that a frozen worker does not block a run for minutes."""
         wait = str(self.timeout_s)
         return {
             "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",

@@ -1,4 +1,4 @@
-"""A run under Ray Train: any number of workers on any number of nodes, one that survives their loss."""
+"""A run under Ray Train: any number of workers on any number of nodes; it survives lost workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import ray.train
 import ray.train.torch
 
 from bbam_ray.scale.cluster import interruption
-from bbam_ray.scale.cluster.connection import beside_the_driver
+from bbam_ray.scale.cluster.connection import on_this_node
 from bbam_ray.scale.workers.rendezvous import Rendezvous
 from bbam_ray.scale.workers.shapes import TrainShape
 from bbam_ray.scale.workers.train_worker import TrainJob, train_worker
@@ -38,7 +38,7 @@ def _torch(shape: TrainShape) -> Any:
 
 
 class Ledger:
-    """An actor beside the driver: what rank 0 reports waits here until the driver has read it."""
+    """An actor on the driver's node that holds the reports of rank 0 until the driver has read them."""
 
     def __init__(self) -> None:
         self._entries: list[dict[str, Any]] = []
@@ -46,9 +46,9 @@ class Ledger:
     def put(self, entry: dict[str, Any]) -> None:
         self._entries.append(entry)
 
-    def since(self, place: int) -> list[dict[str, Any]]:
-        """All entries from a place on."""
-        return self._entries[place:]
+    def since(self, index: int) -> list[dict[str, Any]]:
+        """All entries from an index on."""
+        return self._entries[index:]
 
 
 def train_with_ray(
@@ -59,9 +59,9 @@ def train_with_ray(
     """Train a run to its end inside a connected Ray.
 
     Args:
-        job: what to train; goes on from the newest whole checkpoint in its folder.
-        shape: how many workers, and what they need.
-        listener: is told, in order: {"kind": "started", "workers", "epoch", "defects"} whenever workers
+        job: what to train; resumes from the newest complete checkpoint in its folder.
+        shape: number and resources of the workers.
+        listener: gets, in order: {"kind": "started", "workers", "epoch", "defects"} whenever workers
             (re)start, {"kind": "epoch", "record", "again", "finished"} for every epoch, and
             {"kind": "failed", "error"}.
 
@@ -70,10 +70,10 @@ def train_with_ray(
     """
     checkpoints = Path(job.checkpoints)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    # Ray Train's own list of checkpoints knows nothing of damaged ones; ours is the folder itself.
+    # Ray Train's list of checkpoints ignores damage; we read the folder itself.
     for snapshot in checkpoints.glob("*snapshot*.json"):
         snapshot.unlink()
-    ledger = ray.remote(num_cpus=0, scheduling_strategy=beside_the_driver())(Ledger).remote()
+    ledger = ray.remote(num_cpus=0, scheduling_strategy=on_this_node())(Ledger).remote()
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"job": job, "ledger": ledger},
@@ -91,7 +91,7 @@ def train_with_ray(
 
 
 def _follow(trainer: Any, ledger: Any, listener: Callable[[dict[str, Any]], None]) -> None:
-    """Run the trainer in a thread of its own, so that Ctrl-C and records reach this one."""
+    """Run the trainer in its own thread, so that Ctrl-C and records reach this one."""
     errors: list[BaseException] = []
 
     def fit() -> None:

@@ -1,4 +1,4 @@
-"""A trial under Ray Train, for workers that come and go: Tune's function drives a run of its own."""
+"""A trial under Ray Train, for a varying number of workers: Tune's function drives a separate run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bbam_ray.scale.workers.train_worker import TrainJob
 
 
 def train_trial(config: dict[str, Any]) -> None:
-    """Report every epoch to Tune. The config is that of a ``Trial``.
+    """Train a trial and report every epoch to Tune; the config is that of a ``Trial``.
 
-    The run's checkpoints lie under the trial's own name, so a trial that Tune starts again goes on.
+    The checkpoints are in a folder named after the trial, so a trial that Tune restarts resumes.
     """
     run = config["run"]
     folder = Path(run["checkpoints"]) / trial_id(config["number"])

@@ -1,4 +1,4 @@
-"""What each worker of Ray Train runs: the loop, and the session that it reports to."""
+"""The code of a Ray Train worker: the training loop, and the session that it reports to."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from bbam_ray.scale.cluster.scratch import Scratch
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What every worker is told.
+    """The task of every worker.
 
     Args:
         values: flat settings.
         checkpoints: folder of the run's checkpoints, which all nodes can reach.
-        keep: how many of the last checkpoints are kept, beside that of the best epoch.
+        keep: how many of the last checkpoints are kept, in addition to that of the best epoch.
         every: epochs between checkpoints.
         cpus: threads of a worker.
-        pruning_rule: what a trial of a search must reach to go on.
+        pruning_rule: of a trial of a search.
     """
 
     values: dict[str, Any]
@@ -45,7 +45,7 @@ class TrainJob:
 
 
 class TrainSession:
-    """The place the loop of a Ray Train worker runs in."""
+    """The session of the training loop in a Ray Train worker."""
 
     def __init__(self, job: TrainJob, ledger: Any) -> None:
         self._job, self._ledger = job, ledger
@@ -54,32 +54,33 @@ class TrainSession:
         if torch.cuda.is_available() and job.values.get("device") != "cpu":
             self._device = ray.train.torch.get_device()
 
-    def _tell(self, kind: str, **content: Any) -> None:
+    def send(self, kind: str, **content: Any) -> None:
+        """Send an entry to the driver; rank 0 does it for all."""
         if distributed.rank() == 0:
             ray.get(self._ledger.put.remote({"kind": kind, **content}))
 
     def resume_folder(self) -> Path | None:
-        """Rank 0 looks for all."""
+        """The newest complete checkpoint; rank 0 finds it for all."""
         epoch, defects = 0, list[str]()
         if distributed.rank() == 0:
-            found, defects = checkpoint_folder.resume_point(self._parent)
-            epoch = checkpoint_folder.epoch_of(found) if found else 0
+            checkpoint, defects = checkpoint_folder.resume_point(self._parent)
+            epoch = checkpoint_folder.epoch_of(checkpoint) if checkpoint else 0
         epoch = int(distributed.broadcast_float(epoch, self._device))
-        self._tell("started", workers=distributed.world_size(), epoch=epoch, defects=defects)
+        self.send("started", workers=distributed.world_size(), epoch=epoch, defects=defects)
         return self._parent / checkpoint_folder.folder_name(epoch) if epoch else None
 
     def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         for record in records:
-            self._tell("epoch", record=asdict(record), again=True, **trainer.progress)
+            self.send("epoch", record=asdict(record), again=True, **trainer.progress)
         if distributed.rank() == 0:
             checkpoint_folder.tidy(self._parent, self._job.keep, trainer.best_epoch)
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
-        # The driver's rows first: a checkpoint may lag behind them, never the other way round.
+        # Rows go to the driver first: a checkpoint may be older than the rows, but not newer.
         record = asdict(records[-1])
-        self._tell("epoch", record=record, again=False, **trainer.progress)
+        self.send("epoch", record=record, again=False, **trainer.progress)
         due = is_due(trainer, self._job.every)
-        if ray.train.get_preemption_info() is not None:  # asked of all ranks at once
+        if ray.train.get_preemption_info() is not None:  # the same on all ranks
             due = True
         metrics = {"epoch": trainer.epoch, "best_epoch": trainer.best_epoch}
         if not due:
@@ -98,7 +99,7 @@ class TrainSession:
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """What each worker of Ray Train runs."""
+    """Train a run; Ray Train calls it in each worker."""
     job: TrainJob = config["job"]
     use_cpus(job.cpus)
     if torch.cuda.is_available() and job.values.get("device") != "cpu":
@@ -110,8 +111,5 @@ def train_worker(config: dict[str, Any]) -> None:
             Trainer(settings, *prepare_training(settings), job.pruning_rule), session
         ):
             pass
-    except (
-        NonFiniteError,
-        UsageError,
-    ) as error:  # the same on every rank, however often it is tried
-        session._tell("failed", error=str(error))
+    except (NonFiniteError, UsageError) as error:  # the same on every rank and in every attempt
+        session.send("failed", error=str(error))

@@ -1,4 +1,4 @@
-"""The actor that trains trials for Tune, one epoch a step; it stays from trial to trial."""
+"""The actor that trains trials for Tune, one epoch per step; it is reused from trial to trial."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from bbam_ray.scale.workers.shapes import GangShape
 class Trial(tune.Trainable):
     """One epoch per step. Config: ``number``, ``parameters``, ``pruning_rule``, ``run`` (shared).
 
-    The actor is rank 0 of the trial's gang, and the whole of it when a trial has one worker. A trial that
-    Tune starts again after the loss of a worker goes on from the checkpoint of its last epoch, which is
-    this class's own: Tune's would make it write down the whole search after every epoch.
+    The actor is rank 0 of the trial's gang, and its only process if a trial has one worker. A trial that
+    Tune restarts after the loss of a worker resumes from the checkpoint of its last epoch. This class
+    writes it: with Tune's checkpoints, Tune would save the state of the whole search after every epoch.
     """
 
     _gang: Gang | None = None
@@ -36,12 +36,12 @@ class Trial(tune.Trainable):
         return tune.PlacementGroupFactory(GangShape(**config["run"]["shape"]).bundles)
 
     def __repr__(self) -> str:
-        """What Ray's dashboard calls the actor, which stays from trial to trial."""
+        """The name of the actor in Ray's dashboard."""
         return f"trials of {self.config['run']['study']}, rank 0"
 
     def setup(self, config: dict[str, Any]) -> None:
         self._failure: Exception | None = None
-        self._unsaved = 0  # the epoch whose checkpoint is still to be written
+        self._unsaved = 0  # the epoch whose checkpoint is not written yet
         run, shape = config["run"], GangShape(**config["run"]["shape"])
         self._folder = Path(run["checkpoints"]) / trial_id(config["number"])
         self._heartbeat = self._heartbeat or HeartbeatSender(run["heartbeats"])
@@ -51,11 +51,11 @@ class Trial(tune.Trainable):
             self._gang.call(
                 "build", values, f"trial {config['number']}", shape.cpus, config["pruning_rule"]
             )
-            kept, _ = checkpoint_folder.resume_point(self._folder)
-            if kept is not None:
-                self._gang.restore(kept)
+            checkpoint, _ = checkpoint_folder.resume_point(self._folder)
+            if checkpoint is not None:
+                self._gang.restore(checkpoint)
         except Exception as error:
-            # The first step reports it: there the actor lives on, or Tune tries the trial again.
+            # The first step reports it: an error there keeps the actor, and Tune can retry the trial.
             self._failure = error
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -63,7 +63,7 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch; a failure is a result with ``error``, the loss of a worker an exception."""
+        """Train an epoch; a failure gives a result with ``error``, a lost worker raises."""
         try:
             if self._failure is not None:
                 raise self._failure
@@ -81,13 +81,13 @@ class Trial(tune.Trainable):
         return result | {"done": result["finished"]}
 
     def _save(self) -> None:
-        """Keep the last epoch. Its row has reached the driver by now: rows never lag behind."""
+        """Write the checkpoint of the last epoch; by now its row has reached the driver."""
         assert self._gang is not None
         if self._unsaved:
             target = self._folder / checkpoint_folder.folder_name(self._unsaved)
             try:
                 replace_folder(target, self._gang.save)
-            except OSError:  # a full disk: the trial goes on with the checkpoint before
+            except OSError:  # a full disk: the trial continues with its previous checkpoint
                 return
             for older in checkpoint_folder.newest_first(self._folder):
                 if older != target:

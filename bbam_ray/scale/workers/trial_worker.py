@@ -1,4 +1,4 @@
-"""One process of a trial: it builds, trains, saves and restores; alone, or as a rank of a gang."""
+"""One process of a trial: it builds, trains, saves and restores, alone or as a rank of a gang."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Files = dict[str, bytes]
 
 
 class TrialSession:
-    """The place a trial's loop runs in: Tune asks for epochs and for checkpoints when it wants them.
+    """The session of a trial's training loop: Tune decides when epochs run and checkpoints are written.
 
     Args:
-        folder: checkpoint to go on from, if any.
+        folder: checkpoint to resume from, if any.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -36,14 +36,14 @@ class TrialSession:
         return self._folder
 
     def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
-        """Nothing: the recorder has had these epochs."""
+        """Nothing: the recorder already has these epochs."""
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         self.records = records
 
 
 class TrialWorker:
-    """Trains one trial after another; loads the data once, unless a search changes them."""
+    """Trains one trial after another; loads the data once, unless settings of the data change."""
 
     _data: tuple[TrainingData, PseudoLabelAudit | None]
     _data_key: str | None = None
@@ -55,15 +55,15 @@ class TrialWorker:
         self._name = name
 
     def __repr__(self) -> str:
-        """What Ray's dashboard calls the actor."""
+        """The name of the actor in Ray's dashboard."""
         return self._name
 
     def join(self, address: str, rank: int, size: int, backend: str, timeout_s: float) -> None:
-        """Become a rank of a gang; all its workers join at the same time."""
+        """Join a gang as a rank; all its workers call this at the same time."""
         if backend == "nccl":
             import torch
 
-            torch.cuda.set_device(0)  # Ray shows each worker its own GPU only
+            torch.cuda.set_device(0)  # Ray makes only the worker's own GPU visible
         distributed.join(address, rank, size, backend=backend, timeout_s=timeout_s)
 
     def leave(self) -> None:
@@ -76,7 +76,7 @@ class TrialWorker:
         threads: int,
         pruning_rule: PruningRule | None = None,
     ) -> None:
-        """Make the trainer of a configuration; it stands before its first epoch."""
+        """Create the trainer of a configuration, before its first epoch."""
         use_cpus(threads)
         settings = run_config(values, source)
         training = settings.training
@@ -92,9 +92,9 @@ class TrialWorker:
         self._loop = run_epochs(self._trainer, self._session)
 
     def run_epoch(self) -> dict[str, Any]:
-        """Train an epoch: its record (that of all ranks) and whether the trial is finished."""
+        """Train an epoch; returns its record (the same on all ranks) and whether the trial is finished."""
         record = next(self._loop)
-        # One object: Tune would keep running statistics of every number that it finds in a result.
+        # The record is one object: Tune keeps statistics of every number in a result.
         return {"epoch": self._trainer.epoch, "record": record, **self._trainer.progress}
 
     def save(self, folder: Path) -> None:
@@ -103,14 +103,14 @@ class TrialWorker:
         checkpoint_folder.save_part(folder, self._trainer, records, model=False)
 
     def saved_files(self) -> Files:
-        """This rank's part of a checkpoint as bytes: a gang may be spread over machines."""
+        """This rank's part of a checkpoint as bytes: the ranks of a gang may be on several machines."""
         with Scratch() as scratch:
             folder = scratch / "checkpoint"
             self.save(folder)
             return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def restore(self, files: Files) -> None:
-        """Go on from a checkpoint, which is read when the next epoch is asked for."""
+        """Resume from a checkpoint, which is read when the next epoch starts."""
         self._restored = Scratch()
         folder = self._restored.folder / "checkpoint"
         folder.mkdir()
@@ -124,14 +124,14 @@ class TrialWorker:
         thresholds: list[float],
         threads: int,
     ) -> tuple[dict[str, Any], Files]:
-        """Train a configuration to its end and measure it on the test part.
+        """Train a configuration to its end and evaluate it on the test part.
 
         Returns:
-            Its figures, and the files of the trained model: the driver may be on another node.
+            Its metrics, and the files of the trained model: the driver may be on another node.
         """
         use_cpus(threads)
         with Scratch() as scratch:
             folder = scratch / "model"
-            figures = train_and_test(run_config(values, "confirmation"), thresholds, folder)
-            there = folder.iterdir() if folder.is_dir() else ()
-            return figures, {path.name: path.read_bytes() for path in there}
+            metrics = train_and_test(run_config(values, "confirmation"), thresholds, folder)
+            paths = folder.iterdir() if folder.is_dir() else ()
+            return metrics, {path.name: path.read_bytes() for path in paths}

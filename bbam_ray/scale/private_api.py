@@ -1,0 +1,125 @@
+"""Every private name of Ray and Optuna that this project uses, so that an upgrade fails in one place.
+
+``tests/scale/test_private_api.py`` has a test for each, and one that no other file uses private names.
+Imports are inside the functions: a dry run loads Optuna, and no Ray.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import optuna
+
+
+# ---------------------------------------------------------------- Optuna
+
+
+def set_values_by_epoch(study: optuna.Study, number: int, values: Mapping[int, float]) -> None:
+    """Set the intermediate values of a running trial, by its number.
+
+    Optuna's public ``Trial.report`` needs the object that ``ask`` has returned, which a trial that was
+    added to the study does not have.
+    """
+    storage = study._storage
+    trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+    for epoch, value in values.items():
+        storage.set_trial_intermediate_value(trial, epoch, value)
+
+
+# ---------------------------------------------------------------- Ray: starting a private instance
+
+
+@contextmanager
+def node_address_option(address: str) -> Iterator[dict[str, Any]]:
+    """The option of ``ray.init`` with which a private Ray listens on one address.
+
+    Ray keeps "127.0.0.1" as the address of its node only if it expects no other nodes; otherwise it
+    replaces it by the machine's address in its network, and opens every port there. The option works
+    inside the block only.
+    """
+    from ray._private import ray_constants
+
+    expects_other_nodes = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield {"_node_ip_address": address}
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = expects_other_nodes
+
+
+# ---------------------------------------------------------------- Ray: autoscaling
+
+
+def autoscaler_is_v2() -> bool:
+    """Whether the connected cluster runs Ray's second autoscaler."""
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+
+    return bool(is_autoscaler_v2(fetch_from_server=True))
+
+
+def autoscaler_node_types() -> dict[str, Any] | None:
+    """Node types by node as the cluster's monitor reports them; None before its first report."""
+    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    status = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)
+    if not status:
+        return None
+    return json.loads(status)["autoscaler_report"]["node_type_mapping"] or {}
+
+
+def node_groups() -> list[tuple[int, dict[str, float]]]:
+    """Groups of nodes that an autoscaler may add: most nodes (-1 = no limit), resources of a node."""
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    groups = config.node_group_configs if config is not None else ()
+    return [(group.max_count, dict(group.resources)) for group in groups]
+
+
+# ---------------------------------------------------------------- Ray Train
+
+
+def torch_backend() -> Any:
+    """The class with which Ray Train starts and ends torch on its workers."""
+    from ray.train.torch.config import _TorchBackend
+
+    return _TorchBackend
+
+
+def address_and_port() -> tuple[str, int]:
+    """Address and a free port of the machine of the worker that calls this."""
+    from ray.train._internal.utils import get_address_and_port
+
+    host, port = get_address_and_port()
+    return str(host), int(port)
+
+
+def set_torch_environment() -> None:
+    """Set RANK, WORLD_SIZE and the like in the worker that calls this, from Ray Train's session."""
+    from ray.train.torch.config import _set_torch_distributed_env_vars
+
+    _set_torch_distributed_env_vars()
+
+
+# ---------------------------------------------------------------- Ray Tune
+
+
+def error_of(trial: Any) -> Any:
+    """The exception that ended a trial of Tune, or a text, or None."""
+    return trial.get_pickled_error() or trial.get_error()
+
+
+def release_results(trial: Any) -> None:
+    """Free the memory of an ended trial: Tune keeps all trials, and the store has their results."""
+    metadata = trial.run_metadata
+    metadata.last_result = {
+        name: value
+        for name, value in metadata.last_result.items()
+        if name not in ("config", "record")
+    }
+    metadata.metric_analysis, metadata.metric_n_steps = {}, {}

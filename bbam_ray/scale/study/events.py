@@ -1,0 +1,110 @@
+"""What a running study reports to its listeners: progress, metrics, the command line. Loads no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SearchStarted:
+    """The search begins or resumes.
+
+    Args:
+        trials: that are left to run.
+        budget_left: returns what is left of the budget, for people; empty without limits.
+    """
+
+    trials: int
+    budget_left: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class NothingReused:
+    """Another study has trials with the settings of this one, but trained under other conditions.
+
+    Args:
+        study: its name.
+    """
+
+    study: str
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """A trial starts, or starts again after the loss of a worker.
+
+    Args:
+        number: of the trial.
+        parameters: its configuration.
+    """
+
+    number: int
+    parameters: Row
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """A trial has ended an epoch.
+
+    Args:
+        number: of the trial.
+        row: of the epoch in ``history.parquet``.
+    """
+
+    number: int
+    row: Row
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial has ended, or its rows were copied from an identical earlier trial.
+
+    Args:
+        number: of the trial.
+        row: of the trial in ``trials.parquet``.
+    """
+
+    number: int
+    row: Row
+
+
+@dataclass(frozen=True)
+class ConfirmStarted:
+    """A run of the confirmation starts.
+
+    Args:
+        index: of the run among those of this confirmation.
+        row: what is known of its row in ``confirm.parquet``.
+    """
+
+    index: int
+    row: Row
+
+
+@dataclass(frozen=True)
+class ConfirmEnded:
+    """A run of the confirmation has ended.
+
+    Args:
+        index: of the run among those of this confirmation.
+        row: of the run in ``confirm.parquet``.
+    """
+
+    index: int
+    row: Row
+
+
+Event = (
+    SearchStarted
+    | NothingReused
+    | TrialStarted
+    | EpochDone
+    | TrialEnded
+    | ConfirmStarted
+    | ConfirmEnded
+)
+Listener = Callable[[Event], None]

@@ -1,0 +1,162 @@
+"""Each private name of Ray and Optuna works, and all of them are in one file."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+import ray
+
+from bbam_ray.scale import private_api
+
+ROOT = Path(__file__).parents[2]
+LIBRARIES = ("ray", "optuna")
+#: Modules without an underscore that the libraries do not document.
+INTERNAL = ("ray.autoscaler", "ray.experimental", "ray.train.torch.config")
+#: Attributes of Tune's trials that Ray does not document.
+TRIAL = {"run_metadata", "get_pickled_error", "get_error", "temporary_state"}
+
+
+def private_names(source: str) -> list[str]:
+    """Lines that use private names of the libraries, as "line: what"."""
+    found: list[tuple[int, str]] = []
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            for alias in node.names:
+                name = f"{module}.{alias.name}" if module else alias.name
+                parts = name.split(".")
+                hidden = any(part.startswith("_") for part in parts[1:])
+                if parts[0] in LIBRARIES and (hidden or name.startswith(INTERNAL)):
+                    found.append((node.lineno, name))
+        elif isinstance(node, ast.Attribute):
+            own = ast.unparse(node.value) in ("self", "cls", "other")
+            hidden = node.attr.startswith("_") and not node.attr.startswith("__")
+            if (hidden and not own) or node.attr in TRIAL:
+                found.append((node.lineno, ast.unparse(node)))
+        elif isinstance(node, ast.keyword) and (node.arg or "").startswith("_"):
+            found.append((node.value.lineno, f"{node.arg}="))
+    return [f"{line}: {name}" for line, name in sorted(set(found))]
+
+
+def uses_a_library(source: str) -> bool:
+    nodes = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Import | ast.ImportFrom))
+    return any(
+        name.split(".")[0] in LIBRARIES
+        for node in nodes
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+        )
+    )
+
+
+def test_no_other_file_uses_private_names() -> None:
+    package = ROOT / "bbam_ray"
+    for path in sorted(package.rglob("*.py")):
+        source, name = path.read_text(encoding="utf-8"), path.relative_to(package).as_posix()
+        if name != "scale/private_api.py" and (uses_a_library(source) or name.startswith("scale")):
+            assert private_names(source) == [], name
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ray._private import ray_constants",
+        "import ray.train._internal.utils",
+        "from ray.train.torch.config import _TorchBackend",
+        "from ray.experimental.internal_kv import internal_kv_get",
+        "ray._private.state.state.get_cluster_config()",
+        "study._storage.set_trial_intermediate_value(1, 2, 3)",
+        "ray.init(_node_ip_address='127.0.0.1')",
+        "trial.run_metadata.last_result = {}",
+    ],
+)
+def test_the_reader_finds_private_names(line: str) -> None:
+    assert private_names(line)
+    assert not private_names("import ray, optuna\nray.init(address='local')\nself._study.ask()")
+
+
+def test_the_reader_finds_those_of_the_one_file() -> None:
+    assert len(private_names(inspect.getsource(private_api))) >= 10
+
+
+# ---------------------------------------------------------------- one test for each name
+
+
+def test_values_by_epoch_reach_an_added_trial() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    for _ in range(2):
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING))
+    private_api.set_values_by_epoch(study, 1, {1: 0.5, 3: 0.25})
+    assert [trial.intermediate_values for trial in study.trials] == [{}, {1: 0.5, 3: 0.25}]
+
+
+def test_ray_init_takes_an_address_and_the_flag_is_restored() -> None:
+    from ray._private import ray_constants, services
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with private_api.node_address_option("127.0.0.1") as options:
+        assert ray_constants.ENABLE_RAY_CLUSTER is False
+        # What makes Ray keep the loopback address.
+        assert services.resolve_ip_for_localhost("127.0.0.1") == "127.0.0.1"
+        (name,) = options
+        assert f'"{name}"' in inspect.getsource(ray.init)
+    assert before == ray_constants.ENABLE_RAY_CLUSTER
+
+
+def test_names_of_autoscaling_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import state
+    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+    from ray.experimental import internal_kv
+
+    assert "fetch_from_server" in inspect.signature(is_autoscaler_v2).parameters
+    answers: dict[str, bytes | None] = {DEBUG_AUTOSCALING_STATUS: None}
+    assert callable(internal_kv._internal_kv_get)
+    monkeypatch.setattr(internal_kv, "_internal_kv_get", answers.__getitem__)
+    assert private_api.autoscaler_node_types() is None
+    report = b'{"autoscaler_report": {"node_type_mapping": {"10.0.0.1": "worker"}}}'
+    answers[DEBUG_AUTOSCALING_STATUS] = report
+    assert private_api.autoscaler_node_types() == {"10.0.0.1": "worker"}
+
+    assert callable(state.state.get_cluster_config)
+    group = SimpleNamespace(max_count=3, resources={"CPU": 4})
+    for config, groups in (
+        (None, []),
+        (SimpleNamespace(node_group_configs=[group]), [(3, {"CPU": 4})]),
+    ):
+        monkeypatch.setattr(state.state, "get_cluster_config", lambda config=config: config)
+        assert private_api.node_groups() == groups
+
+
+def test_names_of_ray_train_exist() -> None:
+    backend = private_api.torch_backend()
+    assert list(inspect.signature(backend.on_start).parameters)[1:] == [
+        "worker_group",
+        "backend_config",
+    ]
+    from ray.train._internal.utils import get_address_and_port
+    from ray.train.torch.config import _set_torch_distributed_env_vars
+
+    assert callable(get_address_and_port) and callable(_set_torch_distributed_env_vars)
+
+
+def test_what_is_in_the_store_is_released_from_a_trial() -> None:
+    from ray.tune.experiment import Trial
+
+    trial: Any = Trial("__stub", stub=True)
+    assert private_api.error_of(trial) is None
+    trial.run_metadata.last_result = {"epoch": 3, "record": object(), "config": {"number": 1}}
+    trial.run_metadata.metric_analysis["epoch"] = {"max": 3}
+    private_api.release_results(trial)
+    assert trial.run_metadata.last_result == {"epoch": 3}
+    assert trial.run_metadata.metric_analysis == trial.run_metadata.metric_n_steps == {}
