@@ -1,4 +1,4 @@
-"""``doctor``: what it makes of the facts, and what it says of a real Ray."""
+"""``doctor``: its findings for given facts, and for a real Ray."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture()
 def node() -> dict[str, Any]:
-    """A node as it should be."""
-    good = {"sees_probe": True, "skew_s": 0.0, "temporary_gb": 50.0, "shared_memory_gb": 8.0}
-    return facts() | good | {"files": 65536, "gpus": ["A10G"], "nccl": True, "cuda": "12.8"}
+    """The facts of a node without problems."""
+    healthy = {"sees_probe": True, "skew_s": 0.0, "temporary_gb": 50.0, "shared_memory_gb": 8.0}
+    return facts() | healthy | {"files": 65536, "gpus": ["A10G"], "nccl": True, "cuda": "12.8"}
 
 
 def levels(found: list[Finding]) -> dict[str, str]:
@@ -53,12 +53,12 @@ def test_what_is_wrong_with_a_node_is_said(
     assert any(words in finding.text for finding in found)
 
 
-def test_a_missing_package_and_a_silent_node_are_blockers(node: dict[str, Any]) -> None:
+def test_a_missing_package_and_an_unresponsive_node_are_blockers(node: dict[str, Any]) -> None:
     node["packages"] = {**node["packages"], "torchvision": None}
     (finding, *_) = judged("n", facts(), node)
     assert finding.level == "blocker" and "torchvision missing" in finding.text
-    (silent,) = judged("n", facts(), "GetTimeoutError")
-    assert silent.level == "blocker" and "GetTimeoutError" in silent.text
+    (unresponsive,) = judged("n", facts(), "GetTimeoutError")
+    assert unresponsive.level == "blocker" and "GetTimeoutError" in unresponsive.text
 
 
 def doctor(*arguments: object) -> tuple[int, list[dict[str, str]], str]:
@@ -68,10 +68,10 @@ def doctor(*arguments: object) -> tuple[int, list[dict[str, str]], str]:
 
 
 @pytest.mark.ray
-def test_this_machine_is_examined(tmp_path: Path) -> None:
-    code, found, said = doctor("--results", tmp_path / "results")
+def test_this_machine_has_no_blocker(tmp_path: Path) -> None:
+    code, found, errors = doctor("--results", tmp_path / "results")
     by_check = {f["check"].split(": ")[-1]: f for f in found}
-    assert code == 0, (found, said)
+    assert code == 0, (found, errors)
     assert by_check["versions"]["level"] == by_check["token"]["level"] == "ok"
     assert by_check["dashboard"]["level"] == "ok" and "on loopback" in by_check["dashboard"]["text"]
     assert by_check["clock"]["level"] == "ok"
@@ -88,7 +88,7 @@ def test_a_results_folder_that_cannot_be_written_is_a_blocker(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("bucket", "level"), [("results", "ok"), ("none-such", "blocker")])
-def test_results_on_object_storage_are_tried(
+def test_results_on_object_storage_are_checked(
     bucket: str, level: str, s3_server: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
