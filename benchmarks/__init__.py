@@ -1,1 +1,1 @@
-"""Measurements that the README and the documents quote, each made from stored results by a command."""
+"""Benchmarks: each command measures, stores the results and writes a table into a Markdown page."""

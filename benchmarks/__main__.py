@@ -1,4 +1,4 @@
-"""Every part of a study beside the plain way; the results are kept, and a table is made of what is kept.
+"""Measure every part of a study against a plain implementation, store the results and make a table.
 
 python -m benchmarks [--full] [--only PART ...] [--store FILE] [--write benchmarks/README.md]
 python -m benchmarks --table [--write benchmarks/README.md]
@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import candidates, epoch, gpu, refresh, scaling, startup, step, validation
-from benchmarks.measure import STORE, Measured, keep, latest
+from benchmarks.measure import STORE, Measured, append, latest
 from benchmarks.page import write_section
 
 PARTS: dict[str, Callable[[bool], list[Measured]]] = {
@@ -32,9 +32,9 @@ PARTS: dict[str, Callable[[bool], list[Measured]]] = {
 
 
 def table(store: Path) -> str:
-    """Markdown: the newest row of every part and case."""
+    """Markdown table with the newest row of every part and case."""
     rows = latest(store)
-    lines = ["| part | case | plain | ours | plain / ours | rounds | further |"]
+    lines = ["| part | case | plain | ours | plain / ours | rounds | details |"]
     lines.append("|---|---|---|---|---|---|---|")
     for _, row in rows.iterrows():
         if pd.isna(row["ours_s"]):
@@ -42,12 +42,12 @@ def table(store: Path) -> str:
         else:
             ratio = "" if pd.isna(row["ratio"]) else f"{row['ratio']:.2f}"
             cells = [_seconds(row["plain_s"]), _seconds(row["ours_s"]), ratio, str(row["rounds"])]
-            cells.append(_further(json.loads(row["figures"])))
+            cells.append(_details(json.loads(row["details"])))
         lines.append("| " + " | ".join([row["part"], row["case"], *cells]) + " |")
-    where = rows[["hardware", "git_commit", "measured_at", "versions"]].drop_duplicates(
+    origins = rows[["hardware", "git_commit", "measured_at", "versions"]].drop_duplicates(
         ["hardware", "git_commit"]
     )
-    for _, one in where.iterrows():
+    for _, one in origins.iterrows():
         day, commit = one["measured_at"].date().isoformat(), (one["git_commit"] or "unknown")[:9]
         lines += ["", f"{one['hardware']}; {one['versions']}; commit {commit}, {day}."]
     return "\n".join(lines)
@@ -57,18 +57,18 @@ def _seconds(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.3g} s"
 
 
-def _further(figures: dict[str, Any]) -> str:
+def _details(details: dict[str, Any]) -> str:
     def text(value: Any) -> str:
         return f"{value:.3g}" if isinstance(value, float) else str(value)
 
-    return ", ".join(f"{name.replace('_', ' ')} {text(value)}" for name, value in figures.items())
+    return ", ".join(f"{name.replace('_', ' ')} {text(value)}" for name, value in details.items())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--full", action="store_true", help="at the sizes that the README quotes")
+    parser.add_argument("--full", action="store_true", help="at the sizes in benchmarks/README.md")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     parser.add_argument("--store", type=Path, default=STORE, metavar="FILE")
@@ -78,7 +78,7 @@ def main() -> None:
         print(f"{part} ...", flush=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            keep(PARTS[part](arguments.full), arguments.store)
+            append(PARTS[part](arguments.full), arguments.store)
     if not arguments.store.exists():
         raise SystemExit(f"{arguments.store}: nothing has been measured yet")
     text = table(arguments.store)

@@ -1,4 +1,4 @@
-"""What was tried to make an epoch faster, one thing at a time: without it, and with it."""
+"""Optimizations of an epoch that were tried: each is timed without and with it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from torch.profiler import ProfilerActivity, profile
 from bbam_ray.engine.process import keep_freed_memory
 from bbam_ray.models import Network, build_network
 from benchmarks.epoch import make_trainer, voc_like
-from benchmarks.measure import Measured, OwnProcess, in_turn
+from benchmarks.measure import Measured, SeparateProcess, alternate
 
-SIDE, WHAT = 96, "ResNet-18 at 96 px"
+SIDE, MODEL = 96, "ResNet-18 at 96 px"
 
 
 def _network() -> Network:
@@ -37,9 +37,9 @@ def _forward(model: Any, inputs: torch.Tensor, half: bool) -> None:
         model(inputs)
 
 
-def _forwards(kept: bool, half: bool) -> Callable[[], Any]:
-    """In a process of its own: five forward passes of 128 images."""
-    if kept:
+def _forwards(keep_memory: bool, half: bool) -> Callable[[], Any]:
+    """For a separate process: five forward passes of 128 images."""
+    if keep_memory:
         keep_freed_memory()
     model, inputs = _network().eval(), _images(128)
 
@@ -57,38 +57,44 @@ def _train(model: Any, inputs: torch.Tensor, half: bool) -> None:
 
 
 def optimizers(rounds: int) -> Measured:
-    """AdamW as it is by default on a CPU, and fused."""
+    """AdamW with the default of a CPU, and fused."""
     model = _network()
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     default = torch.optim.AdamW(model.parameters())
     fused = torch.optim.AdamW(model.parameters(), fused=True)
-    return Measured("tried", f"fused AdamW, {WHAT}", **in_turn(default.step, fused.step, rounds))
+    return Measured(
+        "optimization", f"fused AdamW, {MODEL}", **alternate(default.step, fused.step, rounds)
+    )
 
 
-def kept_memory(half: bool, rounds: int) -> Measured:
-    """Freed memory goes back to the kernel, or stays with the process."""
-    without, kept = (OwnProcess(_forwards, keep, half) for keep in (False, True))
-    timed = in_turn(without, kept, rounds)
+def memory_reuse(half: bool, rounds: int) -> Measured:
+    """Freed memory returns to the kernel, or stays with the process."""
+    without, reused = (SeparateProcess(_forwards, keep, half) for keep in (False, True))
+    timed = alternate(without, reused, rounds)
     without.end()
-    kept.end()
-    return Measured("tried", f"kept memory, 5 x 128 images forward, {_precision(half)}", **timed)
+    reused.end()
+    return Measured(
+        "optimization", f"memory reuse, 5 x 128 images forward, {_precision(half)}", **timed
+    )
 
 
 def folded(half: bool, rounds: int) -> Measured:
-    """Batch norm inside the convolutions of a network that is only evaluated."""
+    """Batch norm folded into the convolutions of a network in evaluation mode."""
     model, inputs = _network().eval(), _images(128)
     other = copy.deepcopy(model)
     other.backbone = fuse(other.backbone)
     other.to(memory_format=torch.channels_last)
-    timed = in_turn(
+    timed = alternate(
         partial(_forward, model, inputs, half), partial(_forward, other, inputs, half), rounds
     )
-    return Measured("tried", f"folded batch norm, 128 images forward, {_precision(half)}", **timed)
+    return Measured(
+        "optimization", f"folded batch norm, 128 images forward, {_precision(half)}", **timed
+    )
 
 
 def compiled(half: bool, rounds: int) -> Measured:
-    """torch.compile, with its own time from nothing; needs a C++ compiler."""
+    """torch.compile, and its compile time with an empty cache; needs a C++ compiler."""
     model, inputs = _network().train(), _images(32)
     with (
         tempfile.TemporaryDirectory() as empty,
@@ -96,31 +102,31 @@ def compiled(half: bool, rounds: int) -> Measured:
     ):
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
         other: Any = torch.compile(copy.deepcopy(model))
-        began = time.perf_counter()
+        started = time.perf_counter()
         _train(other, inputs, half)
-        seconds = time.perf_counter() - began
-        timed = in_turn(
+        seconds = time.perf_counter() - started
+        timed = alternate(
             partial(_train, model, inputs, half), partial(_train, other, inputs, half), rounds
         )
         del os.environ["TORCHINDUCTOR_CACHE_DIR"]
     case = f"torch.compile, 32 images forward and backward, {_precision(half)}"
-    return Measured("tried", case, **timed, figures={"compile_s": seconds})
+    return Measured("optimization", case, **timed, details={"compile_s": seconds})
 
 
-def what_is_left(images: int) -> Measured:
-    """The share of an epoch of ours that convolutions take, forward and backward."""
+def share_of_convolutions(images: int) -> Measured:
+    """The share of an epoch's CPU time that convolutions take, forward and backward."""
     with voc_like(images) as root:
         trainer = make_trainer(root, image_size=SIDE, amp_cpu=True)
         trainer.run_epoch()
-        began = time.perf_counter()
+        started = time.perf_counter()
         with profile(activities=[ProfilerActivity.CPU]) as profiled:
             trainer.run_epoch()
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
     spent = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
     convolutions = sum(time for name, time in spent.items() if "convolution" in name)
     return Measured(
-        "left",
-        f"an epoch of {images} images, {WHAT}, bfloat16",
+        "profile",
+        f"an epoch of {images} images, {MODEL}, bfloat16",
         None,
         seconds,
         None,
@@ -134,10 +140,10 @@ def _precision(half: bool) -> str:
 
 
 def run(full: bool) -> list[Measured]:
-    """The same with and without ``full``, but for the number of rounds."""
+    """Nine rounds if ``full``, else five."""
     rounds = 9 if full else 5
     keep_freed_memory()
-    found = [optimizers(rounds)]
+    measured = [optimizers(rounds)]
     for half in (False, True):
-        found += [kept_memory(half, rounds), folded(half, rounds), compiled(half, rounds)]
-    return [*found, what_is_left(240)]
+        measured += [memory_reuse(half, rounds), folded(half, rounds), compiled(half, rounds)]
+    return [*measured, share_of_convolutions(240)]

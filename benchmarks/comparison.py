@@ -1,10 +1,10 @@
-"""The tables of comparison.md, from the stores that ``bbam-ray compare`` has made.
+"""Write the tables of comparison.md from the results of ``bbam-ray compare``.
 
     python -m benchmarks.comparison RESULTS/features/emotions ... [--write benchmarks/comparison.md]
 
-For each comparison: its table. Then, over those with published settings, what single parts of bbam are
-worth: differences paired over seeds, with the variance bias (VDFD) of both. Where settings were searched,
-entries differ in more than the part.
+For each comparison its table. For those with published settings also an ablation of bbam: differences
+paired over seeds, and the variance bias (VDFD). Comparisons with searched settings are left out of it:
+there, entries differ in other settings, too.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from benchmarks.page import write_section
 
 Rows = list[dict[str, Any]]
 WITHOUT_BALANCE, ALL_NEGATIVES = "bbam:balance=false", "bbam:negative_ratio=.inf"
-#: what is compared to the pair of entries and the measure
+#: column of the ablation to two entries and the metric whose difference it shows
 PARTS = {
     "balance on - off, mAP": ("bbam", WITHOUT_BALANCE, "map"),
     "balance on - off, micro-F1": ("bbam", WITHOUT_BALANCE, "micro_f1"),
-    "5 negatives a positive - all, mAP": ("bbam", ALL_NEGATIVES, "map"),
-    "the same, micro-F1": ("bbam", ALL_NEGATIVES, "micro_f1"),
+    "5 negatives per positive - all, mAP": ("bbam", ALL_NEGATIVES, "map"),
+    "5 negatives per positive - all, micro-F1": ("bbam", ALL_NEGATIVES, "micro_f1"),
     "bbam - cap, mAP": ("bbam", "cap", "map"),
     "bbam - supervised, mAP": ("bbam", "supervised", "map"),
 }
@@ -38,18 +38,18 @@ SEMI_SUPERVISED = ("bbam", "cap", "softmatch", "flatmatch", "mime", "drml")
 
 
 def read(folder: Path) -> Rows:
-    """Rows of a comparison, in the order of its entries."""
+    """Rows of a comparison without failed runs, in the order of its entries."""
     rows: Rows = read_table(folder / "compare.parquet").to_pylist()
     return sorted((row for row in rows if not row["error"]), key=lambda row: row["place"])
 
 
 def command(folder: Path) -> str:
-    """The command that made a comparison, as its first study has it on record, without --results."""
+    """The command of a comparison, from the record of its first study, without --results."""
     study = next(folder.parent.glob(f"{folder.name}.*/study.json"))
     words = shlex.split(json.loads(study.read_text(encoding="utf-8"))["command"])
     if "--results" in words:
-        place = words.index("--results")
-        del words[place : place + 2]
+        index = words.index("--results")
+        del words[index : index + 2]
     return shlex.join(words)
 
 
@@ -62,13 +62,17 @@ def by_seed(rows: Rows, entry: str, fraction: float) -> dict[int, dict[str, Any]
 
 
 def difference(
-    first: Mapping[int, Any], second: Mapping[int, Any], measure: str = "map"
+    first: Mapping[int, Any], second: Mapping[int, Any], metric: str = "map"
 ) -> str | None:
-    """Points on the test part, mean and standard error over common seeds; bold where p < 0.05."""
+    """Difference in percentage points on the test part, as Markdown.
+
+    Returns:
+        Mean and standard error over common seeds, bold where p < 0.05; None for fewer than two seeds.
+    """
     seeds = sorted(first.keys() & second.keys())
     if len(seeds) < 2:
         return None
-    name = f"test_{measure}"
+    name = f"test_{metric}"
     pairs = [(first[seed][name], second[seed][name]) for seed in seeds]
     changes = [100 * (a - b) for a, b in pairs]
     p_value = paired_p_value(pairs)
@@ -77,12 +81,12 @@ def difference(
 
 
 def _vdfd(rows: Mapping[int, Any]) -> str:
-    found = [row["vdfd_mean"] for row in rows.values() if row["vdfd_mean"] is not None]
-    return f"{fmean(found):.3f}" if found else ""
+    values = [row["vdfd_mean"] for row in rows.values() if row["vdfd_mean"] is not None]
+    return f"{fmean(values):.3f}" if values else ""
 
 
 def parts(comparisons: Mapping[str, Rows]) -> str:
-    """What single parts are worth, a row for each comparison and label fraction."""
+    """Ablation of bbam as Markdown, a row for each comparison and label fraction."""
     lines = [
         "| data | labelled | " + " | ".join(PARTS) + " | VDFD with, without balance |",
         "|---" * (len(PARTS) + 3) + "|",
@@ -90,8 +94,8 @@ def parts(comparisons: Mapping[str, Rows]) -> str:
     for name, rows in comparisons.items():
         for fraction in sorted({row["labeled_fraction"] for row in rows}):
             cells = [
-                difference(by_seed(rows, a, fraction), by_seed(rows, b, fraction), measure) or ""
-                for a, b, measure in PARTS.values()
+                difference(by_seed(rows, a, fraction), by_seed(rows, b, fraction), metric) or ""
+                for a, b, metric in PARTS.values()
             ]
             bias = [_vdfd(by_seed(rows, entry, fraction)) for entry in ("bbam", WITHOUT_BALANCE)]
             lines.append(f"| {name} | {fraction:.0%} | {' | '.join(cells)} | {', '.join(bias)} |")
@@ -99,15 +103,15 @@ def parts(comparisons: Mapping[str, Rows]) -> str:
     return "\n".join([*lines, "", note])
 
 
-def over_start(rows: Rows) -> Iterator[str]:
-    """How each semi-supervised method compares with the best that labelled samples alone give."""
+def minus_supervised(rows: Rows) -> Iterator[str]:
+    """Lines of a Markdown table: each semi-supervised method minus the two supervised entries, mAP."""
     yield "| labelled | method | minus supervised (angular) | minus supervised (BCE) |"
     yield "|---|---|---|---|"
     for fraction in sorted({row["labeled_fraction"] for row in rows}):
         for method in SEMI_SUPERVISED:
-            mine = by_seed(rows, method, fraction)
+            own = by_seed(rows, method, fraction)
             cells = [
-                difference(mine, by_seed(rows, start, fraction)) or ""
+                difference(own, by_seed(rows, start, fraction)) or ""
                 for start in ("supervised", "supervised:loss=bce")
             ]
             yield f"| {fraction:.0%} | {method} | {' | '.join(cells)} |"
@@ -131,7 +135,7 @@ def main() -> None:
     }
     sections["parts"] = parts(published)
     for name, rows in comparisons.items():
-        sections[f"{name}-start"] = "\n".join(over_start(rows))
+        sections[f"{name}-start"] = "\n".join(minus_supervised(rows))
     for name, text in sections.items():
         print(f"\n## {name}\n\n{text}")
         if arguments.write and f"<!-- {name} -->" in arguments.write.read_text(encoding="utf-8"):

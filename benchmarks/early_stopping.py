@@ -1,4 +1,4 @@
-"""What early stopping saves and what it costs: a study without and one with it, from their stores.
+"""What early stopping saves and costs: compare the stored results of studies with and without it.
 
 F="--num-samples 24 --epochs 21 --max-concurrent 1 --no-reuse"
 python launch/tune.py --name full $F
@@ -23,19 +23,24 @@ def _row(study: Study, reference: Study) -> str:
     best = trials[trials["state"] == "COMPLETE"][study.metric].max()
     tests = [f"{f.mean:.4f}" for f in confirmed_figures(study.confirm.to_dict("records"))]  # type: ignore[arg-type]
     return (
-        f"| {rules['scheduler']} | {len(trials)} ({states.get('PRUNED', 0)} stopped) | {epochs} | "
+        f"| {rules['scheduler']} | {len(trials)} ({states.get('PRUNED', 0)} pruned) | {epochs} | "
         f"{100 * epochs / all_epochs:.0f} % | {trials['duration_s'].sum():.0f} | {best:.4f} | "
         f"{', '.join(tests) or '-'} |"
     )
 
 
 def comparison(full: Study, others: list[Study]) -> str:
-    """Markdown: a row per study."""
+    """Markdown table with a row per study.
+
+    Args:
+        full: the study without early stopping.
+        others: studies with the same settings and search space, and early stopping.
+    """
     settings = full.record["settings"]
     for study in others:
         if study.record["settings"] != settings or study.record["space"] != full.record["space"]:
-            raise SystemExit(f"{study.folder}: other settings or space than {full.folder}")
-    head = "| scheduler | trials | epochs | share | seconds of training | best "
+            raise SystemExit(f"{study.folder}: settings or search space differ from {full.folder}")
+    head = "| scheduler | trials | epochs | share | training time, s | best "
     head += f"{full.metric} | test mAP of the best |"
     lines = [head, "|---" * 7 + "|", *(_row(study, full) for study in (full, *others))]
     seeds = full.record["confirm"]["seeds"]

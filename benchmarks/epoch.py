@@ -1,4 +1,4 @@
-"""A whole semi-supervised epoch, and its input alone, on images in the layout of VOC 2012."""
+"""A whole semi-supervised epoch, and its data loading alone, on images in the layout of VOC 2012."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.methods import run_config
 from bbam_ray.models import build_network
-from benchmarks.measure import Measured, OwnProcess, in_turn
+from benchmarks.measure import Measured, SeparateProcess, alternate
 from benchmarks.plain_epoch import PlainEpoch, PlainLoaders
 from benchmarks.plain_images import PlainImages, make_images, plain_loader
 
@@ -31,9 +31,9 @@ LABELED_BATCH, UNLABELED_BATCH = 2, 30
 
 @contextmanager
 def voc_like(count: int) -> Iterator[Path]:
-    """A folder in the layout of VOC 2012 with ``count`` images of 224 x 224, and a cache of its own."""
+    """A temporary folder like VOC 2012 with ``count`` images of 224 x 224, and a temporary cache."""
     with tempfile.TemporaryDirectory() as name:
-        root, before = Path(name) / "VOC2012", os.environ.get("BBAM_RAY_CACHE")
+        root, user_cache = Path(name) / "VOC2012", os.environ.get("BBAM_RAY_CACHE")
         (root / "JPEGImages").mkdir(parents=True)
         lists = root / "ImageSets" / "Main"
         lists.mkdir(parents=True)
@@ -50,12 +50,12 @@ def voc_like(count: int) -> Iterator[Path]:
             yield root
         finally:
             os.environ.pop("BBAM_RAY_CACHE")
-            if before is not None:
-                os.environ["BBAM_RAY_CACHE"] = before
+            if user_cache is not None:
+                os.environ["BBAM_RAY_CACHE"] = user_cache
 
 
 def make_trainer(root: Path, **settings: Any) -> Trainer:
-    """Ours, past a warm-up of no epochs."""
+    """Our trainer, with no warm-up."""
     common: dict[str, Any] = {"dataset": "voc2012", "data_dir": str(root), "device": "cpu"}
     common |= {"backbone": "resnet18", "weights": "none", "validation_fraction": 0}
     common |= {"epochs": 40, "warmup_epochs": 0, "labeled_fraction": 0.1}
@@ -66,7 +66,14 @@ def make_trainer(root: Path, **settings: Any) -> Trainer:
 
 @dataclass(frozen=True)
 class PlainJob:
-    """The division of the images that ours has, for the process of the plain way."""
+    """What the process of the plain implementation needs, with the same split as ours.
+
+    Args:
+        labeled, unlabeled: paths of images.
+        known: (N_l, K) labels of the labelled images.
+        side: of the views, in pixels.
+        strong_in_refresh: whether the refresh makes strong views, too.
+    """
 
     labeled: list[Path]
     unlabeled: list[Path]
@@ -91,8 +98,8 @@ class PlainJob:
         sizes = {"labeled": LABELED_BATCH, "unlabeled": UNLABELED_BATCH}
         loaders = {}
         for kind, paths in parts.items():
-            seen = PlainImages(paths, self.side, strong=self.strong_in_refresh)
-            loaders[f"{kind}_in_order"] = plain_loader(seen, 128, shuffle=False)
+            images = PlainImages(paths, self.side, strong=self.strong_in_refresh)
+            loaders[f"{kind}_in_order"] = plain_loader(images, 128, shuffle=False)
             loaders[kind] = plain_loader(PlainImages(paths, self.side), sizes[kind])
         shape = (3, self.side, self.side)
         model = build_network("resnet18", shape, 20, hidden_dim=512, feature_dim=256)
@@ -104,7 +111,7 @@ def plain_work(job: PlainJob) -> Callable[[], Any]:
 
 
 def plain_input(job: PlainJob) -> Callable[[], Any]:
-    """What the epoch reads: the unlabelled images twice in order, the labelled once, then the steps'."""
+    """Data loading of a plain epoch: unlabelled images twice in order, labelled once, then the steps."""
     loaders = job.make().loaders
     in_order = [loaders.unlabeled_in_order, loaders.labeled_in_order, loaders.unlabeled_in_order]
 
@@ -117,7 +124,7 @@ def plain_input(job: PlainJob) -> Callable[[], Any]:
 
 
 def our_input(trainer: Trainer) -> None:
-    """The same for ours: each image once for the refresh, and the strong views of the steps."""
+    """Data loading of our epoch: each image once for the refresh, then the strong views of the steps."""
     data, device = trainer.data, trainer.device
     batch = trainer.config.training.evaluation_batch
     for rows in (data.labeled, data.unlabeled):
@@ -133,8 +140,8 @@ def our_input(trainer: Trainer) -> None:
 
 
 def run(full: bool, sides: tuple[int, ...] = (64, 96)) -> list[Measured]:
-    """On 240 images, or on 600."""
-    count, found = 600 if full else 240, []
+    """On 600 images if ``full``, else on 240."""
+    count, measured = 600 if full else 240, []
     keep_freed_memory()
     with voc_like(count) as root:
         for side in sides:
@@ -142,15 +149,15 @@ def run(full: bool, sides: tuple[int, ...] = (64, 96)) -> list[Measured]:
             ours = {"float32": make_trainer(root, image_size=side)}
             ours["bfloat16"] = make_trainer(root, image_size=side, amp_cpu=True)
             for views in (2, 1):
-                remark = "" if views == 2 else "; plain refresh makes one view"
+                suffix = "" if views == 2 else "; plain refresh makes one view"
                 job = PlainJob.like(ours["float32"], root, side, strong_in_refresh=views == 2)
-                plain = OwnProcess(plain_work, job)
+                plain = SeparateProcess(plain_work, job)
                 for name in ("float32", "bfloat16") if views == 2 else ("bfloat16",):
-                    timed = in_turn(plain, ours[name].run_epoch, 5)
-                    found.append(Measured("epoch", f"{case}; ours in {name}{remark}", **timed))
+                    timed = alternate(plain, ours[name].run_epoch, 5)
+                    measured.append(Measured("epoch", f"{case}; ours in {name}{suffix}", **timed))
                 plain.end()
-                plain = OwnProcess(plain_input, job)
-                timed = in_turn(plain, partial(our_input, ours["float32"]), 5)
-                found.append(Measured("input", case + remark, **timed))
+                plain = SeparateProcess(plain_input, job)
+                timed = alternate(plain, partial(our_input, ours["float32"]), 5)
+                measured.append(Measured("input", case + suffix, **timed))
                 plain.end()
-    return found
+    return measured

@@ -1,9 +1,9 @@
-"""Compare the confirmed figures of two studies, seed by seed, from their stores.
+"""Compare the test metrics of two studies seed by seed, from their stored results.
 
     python -m benchmarks.gap results/digits/bbam results/digits/supervised [--write README.md]
 
-Prints a Markdown table; with ``--write`` it replaces the text between the markers
-``<!-- gap -->`` and ``<!-- /gap -->`` of a file.
+Prints a Markdown table. ``--write`` replaces the text between the markers ``<!-- gap -->`` and
+``<!-- /gap -->`` of a file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.page import write_section
 
 
 def confirmed(folder: Path) -> pd.DataFrame:
-    """Test figures of a study's best configuration by seed; failed runs are left out."""
+    """Confirmed runs of a study's best configuration, a row per seed, without failed runs."""
     rows = read_table(folder / "confirm.parquet").to_pandas()
     best: pd.DataFrame = rows[(rows["rank"] == 1) & rows["test_map"].notna()]
     if best["number"].nunique() > 1:
@@ -33,7 +33,7 @@ def confirmed(folder: Path) -> pd.DataFrame:
 
 
 def comparison(first: Path, second: Path) -> str:
-    """Markdown: both studies with mean +- deviation, and the paired difference in mAP."""
+    """Markdown table: mean and standard deviation of both studies, and the paired difference in mAP."""
     tables = [confirmed(first), confirmed(second)]
     seeds = tables[0].index.intersection(tables[1].index)
     if len(seeds) < 2:
@@ -42,15 +42,16 @@ def comparison(first: Path, second: Path) -> str:
     lines = [head, "|---" * (len(HEADLINE_METRICS) + 2) + "|"]
     for folder, table in zip((first, second), tables, strict=True):
         study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-        chosen = table.iloc[0].filter(like="param_").dropna()
+        parameters = table.iloc[0].filter(like="param_").dropna()
         settings = ", ".join(
-            f"{str(name).removeprefix('param_')} {short(value)}" for name, value in chosen.items()
+            f"{str(name).removeprefix('param_')} {short(value)}"
+            for name, value in parameters.items()
         )
-        figures = []
-        for measure in HEADLINE_METRICS:
-            values = table.loc[seeds, f"test_{measure}"].tolist()
-            figures.append(f"{fmean(values):.4f} ± {stdev(values):.4f}")
-        lines.append(f"| `{study['method']}` | {settings} | " + " | ".join(figures) + " |")
+        cells = []
+        for metric in HEADLINE_METRICS:
+            values = table.loc[seeds, f"test_{metric}"].tolist()
+            cells.append(f"{fmean(values):.4f} ± {stdev(values):.4f}")
+        lines.append(f"| `{study['method']}` | {settings} | " + " | ".join(cells) + " |")
     difference = (tables[0].loc[seeds, "test_map"] - tables[1].loc[seeds, "test_map"]).tolist()
     error = stdev(difference) / sqrt(len(difference))
     lines += [

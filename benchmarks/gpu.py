@@ -1,6 +1,6 @@
-"""Real training against the same network on one batch that stays on the device, and a refresh, on a GPU.
+"""On a GPU: training compared with the same network on one batch that stays on the device; a refresh.
 
-Without a GPU both run on the CPU at toy size, which shows that the code works and says nothing more.
+The tests run both on a CPU at toy size.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from bbam_ray.engine.minibatches import EpochSteps
 from bbam_ray.engine.trainer import Trainer
 from benchmarks.epoch import make_trainer, voc_like
-from benchmarks.measure import Measured, in_turn
+from benchmarks.measure import Measured, alternate
 from benchmarks.refresh import draw, refreshed
-from benchmarks.step import bare_steps
+from benchmarks.step import network_steps
 
-# Dense bfloat16, in 10^12 operations a second, as the makers' data sheets have them (SXM forms).
+# Peak of dense bfloat16 in 10^12 operations per second, from the data sheets of the makers (SXM cards).
 PEAKS = {"A100": 312.0, "H100": 989.0, "H200": 989.0, "L4": 121.0, "L40S": 362.0}
 
 
 def synthetic_steps(trainer: Trainer, count: int, batch: int) -> Callable[[], None]:
-    """The same network, precision and optimizer on random images that are there already."""
+    """Training steps with the same network, precision and optimizer on random images on the device."""
     side = trainer.data.input_shape[-1]
     inputs = torch.randn(batch, 3, side, side, device=trainer.device)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-30, fused=True)
 
     def work() -> None:
-        bare_steps(trainer, [inputs] * count, optimizer)
+        network_steps(trainer, [inputs] * count, optimizer)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -39,16 +39,16 @@ def synthetic_steps(trainer: Trainer, count: int, batch: int) -> Callable[[], No
 
 
 def operations(trainer: Trainer, side: int) -> int:
-    """Of a forward and backward pass for one image, a multiplication and an addition being two."""
+    """Floating-point operations of a forward and backward pass for one image."""
     inputs = torch.randn(2, 3, side, side, device=trainer.device)
     trainer.model.train()
-    with FlopCounterMode(display=False) as counted:
+    with FlopCounterMode(display=False) as counter:
         trainer.model(inputs)[1].sum().backward()
-    return int(counted.get_total_flops()) // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def training(device: str, *, backbone: str, side: int, images: int, batch: int) -> Measured:
-    """Images a second of the real loop, input included, beside the synthetic one."""
+    """Images per second of the training loop with data loading, compared with the synthetic loop."""
     rates: dict[str, Any] = {"learning_rate": 1e-30, "warmup_learning_rate": 1e-30}
     with voc_like(images) as root:
         labeled = max(2, batch // 16)
@@ -69,16 +69,16 @@ def training(device: str, *, backbone: str, side: int, images: int, batch: int) 
             trainer.take_steps(steps, main_phase=True)
 
         steps = -(-len(data.unlabeled) // (batch - labeled))
-        timed = in_turn(synthetic_steps(trainer, steps, batch), real, 5)
+        timed = alternate(synthetic_steps(trainer, steps, batch), real, 5)
         rate = steps * batch / timed["ours_s"]
-        figures: dict[str, Any] = {"images_per_second": rate, "share_of_synthetic": timed["ratio"]}
+        details: dict[str, Any] = {"images_per_second": rate, "share_of_synthetic": timed["ratio"]}
         if device == "cuda":
             name = torch.cuda.get_device_name()
             peak = next((tera for kind, tera in PEAKS.items() if kind in name), None)
             if peak is not None:
-                figures["share_of_peak"] = rate * operations(trainer, side) / (peak * 1e12)
+                details["share_of_peak"] = rate * operations(trainer, side) / (peak * 1e12)
     return Measured(
-        "training on a GPU", f"{backbone}, {side} px, batches of {batch}", **timed, figures=figures
+        "training on a GPU", f"{backbone}, {side} px, batches of {batch}", **timed, details=details
     )
 
 
@@ -90,17 +90,17 @@ def refresh(device: str, rows: tuple[int, int]) -> Measured:
         copy = cosine.clone()
         if device == "cuda":
             torch.cuda.synchronize()
-        began = time.perf_counter()
+        started = time.perf_counter()
         refreshed(copy, features, known)
         if device == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - started)
     middle = sorted(seconds)[len(seconds) // 2]
     return Measured("refresh on a GPU", f"{sum(rows):,} x 80, D = 256", None, middle, None, 7)
 
 
 def run(full: bool) -> list[Measured]:
-    """At full size on a GPU; without one nothing is measured."""
+    """At full size; without a GPU nothing is measured."""
     if not torch.cuda.is_available():
         return [
             Measured("training on a GPU", "ResNet-50, 224 px, batches of 256", None, None, None, 0),

@@ -1,10 +1,10 @@
-"""How fast images arrive: from the cache, and decoded again for every use as a plain loader does.
+"""Images per second from the cache, and from a plain loader that decodes an image for every use.
 
     python -m benchmarks.loader [--images 5000] [--write benchmarks/README.md]
 
-Plain: a torch DataLoader with a worker process per CPU that opens each JPEG with PIL and makes two views
-of it with torchvision's transforms. Ours: rows of the cache in shuffled batches, and the one view that is
-used, in batches. Both deliver normalised float32 batches at 224 x 224. Rounds of both alternate; medians.
+Plain: a torch DataLoader with a worker process per CPU opens each JPEG with PIL and makes two views of it
+with torchvision's transforms. Ours: shuffled batches of rows of the cache, and only the view that is used.
+Both return normalized float32 batches at 224 x 224. Rounds of both alternate; the table shows medians.
 """
 
 from __future__ import annotations
@@ -43,62 +43,62 @@ def plain_epoch(loader: DataLoader[tuple[Tensor, Tensor, int]]) -> Iterator[Tens
 def cached_epoch(rows: StoredRows, kind: str) -> Iterator[Tensor]:
     views = Views(SETTINGS, 0.5, 0.5)
     generator = torch.Generator().manual_seed(0)
-    for chosen in np.array_split(
+    for batch in np.array_split(
         np.random.default_rng(0).permutation(len(rows)), -(-len(rows) // BATCH)
     ):
-        inputs = fetch(rows, chosen, CPU)
+        inputs = fetch(rows, batch, CPU)
         if kind == "bytes":
             yield inputs
         elif kind == "plain":
             yield views.plain(inputs)
         else:
-            noise = torch.rand(len(chosen), NOISE_WIDTH, generator=generator)
+            noise = torch.rand(len(batch), NOISE_WIDTH, generator=generator)
             yield getattr(views, kind)(inputs, noise)
 
 
 def rate(epoch: Callable[[], Iterator[Tensor]], count: int) -> float:
-    """Images a second that one epoch delivers."""
-    began = time.perf_counter()
-    delivered = sum(len(batch) for batch in epoch())
-    assert delivered == count
-    return count / (time.perf_counter() - began)
+    """Images per second of one epoch."""
+    started = time.perf_counter()
+    loaded = sum(len(batch) for batch in epoch())
+    assert loaded == count
+    return count / (time.perf_counter() - started)
 
 
 def run(count: int) -> list[str]:
-    """Markdown lines: images a second in each way, and how many times those of the plain way."""
+    """Lines of a Markdown table: images per second of each loader, also relative to the plain one."""
     with tempfile.TemporaryDirectory() as name:
         os.environ["BBAM_RAY_CACHE"] = str(Path(name) / "cache")
         paths = make_images(Path(name), count)
         source = ImageFiles(paths, Path(name))
-        began = time.perf_counter()
+        started = time.perf_counter()
         rows = cached_images("benchmark", source, SIDE)
-        built = time.perf_counter() - began
-        began = time.perf_counter()
+        built = time.perf_counter() - started
+        started = time.perf_counter()
         rows = cached_images("benchmark", source, SIDE)
-        again = time.perf_counter() - began
+        reopened = time.perf_counter() - started
         loader = plain_loader(PlainImages(paths, SIDE), BATCH)
         next(iter(loader))  # starts the processes
-        ways: dict[str, Callable[[], Iterator[Tensor]]] = {
+        loaders: dict[str, Callable[[], Iterator[Tensor]]] = {
             "decoded each time, two views (plain)": lambda: plain_epoch(loader),
-            "cache, bytes on the way to the device": lambda: cached_epoch(rows, "bytes"),
+            "cache, bytes sent to the device": lambda: cached_epoch(rows, "bytes"),
             "cache, plain view (refresh, evaluation)": lambda: cached_epoch(rows, "plain"),
             "cache, weak view": lambda: cached_epoch(rows, "weak"),
             "cache, strong view": lambda: cached_epoch(rows, "strong"),
         }
-        rates: dict[str, list[float]] = {way: [] for way in ways}
+        rates: dict[str, list[float]] = {name: [] for name in loaders}
         for _ in range(ROUNDS):
-            for way, epoch in ways.items():
-                rates[way].append(rate(epoch, count))
+            for name, epoch in loaders.items():
+                rates[name].append(rate(epoch, count))
     plain = next(iter(rates))
-    lines = ["| way | images / s | times plain |", "|---|---|---|"]
-    for way, measured in rates.items():
+    lines = ["| loader | images / s | times plain |", "|---|---|---|"]
+    for name, measured in rates.items():
         ratio = statistics.median(a / b for a, b in zip(measured, rates[plain], strict=True))
-        lines.append(f"| {way} | {statistics.median(measured):.0f} | {ratio:.1f} |")
+        lines.append(f"| {name} | {statistics.median(measured):.0f} | {ratio:.1f} |")
     return [
         *lines,
         "",
         f"{count} JPEGs, {ROUNDS} alternating rounds; the cache ({rows.nbytes / 1e6:.0f} MB) took "
-        f"{built:.0f} s to build, a second trial opened it in {again:.2f} s. {hardware()}",
+        f"{built:.0f} s to build, a second trial opened it in {reopened:.2f} s. {hardware()}",
     ]
 
 

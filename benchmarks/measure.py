@@ -1,4 +1,4 @@
-"""Paired measurements of the plain way and ours, and the Parquet file that keeps them."""
+"""Paired measurements of a plain implementation and ours, and the Parquet file that stores them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SCHEMA = pa.schema(
         ("ours_s", pa.float64()),
         ("ratio", pa.float64()),
         ("rounds", pa.int32()),
-        ("figures", pa.string()),
+        ("details", pa.string()),
         ("hardware", pa.string()),
         ("versions", pa.string()),
         ("git_commit", pa.string()),
@@ -44,12 +44,12 @@ class Measured:
     """One comparison.
 
     Args:
-        part: what of a study it is: "epoch", "refresh", ...
+        part: of a study: "epoch", "refresh", ...
         case: sizes, in words.
-        plain_s, ours_s: median seconds; None where that way was not timed.
+        plain_s, ours_s: median seconds; None where that implementation was not timed.
         ratio: median over the rounds of plain / ours.
-        rounds: how often both were run, in turn.
-        figures: further numbers by name.
+        rounds: how often both were run, alternating.
+        details: other values by name.
     """
 
     part: str
@@ -58,11 +58,11 @@ class Measured:
     ours_s: float | None
     ratio: float | None
     rounds: int
-    figures: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
-def in_turn(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int) -> dict[str, Any]:
-    """Run both ways once unmeasured, then ``rounds`` times in turn.
+def alternate(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int) -> dict[str, Any]:
+    """Time two implementations: one run of each as a warm-up, then ``rounds`` alternating runs.
 
     Returns:
         plain_s, ours_s, ratio and rounds of ``Measured``.
@@ -79,19 +79,19 @@ def in_turn(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int) -> d
 
 def seconds(work: Callable[[], Any]) -> float:
     gc.collect()
-    began = time.perf_counter()
+    started = time.perf_counter()
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
-class OwnProcess:
-    """Work that is done in a process of its own, so that nothing that ours sets up helps it.
+class SeparateProcess:
+    """Work in a separate process, so that the settings of this process do not affect it.
 
     Args:
-        make: called there once with ``arguments``; what it returns is called for each piece of work and
-            timed there.
+        make: called once in that process with ``arguments``; returns the function that does the work.
+        arguments: of ``make``; must be picklable.
     """
 
     def __init__(self, make: Callable[..., Callable[[], Any]], *arguments: Any) -> None:
@@ -101,11 +101,11 @@ class OwnProcess:
         self._process.start()
 
     def __call__(self) -> None:
-        """Do the work once and wait for its end."""
+        """Do the work once; raises the exception of the work."""
         self._pipe.send(True)
-        answer = self._pipe.recv()
-        if isinstance(answer, BaseException):
-            raise answer
+        error = self._pipe.recv()
+        if error is not None:
+            raise error
 
     def end(self) -> None:
         self._pipe.send(False)
@@ -123,21 +123,21 @@ def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], arguments: 
 
 
 def extra_memory(work: Callable[[], Any]) -> int:
-    """Bytes of the new tensors that exist at most at once while it works, results included."""
+    """Peak memory of the tensors that ``work`` creates, in bytes, including its results."""
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
         work()
     changes = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = peak = 0
+    current = peak = 0
     for change in sorted(changes, key=lambda e: e.start_ns()):
-        held += change.nbytes()
-        peak = max(peak, held)
+        current += change.nbytes()
+        peak = max(peak, current)
     return int(peak)
 
 
-def keep(measured: list[Measured], store: Path) -> None:
-    """Add rows to the file, with where and when they were measured."""
+def append(measured: list[Measured], store: Path) -> None:
+    """Append rows to the file, with hardware, versions, commit and date."""
     facts = describe_environment(None)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     common = {
@@ -146,7 +146,7 @@ def keep(measured: list[Measured], store: Path) -> None:
         "git_commit": facts["git_commit"],
         "measured_at": datetime.now(UTC).replace(microsecond=0),
     }
-    rows = [{**vars(one), "figures": json.dumps(one.figures), **common} for one in measured]
+    rows = [{**vars(one), "details": json.dumps(one.details), **common} for one in measured]
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     if store.exists():
         table = pa.concat_tables([pq.read_table(store, schema=_SCHEMA), table])
@@ -156,9 +156,9 @@ def keep(measured: list[Measured], store: Path) -> None:
 
 
 def latest(store: Path) -> pd.DataFrame:
-    """The last measurement of each part and case, in the order in which they were first made."""
+    """The newest row of each part and case, in the order of their first rows."""
     table = pq.read_table(store).to_pandas()
     last = table.groupby(["part", "case"], sort=False).tail(1).set_index(["part", "case"])
     order = table.drop_duplicates(["part", "case"]).set_index(["part", "case"]).index
-    found: pd.DataFrame = last.loc[order].reset_index()
-    return found
+    newest: pd.DataFrame = last.loc[order].reset_index()
+    return newest

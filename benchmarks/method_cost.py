@@ -1,9 +1,9 @@
-"""What an epoch of each method costs: same samples, batches, backbone and number of views of them.
+"""What an epoch of each method costs, with the same samples, batches, backbone and number of views.
 
     python -m benchmarks.method_cost [--write benchmarks/comparison.md]
 
-All methods take one epoch after the other in turn, so that a slow moment of the machine meets all of them;
-the medians are given as ratios to CAP's. An epoch is refresh and training, without validation.
+The methods take turns, an epoch at a time, so that a slow moment of the machine affects all of them. The
+table shows medians, also relative to CAP. An epoch is refresh and training, without validation.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def seconds_per_epoch(rounds: int) -> dict[str, float]:
         config = run_config({**settings, **warmup, "epochs": rounds + 2}, "benchmark")
         trainers[name] = Trainer(config, *prepare_training(config))
         trainers[name].run_epoch()  # the warm-up
-    found: dict[str, list[float]] = {name: [] for name in trainers}
+    times: dict[str, list[float]] = {name: [] for name in trainers}
     for _ in range(rounds + 1):
         for name, trainer in trainers.items():
             scalars = trainer.run_epoch().scalars
-            found[name].append(scalars["seconds_refresh"] + scalars["seconds_train"])
-    return {name: median(seconds[1:]) for name, seconds in found.items()}
+            times[name].append(scalars["seconds_refresh"] + scalars["seconds_train"])
+    return {name: median(seconds[1:]) for name, seconds in times.items()}
 
 
 def main() -> None:
@@ -47,10 +47,13 @@ def main() -> None:
     arguments = parser.parse_args()
     use_cpus(1)
     seconds = seconds_per_epoch(arguments.rounds)
-    lines = ["| method | seconds an epoch | times CAP's |", "|---|---|---|"]
+    lines = ["| method | seconds per epoch | relative to CAP |", "|---|---|---|"]
     for name, value in sorted(seconds.items(), key=lambda item: item[1]):
         lines.append(f"| {name} | {value:.2f} | {value / seconds[REFERENCE]:.2f} |")
-    lines += ["", f"Digits, one thread, median of {arguments.rounds} epochs in turn. {hardware()}"]
+    lines += [
+        "",
+        f"Digits, one thread, median of {arguments.rounds} alternating epochs. {hardware()}",
+    ]
     text = "\n".join(lines)
     print(text)
     if arguments.write:

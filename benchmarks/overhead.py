@@ -1,9 +1,8 @@
-"""What a search costs beside its training: a thousand trials of no work, and how trials follow each other.
+"""What a search costs in addition to training: a thousand idle trials, and the time between trials.
 
     python -m benchmarks.overhead [--trials 1000] [--write benchmarks/README.md]
 
-The trials go through the whole of a search: Optuna, Ray Tune, the store. Needs two CPUs and about four
-minutes.
+The trials use all parts of a search: Optuna, Ray Tune, the store. Takes about four minutes on two CPUs.
 """
 
 from __future__ import annotations
@@ -43,20 +42,20 @@ EARLY = 200
 
 
 class IdleTrial(Trial):
-    """A trial that ends with its first epoch, whose figures are made up."""
+    """A trial that ends after its first epoch, whose metrics are invented."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._config = config
 
     def step(self) -> dict[str, Any]:
         margin = self._config["parameters"]["margin"]
-        figures = {f"val_{name}": 1 - abs(margin - 0.3) for name in METRIC_NAMES}
+        metrics = {f"val_{name}": 1 - abs(margin - 0.3) for name in METRIC_NAMES}
         seconds = {f"seconds_{part}": 0.0 for part in ("refresh", "train", "evaluate")}
         columns = ("prior", "val_ap", "threshold", "vdfd")
         return {
             "epoch": 1,
             "record": EpochRecord(
-                {"epoch": 1, "phase": "warmup", "loss": 1.0, **figures, **seconds},
+                {"epoch": 1, "phase": "warmup", "loss": 1.0, **metrics, **seconds},
                 {name: [0.5] * 10 for name in columns},
             ),
             "finished": True,
@@ -78,7 +77,7 @@ def make(
 
 
 class Clock:
-    """Listens to a study: when trials start, report and end, and the driver's memory."""
+    """A listener of a study: records when trials start, report and end, and the driver's memory."""
 
     def __init__(self) -> None:
         self.ended: list[float] = []
@@ -118,8 +117,8 @@ def idle(trials: int) -> list[str]:
     mean = (clock.ended[-1] - clock.ended[0]) / (trials - 1)
     grown = (clock.memory[last] - clock.memory[early // 100 * 100 or 100]) / 1e6
     return [
-        f"| {trials} trials of no work: seconds a trial, mean | {mean:.3f} |",
-        f"| the same, median of the first and of the last {early} | {median(gaps[:early]):.3f}, "
+        f"| {trials} idle trials: mean seconds per trial | {mean:.3f} |",
+        f"| the same, median of the first and the last {early} | {median(gaps[:early]):.3f}, "
         f"{median(gaps[-early:]):.3f} |",
         f"| driver's memory grows from trial {early} to {last} by | {grown:.0f} MB |",
     ]
@@ -132,10 +131,10 @@ def following(workers: int, trials: int = 6) -> str:
         split = NamedSplit.of(task)
         record, plan = open_study(Path(name) / "real", plan, SPACE, split, resume=False)
         run_study(plan, record, clock)
-    gaps = [begun - end for end, begun in zip(clock.ended, clock.first_reports[1:], strict=False)]
+    gaps = [start - end for end, start in zip(clock.ended, clock.first_reports[1:], strict=False)]
     kind = "one worker" if workers == 1 else f"a gang of {workers}"
     return (
-        f"| next trial begins to train after, {kind} (median, worst of {len(gaps)}) | "
+        f"| time until the next trial trains, {kind} (median, worst of {len(gaps)}) | "
         f"{median(gaps):.2f} s, {max(gaps):.2f} s |"
     )
 

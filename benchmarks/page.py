@@ -1,4 +1,4 @@
-"""Figures in a Markdown page: they are written between markers by the command that measured them."""
+"""Write generated tables into a Markdown page, between markers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from bbam_ray.results.study import describe_environment
 
 
 def write_section(page: Path, name: str, text: str) -> None:
-    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->``."""
-    before = page.read_text(encoding="utf-8")
+    """Replace the text between ``<!-- name -->`` and ``<!-- /name -->``."""
+    content = page.read_text(encoding="utf-8")
     marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    if not marked.search(before):
+    if not marked.search(content):
         raise SystemExit(f"{page}: no markers <!-- {name} --> and <!-- /{name} -->")
-    write_text(page, marked.sub(lambda found: found[1] + text + "\n" + found[2], before))
+    write_text(page, marked.sub(lambda match: match[1] + text + "\n" + match[2], content))
 
 
 def hardware() -> str:
-    """One line that says where and with what something was measured."""
+    """One line with the hardware, versions, commit and date of a measurement."""
     facts = describe_environment(None)
     versions = ", ".join(
         f"{name} {facts['packages'][name]}" for name in ("torch", "ray", "optuna", "pyarrow")

@@ -1,8 +1,8 @@
-"""A semi-supervised epoch as one writes it first: a data set class with two views, and loops over it.
+"""A plain semi-supervised epoch: a data set class with two views, and loops over it.
 
-Scores for the pseudo-labels in one pass over the unlabelled images, features in a second one over all,
-training in a third; a refresh of sorted columns and gathered matrices; weights averaged one after the
-other, the loss read after every step.
+One pass over the unlabelled images gives scores for the pseudo-labels, a second one over all images gives
+features, a third one trains. The refresh sorts columns and gathers matrices, the weights are averaged one
+by one, and the loss is read after every step.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class PlainLoaders:
 
 
 class PlainEpoch:
-    """Network, its average and AdamW, for one epoch after the other.
+    """Network, weight average and AdamW, for one or more epochs.
 
     Args:
-        model: inputs to (features, cosines).
+        model: maps inputs to (features, cosines).
         known: (N_l, K) labels of the labelled images.
         loaders: of the images.
     """
@@ -51,9 +51,9 @@ class PlainEpoch:
         self.losses: list[float] = []
 
     @torch.no_grad()
-    def _outputs(self, model: nn.Module, batches: Batches, place: int) -> Tensor:
+    def _outputs(self, model: nn.Module, batches: Batches, index: int) -> Tensor:
         model.eval()
-        return torch.cat([model(weak)[place] for weak, _, _ in batches])
+        return torch.cat([model(weak)[index] for weak, _, _ in batches])
 
     def run(self) -> int:
         """Refresh and train; returns the number of steps."""

@@ -1,4 +1,4 @@
-"""Images as one loads them first: decoded for every use, two views each time."""
+"""Plain image loading: an image is decoded for every use, into two views."""
 
 from __future__ import annotations
 
@@ -37,22 +37,24 @@ def make_images(folder: Path, count: int, smallest: int = 230, largest: int = 29
 
 
 class PlainImages(Dataset[tuple[Tensor, Tensor, int]]):
-    """Weak view, strong view and row of an image, decoded whenever it is asked for.
+    """Weak view, strong view and row index of an image, which is decoded for every access.
 
     Args:
         paths: of the images.
         side: of the views, in pixels.
-        strong: whether the strong view is made; else the weak one stands for it.
+        strong: whether to make the strong view; else the weak view is returned in its place.
     """
 
     def __init__(self, paths: list[Path], side: int, *, strong: bool = True) -> None:
         self._paths = paths
-        end = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-        end += [v2.Normalize(list(SETTINGS.mean), list(SETTINGS.std))]
+        normalize = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+        normalize += [v2.Normalize(list(SETTINGS.mean), list(SETTINGS.std))]
         resized = [v2.Resize((side, side)), v2.RandomHorizontalFlip()]
-        self._weak = v2.Compose([*resized, *end])
+        self._weak = v2.Compose([*resized, *normalize])
         erased = v2.RandomErasing(p=1.0)
-        self._strong = v2.Compose([*resized, v2.RandAugment(), *end, erased]) if strong else None
+        self._strong = (
+            v2.Compose([*resized, v2.RandAugment(), *normalize, erased]) if strong else None
+        )
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -67,7 +69,7 @@ class PlainImages(Dataset[tuple[Tensor, Tensor, int]]):
 def plain_loader(
     images: PlainImages, batch: int, *, shuffle: bool = True
 ) -> DataLoader[tuple[Tensor, Tensor, int]]:
-    """A process per CPU; they stay from epoch to epoch, so that starting them is not measured."""
+    """A loader with a process per CPU; the processes persist, so that starting them is not measured."""
     return DataLoader(
         images,
         batch_size=batch,

@@ -1,4 +1,4 @@
-"""A refresh as one writes it first: sorted columns, gathered matrices of features for every label."""
+"""A plain refresh: sorted columns, and a gathered matrix of features for every label."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def plain_refresh(
     negative_keep: float = 0.998,
     ratio: float = 5.0,
 ) -> Refreshed:
-    """Sections 4 to 6 of the method for a first refresh, one label after the other.
+    """The first refresh (docs/method.md, sections 4 to 6), label by label.
 
     Args:
         scores: (N_u, K) of the unlabelled samples.

@@ -1,4 +1,4 @@
-"""The arithmetic of a refresh: thresholds, prototypes, moments, negatives; no network."""
+"""The arithmetic of a refresh, without the network: thresholds, prototypes, moments, negatives."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 from bbam_ray.methods.bbam import Bbam, BbamOptions
 from bbam_ray.methods.method import Snapshot, TaskInfo
-from benchmarks.measure import Measured, extra_memory, in_turn
+from benchmarks.measure import Measured, alternate, extra_memory
 from benchmarks.plain_refresh import Refreshed, plain_refresh
 
 
 def draw(
     labeled: int, unlabeled: int, num_labels: int, width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosines (N_u, K), features (N, D) and labels (N_l, K): rare and frequent labels, none absent."""
+    """Random cosines (N_u, K), features (N, D) and labels (N_l, K), with rare and frequent labels."""
     g = torch.Generator().manual_seed(0)
     frequency = torch.linspace(0.003, 0.3, num_labels)
     known = (torch.rand(labeled, num_labels, generator=g) < frequency).to(torch.int8)
@@ -36,7 +36,7 @@ def refreshed(cosine: Tensor, features: Tensor, known: Tensor) -> Bbam:
 
 
 def agree(ours: Bbam, plain: Refreshed) -> bool:
-    """Entry by entry the same pseudo-labels, confident entries and selected negatives."""
+    """Whether all pseudo-labels, confident entries and selected negatives are equal."""
     selected = torch.cat([ours.labeled_selected, ours.unlabeled_selected])
     return (
         torch.equal(ours.pseudo, plain.pseudo)
@@ -46,7 +46,7 @@ def agree(ours: Bbam, plain: Refreshed) -> bool:
 
 
 def run(full: bool) -> list[Measured]:
-    """At a tenth of the size of COCO, or at its size (82,081 x 80, D = 256)."""
+    """At the size of COCO (82,081 x 80, D = 256) if ``full``, else at a tenth of it."""
     labeled, unlabeled = (4_104, 77_977) if full else (410, 7_798)
     cosine, features, known = draw(labeled, unlabeled, 80, 256)
     options = BbamOptions.build({}, "benchmark")
@@ -61,9 +61,11 @@ def run(full: bool) -> list[Measured]:
     def ours() -> Bbam:
         return refreshed(next(copies), features, known)
 
-    timed = in_turn(plain, ours, 5)
+    timed = alternate(plain, ours, 5)
     logits = options.scale * (cosine - options.margin / 2)
-    exact = plain_refresh(logits, features.double(), known)  # without rounding at the thresholds
+    exact = plain_refresh(
+        logits, features.double(), known
+    )  # float64: no rounding at the thresholds
     same = agree(ours(), exact)
     used = extra_memory(ours)
     matrix = 4 * (labeled + unlabeled) * 80
@@ -72,7 +74,7 @@ def run(full: bool) -> list[Measured]:
             "refresh",
             f"arithmetic, {labeled + unlabeled:,} x 80, D = 256",
             **timed,
-            figures={
+            details={
                 "identical": same,
                 "memory_mb": used / 1e6,
                 "matrix_mb": matrix / 1e6,

@@ -1,4 +1,4 @@
-"""How the refresh grows with samples N and labels K on one process, and what it sends between workers."""
+"""How the cost of a refresh grows with samples N and labels K, and the bytes sent between workers."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ WIDTH = 64
 
 
 def bytes_sent(num_labels: int, width: int, selections: int = 2 + 1) -> int:
-    """Of all messages of one refresh, whatever N and the number of workers (a test counts them)."""
+    """Bytes of all messages of one refresh, for any N and any number of workers (a test counts them)."""
     sums = 8 * num_labels * (width + 1) + 48 * num_labels + 2 * ANGLE_BINS * 8 * num_labels
     return sums + 8 * num_labels + selections * 40_960 * num_labels
 
 
 def at(samples: int, num_labels: int, rounds: int) -> Measured:
-    """One size: seconds and memory of a refresh, seconds that the order of an epoch takes."""
+    """Seconds and memory of a refresh of one size, and seconds to draw the order of an epoch."""
     labeled = max(50, samples // 20)
     cosine, features, known = draw(labeled, samples - labeled, num_labels, WIDTH)
     seconds = []
     for _ in range(rounds):
         copy = cosine.clone()
-        began = time.perf_counter()
+        started = time.perf_counter()
         refreshed(copy, features, known)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - started)
     used = extra_memory(lambda: refreshed(cosine, features, known))
-    began = time.perf_counter()
+    started = time.perf_counter()
     epoch_batches(samples, 96, 1, np.random.default_rng(0))
-    ordered = time.perf_counter() - began
+    order_s = time.perf_counter() - started
     return Measured(
         "growth",
         f"refresh, N = {samples:,}, K = {num_labels:,}, D = {WIDTH}",
@@ -47,13 +47,13 @@ def at(samples: int, num_labels: int, rounds: int) -> Measured:
             "memory_mb": used / 1e6,
             "matrix_mb": 4 * samples * num_labels / 1e6,
             "sent_mb": bytes_sent(num_labels, WIDTH) / 1e6,
-            "order_s": ordered,
+            "order_s": order_s,
         },
     )
 
 
 def run(full: bool) -> list[Measured]:
-    """N from 10^4 with K = 20, and K from 20 with N = 10^4; up to 10^6 and 10^4, or a tenth of that."""
+    """N from 10^4 at K = 20 and K from 100 at N = 10^4, up to 10^6 and 10^4 if ``full``, else a tenth."""
     samples = [10_000, 100_000, 1_000_000] if full else [10_000, 100_000]
     labels = [100, 1_000, 10_000] if full else [100, 1_000]
     return [at(n, 20, 3) for n in samples] + [at(10_000, k, 3) for k in labels]

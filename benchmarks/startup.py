@@ -1,4 +1,4 @@
-"""From the end of a trial to that of the next: a gang that stays, or Ray Train anew in each."""
+"""Time from the end of a trial to the end of the next: a persistent gang, or Ray Train in each trial."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def gaps(runner: str, trials: int) -> list[float]:
             command += ["--set", setting]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         table = read_table(Path(name) / "digits" / "s" / "trials.parquet").to_pandas()
-    begun = table["started_at"].astype("datetime64[us, UTC]").astype("int64") / 1e6
-    ends = sorted(begun + table["duration_s"])
+    starts = table["started_at"].astype("datetime64[us, UTC]").astype("int64") / 1e6
+    ends = sorted(starts + table["duration_s"])
     return [later - earlier for earlier, later in pairwise(ends)]
 
 
 def run(full: bool) -> list[Measured]:
-    """Four trials of each kind, or eight."""
+    """Eight trials with each runner if ``full``, else four."""
     trials = 8 if full else 4
     plain, ours = gaps("train", trials), gaps("gang", trials)
     return [

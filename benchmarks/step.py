@@ -1,4 +1,4 @@
-"""A whole training step (loss, masks, averaging, logging, AdamW) beside the network's bare passes."""
+"""A training step (loss, masks, averaging, logging, AdamW) compared with the network alone."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from bbam_ray.engine.process import keep_freed_memory
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.methods.method import Minibatch
 from benchmarks.epoch import make_trainer, voc_like
-from benchmarks.measure import Measured, in_turn
+from benchmarks.measure import Measured, alternate
 
 
 class PreparedSteps:
-    """Steps of an epoch whose views have been made before; the trainer takes them for its own.
+    """Steps of an epoch with views that were made before; replaces ``EpochSteps`` in the trainer.
 
     Args:
         steps: of an epoch of the main phase.
-        count: how many of them.
+        count: number of steps to prepare.
     """
 
     def __init__(self, steps: EpochSteps, count: int) -> None:
@@ -36,8 +36,8 @@ class PreparedSteps:
     @staticmethod
     def _prepared(step: Step) -> Step:
         def fixed(batch: Minibatch) -> Minibatch:
-            made = batch.view("strong")
-            return Minibatch(batch.rows, batch.total, lambda kind: made)
+            strong = batch.view("strong")
+            return Minibatch(batch.rows, batch.total, lambda kind: strong)
 
         assert step.unlabeled is not None
         return Step(fixed(step.labeled), step.labels, fixed(step.unlabeled))
@@ -49,8 +49,8 @@ class PreparedSteps:
         return iter(self._steps)
 
 
-def bare_steps(trainer: Trainer, batches: Iterable[Tensor], optimizer: Any) -> None:
-    """Forward, backward and an optimizer's step for each batch, with the sum of all cosines as loss."""
+def network_steps(trainer: Trainer, batches: Iterable[Tensor], optimizer: Any) -> None:
+    """Forward pass, backward pass and optimizer step for each batch, with the sum of cosines as loss."""
     for inputs in batches:
         trainer.model.train()
         optimizer.zero_grad(set_to_none=True)
@@ -61,12 +61,12 @@ def bare_steps(trainer: Trainer, batches: Iterable[Tensor], optimizer: Any) -> N
 
 
 def run(full: bool) -> list[Measured]:
-    """Ten steps, or forty, in float32 and in bfloat16."""
-    count, found = 40 if full else 10, []
+    """Forty steps if ``full``, else ten, in float32 and in bfloat16."""
+    count, measured = 40 if full else 10, []
     keep_freed_memory()
     with voc_like(30 * count + 60) as root:
         for name, amp in (("float32", False), ("bfloat16", True)):
-            # A rate of next to nothing, so that both go on from the same weights for ever.
+            # The learning rate is almost zero, so that the weights stay the same in all rounds.
             rates = {"learning_rate": 1e-30, "warmup_learning_rate": 1e-30, "weight_decay": 0.0}
             trainer = make_trainer(root, image_size=96, amp_cpu=amp, **rates)
             trainer.run_epoch()
@@ -79,13 +79,13 @@ def run(full: bool) -> list[Measured]:
                 main_phase=True,
             )
             prepared: Any = PreparedSteps(steps, count)
-            bare = torch.optim.AdamW(trainer.model.parameters(), lr=1e-30, fused=True)
-            timed = in_turn(
-                partial(bare_steps, trainer, prepared.inputs, bare),
+            optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-30, fused=True)
+            timed = alternate(
+                partial(network_steps, trainer, prepared.inputs, optimizer),
                 partial(trainer.take_steps, prepared, main_phase=True),
                 9 if full else 5,
             )
-            timed["figures"] = {"times_bare": 1 / timed["ratio"]}
+            timed["details"] = {"times_network_alone": 1 / timed["ratio"]}
             case = f"{count} steps of 32 images of 96 px, ResNet-18, {name}"
-            found.append(Measured("step", case, **timed))
-    return found
+            measured.append(Measured("step", case, **timed))
+    return measured

@@ -1,4 +1,4 @@
-"""Validation measures of one scoring: ours against loops over labels and scikit-learn."""
+"""Validation metrics: ours compared with loops over labels and scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from bbam_ray.core.metrics import measures
-from benchmarks.measure import Measured, in_turn
+from benchmarks.measure import Measured, alternate
 
 
 def draw(samples: int, num_labels: int) -> tuple[Tensor, Tensor]:
-    """Scores and labels (N, K), with about three positives a sample and every label present."""
+    """Random scores and labels (N, K), with about three positives per sample and every label present."""
     g = torch.Generator().manual_seed(0)
     labels = (torch.rand(samples, num_labels, generator=g) < 3 / num_labels).to(torch.int8)
     labels[0] = 1
@@ -21,8 +21,8 @@ def draw(samples: int, num_labels: int) -> tuple[Tensor, Tensor]:
     return scores, labels
 
 
-def plain_measures(scores: Tensor, labels: Tensor) -> dict[str, float]:
-    """The same measures as scikit-learn has them; average precision label by label."""
+def plain_metrics(scores: Tensor, labels: Tensor) -> dict[str, float]:
+    """The same metrics from scikit-learn, average precision label by label."""
     from sklearn import metrics as sk
 
     s, y = scores.numpy(), labels.numpy().astype(int)
@@ -32,9 +32,9 @@ def plain_measures(scores: Tensor, labels: Tensor) -> dict[str, float]:
     oracle = np.zeros_like(y)
     for row in range(len(y)):
         oracle[row, order[row, : depth[row]]] = 1
-    found = [sk.average_precision_score(y[:, k], s[:, k]) for k in range(y.shape[1])]
+    precisions = [sk.average_precision_score(y[:, k], s[:, k]) for k in range(y.shape[1])]
     return {
-        "map": float(np.mean(found)),
+        "map": float(np.mean(precisions)),
         "micro_f1": sk.f1_score(y, decided, average="micro", zero_division=0),
         "macro_f1": sk.f1_score(y, decided, average="macro", zero_division=0),
         "hamming_loss": sk.hamming_loss(y, decided),
@@ -48,17 +48,17 @@ def plain_measures(scores: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def run(full: bool) -> list[Measured]:
-    """At a tenth of the size of COCO's validation part, or at its size (40,137 x 80)."""
+    """At the size of COCO's validation part (40,137 x 80) if ``full``, else at a tenth of it."""
     samples = 40_137 if full else 4_013
     scores, labels = draw(samples, 80)
-    timed = in_turn(
-        lambda: plain_measures(scores, labels), lambda: measures(scores, labels, 0.0), 5
+    timed = alternate(
+        lambda: plain_metrics(scores, labels), lambda: measures(scores, labels, 0.0), 5
     )
-    ours, plain = measures(scores, labels, 0.0), plain_measures(scores, labels)
+    ours, plain = measures(scores, labels, 0.0), plain_metrics(scores, labels)
     largest = max(abs(ours[name] - value) for name, value in plain.items())
     assert not math.isnan(largest)
     return [
         Measured(
-            "validation", f"measures, {samples:,} x 80", **timed, figures={"difference": largest}
+            "validation", f"measures, {samples:,} x 80", **timed, details={"difference": largest}
         )
     ]

@@ -1,9 +1,9 @@
-"""Damaged and hostile files for everything that reads what a user can bring: only clean errors may come.
+"""Fuzz everything that reads a user's files with damaged and hostile ones: only clean errors are allowed.
 
 python -m stress.fuzz [--cases 10000] [--seed 0] [--only READER ...]
 
-A case is accepted, or refused with a UsageError of one line. Everything else is a defect, and ends the
-program with exit code 1: another exception, a warning, a longer message, or more than 20 seconds.
+A reader must accept a case, or refuse it with a UsageError of one line. Anything else is a defect: another
+exception, a warning, a longer message, or more than 20 seconds. The exit code is 1 if there are defects.
 """
 
 from __future__ import annotations
@@ -33,17 +33,19 @@ from stress.fuzz_folders import Files
 from stress.fuzz_formats import mutated
 
 MAX_SECONDS, MAX_MESSAGE = 20, 1000
-_MEMORY = 6 << 30  # that may be asked for beyond what is in use
-_SHOWN = 300  # bytes of a file in a report of a defect
+_MEMORY = 6 << 30  # bytes that may be allocated in addition to those in use
+_SHOWN = 300  # bytes of a file that are printed with a defect
 
 
 @dataclass(frozen=True)
-class Fuzzed:
-    """How a reader took its cases.
+class ReaderCounts:
+    """Results of one reader.
 
     Args:
+        reader: its name.
+        cases: all cases.
         accepted, refused: cases without a defect.
-        tracebacks: cases with one.
+        defects: cases with a defect.
         slowest_s: seconds of the slowest case.
     """
 
@@ -51,38 +53,38 @@ class Fuzzed:
     cases: int
     accepted: int
     refused: int
-    tracebacks: int
+    defects: int
     slowest_s: float
 
 
-class HangError(BaseException):
-    """A case takes too long; no reader may take it for something that it expects."""
+class CaseTimeoutError(BaseException):
+    """A case takes too long. Not an Exception, so that no reader can catch it by accident."""
 
 
-class Defect(Exception):  # noqa: N818 - it is what is looked for
-    """A reader did something else than to accept a case or to refuse it cleanly."""
+class DefectError(Exception):
+    """A reader neither accepted a case nor refused it cleanly."""
 
 
 @contextmanager
-def _limited() -> Iterator[None]:
-    """Within it, what takes too long is interrupted."""
+def _time_limit() -> Iterator[None]:
+    """Interrupt the block after ``MAX_SECONDS``."""
 
     def stop(*_: object) -> None:
-        raise HangError(f"more than {MAX_SECONDS} s")
+        raise CaseTimeoutError(f"more than {MAX_SECONDS} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
+    handler = signal.signal(signal.SIGALRM, stop)
     left, _ = signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
-    began = time.monotonic()
+    started = time.monotonic()
     try:
         yield
     finally:
-        signal.signal(signal.SIGALRM, before)
-        rest = max(0.01, left - (time.monotonic() - began)) if left else 0
-        signal.setitimer(signal.ITIMER_REAL, rest)  # pytest has an alarm of its own
+        signal.signal(signal.SIGALRM, handler)
+        rest = max(0.01, left - (time.monotonic() - started)) if left else 0
+        signal.setitimer(signal.ITIMER_REAL, rest)  # pytest sets this alarm, too
 
 
 def write_case(folder: Path, files: Files) -> None:
-    """Make the files of a case in an empty folder."""
+    """Write the files of a case into an empty folder."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,31 +97,36 @@ def write_case(folder: Path, files: Files) -> None:
 
 
 def refusal(reader: Reader, files: Files) -> str | None:
-    """Read a case; the message if it is refused.
+    """Read a case.
+
+    Returns:
+        The error message; None if the case was accepted.
 
     Raises:
-        Defect: anything else than an answer or a clean refusal.
+        DefectError: the reader neither accepted the case nor refused it cleanly.
     """
-    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings(record=True) as warned:
+    with tempfile.TemporaryDirectory() as base, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        folder = Path(place) / "case"
+        folder = Path(base) / "case"
         folder.mkdir()
         write_case(folder, files)
         message = None
         try:
             with (
-                mock.patch.dict("os.environ", {"BBAM_RAY_CACHE": str(Path(place) / "cache")}),
-                _limited(),
+                mock.patch.dict("os.environ", {"BBAM_RAY_CACHE": str(Path(base) / "cache")}),
+                _time_limit(),
             ):
                 reader.read(folder)
         except UsageError as error:
             message = str(error)
-        except (Exception, HangError) as error:
-            raise Defect(f"{type(error).__name__}: {str(error)[:300]}") from error
-    if warned:
-        raise Defect(f"a warning: {warned[0].message} ({warned[0].filename}:{warned[0].lineno})")
+        except (Exception, CaseTimeoutError) as error:
+            raise DefectError(f"{type(error).__name__}: {str(error)[:300]}") from error
+    if caught:
+        raise DefectError(
+            f"a warning: {caught[0].message} ({caught[0].filename}:{caught[0].lineno})"
+        )
     if message is not None and (len(message) > MAX_MESSAGE or len(message.splitlines()) != 1):
-        raise Defect(
+        raise DefectError(
             f"a message of {len(message)} characters on {len(message.splitlines())} lines: "
             f"{message[:200]!r}"
         )
@@ -135,7 +142,7 @@ class _Tally:
     kinds: set[str] = field(default_factory=set)
 
 
-def _fuzz(name: str, reader: Reader, cases: int, seed: int) -> Fuzzed:
+def _fuzz(name: str, reader: Reader, cases: int, seed: int) -> ReaderCounts:
     valid, tally = reader.valid(), _Tally()
     if (message := refusal(reader, valid)) is not None:
         raise AssertionError(f"{name}: the valid case is refused: {message}")
@@ -150,59 +157,60 @@ def _fuzz(name: str, reader: Reader, cases: int, seed: int) -> Fuzzed:
     )
     @given(files=mutated(valid, reader.skip))
     def read(files: Files) -> None:
-        began = time.perf_counter()
+        started = time.perf_counter()
         try:
             if refusal(reader, files) is None:
                 tally.accepted += 1
             else:
                 tally.refused += 1
-        except Defect as defect:
+        except DefectError as defect:
             tally.defects += 1
             _show(name, defect, {n: c for n, c in files.items() if valid.get(n) != c}, tally.kinds)
-        tally.slowest = max(tally.slowest, time.perf_counter() - began)
+        tally.slowest = max(tally.slowest, time.perf_counter() - started)
 
     read()
     count = tally.accepted + tally.refused + tally.defects
-    return Fuzzed(name, count, tally.accepted, tally.refused, tally.defects, tally.slowest)
+    return ReaderCounts(name, count, tally.accepted, tally.refused, tally.defects, tally.slowest)
 
 
-def _show(name: str, defect: Defect, changed: Files, seen: set[str]) -> None:
-    """Print the first defect of each kind: of one type, at one place."""
+def _show(name: str, defect: DefectError, changed: Files, seen: set[str]) -> None:
+    """Print the first defect of each kind; a kind is an exception type at one line of code."""
     cause = defect.__cause__
     frames = traceback.extract_tb(cause.__traceback__) if cause else []
     ours = [f"{frame.filename}:{frame.lineno}" for frame in frames if "bbam_ray" in frame.filename]
-    text = re.sub(r"/\S*/|\d+", "", str(defect))  # without what differs from case to case
+    text = re.sub(r"/\S*/|\d+", "", str(defect))  # without paths and numbers
     kind = f"{type(cause).__name__} {ours[-1:]}" if cause else text[:90]
     if kind in seen:
         return
     seen.add(kind)
     print(f"--- {name}: {defect}", flush=True)
     for file, content in changed.items():
-        short = content if len(content) <= _SHOWN else content[:_SHOWN]
-        print(f"    {file!r}: {short!r}{'' if short == content else f' ... {len(content)} bytes'}")
+        start = content[:_SHOWN]
+        print(f"    {file!r}: {start!r}{'' if start == content else f' ... {len(content)} bytes'}")
     if cause is not None:
         print("".join(traceback.format_exception(cause, limit=-6)), flush=True)
 
 
-def run(cases: int, seed: int, only: list[str] | None = None) -> list[Fuzzed]:
-    """Fuzz every reader with its share of the cases; prints a line for each, and defects before it.
+def run(cases: int, seed: int, only: list[str] | None = None) -> list[ReaderCounts]:
+    """Fuzz every reader with its share of the cases; prints defects, and a line for each reader.
 
     Args:
-        seed: the same cases for the same number.
+        cases: for all readers together.
+        seed: a seed always gives the same cases.
         only: names of readers; all of them by default.
     """
     chosen = [name for name in READERS if only is None or name in only]
-    found = []
-    for place, name in enumerate(chosen):
-        share = (cases * (place + 1)) // len(chosen) - (cases * place) // len(chosen)
+    counts = []
+    for index, name in enumerate(chosen):
+        share = (cases * (index + 1)) // len(chosen) - (cases * index) // len(chosen)
         one = _fuzz(name, READERS[name], share, seed)
-        found.append(one)
+        counts.append(one)
         print(
             f"{name:26} {one.cases:6} cases {one.accepted:6} accepted {one.refused:6} refused "
-            f"{one.tracebacks:4} defects, slowest {one.slowest_s:.2f} s",
+            f"{one.defects:4} defects, slowest {one.slowest_s:.2f} s",
             flush=True,
         )
-    return found
+    return counts
 
 
 def main() -> None:
@@ -215,14 +223,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
-    most = pages * resource.getpagesize() + _MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
-    began = time.perf_counter()
-    found = run(arguments.cases, arguments.seed, arguments.only)
-    defects = sum(one.tracebacks for one in found)
-    print(
-        f"{sum(one.cases for one in found)} cases, {defects} defects, {time.perf_counter() - began:.0f} s"
-    )
+    limit = pages * resource.getpagesize() + _MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    started = time.perf_counter()
+    counts = run(arguments.cases, arguments.seed, arguments.only)
+    cases, defects = sum(one.cases for one in counts), sum(one.defects for one in counts)
+    print(f"{cases} cases, {defects} defects, {time.perf_counter() - started:.0f} s")
     sys.exit(1 if defects else 0)
 
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: every way into the program, with a small valid folder for it."""
+"""The fuzzed readers: everything that reads a user's files, each with a small valid folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from stress.fuzz_folders import Files
 
 @dataclass(frozen=True)
 class Reader:
-    """A way into the program.
+    """A part of the program that reads a user's files.
 
     Args:
-        valid: makes a small folder that is read without an error.
-        read: what the command line does with such a folder; raises what is wrong with it.
+        valid: returns the files of a small folder that is read without an error.
+        read: reads a folder as a command does; raises a UsageError for what cannot be used.
         skip: files of the valid folder that are not mutated.
     """
 
@@ -34,7 +34,7 @@ READERS: dict[str, Reader] = {
     "assignments": Reader(
         lambda: {"set.txt": folders.CONFIG.replace(": ", "=").encode()}, readers.assignments
     ),
-    "search space": Reader(lambda: {"s.yaml": folders.SPACE.encode()}, readers.space),
+    "search space": Reader(lambda: {"s.yaml": folders.SPACE.encode()}, readers.search_space),
     "texts .csv": Reader(
         lambda: {"train.csv": folders.TEXTS.encode(), "labels.txt": b"a\nb"},
         readers.dataset("text"),
@@ -76,7 +76,7 @@ READERS: dict[str, Reader] = {
     "archive .zip": Reader(folders.zip_file, readers.archive),
     "archive .tar": Reader(lambda: folders.tar_file("a.tar", "w"), readers.archive),
     "archive .tar.gz": Reader(lambda: folders.tar_file("a.tar.gz", "w:gz"), readers.archive),
-    "stored rows": Reader(lambda: folders.made(readers.make_rows), readers.stored_rows),
+    "stored rows": Reader(lambda: folders.valid_folder(readers.make_rows), readers.stored_rows),
     "predict images": Reader(
         lambda: {
             f"{k}.{kind}": folders.image(kind)
@@ -107,12 +107,12 @@ READERS: dict[str, Reader] = {
         lambda: {"t.parquet": folders.parquet(text=["a b", None] * 4, id=list(range(8)))},
         readers.inputs((9,), "t.parquet", texts=True),
     ),
-    "study": Reader(lambda: folders.made(results.make_study), results.study),
-    "report": Reader(lambda: folders.made(results.make_study), results.report),
-    "storage": Reader(lambda: folders.made(results.make_storage), results.storage),
-    "model": Reader(lambda: folders.made(results.make_model), results.model),
-    "checkpoint": Reader(lambda: folders.made(results.make_checkpoint), results.checkpoint),
+    "study": Reader(lambda: folders.valid_folder(results.make_study), results.study),
+    "report": Reader(lambda: folders.valid_folder(results.make_study), results.report),
+    "storage": Reader(lambda: folders.valid_folder(results.make_storage), results.storage),
+    "model": Reader(lambda: folders.valid_folder(results.make_model), results.model),
+    "checkpoint": Reader(lambda: folders.valid_folder(results.make_checkpoint), results.checkpoint),
     "checkpoint of another run": Reader(
-        lambda: folders.made(results.make_checkpoint), results.resumed
+        lambda: folders.valid_folder(results.make_checkpoint), results.resumed
     ),
 }

@@ -1,7 +1,7 @@
 """Small valid files of every kind that the program reads.
 
-A case is a mapping of names in a folder to contents. Contents are bytes; a text stands for what is no
-file: "/" for a folder, anything else for a link to that place.
+A case maps paths in a folder to contents. The content of a file is bytes. A str means that the path is no
+file: "/" is a folder, any other text is the target of a symbolic link.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ _COLUMNS = "file_name,cat,dog\n" + "".join(f"{k}.png,{k % 2},{k % 3 % 2}\n" for 
 
 
 def files_of(folder: Path) -> Files:
-    """The files below a folder as a case."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    """All files in a folder, as a case."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def image(kind: str = "png", side: int = 9) -> bytes:
@@ -94,11 +94,11 @@ def vectors() -> dict[str, Any]:
 
 
 def parquet_vectors() -> dict[str, Any]:
-    given = vectors()
-    names = [["a"] if row[0] else ["b"] for row in given["labels"]]
+    arrays = vectors()
+    names = [["a"] if row[0] else ["b"] for row in arrays["labels"]]
     return {
         "name": [f"n{k}" for k in range(8)],
-        "features": given["features"].tolist(),
+        "features": arrays["features"].tolist(),
         "labels": names,
     }
 
@@ -107,7 +107,7 @@ def images() -> Files:
     kinds = ("png", "jpeg", "gif", "bmp", "tiff", "webp")
     pictures: Files = {f"images/{k}.png": image() for k in range(4)}
     return {"labels.csv": _COLUMNS.encode(), **pictures} | {
-        f"unlabeled/{place}.{kind}": image(kind) for place, kind in enumerate(kinds)
+        f"unlabeled/{number}.{kind}": image(kind) for number, kind in enumerate(kinds)
     }
 
 
@@ -140,27 +140,27 @@ def voc() -> Files:
     from bbam_ray.data.datasets.voc2012 import LABELS
 
     main = "ImageSets/Main"
-    found: Files = {
+    files: Files = {
         f"{main}/{part}.txt": f"{part}1\n{part}2\n".encode() for part in ("train", "val")
     }
     for part in ("train", "val"):
         lines = f"{part}1 -1\n{part}2  1\n".encode()
-        found |= {f"{main}/{label}_{part}.txt": lines for label in LABELS}
-        found |= {f"JPEGImages/{part}{k}.jpg": image("jpeg") for k in (1, 2)}
-    return found
+        files |= {f"{main}/{label}_{part}.txt": lines for label in LABELS}
+        files |= {f"JPEGImages/{part}{k}.jpg": image("jpeg") for k in (1, 2)}
+    return files
 
 
 def coco() -> Files:
-    found: Files = {}
+    files: Files = {}
     for part in ("train2014", "val2014"):
         content = {
             "images": [{"id": k, "file_name": f"{part}-{k}.jpg"} for k in (3, 5)],
             "categories": [{"id": 1, "name": "cat"}, {"id": 7, "name": "dog"}],
             "annotations": [{"image_id": k, "category_id": c} for k, c in ((3, 1), (5, 7), (5, 1))],
         }
-        found[f"annotations/instances_{part}.json"] = json.dumps(content).encode()
-        found |= {f"{part}/{part}-{k}.jpg": image("jpeg") for k in (3, 5)}
-    return found
+        files[f"annotations/instances_{part}.json"] = json.dumps(content).encode()
+        files |= {f"{part}/{part}-{k}.jpg": image("jpeg") for k in (3, 5)}
+    return files
 
 
 def awa() -> Files:
@@ -194,8 +194,8 @@ def tar_file(name: str, mode: Any) -> Files:
 
 
 @cache
-def made(make: Callable[[Path], None]) -> Files:
-    """What a part of the program writes into a folder, written once."""
+def valid_folder(make: Callable[[Path], None]) -> Files:
+    """The files that a function of the program writes into a folder; it is called only once."""
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder))
         return files_of(Path(folder))

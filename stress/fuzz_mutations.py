@@ -1,7 +1,7 @@
-"""Mutations of valid files, as hypothesis strategies: what a broken or hostile world makes of them.
+"""Mutations of valid files, drawn by Hypothesis.
 
 Most follow the structure of the file (lines, values, nested documents, arrays, columns, members of an
-archive), so that the damage passes the first check; the rest are flipped, torn and invented bytes.
+archive), so that the damage passes the first check; the rest flip, cut or invent bytes.
 """
 
 from __future__ import annotations
@@ -99,44 +99,46 @@ WHOLE = (
 
 
 def damaged(draw: Draw, content: bytes) -> bytes:
-    """Bytes flipped, inserted, taken away, doubled, or the end torn off."""
+    """Bytes flipped, inserted, removed, duplicated or set to zero, or the end cut off."""
     data = bytearray(content)
     for _ in range(draw(st.integers(1, 3))):
-        place = draw(st.integers(0, max(0, len(data) - 1)))
+        start = draw(st.integers(0, max(0, len(data) - 1)))
         length = draw(st.integers(1, 40))
-        kind = draw(st.sampled_from(("flip", "flip", "insert", "remove", "double", "tear", "zero")))
+        kind = draw(
+            st.sampled_from(("flip", "flip", "insert", "remove", "duplicate", "cut", "zero"))
+        )
         if kind == "flip" and data:
-            data[place] ^= 1 << draw(st.integers(0, 7))
+            data[start] ^= 1 << draw(st.integers(0, 7))
         elif kind == "insert":
-            data[place:place] = draw(st.binary(max_size=9))
+            data[start:start] = draw(st.binary(max_size=9))
         elif kind == "remove":
-            del data[place : place + length]
-        elif kind == "double":
-            data[place:place] = data[place : place + length]
+            del data[start : start + length]
+        elif kind == "duplicate":
+            data[start:start] = data[start : start + length]
         elif kind == "zero":
-            data[place : place + length] = bytes(len(data[place : place + length]))
-        elif kind == "tear":
-            del data[place:]
+            data[start : start + length] = bytes(len(data[start : start + length]))
+        elif kind == "cut":
+            del data[start:]
     return bytes(data)
 
 
-def lined(draw: Draw, content: bytes) -> bytes:
-    """Lines and the values in them replaced; other line ends and encodings."""
+def text_lines(draw: Draw, content: bytes) -> bytes:
+    """Text with lines or values in them replaced, or with other line ends or a byte order mark."""
     lines = content.decode("utf-8").split("\n")
     for _ in range(draw(st.integers(1, 3))):
-        place = draw(st.integers(0, len(lines) - 1))
-        kind = draw(st.sampled_from(("value", "value", "value", "remove", "double", "swap")))
+        index = draw(st.integers(0, len(lines) - 1))
+        kind = draw(st.sampled_from(("value", "value", "value", "remove", "duplicate", "swap")))
         if kind == "remove" and len(lines) > 1:
-            del lines[place]
-        elif kind == "double":
-            lines.insert(place, lines[place])
+            del lines[index]
+        elif kind == "duplicate":
+            lines.insert(index, lines[index])
         elif kind == "swap":
             other = draw(st.integers(0, len(lines) - 1))
-            lines[place], lines[other] = lines[other], lines[place]
-        elif found := list(re.finditer(r"[\w.+-]+|[^\w\s]", lines[place])):
-            match = draw(st.sampled_from(found))
-            line = lines[place]
-            lines[place] = (
+            lines[index], lines[other] = lines[other], lines[index]
+        elif values := list(re.finditer(r"[\w.+-]+|[^\w\s]", lines[index])):
+            match = draw(st.sampled_from(values))
+            line = lines[index]
+            lines[index] = (
                 line[: match.start()] + draw(st.sampled_from(TEXTS)) + line[match.end() :]
             )
     joined: str = draw(st.sampled_from(("\n", "\n", "\n", "\r\n", "\r"))).join(lines)
@@ -145,15 +147,15 @@ def lined(draw: Draw, content: bytes) -> bytes:
 
 
 def nested(draw: Draw, document: Any) -> Any:
-    """A document with a value, a key or an entry replaced, somewhere."""
+    """A document in which one value, key or entry is replaced, removed or duplicated."""
     if not document or not isinstance(document, (dict, list)) or draw(st.integers(0, 5)) == 0:
         return draw(st.sampled_from(VALUES))
     items = dict(document) if isinstance(document, dict) else dict(enumerate(document))
     key = draw(st.sampled_from(list(items)))
-    kind = draw(st.sampled_from(("deeper", "deeper", "deeper", "remove", "rename", "double")))
+    kind = draw(st.sampled_from(("deeper", "deeper", "deeper", "remove", "rename", "duplicate")))
     if kind == "deeper":
         items[key] = nested(draw, items[key])
-    elif kind == "double" and isinstance(document, list):
+    elif kind == "duplicate" and isinstance(document, list):
         return [*document, document[key]]
     else:
         value = items.pop(key)

@@ -1,7 +1,7 @@
-"""What the command line does with files that somebody brings, and checks that nothing wrong gets through.
+"""Read a user's files as the commands do, and check that nothing invalid is accepted.
 
-Every reader takes a folder, and raises a UsageError for what cannot be used; anything else that it raises
-is a defect.
+Every reader takes a folder and raises a UsageError for what cannot be used. Any other exception is a
+defect.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def configuration(folder: Path) -> None:
 
 
 def assignments(folder: Path) -> None:
-    """A line an option, as the operating system hands it over."""
+    """Each line is an argument of ``--set``, as the operating system passes it."""
     from bbam_ray.documents import parse_assignments
 
     if (folder / "set.txt").is_file():
@@ -42,36 +42,36 @@ def assignments(folder: Path) -> None:
         run_config(parse_assignments([line for line in lines if line]), "--set").flat()
 
 
-def space(folder: Path) -> None:
-    """What it may hold can also be drawn from."""
-    found = read_space(folder / "s.yaml", "digits", "bbam", {"epochs": 30})
-    for parameter in found.parameters.values():
+def search_space(folder: Path) -> None:
+    """Values can be drawn from each parameter of a search space that is accepted."""
+    space = read_space(folder / "s.yaml", "digits", "bbam", {"epochs": 30})
+    for parameter in space.parameters.values():
         parameter.distribution()
 
 
 def dataset(name: str, file: str = "", **options: Any) -> Callable[[Path], None]:
-    """Checks and loads both parts of a data set, as a run does."""
+    """Returns a reader that checks and loads both parts of a data set, as a run does."""
 
     def read(folder: Path) -> None:
-        given = {"dataset": name, "data_dir": str(folder / file), **options}
-        config = run_config(given, "test")
-        source, place = DATASETS[name], config.training.data_dir
-        source.check(config.data, place)
-        source.state(config.data, place)
-        parts = [source.load(config.data, place, part) for part in ("train", "test")]
+        settings = {"dataset": name, "data_dir": str(folder / file), **options}
+        config = run_config(settings, "test")
+        source, data_dir = DATASETS[name], config.training.data_dir
+        source.check(config.data, data_dir)
+        source.state(config.data, data_dir)
+        parts = [source.load(config.data, data_dir, part) for part in ("train", "test")]
         assert parts[0].label_names == parts[1].label_names
         for samples in parts:
             inputs, labels = np.asarray(samples.inputs[:]), samples.labels
             assert np.isfinite(inputs).all() and np.isin(labels, (0, 1)).all() and len(labels)
             known = np.ones(len(labels), bool) if samples.is_labeled is None else samples.is_labeled
-            "".join(samples.names or ()).encode()  # as the table of the split needs it
+            "".join(samples.names or ()).encode()  # split.parquet needs valid text
             assert not labels[~known].any() and all(samples.label_names)
 
     return read
 
 
 def one_image(folder: Path) -> None:
-    """An image that is told to be unreadable counts as refused."""
+    """An image that is reported as unreadable counts as refused."""
     try:
         assert read_image(folder / "i.png", 8).shape == (3, 8, 8)
     except UnreadableImageError as error:
@@ -79,15 +79,15 @@ def one_image(folder: Path) -> None:
 
 
 def archive(folder: Path) -> None:
-    """What is refused has left nothing behind."""
-    found = sorted(folder.glob("*.*"))
+    """An archive that is refused leaves no files behind."""
+    paths = sorted(folder.glob("*.*"))
     target = folder / "unpacked"
     try:
-        extract(found[0] if found else folder / "a.zip", target, max_bytes=10**6)
+        extract(paths[0] if paths else folder / "a.zip", target, max_bytes=10**6)
     except UsageError:
         assert not target.exists() or not list(target.iterdir()), "a part was unpacked"
         raise
-    assert not {path.name for path in folder.iterdir()} - {"unpacked", *(p.name for p in found)}
+    assert not {path.name for path in folder.iterdir()} - {"unpacked", *(p.name for p in paths)}
 
 
 def make_rows(folder: Path) -> None:
@@ -95,19 +95,19 @@ def make_rows(folder: Path) -> None:
 
 
 def stored_rows(folder: Path) -> None:
-    """Other rows than were written are never taken for them."""
-    found = opened(folder / "r.rows")
-    if found is None:
-        raise UsageError("made anew")
-    assert found.metadata == {"names": ["a"] * 12}
-    assert found.dtype == np.float32 and np.array_equal(np.asarray(found), _ROWS)
-    found.verify()
+    """Rows that differ from those written are never accepted."""
+    rows = opened(folder / "r.rows")
+    if rows is None:
+        raise UsageError("will be rebuilt")
+    assert rows.metadata == {"names": ["a"] * 12}
+    assert rows.dtype == np.float32 and np.array_equal(np.asarray(rows), _ROWS)
+    rows.verify()
 
 
 def inputs(
     shape: tuple[int, ...], file: str = "", *, texts: bool = False
 ) -> Callable[[Path], None]:
-    """Divides samples to be scored, and reads all of them."""
+    """Returns a reader that reads all samples of a folder or file for prediction."""
 
     def read(folder: Path) -> None:
         for piece in find_pieces(folder / file, shape, ["a", "b"], texts):
@@ -115,7 +115,7 @@ def inputs(
             for batch in piece.batches(3):
                 count += len(batch.names)
                 assert len(batch.names) == len(batch.inputs) == len(batch.problems)
-                batch.names[0].encode()  # as a table of predictions needs it
+                batch.names[0].encode()  # a table of predictions needs valid text
                 assert texts or np.isfinite(batch.inputs).all()
             assert count == piece.count, "some samples are missing"
 

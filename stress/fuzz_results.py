@@ -1,4 +1,4 @@
-"""What the command line does with folders of results, models and checkpoints, as ``fuzz_readers``."""
+"""Read folders of results, models and checkpoints as the commands do (see ``fuzz_readers``)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _PARAMETERS = {
 
 
 def make_study(folder: Path) -> None:
-    who = {"study": "s", "trial_id": "t", "number": 0, "state": "COMPLETE", "seed": 0}
-    figures = {"val_map": 0.5, "best_epoch": 2, "epochs": 2, "duration_s": 5.0, "gpu_hours": 0.1}
+    identity = {"study": "s", "trial_id": "t", "number": 0, "state": "COMPLETE", "seed": 0}
+    scores = {"val_map": 0.5, "best_epoch": 2, "epochs": 2, "duration_s": 5.0, "gpu_hours": 0.1}
     environment = {"packages": {"torch": "2"}, "python": "3", "cpu_count": 2, "gpu": None}
     content = {
         "dataset": "digits",
@@ -52,16 +52,21 @@ def make_study(folder: Path) -> None:
     record = StudyRecord.create(folder / "s", content)
     store = StudyStore(folder / "s", {"scale": "float", "balance": "bool"})
     for number in range(3):
-        row = who | {"trial_id": f"t{number}", "number": number}
+        row = identity | {"trial_id": f"t{number}", "number": number}
         searched = {"param_scale": 20.0 + number, "param_balance": number > 0}
-        store.trials.put([row | figures | searched])
+        store.trials.put([row | scores | searched])
         store.confirm.put([row | {"rank": number + 1, "test_map": 0.4, "gpu_hours": 0.1}])
         for epoch in (1, 2):
             times = {"seconds_refresh": 0.1, "seconds_train": 0.2, "seconds_evaluate": 0.1}
-            done = {"epoch": epoch, "phase": "main", "val_map": 0.4 + epoch / 10, "loss": 1.0}
-            store.history.put([row | done | times])
-            measured = {"prior": 0.1, "vdfd": 0.2, "val_ap": 0.5, "angles_positive": [1.0, 2.0]}
-            label = measured | {
+            epoch_values = {
+                "epoch": epoch,
+                "phase": "main",
+                "val_map": 0.4 + epoch / 10,
+                "loss": 1.0,
+            }
+            store.history.put([row | epoch_values | times])
+            statistics = {"prior": 0.1, "vdfd": 0.2, "val_ap": 0.5, "angles_positive": [1.0, 2.0]}
+            label = statistics | {
                 "angles_negative": [5.0, 1.0],
                 "mean_positive": 1.0,
                 "n_positive": 3.0,
@@ -73,18 +78,18 @@ def make_study(folder: Path) -> None:
 
 
 def study(folder: Path) -> None:
-    """Everything that a notebook may ask of a study."""
-    found = load_study(folder / "s")
-    assert found.name is not None and found.status is not None
-    for table in (found.trials, found.history, found.labels, found.confirm, found.split):
+    """Everything that a notebook can read from a study."""
+    loaded = load_study(folder / "s")
+    assert loaded.name is not None and loaded.status is not None
+    for table in (loaded.trials, loaded.history, loaded.labels, loaded.confirm, loaded.split):
         assert len(table.to_dict("records")) == len(table)
-    assert isinstance(found.best, dict)
-    found._repr_html_()
-    repr(found)
+    assert isinstance(loaded.best, dict)
+    loaded._repr_html_()
+    repr(loaded)
 
 
 def report(folder: Path) -> None:
-    """The page of a study, that of it beside itself, and the live one."""
+    """The report of a study, a comparison of it with itself, and the live page."""
     write_report(folder / "s")
     data = ReportData(folder / "s")
     studies_html([data, ReportData(folder / "s")], "report")
@@ -94,7 +99,7 @@ def report(folder: Path) -> None:
 
 
 def make_storage(folder: Path) -> None:
-    for name in ("there", "here"):
+    for name in ("remote", "local"):
         (folder / name / "d" / "s").mkdir(parents=True)
         (folder / name / "d" / "s" / "study.json").write_text("{}", encoding="utf-8")
         state = {"owner": "o", "after": "o", "files": {"study.json": [2, 3]}, "there": {}}
@@ -102,20 +107,20 @@ def make_storage(folder: Path) -> None:
 
 
 def storage(folder: Path) -> None:
-    """A study in a results folder elsewhere, and the state of its copy here."""
-    copy = folder / "here" / "d" / "s"
+    """A study in a remote results folder, and the state of its local copy."""
+    copy = folder / "local" / "d" / "s"
     if copy.is_dir():
         state = read_state(copy)
         assert {"owner", "after", "files", "there"} <= set(state)
     with mock.patch("bbam_ray.results.storage.copies_dir", lambda: folder / "copies"):
-        remote = Storage((folder / "there").resolve().as_uri(), reads=True)
-        remote.local = folder / "here"
+        remote = Storage((folder / "remote").resolve().as_uri(), reads=True)
+        remote.local = folder / "local"
         remote.fetch("s")
 
 
 @cache
 def _trainer() -> Trainer:
-    """Of a tiny model of feature vectors."""
+    """The trainer of a tiny model for feature vectors, made once."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, {"BBAM_RAY_CACHE": folder}))
         labels = np.array([[k % 2, k % 3 == 0] for k in range(40)], np.uint8)
@@ -135,16 +140,15 @@ def _trainer() -> Trainer:
 
 def make_model(folder: Path) -> None:
     save_model(folder / "m", _trainer(), [0.0, 0.1])
-    config = (
-        folder / "m" / "config.json"
-    )  # without a checksum, as whoever forges a model can have it
+    # Without a checksum: an attacker can remove or recompute it.
+    config = folder / "m" / "config.json"
     content = json.loads(config.read_text())
     del content["weights_sha256"]
     config.write_text(json.dumps(content, indent=2))
 
 
 def model(folder: Path) -> None:
-    """Loads a model and scores samples with it."""
+    """Load a model and predict with it."""
     loaded = load_model(folder / "m", "cpu")
     count = int(np.prod(loaded.input_shape))
     assert count < 10**7, "the weights are for three features"
@@ -158,13 +162,13 @@ def make_checkpoint(folder: Path) -> None:
 
 
 def checkpoint(folder: Path) -> None:
-    """A defect is a text, and counts as refused."""
-    found = defect(folder / "epoch-00001")
-    if found is not None:
-        raise UsageError(found)
+    """A damaged checkpoint counts as refused."""
+    message = defect(folder / "epoch-00001")
+    if message is not None:
+        raise UsageError(message)
     load_checkpoint(folder / "epoch-00001" / STATE)
 
 
 def resumed(folder: Path) -> None:
-    """Goes on from a checkpoint that may be none of this run."""
+    """Resume from a checkpoint that may be of another run."""
     load(folder / "epoch-00001", _trainer())

@@ -1,9 +1,9 @@
-"""What the loss of a worker costs: seconds until the next epoch is finished, and epochs done twice.
+"""What the loss of a worker costs: seconds until the next epoch ends, and a longer run.
 
     python -m stress.recovery [--write docs/scaling.md]
 
-Trains digits on two workers of this machine, once undisturbed and once for each way of losing a worker
-in mid-epoch. Needs two CPUs and about six minutes.
+Trains digits on two workers of this machine, once undisturbed and once for each way to lose a worker in
+the middle of an epoch. Takes about six minutes on two CPUs.
 """
 
 from __future__ import annotations
@@ -32,9 +32,16 @@ AFTER_EPOCHS = 3
 
 @dataclass(frozen=True)
 class Loss:
-    """A way of losing a worker: which command runs, which process gets which signal."""
+    """A way to lose a worker: which process of a command gets which signal.
 
-    what: str
+    Args:
+        name: in the table.
+        command: train or tune.
+        process: title of the process.
+        signal: sent to it.
+    """
+
+    name: str
     command: str
     process: str
     signal: signal.Signals
@@ -48,86 +55,88 @@ LOSSES = (
 )
 
 
-def below(driver: int, title: str) -> list[int]:
-    """Process ids of Ray's workers below a driver whose title begins with a word, oldest first."""
-    found = []
+def pids_of(driver: int, title: str) -> list[int]:
+    """Ids of the driver's descendants whose title begins with a word, oldest first."""
+    processes = []
     for child in psutil.Process(driver).children(recursive=True):
         try:
             words = child.cmdline()
             if words and re.match(rf"{re.escape(title)}\b", words[0]):
-                found.append((child.create_time(), child.pid))
+                processes.append((child.create_time(), child.pid))
         except psutil.Error:
             continue
-    return [pid for _, pid in sorted(found)]
+    return [pid for _, pid in sorted(processes)]
 
 
 def history(folder: Path) -> dict[int, float]:
-    """val_map by epoch, as far as the run has come."""
+    """Epoch to val_map, for the epochs so far."""
     path = folder / "history.parquet"
     rows = read_table(path).to_pylist() if path.exists() else []
     epochs = [row["epoch"] for row in rows]
-    assert len(epochs) == len(set(epochs)), f"{path}: an epoch is there twice"
+    assert len(epochs) == len(set(epochs)), f"{path}: duplicate epoch"
     return {row["epoch"]: row["val_map"] for row in rows}
 
 
 @dataclass(frozen=True)
 class Course:
-    """How a run went: figures by epoch, seconds in all and after the loss, and the exit code."""
+    """val_map by epoch, total seconds, seconds from the loss to the next epoch, and the exit code."""
 
-    figures: dict[int, float]
+    val_map: dict[int, float]
     total_s: float
     until_next_epoch_s: float
     exit_code: int
 
 
 def run(command: str, results: Path, loss: Loss | None) -> Course:
-    """Run a command to its end and lose a worker on the way, if asked to."""
+    """Run a command to its end; unless ``loss`` is None, lose a worker after ``AFTER_EPOCHS`` epochs."""
     script = [sys.executable, str(ROOT / "launch" / f"{command}.py"), "--results", str(results)]
     if command == "tune":
         script += ["--num-samples", "1", "--confirm-seeds", "0", "--no-dashboard"]
     folder, quiet = results / "digits" / command, subprocess.DEVNULL
-    begun = time.monotonic()
+    started = time.monotonic()
     process = subprocess.Popen([*script, "--name", command, *SETTINGS], stdout=quiet, stderr=quiet)
-    lost, lost_at, after, victim, before = False, 0.0, 0.0, 0, 0
+    lost, lost_at, seconds, victim, before = False, 0.0, 0.0, 0, 0
     while process.poll() is None:
         time.sleep(0.05)
-        if time.monotonic() - begun > 400:
+        if time.monotonic() - started > 400:
             process.kill()
             raise SystemExit(f"{command}: did not end within 400 s")
-        done = len(history(folder)) if loss and not after else 0
+        done = len(history(folder)) if loss and not seconds else 0
         if loss and not lost and done >= AFTER_EPOCHS:
             time.sleep(0.4)  # into the next epoch
             before = len(history(folder))
-            victim = below(process.pid, loss.process)[-1]
+            victim = pids_of(process.pid, loss.process)[-1]
             os.kill(victim, loss.signal)
             lost, lost_at = True, time.monotonic()
-        elif lost and not after and done > before:
-            after = time.monotonic() - lost_at
-    if victim and psutil.pid_exists(victim):  # frozen, and left behind
+        elif lost and not seconds and done > before:
+            seconds = time.monotonic() - lost_at
+    if victim and psutil.pid_exists(victim):  # stopped, and still there
         os.kill(victim, signal.SIGKILL)
-    return Course(history(folder), time.monotonic() - begun, after, process.returncode)
+    return Course(history(folder), time.monotonic() - started, seconds, process.returncode)
 
 
 def table() -> str:
-    """A row per loss."""
+    """Run everything; returns a Markdown table with a row per loss."""
     lines = [
         "| loss | seconds to the next finished epoch | run longer by | val_map differs by at most |"
     ]
     lines.append("|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
-        calm = {command: run(command, Path(name) / "calm", None) for command in ("train", "tune")}
-        for place, loss in enumerate(LOSSES):
-            course = run(loss.command, Path(name) / str(place), loss)
-            reference = calm[loss.command]
-            assert course.exit_code == 0, f"{loss.what}: exit code {course.exit_code}"
-            assert course.figures.keys() == reference.figures.keys(), loss.what
-            most = max(abs(course.figures[e] - reference.figures[e]) for e in course.figures)
+        undisturbed = {
+            command: run(command, Path(name) / "undisturbed", None) for command in ("train", "tune")
+        }
+        for number, loss in enumerate(LOSSES):
+            course = run(loss.command, Path(name) / str(number), loss)
+            reference = undisturbed[loss.command]
+            assert course.exit_code == 0, f"{loss.name}: exit code {course.exit_code}"
+            assert course.val_map.keys() == reference.val_map.keys(), loss.name
+            largest = max(abs(course.val_map[e] - reference.val_map[e]) for e in course.val_map)
             longer = course.total_s - reference.total_s
             lines.append(
-                f"| {loss.what} | {course.until_next_epoch_s:.0f} | {longer:.0f} s | {most:.4f} |"
+                f"| {loss.name} | {course.until_next_epoch_s:.0f} | {longer:.0f} s | {largest:.4f} |"
             )
             print(lines[-1], flush=True)
-    epochs = len(calm["train"].figures)
+    epochs = len(undisturbed["train"].val_map)
     lines += ["", f"{epochs} epochs on two workers, one run each, on {os.cpu_count()} CPUs."]
     return "\n".join(lines)
 

@@ -1,6 +1,8 @@
-"""Tiny studies back to back in one process, and one long study: nothing may grow.
+"""Soak tests: many short studies in one process, and one long study. No resource may grow.
 
-Run as a program with a folder and seconds, it is that one process.
+    python -m stress.soak FOLDER SECONDS
+
+runs the short studies and prints a sample of the resources after each.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from typing import Any
 
 import psutil
 
-from stress.disturbed import ROOT
-from stress.stored_study import BrokenPromiseError
+from stress.stored_study import CheckFailedError
+from stress.study_process import ROOT
 
 _TINY = {"scenes": 100, "test_scenes": 40, "warmup_passes": 1, "labeled_fraction": 0.4}
 _TINY |= {"hidden_dim": 16, "feature_dim": 8}
@@ -27,89 +29,92 @@ Sample = dict[str, float]
 
 
 def run(minutes: float) -> list[tuple[str, str, dict[str, Any]]]:
-    """Two thirds of the time on short studies, one third on a long one; figures by part and kind."""
-    with tempfile.TemporaryDirectory(prefix="s-") as name:  # sockets have short names
-        place = Path(name)
-        (place / "t").mkdir()
-        env = {**os.environ, "TMPDIR": str(place / "t"), "RAY_TMPDIR": str(place / "r")}
-        env["BBAM_RAY_CACHE"] = str(place / "cache")
-        short = _short(place, minutes * 40, env)
-        bare = _bare(len(short), env | {"RAY_TMPDIR": str(place / "b")})
-        long = _long(place, minutes * 20, env)
-    rows = (
-        _rows("", short)
-        + _rows("Ray alone, with one actor, as often: ", bare)
-        + _rows("long study: ", long)
-    )
-    return [("soak", kind, figures) for kind, figures in rows]
+    """Short studies for two thirds of the time, then a long study.
+
+    Returns:
+        Rows of ``chaos_results.append``: "soak", name of the resource, its values.
+    """
+    with tempfile.TemporaryDirectory(prefix="s-") as name:  # socket paths must be short
+        folder = Path(name)
+        (folder / "t").mkdir()
+        env = {**os.environ, "TMPDIR": str(folder / "t"), "RAY_TMPDIR": str(folder / "r")}
+        env["BBAM_RAY_CACHE"] = str(folder / "cache")
+        short = _short_studies(folder, minutes * 40, env)
+        ray_alone = _ray_alone(len(short), env | {"RAY_TMPDIR": str(folder / "b")})
+        long = _long_study(folder, minutes * 20, env)
+    rows = _rows("short studies", short)
+    rows += _rows("Ray alone, one actor each time", ray_alone)
+    rows += _rows("long study", long)
+    return [("soak", resource, values) for resource, values in rows]
 
 
 def _rows(prefix: str, samples: list[Sample]) -> list[tuple[str, dict[str, Any]]]:
-    """Each measure after the first tenth (everything is loaded then), at the end, and its maximum."""
+    """Each resource after a tenth of the samples (all is loaded by then), at the end, and its maximum."""
     later = samples[len(samples) // 10 :]
     return [
         (
-            prefix + name.replace("_", " "),
+            f"{prefix}: {name.replace('_', ' ')}",
             {
-                "began": later[0][name],
-                "ended": later[-1][name],
-                "most": max(sample[name] for sample in later),
+                "first": later[0][name],
+                "last": later[-1][name],
+                "maximum": max(sample[name] for sample in later),
             },
         )
         for name in samples[0]
     ]
 
 
-def _short(place: Path, seconds: float, env: Mapping[str, str]) -> list[Sample]:
-    command = [sys.executable, "-m", "stress.soak", str(place), str(seconds)]
+def _short_studies(folder: Path, seconds: float, env: Mapping[str, str]) -> list[Sample]:
+    command = [sys.executable, "-m", "stress.soak", str(folder), str(seconds)]
     process = subprocess.run(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, timeout=seconds + 300
     )
     if process.returncode:
-        raise BrokenPromiseError(f"the studies ended with exit code {process.returncode}")
+        raise CheckFailedError(f"the studies ended with exit code {process.returncode}")
     lines = [line for line in process.stdout.splitlines() if line.startswith("{")]
-    print(f"{len(lines)} studies back to back", flush=True)
+    print(f"{len(lines)} short studies", flush=True)
     return [json.loads(line) for line in lines]
 
 
-_BARE = """
+_RAY_ALONE = """
 import json, logging, psutil, ray, sys
 
 class Actor:
-    def answer(self):
+    def reply(self):
         return 1
 
 for number in range(int(sys.argv[1])):
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
     actor = ray.remote(num_cpus=0)(Actor).remote()
-    ray.get(actor.answer.remote())
+    ray.get(actor.reply.remote())
     ray.kill(actor)
     ray.shutdown()
-    me = psutil.Process()
-    held = {"driver_memory_MB": me.memory_info().rss / 1e6}
-    print(json.dumps(held | {"open_files": me.num_fds(), "threads": me.num_threads()}), flush=True)
+    driver = psutil.Process()
+    sample = {"driver_memory_MB": driver.memory_info().rss / 1e6}
+    sample |= {"open_files": driver.num_fds(), "threads": driver.num_threads()}
+    print(json.dumps(sample), flush=True)
 """
 
 
-def _bare(count: int, env: Mapping[str, str]) -> list[Sample]:
-    """What Ray itself holds in a process that starts it, asks an actor and ends it so often."""
-    done = subprocess.run(
-        [sys.executable, "-c", _BARE, str(count)], env=env, stdout=subprocess.PIPE, text=True
+def _ray_alone(count: int, env: Mapping[str, str]) -> list[Sample]:
+    """Samples of a process that only starts Ray, calls an actor and ends Ray, ``count`` times."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _RAY_ALONE, str(count)], env=env, stdout=subprocess.PIPE, text=True
     )
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
 
 
-def studies(place: Path, seconds: float) -> None:
-    """Run studies until the time is up, and print a sample after each."""
+def studies(folder: Path, seconds: float) -> None:
+    """Run short studies until the time is up, and print a sample after each."""
     from bbam_ray.api import tune_study
 
     until = time.monotonic() + seconds
     number = 0
     while time.monotonic() < until:
-        found = tune_study(
+        study = tune_study(
             settings=_TINY,
             name=f"n{number:04d}",
-            results=place / "results",
+            results=folder / "results",
             num_samples=2,
             confirm_seeds=1,
             epochs=3,
@@ -118,17 +123,17 @@ def studies(place: Path, seconds: float) -> None:
             reuse=False,
             quiet=True,
         )
-        if found.status != "COMPLETE" or len(found.trials) != 2:
-            raise BrokenPromiseError(f"study {number}: {found}")
+        if study.status != "COMPLETE" or len(study.trials) != 2:
+            raise CheckFailedError(f"study {number}: {study}")
         number += 1
-        sample = _sample(psutil.Process(), place) | {"studies": number}
+        sample = _sample(psutil.Process(), folder) | {"studies": number}
         del sample["trials"]
         print(json.dumps(sample), flush=True)
 
 
-def _long(place: Path, seconds: float, env: Mapping[str, str]) -> list[Sample]:
+def _long_study(folder: Path, seconds: float, env: Mapping[str, str]) -> list[Sample]:
     command = [sys.executable, str(ROOT / "launch" / "tune.py"), "--name", "long"]
-    command += ["--results", str(place / "results"), "--num-samples", "100000", "--quiet"]
+    command += ["--results", str(folder / "results"), "--num-samples", "100000", "--quiet"]
     command += ["--time-budget", f"{seconds:.0f}s", "--epochs", "3", "--warmup-epochs", "1"]
     command += ["--confirm-seeds", "1", "--no-dashboard", "--no-reuse", "--sampler", "random"]
     for name, value in _TINY.items():
@@ -139,23 +144,23 @@ def _long(place: Path, seconds: float, env: Mapping[str, str]) -> list[Sample]:
         while process.poll() is None:
             if time.monotonic() > deadline:
                 process.kill()
-                raise BrokenPromiseError("the long study does not end")
+                raise CheckFailedError("the long study does not end")
             time.sleep(3)
             try:
-                sample = _sample(psutil.Process(process.pid), place)
+                sample = _sample(psutil.Process(process.pid), folder)
             except psutil.Error:
                 break
             if sample["trials"]:
                 samples.append(sample)
     if process.returncode:
-        raise BrokenPromiseError(f"the long study ended with exit code {process.returncode}")
+        raise CheckFailedError(f"the long study ended with exit code {process.returncode}")
     print(f"a study of {samples[-1]['trials']:.0f} trials", flush=True)
-    # A search that is over lets its processes go; the last samples see that.
+    # After the search its processes end; samples from then on would show less memory.
     return [s for s in samples if s["trial_memory_MB"]]
 
 
-def _sample(driver: psutil.Process, place: Path) -> Sample:
-    """What a driver, its processes and its folders hold at this moment."""
+def _sample(driver: psutil.Process, folder: Path) -> Sample:
+    """Resources that a driver, its processes and its folders use now."""
     trials = []
     for child in driver.children(recursive=True):
         try:
@@ -163,17 +168,17 @@ def _sample(driver: psutil.Process, place: Path) -> Sample:
                 trials.append(child.memory_info().rss)
         except psutil.Error:
             continue
-    latest = place / "results" / "digits" / "long" / "trials.parquet"
+    table = folder / "results" / "digits" / "long" / "trials.parquet"
     return {
         "driver_memory_MB": driver.memory_info().rss / _MB,
         "trial_memory_MB": max(trials, default=0) / _MB,
         "open_files": driver.num_fds(),
         "threads": driver.num_threads(),
         "processes": len(driver.children(recursive=True)),
-        "temporary_entries": len(list((place / "t").iterdir())),
-        "Ray_sessions": len(list((place / "r").glob("ray/session_2*"))),
-        "Ray_folder_MB": _bytes((place / "r").rglob("*")) / _MB,
-        "trials": _rows_of(latest),
+        "temporary_entries": len(list((folder / "t").iterdir())),
+        "Ray_sessions": len(list((folder / "r").glob("ray/session_2*"))),
+        "Ray_folder_MB": _bytes((folder / "r").rglob("*")) / _MB,
+        "trials": _count_rows(table),
     }
 
 
@@ -188,7 +193,7 @@ def _bytes(paths: Iterable[Path]) -> int:
     return total
 
 
-def _rows_of(path: Path) -> int:
+def _count_rows(path: Path) -> int:
     from bbam_ray.results.store import read_table
 
     return read_table(path).num_rows if path.exists() else 0

@@ -1,4 +1,4 @@
-"""A small study or run as its folder shows it: what has ended stays, and each trial is there once."""
+"""The tables of a small study or run, and checks that no trial is lost, duplicated or changed."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from bbam_ray.errors import UsageError
 from bbam_ray.results.store import read_table
 
 TRIALS, LABELS = 6, 10
-_ENDED_BETWEEN = 2  # trials that may end between two versions of a table, two being trained at once
-_CLOCK = ("study", "started_at", "duration_s", "gpu_hours", "seconds_", "images_per", "cost")
-# Said by a command that has looked at its files, and mended them if need be.
-_MENDED = ("starting Ray", "joining Ray", "run /")
+_MAX_LOST = 2  # trials that damage to a table may cost: those that ended after its previous version
+_TIMES = ("study", "started_at", "duration_s", "gpu_hours", "seconds_", "images_per", "cost")
+# A command prints one of these after it has checked its files and repaired damaged ones.
+_CHECKED = ("starting Ray", "joining Ray", "run /")
 
 
-class BrokenPromiseError(Exception):
-    """What must not happen has happened; the message says what."""
+class CheckFailedError(Exception):
+    """A study or run has failed a check; the message describes the failure."""
 
 
-class LostError(BrokenPromiseError):
-    """A trial that had ended is gone, or not whole."""
+class LostTrialError(CheckFailedError):
+    """A trial that had ended is missing or incomplete."""
 
 
-def figures(frame: pd.DataFrame) -> pd.DataFrame:
-    """What does not depend on the clock."""
-    return frame.drop(columns=[n for n in frame if str(n).startswith(_CLOCK)])
+def without_times(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns that must be reproducible: no times, costs or study names."""
+    return frame.drop(columns=[n for n in frame if str(n).startswith(_TIMES)])
 
 
 class StoredStudy:
-    """The tables of a study (``tune``) or run (``train``), while it runs and when it has ended.
+    """The tables of a study (``tune``) or run (``train``), while it runs and after its end.
 
     Args:
         folder: ``<results>/<dataset>/<study>``.
@@ -44,62 +44,67 @@ class StoredStudy:
 
     def __init__(self, folder: Path, command: str) -> None:
         self.folder, self.command = folder, command
-        self.unreadable, self.torn = 0, False
-        self._seen: dict[int, int] = {}  # epochs of the trials that have ended
-        self._looked_at: list[tuple[int, ...]] = []
+        self.unreadable, self.damaged = 0, False
+        self._ended: dict[int, int] = {}  # number of each ended trial to its epochs
+        self._checked_versions: list[tuple[int, ...]] = []
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table as another process sees it now; empty before there is one."""
+        """A table as another process reads it now; empty if there is no file yet."""
         path = self.folder / f"{name}.parquet"
         try:
             return read_table(path).to_pandas() if path.exists() else pd.DataFrame()
         except UsageError as error:
             self.unreadable += 1
-            raise BrokenPromiseError(str(error)) from None
+            raise CheckFailedError(str(error)) from None
 
-    def look(self, said: str = "") -> None:
-        """The store is whole, and what has ended stays ended.
+    def check_tables(self, output: str = "") -> None:
+        """Check that each ended trial is complete, and that none was lost since the last check.
 
         Args:
-            said: what the command has printed; until it has mended what was torn, nothing is asked.
+            output: of the command. After damage nothing is checked until it shows that the command has
+                checked its files.
+
+        Raises:
+            LostTrialError: a trial is missing, changed or incomplete.
+            CheckFailedError: a table cannot be read.
         """
-        if self.torn and not any(words in said for words in _MENDED):
+        if self.damaged and not any(words in output for words in _CHECKED):
             return
-        # Before the tables are read: what is written meanwhile is read next time.
-        files = self._versions()
-        if files == self._looked_at and not self.torn:
+        # Before the tables are read, so that a table written in between is checked next time.
+        versions = self._versions()
+        if versions == self._checked_versions and not self.damaged:
             return
         trials = self.table("trials")
-        now = dict(zip(trials["number"], trials["epochs"], strict=True)) if len(trials) else {}
-        lost = {n for n, epochs in self._seen.items() if now.get(n) != epochs}
-        allowed = _ENDED_BETWEEN if self.torn and "repaired: " in said else 0
-        self.torn = False
+        ended = dict(zip(trials["number"], trials["epochs"], strict=True)) if len(trials) else {}
+        lost = {n for n, epochs in self._ended.items() if ended.get(n) != epochs}
+        allowed = _MAX_LOST if self.damaged and "repaired: " in output else 0
+        self.damaged = False
         if len(lost) > allowed:
-            raise LostError(f"trials {lost} had ended, and are gone or changed")
+            raise LostTrialError(f"trials {lost} had ended, and are missing or changed")
         history, labels = (_rows_by_number(self.table(name)) for name in ("history", "labels"))
         self.table("confirm")
-        for number, epochs in now.items():
+        for number, epochs in ended.items():
             if history.get(number, 0) != epochs:
-                raise LostError(f"trial {number} has ended without all of its {epochs} epochs")
+                raise LostTrialError(f"trial {number} has ended without all of its {epochs} epochs")
             if labels.get(number, 0) != epochs * LABELS:
-                raise LostError(f"trial {number} has ended without all rows of its labels")
-        self._seen, self._looked_at = now, files
+                raise LostTrialError(f"trial {number} has ended without all rows of its labels")
+        self._ended, self._checked_versions = ended, versions
 
     def _versions(self) -> list[tuple[int, ...]]:
-        """Of each table, what changes when it is written, in place or by another file."""
-        found: list[tuple[int, ...]] = []
+        """For each table: inode, size and time, which change when the file is written or replaced."""
+        versions: list[tuple[int, ...]] = []
         for name in ("trials", "history", "labels", "confirm"):
             path = self.folder / f"{name}.parquet"
             try:
                 state = path.stat()
             except FileNotFoundError:
-                found.append(())
+                versions.append(())
             else:
-                found.append((state.st_ino, state.st_size, state.st_mtime_ns))
-        return found
+                versions.append((state.st_ino, state.st_size, state.st_mtime_ns))
+        return versions
 
-    def lost_or_doubled(self) -> int:
-        """Trials that are absent, or there twice, or whose epochs or labels are not each there once."""
+    def lost_or_duplicated(self) -> int:
+        """Number of trials that are missing, duplicated, or whose epochs or labels are."""
         trials, history, labels = (self.table(name) for name in ("trials", "history", "labels"))
         expected = set(range(TRIALS if self.command == "tune" else 1))
         wrong = len(expected ^ set(trials["number"])) + int(trials["number"].duplicated().sum())
@@ -112,32 +117,35 @@ class StoredStudy:
             wrong += len(self.table("confirm")) != 1
         return wrong
 
-    def other_figures(self, calm: StoredStudy, *, exact: bool) -> int:
-        """Trials, confirmed runs and models that are not those of the study left alone.
+    def differences(self, reference: StoredStudy, *, exact: bool) -> int:
+        """Number of trials, confirmed runs and models that differ from those of the undisturbed study.
 
         Args:
-            exact: bit for bit, else (workers that came and went add in another order) within 0.005 mAP.
+            exact: compare bit by bit; else mAP within 0.005 (after a worker was replaced, gradients are
+                added in another order).
         """
         if not exact:
-            return sum(_far(self.table(name), calm.table(name)) for name in ("trials", "confirm"))
+            return sum(
+                _distant(self.table(name), reference.table(name)) for name in ("trials", "confirm")
+            )
         different: set[tuple[str, int]] = set()
         for name in ("trials", "history", "labels", "confirm"):
-            ours, theirs = (figures(s.table(name)) for s in (self, calm))
+            ours, theirs = (without_times(s.table(name)) for s in (self, reference))
             for number in theirs["number"].unique() if len(theirs) else ():
                 rows = [f[f["number"] == number].reset_index(drop=True) for f in (ours, theirs)]
                 if not rows[0].equals(rows[1]):
                     different.add(("confirm" if name == "confirm" else "trial", int(number)))
-        for path in calm.folder.glob("checkpoints/confirm-*/model.safetensors"):
-            mine = self.folder / path.relative_to(calm.folder)
-            if not mine.exists() or mine.read_bytes() != path.read_bytes():
+        for path in reference.folder.glob("checkpoints/confirm-*/model.safetensors"):
+            own = self.folder / path.relative_to(reference.folder)
+            if not own.exists() or own.read_bytes() != path.read_bytes():
                 different.add(("model", 0))
         return len(different)
 
     def check_end(self) -> None:
-        """It has ended as one does that was left alone, and every file of it can be used."""
+        """Check that the study is complete and that each of its files can be used."""
         state = json.loads((self.folder / "study.json").read_text())["status"]
         if state != "COMPLETE" or not set(self.table("trials")["state"]) <= {"COMPLETE", "PRUNED"}:
-            raise BrokenPromiseError(
+            raise CheckFailedError(
                 f"{self.folder}: {state}, {self.table('trials')['state'].tolist()}"
             )
         models = [p.parent for p in self.folder.rglob("config.json")]
@@ -148,22 +156,22 @@ class StoredStudy:
             read_yaml_mapping(self.folder / "best.yaml")
             page = (self.folder / "report.html").read_text(encoding="utf-8")
             with sqlite3.connect(self.folder / "study.db") as database:
-                answer = database.execute("pragma integrity_check").fetchone()
-            if answer != ("ok",) or not page.rstrip().endswith("</html>"):
-                raise BrokenPromiseError(f"{self.folder}: study.db or report.html is damaged")
+                integrity = database.execute("pragma integrity_check").fetchone()
+            if integrity != ("ok",) or not page.rstrip().endswith("</html>"):
+                raise CheckFailedError(f"{self.folder}: study.db or report.html is damaged")
         if not models or list(self.folder.rglob(".*.[0-9]*")):
-            raise BrokenPromiseError(f"{self.folder}: no model, or temporary files stay")
+            raise CheckFailedError(f"{self.folder}: no model, or temporary files were left")
 
 
 def _rows_by_number(frame: pd.DataFrame) -> dict[int, int]:
     return dict(Counter(frame["number"].tolist())) if len(frame) else {}
 
 
-def _far(ours: pd.DataFrame, theirs: pd.DataFrame) -> int:
-    """Rows that end otherwise, or whose mAP is not within 0.005."""
+def _distant(ours: pd.DataFrame, theirs: pd.DataFrame) -> int:
+    """Number of rows with another state or number of epochs, or whose mAP differs by more than 0.005."""
     keys = [name for name in ("number", "seed", "state", "epochs", "error") if name in theirs]
     if ours[keys].to_dict("records") != theirs[keys].to_dict("records"):
         return max(1, abs(len(ours) - len(theirs)))
-    measure = "test_map" if "test_map" in theirs else "val_map"
-    near = (ours[measure] - theirs[measure]).abs() <= 0.005
+    metric = "test_map" if "test_map" in theirs else "val_map"
+    near = (ours[metric] - theirs[metric]).abs() <= 0.005
     return int((~near).sum())

@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: a private cache, one thread, tiny runs and exact comparison."""
+"""Fixtures for all tests: a private cache, one thread, tiny runs and exact comparison."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config
 
-# A slow moment of the machine is no failure; tests of speed count work.
-hypothesis.settings.register_profile("unhurried", deadline=None)
-hypothesis.settings.load_profile("unhurried")
+# A slow machine must not fail a test; tests of speed count operations.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 TINY: dict[str, Any] = {
     "dataset": "digits",
@@ -44,10 +44,10 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache_and_threads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Generated data go to a folder of this session, never to the user's cache.
+    """Write generated data to a folder of this session, never to the user's cache; use one thread.
 
-    One thread: on two shared cores a second one waits for the first, and tiny runs take 30 times as
-    long (0.2 s against 6 s for four epochs, with another process on each core).
+    With more threads on two shared cores tiny runs take 30 times as long: 6 s instead of 0.2 s for four
+    epochs, with another process on each core.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BBAM_RAY_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -57,13 +57,13 @@ def _private_cache_and_threads(tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., RunConfig]:
-    """Makes the configuration of a run of a fraction of a second; arguments replace settings."""
+    """Returns a function that makes the configuration of a tiny run; arguments replace settings."""
     return lambda **changes: run_config({**TINY, **changes}, "test")
 
 
 @pytest.fixture(scope="session")
 def tiny_trainer(tiny_config: Callable[..., RunConfig]) -> Callable[..., Trainer]:
-    """Makes the trainer of a tiny run; arguments replace settings."""
+    """Returns a function that makes the trainer of a tiny run; arguments replace settings."""
 
     def make(**changes: Any) -> Trainer:
         config = tiny_config(**changes)
@@ -74,7 +74,7 @@ def tiny_trainer(tiny_config: Callable[..., RunConfig]) -> Callable[..., Trainer
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the hub has them: a BERT of two small layers with random weights, and its tokenizer."""
+    """A folder as on the Hugging Face Hub: a BERT of two small layers with random weights, a tokenizer."""
     from transformers import BertConfig, BertModel
 
     texts, _ = compose(200, seed=9)
@@ -97,7 +97,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Example texts as ``--data-dir``."""
+    """A ``--data-dir`` with example texts."""
     folder = tmp_path_factory.mktemp("texts") / "example"
     write_example(folder, 120, 40)
     return folder
@@ -105,7 +105,7 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def text_trainer(text_folder: Path) -> Callable[..., Trainer]:
-    """Makes the trainer of a tiny run on texts; arguments replace settings."""
+    """Returns a function that makes the trainer of a tiny run on texts; arguments replace settings."""
 
     def make(**changes: Any) -> Trainer:
         settings = {k: v for k, v in TINY.items() if not k.endswith("scenes")}
@@ -119,7 +119,7 @@ def text_trainer(text_folder: Path) -> Callable[..., Trainer]:
 
 @pytest.fixture(scope="session")
 def run_to_end() -> Callable[[Trainer], list[EpochRecord]]:
-    """Trains until the trainer says that it is finished; returns the records of these epochs."""
+    """Returns a function that trains until the trainer is finished and returns its epoch records."""
 
     def run(trainer: Trainer) -> list[EpochRecord]:
         records = []
@@ -132,11 +132,11 @@ def run_to_end() -> Callable[[Trainer], list[EpochRecord]]:
 
 @pytest.fixture(scope="session")
 def figures() -> Callable[[EpochRecord], dict[str, Any]]:
-    """A record as one mapping, without what depends on the clock."""
+    """Returns a function that makes a mapping of a record, without times."""
 
     def of(record: EpochRecord) -> dict[str, Any]:
-        clock = ("seconds_", "images_per_second")
-        scalars = {k: v for k, v in record.scalars.items() if not k.startswith(clock)}
+        times = ("seconds_", "images_per_second")
+        scalars = {k: v for k, v in record.scalars.items() if not k.startswith(times)}
         return scalars | {"labels": record.labels}
 
     return of
@@ -144,7 +144,7 @@ def figures() -> Callable[[EpochRecord], dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def identical() -> Callable[[Any, Any], bool]:
-    """Exact equality of nested values and tensors, in which NaN equals NaN."""
+    """Returns a function that tests nested values and tensors for exact equality; NaN equals NaN."""
 
     def same(a: Any, b: Any) -> bool:
         if isinstance(a, torch.Tensor):
@@ -164,7 +164,7 @@ def identical() -> Callable[[Any, Any], bool]:
 
 @pytest.fixture(scope="session")
 def gloo_group() -> Callable[[Path, int, Path], list[Any]]:
-    """Runs a worker script (see gloo_group.py) on so many ranks; returns what each of them saved."""
+    """Returns a function that runs a worker script (see gloo_group.py) and returns each rank's result."""
 
     def run(script: Path, world_size: int, folder: Path) -> list[Any]:
         tests = Path(__file__).parent
@@ -188,7 +188,7 @@ def gloo_group() -> Callable[[Path, int, Path], list[Any]]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that speaks S3's protocol, named in the environment, with an empty bucket ``results``."""
+    """A local S3 server with an empty bucket ``results``; the environment points to it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

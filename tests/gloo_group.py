@@ -1,6 +1,6 @@
-"""For worker scripts: the ranks of a real gloo group, each with one thread.
+"""Start the ranks of a real gloo group, each with one thread; for worker scripts of tests.
 
-The ranks are forked after the script's imports, which cost seconds; the parent has done nothing else.
+The ranks are forked after the imports of the script, since importing in each rank would take seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 
-def _member(rank: int, world_size: int, folder: str, work: Callable[[int, int, Path], Any]) -> None:
+def _rank(rank: int, world_size: int, folder: str, work: Callable[[int, int, Path], Any]) -> None:
     torch.set_num_threads(1)
     store = f"file://{folder}/rendezvous"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
@@ -28,5 +28,5 @@ def run_script(work: Callable[[int, int, Path], Any]) -> None:
     """Run ``work(rank, world_size, folder)`` on every rank; usage: SCRIPT FOLDER WORLD_SIZE."""
     folder, world_size = sys.argv[1], int(sys.argv[2])
     mp.start_processes(
-        _member, args=(world_size, folder, work), nprocs=world_size, start_method="fork"
+        _rank, args=(world_size, folder, work), nprocs=world_size, start_method="fork"
     )

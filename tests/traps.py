@@ -1,4 +1,4 @@
-"""Pickles that make a file when somebody loads them, for tests that nobody does."""
+"""Pickles that create a file when they are loaded, for tests that no code loads them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-#: names of files that other programs would unpickle
+#: names of files that some libraries unpickle
 LOADERS = "pytorch_model.bin", "training_args.bin", "model.pkl", "state.pt", "optimizer.pt"
 KINDS = "pickle", "old pickle", "torch", "old torch", "npy", "npz"
 
 
 class Trap:
-    """Whoever unpickles it makes the file ``sprung``."""
+    """Unpickling it creates the file ``sprung``."""
 
     def __init__(self, sprung: Path) -> None:
         self._sprung = sprung
@@ -26,7 +26,12 @@ class Trap:
 
 
 def hostile(kind: str, sprung: Path) -> bytes:
-    """A trap in each of the forms that some library would unpickle."""
+    """A trap in a format that some library unpickles.
+
+    Args:
+        kind: one of ``KINDS``.
+        sprung: path of the file that loading the trap creates.
+    """
     trap, file = Trap(sprung), io.BytesIO()
     if "pickle" in kind:
         return pickle.dumps(trap, protocol=0 if "old" in kind else 5)

@@ -1,7 +1,7 @@
-"""Small data sets in the layouts of the real ones, for tests of reading and of whole studies.
+"""Small data sets in the layouts of the real ones, for tests of readers and of whole studies.
 
-Every image of a label is drawn with a mark of its own in a place of its own, so that a mix-up of rows or
-labels is seen, and a network could learn it.
+Each label has its own mark at its own position in an image. A mix-up of rows or labels is visible, and a
+network can learn the labels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bbam_ray.data.datasets.voc2012 import LABELS as VOC_LABELS
 from bbam_ray.data.example_texts import TOPICS, compose
 
 REAL_AWA = Path(__file__).parents[2] / "shared" / "data" / "awa"
-# What makes a run on such a tree take a second.
+# Options with which a run on one of these data sets takes about a second.
 SMALL: dict[str, dict[str, Any]] = {
     "digits": {"scenes": 60, "test_scenes": 30},
     **{name: {"image_size": 32} for name in ("awa", "voc2012", "coco2014", "images")},
@@ -39,7 +39,7 @@ def marked_image(
 ) -> Image.Image:
     """An image in which square k of a 10 x 10 grid is white where label k is present.
 
-    The last squares show ``number``, so that no two images need be equal.
+    The last squares show ``number`` in binary, so that images can differ.
     """
     grid = np.full((10, 10), 60, dtype=np.uint8)
     grid.reshape(-1)[-10:][[number >> bit & 1 == 1 for bit in range(10)]] = 200
@@ -48,10 +48,10 @@ def marked_image(
 
 
 def first_marks(inputs: np.ndarray) -> np.ndarray:
-    """The first ten labels that (N, 3, 32, 32) stored images show: (N, 10) bool."""
+    """The first ten labels, as drawn in stored images (N, 3, 32, 32): (N, 10) bool."""
     columns = (3.2 * np.arange(10) + 1.6).astype(int)
-    shown: np.ndarray = inputs[:, 0, 1, columns] > 150
-    return shown
+    marks: np.ndarray = inputs[:, 0, 1, columns] > 150
+    return marks
 
 
 def random_labels(rows: int, labels: int, seed: int = 0) -> np.ndarray:
@@ -62,7 +62,7 @@ def random_labels(rows: int, labels: int, seed: int = 0) -> np.ndarray:
 
 
 def awa(root: Path, per_class: int = 6) -> Path:
-    """Four classes in the published layout; with the real attributes where they are at hand."""
+    """Eleven classes in the published layout, with the real attributes if they are available."""
     if REAL_AWA.is_dir():
         texts = {path.name: path.read_text() for path in REAL_AWA.glob("*.txt")}
     else:
@@ -87,7 +87,7 @@ def awa(root: Path, per_class: int = 6) -> Path:
 
 
 def voc2012(root: Path, train: int = 40, val: int = 22) -> Path:
-    """The layout of VOCdevkit; one label of each image in ten is shown in difficult objects only."""
+    """The layout of VOCdevkit; in every tenth image, one label occurs only as a difficult object."""
     root = root / "VOCdevkit" / "VOC2012"
     (root / "JPEGImages").mkdir(parents=True)
     for part, count in (("train", train), ("val", val)):
@@ -107,7 +107,7 @@ def voc2012(root: Path, train: int = 40, val: int = 22) -> Path:
 
 
 def coco2014(root: Path, train: int = 40, val: int = 22) -> Path:
-    """The layout of COCO 2014 with 80 categories whose numbers have gaps; two images show nothing."""
+    """The layout of COCO 2014 with 80 categories whose ids have gaps; two images have no labels."""
     categories = [{"id": k + 1 + (k > 10), "name": f"category {k}"} for k in range(80)]
     for part, count in (("train2014", train), ("val2014", val)):
         labels = random_labels(count, 80, seed=count)
@@ -130,7 +130,7 @@ def coco2014(root: Path, train: int = 40, val: int = 22) -> Path:
 
 
 def images(root: Path, count: int = 50, unlabeled: int = 12) -> Path:
-    """``labels.csv`` beside ``images/``, a column ``split``, and a folder of unlabelled images."""
+    """``labels.csv`` with a column ``split``, ``images/``, and a folder of unlabelled images."""
     labels = random_labels(count, 5, seed=3)
     lines = ["file_name,split,cat,dog,bird,fish,frog\n"]
     (root / "images").mkdir(parents=True)
@@ -162,7 +162,7 @@ def parquet_images(path: Path, count: int = 50) -> Path:
 
 
 def features(root: Path, count: int = 60) -> Path:
-    """An ``.npz`` file whose features carry the labels and noise."""
+    """An ``.npz`` file whose features are the labels plus noise."""
     labels = random_labels(count, 4, seed=5)
     rng = np.random.default_rng(6)
     vectors = np.repeat(labels, 3, axis=1) + 0.3 * rng.standard_normal((count, 12))
@@ -179,7 +179,7 @@ def features(root: Path, count: int = 60) -> Path:
 
 
 def text(root: Path, count: int = 60) -> Path:
-    """A folder with train.jsonl and test.csv; each topic has words of its own."""
+    """A folder with train.jsonl and test.csv; each topic has its own words."""
     texts, labels = compose(count, seed=1)
     names = list(TOPICS)
     chosen = [[names[k] for k in row.nonzero()[0]] for row in labels]
@@ -194,7 +194,7 @@ def text(root: Path, count: int = 60) -> Path:
 
 
 def ohsumed(root: Path, train: int = 46, test: int = 30) -> Path:
-    """Folders of categories; an abstract of two lies in both."""
+    """A folder per category; an abstract with two categories is in both folders."""
     for folder, count in (("training", train), ("test", test)):
         texts, _ = compose(count, seed=count)
         for row in range(count):
@@ -203,7 +203,7 @@ def ohsumed(root: Path, train: int = 46, test: int = 30) -> Path:
                     root / folder / f"C{label + 1:02d}" / f"{row:07d}",
                     f"{texts[row]} sign{label}\n",
                 )
-    # The folders of one document differ in nothing else: its text is the same in both.
+    # An abstract has the same text in both of its folders.
     for folder in ("training", "test"):
         first: dict[str, str] = {}
         for path in sorted((root / folder).glob("C*/*")):
@@ -214,7 +214,7 @@ def ohsumed(root: Path, train: int = 46, test: int = 30) -> Path:
 
 
 def aapd(root: Path, train: int = 40, val: int = 10, test: int = 20) -> Path:
-    """Six files, a line for each text."""
+    """Six files with a line per text."""
     for part, count in (("train", train), ("val", val), ("test", test)):
         texts, labels = compose(count, seed=count)
         _write(root / f"text_{part}", "\n".join(texts) + "\n")
@@ -223,7 +223,7 @@ def aapd(root: Path, train: int = 40, val: int = 10, test: int = 20) -> Path:
     return root
 
 
-#: data set to the function that makes a small one in a folder, and returns its --data-dir
+#: name of a data set to a function that makes a small one in a folder and returns its --data-dir
 TREES: dict[str, Callable[[Path], Path | None]] = {
     "digits": lambda root: None,
     "awa": awa,
@@ -243,7 +243,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def png(image: np.ndarray) -> bytes:
-    """A grey image (H, W) as a file's content."""
+    """A gray image (H, W) as the content of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The benchmarks at toy size: both ways do the same work, and what is kept becomes a table."""
+"""The benchmarks at toy size: both implementations do the same work, and stored rows become a table."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bbam_ray.core.metrics import measures
 from benchmarks import gpu, scaling, validation
 from benchmarks.__main__ import table
 from benchmarks.epoch import PlainJob, make_trainer, voc_like
-from benchmarks.measure import Measured, OwnProcess, extra_memory, in_turn, keep, latest
+from benchmarks.measure import Measured, SeparateProcess, alternate, append, extra_memory, latest
 from benchmarks.page import write_section
-from benchmarks.step import PreparedSteps, bare_steps
+from benchmarks.step import PreparedSteps, network_steps
 
 
-def test_the_plain_epoch_takes_as_many_steps_and_learns(tmp_path: Path) -> None:
+def test_the_plain_epoch_takes_the_expected_steps_and_learns(tmp_path: Path) -> None:
     with voc_like(80) as root:
         trainer = make_trainer(root, image_size=32)
         job = PlainJob.like(trainer, root, 32, strong_in_refresh=True)
@@ -31,7 +31,7 @@ def test_the_plain_epoch_takes_as_many_steps_and_learns(tmp_path: Path) -> None:
         assert record["loss"] > 0 and plain.losses[-1] > 0
 
 
-def test_prepared_steps_are_those_of_the_epoch() -> None:
+def test_prepared_steps_equal_those_of_the_epoch() -> None:
     with voc_like(70) as root:
         trainer = make_trainer(root, image_size=32)
         trainer.run_epoch()
@@ -44,48 +44,48 @@ def test_prepared_steps_are_those_of_the_epoch() -> None:
         assert losses["loss"] > 0
         optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-3)
         weight = trainer.model.head.weight.clone()
-        bare_steps(trainer, prepared.inputs, optimizer)
+        network_steps(trainer, prepared.inputs, optimizer)
         assert not torch.equal(weight, trainer.model.head.weight)
 
 
-def test_the_plain_measures_are_ours() -> None:
+def test_metrics_equal_those_of_scikit_learn() -> None:
     scores, labels = validation.draw(300, 12)
     ours = measures(scores, labels, 0.0)
-    plain = validation.plain_measures(scores, labels)
+    plain = validation.plain_metrics(scores, labels)
     for name, value in plain.items():
         assert ours[name] == pytest.approx(value, abs=1e-9), name
     assert set(ours) - set(plain) == {"map_absent_zero"}
 
 
 def test_the_gpu_benchmark_runs_on_a_cpu() -> None:
-    made = gpu.training("cpu", backbone="resnet18", side=32, images=60, batch=16)
-    assert made.figures["images_per_second"] > 0
-    assert made.figures["share_of_synthetic"] == made.ratio
+    measured = gpu.training("cpu", backbone="resnet18", side=32, images=60, batch=16)
+    assert measured.details["images_per_second"] > 0
+    assert measured.details["share_of_synthetic"] == measured.ratio
     assert gpu.refresh("cpu", (50, 500)).ours_s
     with voc_like(20) as root:
         trainer = make_trainer(root, image_size=32)
-        counted = gpu.operations(trainer, 32)
-    # ResNet-18 has 1.8e9 multiplications at 224 px; three passes of two operations each.
-    assert counted == pytest.approx(6 * 1.8e9 * (32 / 224) ** 2, rel=0.15)
+        count = gpu.operations(trainer, 32)
+    # ResNet-18 has 1.8e9 multiply-adds at 224 px: two operations each, for three passes.
+    assert count == pytest.approx(6 * 1.8e9 * (32 / 224) ** 2, rel=0.15)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is measured, at full size")
-def test_without_a_gpu_the_table_says_so(tmp_path: Path) -> None:
+def test_without_a_gpu_the_table_shows_not_measured(tmp_path: Path) -> None:
     store = tmp_path / "m.parquet"
-    keep(gpu.run(False), store)
+    append(gpu.run(False), store)
     assert table(store).count("not measured") == 2
 
 
-def test_growth_states_memory_and_traffic() -> None:
-    made = scaling.at(2_000, 20, 1)
-    assert made.figures["sent_mb"] == pytest.approx(scaling.bytes_sent(20, 64) / 1e6)
+def test_scaling_reports_memory_and_traffic() -> None:
+    measured = scaling.at(2_000, 20, 1)
+    assert measured.details["sent_mb"] == pytest.approx(scaling.bytes_sent(20, 64) / 1e6)
     assert scaling.bytes_sent(40, 64) == 2 * scaling.bytes_sent(20, 64)
 
 
 def test_the_newest_row_of_each_case_is_shown(tmp_path: Path) -> None:
     store, page = tmp_path / "m.parquet", tmp_path / "page.md"
-    keep([Measured("a", "x", 2.0, 1.0, 2.0, 5), Measured("b", "y", None, None, None, 0)], store)
-    keep([Measured("a", "x", 3.0, 1.0, 3.0, 5, {"memory_mb": 1.5})], store)
+    append([Measured("a", "x", 2.0, 1.0, 2.0, 5), Measured("b", "y", None, None, None, 0)], store)
+    append([Measured("a", "x", 3.0, 1.0, 3.0, 5, {"memory_mb": 1.5})], store)
     assert len(latest(store)) == 2
     text = table(store)
     assert "| a | x | 3 s | 1 s | 3.00 | 5 | memory mb 1.5 |" in text
@@ -94,26 +94,26 @@ def test_the_newest_row_of_each_case_is_shown(tmp_path: Path) -> None:
     assert "3.00" in page.read_text() and "old" not in page.read_text()
 
 
-def test_memory_is_that_of_tensors_which_exist_together() -> None:
+def test_memory_is_the_peak_of_tensors_that_exist_at_the_same_time() -> None:
     def work() -> None:
         for _ in range(3):
-            torch.ones(250_000)  # a million bytes, three times in turn
+            torch.ones(250_000)  # a million bytes, three times one after the other
 
     assert 1_000_000 <= extra_memory(work) < 1_200_000
 
 
-def test_both_ways_run_in_turn_and_a_process_of_its_own_reports_errors() -> None:
+def test_runs_alternate_and_a_separate_process_reports_errors() -> None:
     order: list[str] = []
-    timed = in_turn(lambda: order.append("plain"), lambda: order.append("ours"), 3)
+    timed = alternate(lambda: order.append("plain"), lambda: order.append("ours"), 3)
     assert order == ["plain", "ours"] * 4 and timed["rounds"] == 3
-    other = OwnProcess(_failing)
-    with pytest.raises(ValueError, match="as asked"):
+    other = SeparateProcess(_failing)
+    with pytest.raises(ValueError, match="on purpose"):
         other()
     other.end()
 
 
 def _failing() -> object:
     def work() -> None:
-        raise ValueError("as asked")
+        raise ValueError("on purpose")
 
     return work

@@ -1,4 +1,4 @@
-"""What other machines and pages in a browser reach of a private Ray, of ranks and ``watch``: nothing."""
+"""Other machines and web pages cannot reach a private Ray, the ranks of a gang, or ``watch``."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ TINY = {"scenes": 120, "test_scenes": 40, "labeled_fraction": 0.3, "warmup_passe
 
 
 def listening(process: psutil.Process) -> set[tuple[str, str]]:
-    """Name and address of whatever listens in a process and its descendants."""
-    found = set()
+    """Process name and address of each listening socket of a process and its descendants."""
+    sockets = set()
     for member in (process, *process.children(recursive=True)):
         with suppress(psutil.Error):
             name = member.name()
             for kind in ("tcp", "udp"):
                 for end in member.net_connections(kind):
-                    waits = end.status == psutil.CONN_LISTEN or (kind == "udp" and not end.raddr)
-                    if waits and end.laddr:
-                        found.add((name, end.laddr.ip))
-    return found
+                    listens = end.status == psutil.CONN_LISTEN or (kind == "udp" and not end.raddr)
+                    if listens and end.laddr:
+                        sockets.add((name, end.laddr.ip))
+    return sockets
 
 
 def is_loopback(address: str) -> bool:
@@ -47,9 +47,9 @@ def is_loopback(address: str) -> bool:
     return (mapped or parsed).is_loopback
 
 
-def seen_while(command: list[str], log: Path) -> set[tuple[str, str]]:
-    """Whatever listened at any moment of a command, which must end well."""
-    found: set[tuple[str, str]] = set()
+def listening_during(command: list[str], log: Path) -> set[tuple[str, str]]:
+    """All sockets that listened at any time of a command, which must succeed."""
+    sockets: set[tuple[str, str]] = set()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, stdout=output, stderr=output
@@ -58,24 +58,24 @@ def seen_while(command: list[str], log: Path) -> set[tuple[str, str]]:
         tree = psutil.Process(process.pid)
         while process.poll() is None:
             with suppress(psutil.Error):
-                found |= listening(tree)
+                sockets |= listening(tree)
             time.sleep(0.1)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == 0, log.read_text()
-    return found
+    return sockets
 
 
-def test_a_socket_for_everybody_would_be_seen() -> None:
+def test_a_socket_on_all_addresses_is_detected() -> None:
     code = "import socket; s = socket.create_server(('', 0)); print(1, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdout and child.stdout.readline()
-        found = listening(psutil.Process())
+        sockets = listening(psutil.Process())
         child.communicate(b"\n")
-    assert [ip for _, ip in found if not is_loopback(ip)] == ["0.0.0.0"]
+    assert [ip for _, ip in sockets if not is_loopback(ip)] == ["0.0.0.0"]
     assert is_loopback("::ffff:127.0.0.1") and is_loopback("::1") and not is_loopback("::")
 
 
@@ -86,9 +86,9 @@ from bbam_ray.scale.cluster.connection import connected
 from ray._private import ray_constants
 
 def status(path, data=None):
-    asked = urllib.request.Request(f"http://{url}{path}", data, {"Content-Type": "application/json"})
+    request = urllib.request.Request(f"http://{url}{path}", data, {"Content-Type": "application/json"})
     try:
-        return urllib.request.urlopen(asked, timeout=20).status
+        return urllib.request.urlopen(request, timeout=20).status
     except urllib.error.HTTPError as error:
         return error.code
 
@@ -102,20 +102,20 @@ with connected("local") as url:
 
 
 @pytest.mark.ray
-def test_a_private_ray_answers_those_who_have_the_token_which_is_the_users_own(
+def test_a_private_ray_requires_a_token_that_only_its_user_can_read(
     tmp_path: Path,
 ) -> None:
-    unset = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    done = subprocess.run(
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    ended = subprocess.run(
         [sys.executable, "-c", PRIVATE],
         cwd=tmp_path,
-        env=unset | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        env=environment | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
-    url, codes, mode = json.loads(done.stdout.splitlines()[-1])
+    assert ended.returncode == 0, ended.stderr
+    url, codes, mode = json.loads(ended.stdout.splitlines()[-1])
     assert url.startswith("127.0.0.1:") and codes == [401, 401] and mode == "0o600"
     assert not (tmp_path / "ran").exists()
 
@@ -134,20 +134,20 @@ def test_a_private_ray_answers_those_who_have_the_token_which_is_the_users_own(
         ),
     ],
 )
-def test_two_workers_and_their_private_ray_listen_on_loopback_alone(
+def test_two_workers_and_their_private_ray_listen_only_on_loopback(
     script: str, flags: list[str], tmp_path: Path
 ) -> None:
     command = [f"launch/{script}.py", "--workers", "2", "--results", str(tmp_path / "r")]
     command += ["--name", "x", "--epochs", "3", "--warmup-epochs", "1", *flags]
     for setting in TINY.items():
         command += ["--set", "{}={}".format(*setting)]
-    found = seen_while(command, tmp_path / "log")
-    assert {name for name, _ in found} >= {"gcs_server", "raylet", "ray::DashboardAgent"}
-    assert [name for name, _ in found if "Worker" in name], found
-    assert {(name, ip) for name, ip in found if not is_loopback(ip)} == set()
+    sockets = listening_during(command, tmp_path / "log")
+    assert {name for name, _ in sockets} >= {"gcs_server", "raylet", "ray::DashboardAgent"}
+    assert [name for name, _ in sockets if "Worker" in name], sockets
+    assert {(name, ip) for name, ip in sockets if not is_loopback(ip)} == set()
 
 
-def test_the_store_by_which_ranks_meet_listens_where_it_was_told() -> None:
+def test_the_rendezvous_store_listens_only_on_its_given_address() -> None:
     before = listening(psutil.Process())
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -163,7 +163,7 @@ def test_the_store_by_which_ranks_meet_listens_where_it_was_told() -> None:
 
 @pytest.fixture()
 def page(tmp_path: Path) -> Iterator[int]:
-    """Port of a server for the live page of a study that has just begun."""
+    """Port of a server for the live page of a study that has just started."""
     space = {"metric": "val_map", "mode": "max", "parameters": {}}
     content = {"dataset": "digits", "method": "bbam", "space": space, "num_samples": 3}
     folder = tmp_path / "digits" / "live"
@@ -177,38 +177,38 @@ def page(tmp_path: Path) -> Iterator[int]:
     server.server_close()
 
 
-def answer(port: int, method: str, path: str, *hosts: str) -> http.client.HTTPResponse:
-    """What a request gets that has exactly the given Host headers."""
+def request(port: int, method: str, path: str, *hosts: str) -> http.client.HTTPResponse:
+    """The response to a request with exactly these Host headers."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
         connection.putrequest(method, path, skip_host=True)
         for host in hosts:
             connection.putheader("Host", host)
         connection.endheaders()
-        found = connection.getresponse()
-        found.read()
-        return found
+        response = connection.getresponse()
+        response.read()
+        return response
 
 
-def test_the_live_page_is_for_loopback_names_and_for_reading_alone(page: int) -> None:
+def test_the_live_page_is_read_only_and_served_only_for_loopback_names(page: int) -> None:
     assert {ip for _, ip in listening(psutil.Process())} >= {"127.0.0.1"}
     for host in ("127.0.0.1", "localhost", f"127.0.0.1:{page}", f"localhost:{page}"):
-        assert answer(page, "GET", "/", host).status == 200, host
+        assert request(page, "GET", "/", host).status == 200, host
     for hosts in (
         *((), ("evil.example",), (f"evil.example:{page}",), ("127.0.0.1.evil.example",)),
         *(("evil.example#@127.0.0.1",), ("localhost.",), ("0.0.0.0",), (f"192.0.2.1:{page}",)),
         ("127.0.0.1", "evil.example"),
         ("evil.example", "127.0.0.1"),
     ):
-        assert answer(page, "GET", "/", *hosts).status == 403, hosts
-        assert answer(page, "GET", "/state", *hosts).status == 403, hosts
+        assert request(page, "GET", "/", *hosts).status == 403, hosts
+        assert request(page, "GET", "/state", *hosts).status == 403, hosts
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "HEAD"):
-        assert answer(page, method, "/", "127.0.0.1").status == 501, method
+        assert request(page, method, "/", "127.0.0.1").status == 501, method
     for path in ("/study.json", "/../study.json", "/state/..", "http://evil.example/"):
-        assert answer(page, "GET", path, "127.0.0.1").status == 404, path
+        assert request(page, "GET", path, "127.0.0.1").status == 404, path
 
 
-def test_the_live_page_tells_browsers_to_load_and_send_nothing_elsewhere(page: int) -> None:
-    headers = answer(page, "GET", "/", "127.0.0.1").headers
+def test_the_live_page_forbids_browsers_to_contact_other_hosts(page: int) -> None:
+    headers = request(page, "GET", "/", "127.0.0.1").headers
     policy = headers["Content-Security-Policy"]
     for part in ("default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'"):
         assert part in policy
@@ -217,7 +217,7 @@ def test_the_live_page_tells_browsers_to_load_and_send_nothing_elsewhere(page: i
     assert headers["Access-Control-Allow-Origin"] is None
 
 
-def test_a_study_keeps_no_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_stores_no_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-of-the-environment")
     described = json.dumps(describe_environment(None))
     values = [value for value in os.environ.values() if len(value) > 12]

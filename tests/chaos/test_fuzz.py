@@ -1,4 +1,4 @@
-"""Damaged and hostile files: a short fuzzing of every reader, and the defects that it has found before."""
+"""A short fuzz test of every reader, and the cases that were defects before."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _MERGES = "a0: &a0 {x: 1}\n" + "".join(
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_no_file_makes_a_reader_fail_in_another_way_than_with_one_sentence(
+def test_readers_accept_a_file_or_refuse_it_in_one_sentence(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (found,) = fuzz.run(12 if name in ("study", "report") else 30, 7, [name])
-    assert found.tracebacks == 0, capsys.readouterr().out
-    assert found.cases == found.accepted + found.refused > 0
+    (counts,) = fuzz.run(12 if name in ("study", "report") else 30, 7, [name])
+    assert counts.defects == 0, capsys.readouterr().out
+    assert counts.cases == counts.accepted + counts.refused > 0
 
 
 def claimed_array(shape: str) -> bytes:
-    """An ``.npz`` file whose array claims a shape and has eight numbers."""
+    """An ``.npz`` file with an array of eight numbers whose header states another shape."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
@@ -48,14 +48,14 @@ def claimed_array(shape: str) -> bytes:
 
 
 def changed(name: str, **files: bytes | str | None) -> Files:
-    """The valid folder of a reader with some files replaced, or removed."""
-    wanted = {path.replace("__", "/").replace("_DOT_", "."): c for path, c in files.items()}
-    whole = dict(READERS[name].valid()) | {k: v for k, v in wanted.items() if v is not None}
-    return {path: content for path, content in whole.items() if wanted.get(path, b"") is not None}
+    """The valid folder of a reader with some files replaced or, where None, removed."""
+    changes = {path.replace("__", "/").replace("_DOT_", "."): c for path, c in files.items()}
+    whole = dict(READERS[name].valid()) | {k: v for k, v in changes.items() if v is not None}
+    return {path: content for path, content in whole.items() if changes.get(path, b"") is not None}
 
 
 def study_record(**entries: Any) -> bytes:
-    """A valid study's ``study.json`` with other entries; None takes one away."""
+    """The ``study.json`` of a valid study with other entries; None removes an entry."""
     content = READERS["study"].valid()["s/study.json"]
     assert isinstance(content, bytes)
     whole = json.loads(content) | entries
@@ -63,7 +63,7 @@ def study_record(**entries: Any) -> bytes:
 
 
 def checkpoint_pickle(pickled: bytes) -> bytes:
-    """A checkpoint whose zip is whole and whose pickle is given."""
+    """A checkpoint that is a valid zip file with this pickle in it."""
     content = io.BytesIO()
     torch.save({"format": 1, "state": {}}, content)
     stream = io.BytesIO()
@@ -83,7 +83,7 @@ def schema_version(version: bytes) -> bytes:
 
 
 def long_member() -> bytes:
-    """A zip file with a link whose name is long."""
+    """A zip file with a link that has a long name."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         link = zipfile.ZipInfo("9" * 5000)
@@ -107,7 +107,7 @@ STATE, SAMPLES = "epoch-00001/state.pt", "epoch-00001/samples-0-of-1.pt"
 #: {"format": 1, "state": {}}
 _OTHER_STATE = b"\x80\x02}(X\x06\x00\x00\x00formatK\x01X\x05\x00\x00\x00state}u."
 
-# Reader, its files, a part of the message.
+# Reader, files, a part of the message.
 CASES: list[tuple[str, Callable[[], Files], str]] = [
     ("configuration", lambda: {"c.yaml": b"[" * 5000}, "nested too deeply"),
     ("configuration", lambda: {"c.yaml": _LAUGHS.encode()}, "more than 10000 values"),
@@ -218,7 +218,7 @@ CASES: list[tuple[str, Callable[[], Files], str]] = [
     ),
     (
         "storage",
-        lambda: changed("storage", **{"here/d/s/_DOT_storage_DOT_json": b"{}"}),
+        lambda: changed("storage", **{"local/d/s/_DOT_storage_DOT_json": b"{}"}),
         "cannot be read",
     ),
     ("model", lambda: changed("model", m__config_DOT_json=b'{"a":' * 5000), "nested too deeply"),
@@ -234,10 +234,10 @@ CASES: list[tuple[str, Callable[[], Files], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("name", "files", "said"), CASES, ids=[f"{place}-{case[0]}" for place, case in enumerate(CASES)]
+    ("name", "files", "words"), CASES, ids=[f"{n}-{case[0]}" for n, case in enumerate(CASES)]
 )
-def test_what_once_failed_is_refused_in_one_sentence(
-    name: str, files: Callable[[], Files], said: str
+def test_former_defects_are_refused_in_one_sentence(
+    name: str, files: Callable[[], Files], words: str
 ) -> None:
     message = fuzz.refusal(READERS[name], files())
-    assert message is not None and said in message
+    assert message is not None and words in message

@@ -1,4 +1,4 @@
-"""Defects that fuzzing has found in what readers share: stored rows, JSON, and values in messages."""
+"""Former defects, found by fuzzing, in code that readers share: stored rows, JSON, values in messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bbam_ray.documents import parse_json
 from bbam_ray.errors import UsageError, quoted, shown
 
 
-def test_changed_remarks_of_stored_rows_are_made_anew(tmp_path: Path) -> None:
+def test_stored_rows_with_changed_metadata_are_rebuilt(tmp_path: Path) -> None:
     path = tmp_path / "a.rows"
     write_rows(path, [np.zeros(3, np.uint8)] * 2, (3,), np.uint8, {"labels": "80"})
     path.write_bytes(path.read_bytes().replace(b'"80"', b'"40"'))
@@ -24,7 +24,7 @@ def test_changed_remarks_of_stored_rows_are_made_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "header",
     [
         b"null",
         b"[" * 5000,
@@ -34,19 +34,19 @@ def test_changed_remarks_of_stored_rows_are_made_anew(tmp_path: Path) -> None:
         b'{"shape": [0, 2], "dtype": "u1", "metadata": {}, "checksums": [7]}',
     ],
 )
-def test_stored_rows_without_a_description_are_made_anew(said: bytes, tmp_path: Path) -> None:
+def test_stored_rows_with_an_invalid_header_are_rebuilt(header: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.rows"
-    tail = zlib.crc32(said).to_bytes(4, "little") + len(said).to_bytes(8, "little")
-    path.write_bytes(said + tail + b"BBAMROW3")
+    tail = zlib.crc32(header).to_bytes(4, "little") + len(header).to_bytes(8, "little")
+    path.write_bytes(header + tail + b"BBAMROW3")
     assert opened(path) is None
 
 
-def test_a_folder_in_the_place_of_stored_rows_is_named(tmp_path: Path) -> None:
+def test_a_folder_instead_of_stored_rows_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="remove it"):
         opened(tmp_path)
 
 
-def test_values_from_outside_are_shown_short_and_on_one_line() -> None:
+def test_values_in_messages_are_short_and_on_one_line() -> None:
     deep: list[Any] = []
     for _ in range(500):
         deep = [deep, deep]
@@ -59,7 +59,7 @@ def test_values_from_outside_are_shown_short_and_on_one_line() -> None:
 
 
 @pytest.mark.parametrize("text", ["[" * 5000, '"\\ud800"', "{", "9" * 5000, ""])
-def test_json_that_cannot_be_read_is_a_value_error(text: str) -> None:
+def test_invalid_json_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"[a-z]"):
         parse_json(text)
     assert parse_json('"\\ud83d\\ude00"') == "\U0001f600"

@@ -1,5 +1,5 @@
-"""A pickle that would run code lies wherever files are read: it never runs, and the file is refused, left
-alone or made anew."""
+"""Pickles that would run code are put wherever files are read: none runs, and the file is refused, ignored
+or rebuilt."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def sprung(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=KINDS)
 def trap(request: pytest.FixtureRequest, sprung: Path) -> Any:
-    """The bytes of a trap; afterwards it has not been sprung."""
+    """The bytes of a trap, and a check afterwards that it was not loaded."""
     yield hostile(request.param, sprung)
     assert not sprung.exists(), "code from a file has run"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_trap_works_where_pickles_are_loaded(kind: str, sprung: Path) -> None:
+def test_the_trap_runs_code_when_a_pickle_is_loaded(kind: str, sprung: Path) -> None:
     file = io.BytesIO(hostile(kind, sprung))
     if "pickle" in kind:
         pickle.load(file)
@@ -78,13 +78,15 @@ def trained(
     folder = tmp_path_factory.mktemp("trained")
     for _ in range(2):
         records.append(trainer.run_epoch())
-        place = folder / "checkpoints" / checkpoint_folder.folder_name(trainer.epoch)
-        checkpoint_folder.save_part(place, trainer, records)
+        checkpoint = folder / "checkpoints" / checkpoint_folder.folder_name(trainer.epoch)
+        checkpoint_folder.save_part(checkpoint, trainer, records)
     save_model(folder / "model", trainer, [0.0] * 10)
     return trainer, folder
 
 
-def test_of_a_checkpoint(trap: bytes, trained: tuple[Trainer, Path], tmp_path: Path) -> None:
+def test_pickles_in_a_checkpoint_are_refused(
+    trap: bytes, trained: tuple[Trainer, Path], tmp_path: Path
+) -> None:
     folder = tmp_path / "checkpoints"
     shutil.copytree(trained[1] / "checkpoints", folder)
     newest = next(checkpoint_folder.newest_first(folder))
@@ -93,23 +95,23 @@ def test_of_a_checkpoint(trap: bytes, trained: tuple[Trainer, Path], tmp_path: P
             (newest / name).write_bytes(trap)
     assert checkpoint_folder.latest_valid(folder) == (newest, [])
     for path in (newest / "state.pt", next(newest.glob("samples-*.pt"))):
-        whole = path.read_bytes()
+        valid = path.read_bytes()
         path.write_bytes(trap)
         refused(lambda path=path: load_checkpoint(path))
         refused(lambda: checkpoint_folder.load(newest, trained[0]))
-        found, defects = checkpoint_folder.latest_valid(folder)
-        assert found != newest and path.name in defects[0]
-        path.write_bytes(whole)
+        latest, defects = checkpoint_folder.latest_valid(folder)
+        assert latest != newest and path.name in defects[0]
+        path.write_bytes(valid)
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.bin", "w.safetensors", "w"])
-def test_of_pretrained_weights(trap: bytes, name: str, tmp_path: Path) -> None:
+def test_pickles_as_pretrained_weights_are_refused(trap: bytes, name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(trap)
     refused(lambda: check_backbone("resnet18", str(tmp_path / name), (3, 64, 64)))
     refused(lambda: feature_network("resnet18", str(tmp_path / name)))
 
 
-def test_beside_good_weights_in_one_file(sprung: Path, tmp_path: Path) -> None:
+def test_a_pickle_among_valid_weights_is_refused(sprung: Path, tmp_path: Path) -> None:
     state: dict[str, Any] = dict(resnet18(weights=None).state_dict())
     torch.save(state | {"more": Trap(sprung)}, tmp_path / "w.pt")
     refused(lambda: check_backbone("resnet18", str(tmp_path / "w.pt"), (3, 64, 64)))
@@ -117,7 +119,9 @@ def test_beside_good_weights_in_one_file(sprung: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.parquet"])
-def test_of_features_and_prediction_inputs(trap: bytes, name: str, tmp_path: Path) -> None:
+def test_pickles_as_features_and_prediction_inputs_are_refused(
+    trap: bytes, name: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     path.write_bytes(trap)
     refused(lambda: Features().load(Features.Options(), path, "train"))
@@ -126,24 +130,24 @@ def test_of_features_and_prediction_inputs(trap: bytes, name: str, tmp_path: Pat
     refused(lambda: find_pieces(path, (16,), ["a"], texts=True))
 
 
-def test_of_label_names_beside_good_features(sprung: Path, tmp_path: Path) -> None:
+def test_pickled_label_names_are_refused(sprung: Path, tmp_path: Path) -> None:
     names = np.array([Trap(sprung), Trap(sprung)], dtype=object)
-    good = np.zeros((8, 4), np.float32), np.eye(8, 2, dtype=np.uint8)
-    np.savez(tmp_path / "x.npz", features=good[0], labels=good[1], label_names=names)
+    features, labels = np.zeros((8, 4), np.float32), np.eye(8, 2, dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", features=features, labels=labels, label_names=names)
     refused(lambda: Features().load(Features.Options(), tmp_path / "x.npz", "train"))
     refused(lambda: find_pieces(tmp_path / "x.npz", (4,), ["a", "b"]))
     assert not sprung.exists()
 
 
-def test_in_the_cache_is_made_anew(
+def test_cache_files_replaced_by_pickles_are_rebuilt(
     trap: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BBAM_RAY_CACHE", str(tmp_path / "cache"))
-    own, coco = images(tmp_path / "own", count=20), coco2014(tmp_path / "coco")
+    folder, coco = images(tmp_path / "own", count=20), coco2014(tmp_path / "coco")
     small = SMALL["coco2014"]
     loads: list[Callable[[], Any]] = [
         lambda: Digits().load(DigitsOptions(scenes=20, test_scenes=20), None, "train"),
-        lambda: Images().load(ImagesOptions(**SMALL["images"]), own, "train"),
+        lambda: Images().load(ImagesOptions(**SMALL["images"]), folder, "train"),
         lambda: Coco2014().load(Coco2014.Options(**small), coco, "train"),
     ]
     first = [load() for load in loads]
@@ -152,28 +156,32 @@ def test_in_the_cache_is_made_anew(
     labels, inputs = [f.labels for f in first], [np.asarray(f.inputs[:]) for f in first]
     for path in files:
         path.write_bytes(trap)
-    for place, load in enumerate(loads):
-        again = load()
-        np.testing.assert_array_equal(again.labels, labels[place])
-        np.testing.assert_array_equal(again.inputs[:], inputs[place])
+    for index, load in enumerate(loads):
+        rebuilt = load()
+        np.testing.assert_array_equal(rebuilt.labels, labels[index])
+        np.testing.assert_array_equal(rebuilt.inputs[:], inputs[index])
 
 
-def test_of_a_model_folder(trap: bytes, trained: tuple[Trainer, Path], tmp_path: Path) -> None:
+def test_pickles_in_a_model_folder_are_refused_or_ignored(
+    trap: bytes, trained: tuple[Trainer, Path], tmp_path: Path
+) -> None:
     folder = tmp_path / "model"
     shutil.copytree(trained[1] / "model", folder)
     expected = load_model(trained[1] / "model").predict_proba(np.zeros((2, 1, 24, 24), np.uint8))
     for name in LOADERS:
         (folder / name).write_bytes(trap)
-    found = load_model(folder).predict_proba(np.zeros((2, 1, 24, 24), np.uint8))
-    np.testing.assert_array_equal(found, expected)
+    probabilities = load_model(folder).predict_proba(np.zeros((2, 1, 24, 24), np.uint8))
+    np.testing.assert_array_equal(probabilities, expected)
     for name in ("model.safetensors", "config.json", "labels.json", "thresholds.json"):
-        whole = (folder / name).read_bytes()
+        valid = (folder / name).read_bytes()
         (folder / name).write_bytes(trap)
         refused(lambda: load_model(folder))
-        (folder / name).write_bytes(whole)
+        (folder / name).write_bytes(valid)
 
 
-def test_of_an_encoder_of_texts(trap: bytes, tiny_bert: Path, tmp_path: Path) -> None:
+def test_pickles_in_a_text_encoder_are_refused_or_ignored(
+    trap: bytes, tiny_bert: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "bert"
     shutil.copytree(tiny_bert, folder)
     for name in LOADERS:
@@ -185,10 +193,10 @@ def test_of_an_encoder_of_texts(trap: bytes, tiny_bert: Path, tmp_path: Path) ->
     refused(lambda: pretrained_encoder(str(folder)))
 
 
-def test_code_that_comes_with_an_encoder_is_not_run(
+def test_python_code_in_an_encoder_folder_is_not_run(
     sprung: Path, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    """The library would ask at the terminal whether to; here it may not."""
+    """The library would ask in the terminal whether to run it."""
     folder = tmp_path / "bert"
     folder.mkdir()
     (folder / "evil.py").write_text(f"open({str(sprung)!r}, 'w')\nclass M: pass\n")
@@ -204,7 +212,7 @@ def test_code_that_comes_with_an_encoder_is_not_run(
 
 
 @pytest.mark.parametrize("name", ["study.json", "trials.parquet", "history.parquet"])
-def test_of_a_study(trap: bytes, name: str, tmp_path: Path) -> None:
+def test_pickles_in_a_study_are_refused_or_ignored(trap: bytes, name: str, tmp_path: Path) -> None:
     space = {"metric": "val_map", "mode": "max", "parameters": {}}
     folder = tmp_path / "digits" / "x"
     StudyRecord.create(folder, {"dataset": "digits", "method": "bbam", "space": space})

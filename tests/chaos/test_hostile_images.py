@@ -1,4 +1,4 @@
-"""Images of a few kilobytes that declare, or hold, more pixels than a machine has memory for."""
+"""Small image files that declare or contain more pixels than fit into memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bomb(width: int, height: int, rows: int) -> bytes:
-    """A PNG with transparency that declares a size, and holds so many rows of zeros."""
+    """A PNG with transparency that declares a size and contains ``rows`` rows of zeros."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         checked = name + content
@@ -54,7 +54,7 @@ print(json.dumps([(after - before) / 1024, metadata["unreadable"]]))
 
 
 def measured(folder: Path) -> tuple[float, list[Any]]:
-    """MiB that decoding a folder adds, and what was unreadable."""
+    """MiB of memory that decoding a folder takes, and the unreadable images."""
     ended = subprocess.run(
         [sys.executable, "-c", MEASURED, str(folder)], cwd=ROOT, capture_output=True, text=True
     )
@@ -78,8 +78,8 @@ def test_images_that_declare_billions_of_pixels_take_no_memory(tmp_path: Path) -
     assert len(batch.problems) == 8 and None not in batch.problems  # of ``predict``
 
 
-def test_the_largest_images_that_are_read_are_decoded_one_at_a_time(tmp_path: Path) -> None:
-    """As many at once as there are threads, small files would become gigabytes."""
+def test_the_largest_accepted_images_are_decoded_one_at_a_time(tmp_path: Path) -> None:
+    """Decoded by all threads at once, they would take gigabytes."""
     content = bomb(9_000, 9_000, rows=9_000)
     assert len(content) < 2_000_000
     for number in range(2):
@@ -88,7 +88,7 @@ def test_the_largest_images_that_are_read_are_decoded_one_at_a_time(tmp_path: Pa
     assert unreadable == [] and grown < 1100
 
 
-def test_a_folder_with_such_an_image_is_treated_as_unreadable_says(tmp_path: Path) -> None:
+def test_a_folder_with_a_huge_image_follows_the_option_unreadable(tmp_path: Path) -> None:
     root = images(tmp_path / "own", count=20)
     (root / "unlabeled" / "bomb.png").write_bytes(bomb(60_000, 60_000, rows=2))
     stop = ImagesOptions(image_size=32)

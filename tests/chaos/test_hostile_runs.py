@@ -1,4 +1,4 @@
-"""A run that goes on in a folder full of traps: Ray keeps its files there and reads none of ours."""
+"""A run that resumes in a folder full of malicious pickles: neither Ray nor the run loads any."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bbam_ray.engine import checkpoint_folder
 from bbam_ray.results.store import read_table
 
 ROOT = Path(__file__).parents[2]
-# Names with a time or a number in them, of Tune's snapshots.
+# Names of Tune's snapshots, which contain a time or a number.
 SNAPSHOTS = (
     *(
         "experiment_state-2026-01-01_00-00-00.json",
@@ -31,18 +31,18 @@ SNAPSHOTS = (
 
 
 def names_in_ray() -> set[str]:
-    """Names of pickles that Ray's sources mention where they train and search."""
-    folder, found = Path(ray.__file__).parent, set[str]()
+    """File names of pickles in the source code of Ray Train and Ray Tune."""
+    folder, names = Path(ray.__file__).parent, set[str]()
     for part in ("train", "tune", "air"):
         for path in (folder / part).rglob("*.py"):
-            found |= set(
+            names |= set(
                 re.findall(r"[\"']([\w.\-]+\.(?:pkl|pickle|bin|pt))[\"']", path.read_text())
             )
-    return found
+    return names
 
 
 def embedded(sprung: Path) -> bytes:
-    """JSON as Tune writes what JSON cannot hold."""
+    """JSON with an embedded pickle, as Tune writes values that JSON does not support."""
     trap = pickle.dumps(Trap(sprung)).hex()
     return json.dumps({"stats": {"_type": "CLOUDPICKLE_FALLBACK", "value": trap}}).encode()
 
@@ -61,28 +61,28 @@ def train(results: Path, *flags: str) -> str:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_run_under_ray_train_goes_on_among_traps_and_springs_none(tmp_path: Path) -> None:
+def test_a_run_resumes_among_pickles_and_loads_none(tmp_path: Path) -> None:
     train(tmp_path)
     folder, sprung = tmp_path / "digits" / "run", tmp_path / "sprung"
     checkpoints = folder / "checkpoints"
-    kept = [checkpoint_folder.epoch_of(p) for p in checkpoint_folder.newest_first(checkpoints)]
-    newest, before = kept[0], kept[1]
+    epochs = [checkpoint_folder.epoch_of(p) for p in checkpoint_folder.newest_first(checkpoints)]
+    newest, previous = epochs[0], epochs[1]
     names = {*names_in_ray(), *SNAPSHOTS, *LOADERS} - {"state.pt"}
     assert names >= {"trainer.pkl", "tuner.pkl", "error.pkl", "params.pkl"}
-    places = [folder, checkpoints, checkpoints / checkpoint_folder.folder_name(before)]
-    places += [checkpoints / "trials" / "t00000"]
-    for place in places:
-        place.mkdir(parents=True, exist_ok=True)
+    folders = [folder, checkpoints, checkpoints / checkpoint_folder.folder_name(previous)]
+    folders += [checkpoints / "trials" / "t00000"]
+    for target in folders:
+        target.mkdir(parents=True, exist_ok=True)
         for number, name in enumerate(sorted(names)):
             as_json = name.endswith(".json") or number % 7 == 0
             content = hostile(KINDS[number % len(KINDS)], sprung)
-            (place / name).write_bytes(embedded(sprung) if as_json else content)
+            (target / name).write_bytes(embedded(sprung) if as_json else content)
     damaged = checkpoints / checkpoint_folder.folder_name(newest)
     for path in damaged.glob("*.pt"):
         path.write_bytes(hostile("torch", sprung))
     shutil.copytree(damaged, checkpoints / checkpoint_folder.folder_name(99))
-    said = train(tmp_path, "--resume", "--workers", "2")
-    assert f"from epoch {before}" in said, said
+    output = train(tmp_path, "--resume", "--workers", "2")
+    assert f"from epoch {previous}" in output, output
     assert not sprung.exists(), "code from a file has run"
     history = read_table(folder / "history.parquet").to_pandas()
     assert history["epoch"].tolist() == [1, 2, 3, 4]

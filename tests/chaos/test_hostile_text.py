@@ -1,4 +1,4 @@
-"""Texts of others on pages: names, errors and settings with HTML in them stay texts, and nothing runs."""
+"""Names, errors and settings with HTML in them are shown as text on pages, and no script runs."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ EVERYTHING = " ".join(PAYLOADS)
 
 
 class Tags(HTMLParser):
-    """What a browser would make elements of."""
+    """Counts the elements that a browser would create."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
-        self.found: Counter[tuple[str, ...]] = Counter()
+        self.elements: Counter[tuple[str, ...]] = Counter()
         self.inside: list[str] = []
         self.feed(source)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         named = (name for name, _ in attrs)
-        self.found[tag, *sorted(named)] += 1
+        self.elements[tag, *sorted(named)] += 1
         links = [value or "" for name, value in attrs if name in ("href", "src")]
         assert not [url for url in links if not url.startswith(("/plotly.js", "data:"))], links
 
 
 def study(folder: Path, text: str) -> Path:
-    """A study with a text in every place that comes from outside."""
+    """A study with this text in every value that a user or a library can set."""
     parameters = {"scale": {"type": "float", "low": 10.0, "high": 30.0}}
     parameters["weights"] = {"type": "categorical", "choices": [text, "none"]}
     space = {"metric": "val_map", "mode": "max", "parameters": parameters}
@@ -59,25 +59,25 @@ def study(folder: Path, text: str) -> Path:
     record.update(command=f"python launch/tune.py --data-dir '{text}'", study=text)
     store = StudyStore(folder, {"scale": "float", "weights": "str"})
     for number, state in enumerate(("COMPLETE", "COMPLETE", "FAILED")):
-        who = {"study": text, "trial_id": f"t{number:05}", "number": number}
-        row = who | {"state": state, "best_epoch": 2, "epochs": 2, "duration_s": 5.0}
+        identity = {"study": text, "trial_id": f"t{number:05}", "number": number}
+        row = identity | {"state": state, "best_epoch": 2, "epochs": 2, "duration_s": 5.0}
         row |= {"val_map": 0.5 + number / 10, "param_scale": 10.0 + number, "param_weights": text}
         row |= {"error": text if state == "FAILED" else None, "answered_by": text}
         store.trials.put([row])
     for number in range(4):
-        who = {"study": text, "trial_id": f"t{number:05}", "number": number}
+        identity = {"study": text, "trial_id": f"t{number:05}", "number": number}
         for epoch in (1, 2):
-            row = who | {"epoch": epoch, "phase": text, "val_map": 0.5, "loss": 1.0}
+            row = identity | {"epoch": epoch, "phase": text, "val_map": 0.5, "loss": 1.0}
             store.history.put([row])
             for label in (text, f"{text} 2"):
-                store.labels.put([who | {"epoch": epoch, "label": label, "val_ap": 0.5}])
+                store.labels.put([identity | {"epoch": epoch, "label": label, "val_ap": 0.5}])
     store.flush()
     return folder
 
 
 def assert_harmless(hostile: str, plain: str) -> None:
-    """A page with payloads has the elements of one without, and no payload as it stands."""
-    assert Tags(hostile).found == Tags(plain).found
+    """A page with payloads has the same elements as one without, and every payload is escaped."""
+    assert Tags(hostile).elements == Tags(plain).elements
     for payload in (
         *PAYLOADS,
         "<script>alert",
@@ -86,7 +86,7 @@ def assert_harmless(hostile: str, plain: str) -> None:
         "javascript:alert(4)'>",
     ):
         assert payload not in hostile, payload
-    # Figures: Plotly makes links of such texts, unless they are escaped once more.
+    # Plots: Plotly turns such texts into links, unless they are escaped twice.
     assert not re.search(r"\\u003c(?:a|img|svg|script)[ >\\]", hostile)
 
 
@@ -95,13 +95,13 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return study(tmp_path / "a" / "x", EVERYTHING), study(tmp_path / "b" / "x", "harmless words")
 
 
-def test_the_page_of_a_study_that_runs_shows_texts_as_texts(pair: tuple[Path, Path]) -> None:
+def test_the_live_page_escapes_html(pair: tuple[Path, Path]) -> None:
     hostile, plain = (live_html(folder) for folder in pair)
     assert_harmless(hostile, plain)
     assert "&lt;img src=x onerror=alert(2)&gt;" in hostile
 
 
-def test_reports_of_one_study_and_of_several_show_texts_as_texts(pair: tuple[Path, Path]) -> None:
+def test_reports_escape_html(pair: tuple[Path, Path]) -> None:
     assert_harmless(*(write_report(folder).read_text() for folder in pair))
     hostile, plain = (
         studies_html([ReportData(folder), ReportData(folder)], f"report {text}")
@@ -110,7 +110,7 @@ def test_reports_of_one_study_and_of_several_show_texts_as_texts(pair: tuple[Pat
     assert_harmless(hostile, plain)
 
 
-def test_pictures_are_written_nowhere_else_by_the_name_of_a_data_set(tmp_path: Path) -> None:
+def test_file_names_of_plots_contain_no_path(tmp_path: Path) -> None:
     folders = [study(tmp_path / name / "x", "../../../etc/x") for name in "ab"]
     for name in named_figures([ReportData(folder) for folder in folders]):
         assert Path(name).name == name
@@ -120,7 +120,7 @@ def card(text: str, settings: dict[str, Any], origin: Origin | None) -> str:
     return model_card(settings, [text, "cat|dog"], origin, {f"{text}.onnx": text}, text)
 
 
-def test_a_model_card_shows_texts_as_texts(tmp_path: Path) -> None:
+def test_a_model_card_escapes_html(tmp_path: Path) -> None:
     cards = []
     for text in (
         f"{EVERYTHING} [x](javascript:alert(5)) `</code>` | c |\n---\n# head\n",

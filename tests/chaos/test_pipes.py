@@ -1,4 +1,4 @@
-"""A pipe in the place of a file would be read without an end: it is refused at once, or left out."""
+"""Reading a named pipe instead of a file would block: it is refused at once, or ignored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bbam_ray.results.repair import repair_study
 from bbam_ray.results.store import read_table as read_results
 from bbam_ray.results.study import StudyRecord
 
-pytestmark = pytest.mark.timeout(20)  # it would wait for ever otherwise
+pytestmark = pytest.mark.timeout(20)  # a reader that opens the pipe blocks
 
 
 @pytest.mark.parametrize(
@@ -41,32 +41,32 @@ pytestmark = pytest.mark.timeout(20)  # it would wait for ever otherwise
         ("state.pt", load_checkpoint),
     ],
 )
-def test_a_reader_refuses_it(name: str, read: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_readers_refuse_a_pipe(name: str, read: Callable[[Path], Any], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(UsageError, match=rf"{name}: a pipe or a device; put a file"):
         read(tmp_path / name)
 
 
-def test_devices_are_refused_as_well() -> None:
+def test_a_device_is_refused() -> None:
     with pytest.raises(UsageError, match="/dev/zero: a pipe or a device"):
         read_text(Path("/dev/zero"), "copy it again")
 
 
-def test_a_checkpoint_with_one_is_damaged(tmp_path: Path) -> None:
+def test_a_checkpoint_with_a_pipe_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "samples-0-of-1.pt").touch()
     os.mkfifo(tmp_path / STATE)
     assert "a pipe" in str(defect(tmp_path))
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_among_images_it_is_none(named: bool, tmp_path: Path) -> None:
+def test_a_pipe_among_images_is_no_image(named: bool, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     rows = ["file_name,labels"]
-    for place in range(6):
-        Image.fromarray(np.full((8, 8, 3), place, np.uint8)).save(
-            tmp_path / "images" / f"{place}.png"
+    for number in range(6):
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(
+            tmp_path / "images" / f"{number}.png"
         )
-        rows.append(f"{place}.png,{'ab'[place % 2]}")
+        rows.append(f"{number}.png,{'ab'[number % 2]}")
     os.mkfifo(tmp_path / "images" / "pipe.png")
     (tmp_path / "labels.csv").write_text("\n".join([*rows, *["pipe.png,a"] * named]))
     dataset = DATASETS["images"]
@@ -77,10 +77,10 @@ def test_among_images_it_is_none(named: bool, tmp_path: Path) -> None:
         dataset.check(dataset.Options(), tmp_path)
 
 
-def test_a_study_with_one_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_study_with_a_pipe_does_not_block(tmp_path: Path) -> None:
     folder = tmp_path / "digits" / "s"
     StudyRecord.create(folder, {})
     os.mkfifo(folder / "trials.parquet")
-    (said,) = repair_study(folder)
-    assert "trials.parquet was damaged" in said
+    (message,) = repair_study(folder)
+    assert "trials.parquet was damaged" in message
     shutil.rmtree(folder)

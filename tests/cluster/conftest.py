@@ -1,4 +1,4 @@
-"""A head that is started as on a cluster, and is ended with all that it has started."""
+"""Start the head of a Ray cluster, and end it with all of its processes."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ def free_port() -> Callable[[], int]:
 
 @pytest.fixture()
 def start_head() -> Iterator[Start]:
-    """Starts ``ray start --head`` with flags, and returns when a probe says that it answers.
+    """Returns a function that runs ``ray start --head`` with flags and waits until ``ready`` returns True.
 
-    Its processes, and those of nodes that its autoscaler makes, name its folder or have files in it open:
-    by that they are found.
+    Afterwards all processes are killed whose command line or open files are in its temporary folder. These
+    are its own processes and those of the nodes that its autoscaler has started.
     """
-    folder = Path("/tmp") / f"bbam-head-{os.getpid()}"  # sockets have short names
+    folder = Path("/tmp") / f"bbam-head-{os.getpid()}"  # socket paths must be short
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*flags: str, answers: Callable[[], bool]) -> None:
+    def start(*flags: str, ready: Callable[[], bool]) -> None:
         command = [str(RAY), "start", "--head", "--block", "--dashboard-host=127.0.0.1"]
         command += ['--resources={"trial_slot": 1000}', f"--temp-dir={folder}", *flags]
-        nowhere = subprocess.DEVNULL
-        head = subprocess.Popen(command, start_new_session=True, stdout=nowhere, stderr=nowhere)
+        quiet = subprocess.DEVNULL
+        head = subprocess.Popen(command, start_new_session=True, stdout=quiet, stderr=quiet)
         started.append(head)
         deadline = time.monotonic() + 120
-        while not answers():
-            assert head.poll() is None and time.monotonic() < deadline, "no head"
+        while not ready():
+            assert head.poll() is None and time.monotonic() < deadline, "the head does not start"
             time.sleep(1)
 
     yield start
     for process in psutil.process_iter():
         try:
-            names = [*process.cmdline(), *(opened.path for opened in process.open_files())]
-            if any(str(folder) in name for name in names):
+            paths = [*process.cmdline(), *(opened.path for opened in process.open_files())]
+            if any(str(folder) in path for path in paths):
                 process.kill()
         except psutil.Error:
             continue

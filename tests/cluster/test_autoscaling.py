@@ -1,4 +1,4 @@
-"""A study on a head that computes nothing makes nodes appear, and lets them go (Ray's fake provider)."""
+"""A study on a head without CPUs makes Ray's autoscaler add nodes and remove them afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from bbam_ray.results.loaded import load_study
 
 ROOT = Path(__file__).parents[2]
-PORT = 6379  # the fake provider knows no other
+PORT = 6379  # fixed in the fake provider
 CONFIG = Path(__file__).with_name("autoscaling.yaml")
 _NODES = """
 import json, ray
@@ -25,15 +25,15 @@ print(json.dumps(sum(n["Alive"] and n["Resources"].get("CPU", 0) > 0 for n in ra
 
 
 def workers() -> int | None:
-    """Nodes that have CPUs; None while no cluster answers."""
-    asked = subprocess.run([sys.executable, "-c", _NODES], capture_output=True, text=True)
-    return json.loads(asked.stdout) if asked.returncode == 0 else None
+    """Number of nodes with CPUs; None while no cluster responds."""
+    ended = subprocess.run([sys.executable, "-c", _NODES], capture_output=True, text=True)
+    return json.loads(ended.stdout) if ended.returncode == 0 else None
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-def test_nodes_come_for_a_study_and_go_after_it(
+def test_nodes_are_added_for_a_study_and_removed_after_it(
     start_head: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as probe:
@@ -43,12 +43,12 @@ def test_nodes_come_for_a_study_and_go_after_it(
         ("RAY_AUTH_MODE", "disabled"),
         ("RAY_FAKE_CLUSTER", "1"),
         ("AUTOSCALER_UPDATE_INTERVAL_S", "1"),
-        # The provider knows its head by this name; its nodes get names of their own.
+        # The provider expects this id of the head; other nodes get their own ids.
         ("RAY_OVERRIDE_NODE_ID_FOR_TESTING", "f" * 51 + "00000"),
     ):
         monkeypatch.setenv(name, value)
     flags = [f"--port={PORT}", "--num-cpus=0", f"--autoscaling-config={CONFIG}"]
-    start_head(*flags, answers=lambda: workers() is not None)
+    start_head(*flags, ready=lambda: workers() is not None)
     monkeypatch.delenv("RAY_OVERRIDE_NODE_ID_FOR_TESTING")
     assert workers() == 0
     command = ["launch/tune.py", "--address", "auto", "--results", str(tmp_path / "results")]
@@ -67,13 +67,13 @@ def test_nodes_come_for_a_study_and_go_after_it(
     while study.poll() is None and time.monotonic() < deadline:
         seen = max(seen, workers() or 0)
         time.sleep(1)
-    study.kill()  # nothing to one that has ended
-    said, _ = study.communicate(timeout=10)
-    assert study.returncode == 0, said
-    assert seen >= 1  # short trials may be over before a second one has come
-    found = load_study(tmp_path / "results" / "digits" / "far")
-    assert found.status == "COMPLETE" and len(found.trials) == 4 and len(found.confirm) == 1
+    study.kill()  # no effect on a process that has ended
+    output, _ = study.communicate(timeout=10)
+    assert study.returncode == 0, output
+    assert seen >= 1  # short trials may end before a second node is there
+    loaded = load_study(tmp_path / "results" / "digits" / "far")
+    assert loaded.status == "COMPLETE" and len(loaded.trials) == 4 and len(loaded.confirm) == 1
     deadline = time.monotonic() + 120
     while workers() != 0:
-        assert time.monotonic() < deadline, "nodes stay"
+        assert time.monotonic() < deadline, "nodes are not removed"
         time.sleep(10)

@@ -1,4 +1,4 @@
-"""The files in ``launch/cluster``: what Ray itself takes, nothing open to the world, no secret."""
+"""The files in ``launch/cluster`` are valid for Ray, open no public port and contain no secret."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def load(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", LAUNCHER)
-def test_ray_takes_it(name: str) -> None:
-    """Ray's schema and what its provider fills in, without asking the cloud."""
+def test_a_launcher_file_is_valid_for_ray(name: str) -> None:
+    """Against Ray's schema, with the defaults of its provider, without contacting the cloud."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     config = prepare_config(load(name))
@@ -41,7 +41,7 @@ def test_ray_takes_it(name: str) -> None:
     assert 1 <= config["idle_timeout_minutes"] <= 30
 
 
-def test_a_mistake_would_be_found() -> None:
+def test_an_unknown_key_is_an_error() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     with pytest.raises(Exception, match="idle_timeout"):
@@ -69,7 +69,7 @@ def test_every_node_starts_ray_with_a_token_and_the_head_on_loopback(name: str) 
     )
 
 
-# Of KubeRay's schema, the parts that are used here; whatever else is written is a mistake.
+# The parts of KubeRay's schema that are used here; any other key is an error.
 _TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 _CONTAINER = {
     "type": "object",
@@ -169,11 +169,11 @@ _CLUSTER = {
 
 
 @pytest.mark.parametrize("name", KUBERAY)
-def test_kuberay_files_have_the_shape_that_the_operator_takes(name: str) -> None:
-    found, *policies = yaml.safe_load_all((FOLDER / name).read_text(encoding="utf-8"))
-    assert found["apiVersion"] == "ray.io/v1"
-    job = found["kind"] == "RayJob"
-    spec = found["spec"].pop("rayClusterSpec") if job else found["spec"]
+def test_kuberay_files_match_the_schema_of_the_operator(name: str) -> None:
+    document, *policies = yaml.safe_load_all((FOLDER / name).read_text(encoding="utf-8"))
+    assert document["apiVersion"] == "ray.io/v1"
+    job = document["kind"] == "RayJob"
+    spec = document["spec"].pop("rayClusterSpec") if job else document["spec"]
     jsonschema.validate(spec, _CLUSTER)
     if job:
         known = {
@@ -182,8 +182,10 @@ def test_kuberay_files_have_the_shape_that_the_operator_takes(name: str) -> None
             "ttlSecondsAfterFinished",
             "backoffLimit",
         }
-        assert set(found["spec"]) == known and found["spec"]["shutdownAfterJobFinishes"] is True
-        # Its dashboard listens within the cluster: only its own pods and the operator are let in.
+        assert (
+            set(document["spec"]) == known and document["spec"]["shutdownAfterJobFinishes"] is True
+        )
+        # Its dashboard listens within the cluster; only its own pods and the operator have access.
         (policy,) = policies
         assert policy["kind"] == "NetworkPolicy" and policy["spec"]["policyTypes"] == ["Ingress"]
         (rule,) = policy["spec"]["ingress"]
@@ -196,7 +198,7 @@ def test_kuberay_files_have_the_shape_that_the_operator_takes(name: str) -> None
 
 
 def exposures(text: str) -> list[str]:
-    """What in a file opens a port to strangers, or is a secret."""
+    """Kinds of public ports and secrets in a file."""
     code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("# "))
     patterns = {
         "open to the world": r"0\.0\.0\.0|::/0|\[::\]",
@@ -207,16 +209,16 @@ def exposures(text: str) -> list[str]:
         "a password or token": r"(?i)(password|secret|token|_key)\s*[=:]\s*['\"]?[A-Za-z0-9+/]{8,}",
         "no authentication": r"RAY_AUTH_MODE\s*[=:]\s*(?!token)\S",
     }
-    return [what for what, pattern in patterns.items() if re.search(pattern, code)]
+    return [kind for kind, pattern in patterns.items() if re.search(pattern, code)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_nothing_is_open_and_nothing_secret_is_written(path: Path) -> None:
+def test_no_port_is_public_and_no_secret_is_written(path: Path) -> None:
     assert exposures(path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(
-    ("planted", "what"),
+    ("line", "kind"),
     [
         ("IpRanges: [{CidrIp: 0.0.0.0/0}]", "open to the world"),
         ("serviceType: LoadBalancer", "a public service"),
@@ -229,12 +231,12 @@ def test_nothing_is_open_and_nothing_secret_is_written(path: Path) -> None:
         ("export RAY_AUTH_MODE=disabled", "no authentication"),
     ],
 )
-def test_the_search_for_exposures_finds_them(planted: str, what: str) -> None:
-    assert what in exposures(f"a: 1\n{planted}\n")
+def test_exposures_are_detected(line: str, kind: str) -> None:
+    assert kind in exposures(f"a: 1\n{line}\n")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_file_opens_with_cost_commands_and_what_to_change(path: Path) -> None:
+def test_every_file_starts_with_cost_commands_and_values_to_change(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     top = "\n".join(line for line in lines[:30] if line.startswith("#"))
     assert "Cost" in top and "Change:" in top
@@ -243,7 +245,7 @@ def test_every_file_opens_with_cost_commands_and_what_to_change(path: Path) -> N
     )
 
 
-def test_the_slurm_script_is_a_script() -> None:
+def test_the_slurm_script_has_valid_syntax() -> None:
     path = FOLDER / "slurm.sh"
     subprocess.run(["bash", "-n", path], check=True)
     if shutil.which("shellcheck"):

@@ -1,4 +1,4 @@
-"""``doctor``: what it makes of the facts, and what it says of a real Ray."""
+"""``doctor``: its findings for given facts, and for a real Ray."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture()
 def node() -> dict[str, Any]:
-    """A node as it should be."""
-    good = {"sees_probe": True, "skew_s": 0.0, "temporary_gb": 50.0, "shared_memory_gb": 8.0}
-    return facts() | good | {"files": 65536, "gpus": ["A10G"], "nccl": True, "cuda": "12.8"}
+    """The facts of a node without problems."""
+    healthy = {"sees_probe": True, "skew_s": 0.0, "temporary_gb": 50.0, "shared_memory_gb": 8.0}
+    return facts() | healthy | {"files": 65536, "gpus": ["A10G"], "nccl": True, "cuda": "12.8"}
 
 
-def levels(found: list[Finding]) -> dict[str, str]:
-    return {finding.check.removeprefix("n: "): finding.level for finding in found}
+def levels(findings: list[Finding]) -> dict[str, str]:
+    return {finding.check.removeprefix("n: "): finding.level for finding in findings}
 
 
 def test_a_good_node_has_no_warning(node: dict[str, Any]) -> None:
-    found = judged("n", facts(), node)
-    assert set(levels(found).values()) == {"ok"} and len(found) >= 6
-    assert any("A10G, CUDA 12.8, NCCL" in finding.text for finding in found)
+    findings = judged("n", facts(), node)
+    assert set(levels(findings).values()) == {"ok"} and len(findings) >= 6
+    assert any("A10G, CUDA 12.8, NCCL" in finding.text for finding in findings)
 
 
 @pytest.mark.parametrize(
@@ -47,18 +47,18 @@ def test_a_good_node_has_no_warning(node: dict[str, Any]) -> None:
 def test_each_defect_of_a_node_is_reported(
     change: dict[str, Any], check: str, level: str, words: str, node: dict[str, Any]
 ) -> None:
-    found = judged("n", facts(), node | change)
-    assert levels(found)[check] == level
-    assert [name for name, other in levels(found).items() if other != "ok"] == [check]
-    assert any(words in finding.text for finding in found)
+    findings = judged("n", facts(), node | change)
+    assert levels(findings)[check] == level
+    assert [name for name, other in levels(findings).items() if other != "ok"] == [check]
+    assert any(words in finding.text for finding in findings)
 
 
-def test_a_missing_package_and_a_silent_node_are_blockers(node: dict[str, Any]) -> None:
+def test_a_missing_package_and_an_unresponsive_node_are_blockers(node: dict[str, Any]) -> None:
     node["packages"] = {**node["packages"], "torchvision": None}
     (finding, *_) = judged("n", facts(), node)
     assert finding.level == "blocker" and "torchvision missing" in finding.text
-    (silent,) = judged("n", facts(), "GetTimeoutError")
-    assert silent.level == "blocker" and "GetTimeoutError" in silent.text
+    (unresponsive,) = judged("n", facts(), "GetTimeoutError")
+    assert unresponsive.level == "blocker" and "GetTimeoutError" in unresponsive.text
 
 
 def doctor(*arguments: object) -> tuple[int, list[dict[str, str]], str]:
@@ -68,10 +68,10 @@ def doctor(*arguments: object) -> tuple[int, list[dict[str, str]], str]:
 
 
 @pytest.mark.ray
-def test_this_machine_is_examined(tmp_path: Path) -> None:
-    code, found, said = doctor("--results", tmp_path / "results")
-    by_check = {f["check"].split(": ")[-1]: f for f in found}
-    assert code == 0, (found, said)
+def test_this_machine_has_no_blocker(tmp_path: Path) -> None:
+    code, findings, errors = doctor("--results", tmp_path / "results")
+    by_check = {f["check"].split(": ")[-1]: f for f in findings}
+    assert code == 0, (findings, errors)
     assert by_check["versions"]["level"] == by_check["token"]["level"] == "ok"
     assert by_check["dashboard"]["level"] == "ok" and "on loopback" in by_check["dashboard"]["text"]
     assert by_check["clock"]["level"] == "ok"
@@ -81,17 +81,17 @@ def test_this_machine_is_examined(tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_a_results_folder_that_cannot_be_written_is_a_blocker(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    code, found, _ = doctor("--results", tmp_path / "file" / "results")
-    (blocker,) = [f for f in found if f["level"] == "blocker"]
+    code, findings, _ = doctor("--results", tmp_path / "file" / "results")
+    (blocker,) = [f for f in findings if f["level"] == "blocker"]
     assert code == 2 and blocker["check"] == "results folder"
     assert "choose another --results" in blocker["text"]
 
 
 @pytest.mark.parametrize(("bucket", "level"), [("results", "ok"), ("none-such", "blocker")])
-def test_results_on_object_storage_are_tried(
+def test_results_on_object_storage_are_checked(
     bucket: str, level: str, s3_server: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = _results(Path(f"s3://{bucket}/x"))
-    assert found.level == level and f"s3://{bucket}/x" in found.text
+    finding = _results(Path(f"s3://{bucket}/x"))
+    assert finding.level == level and f"s3://{bucket}/x" in finding.text
     assert not list(tmp_path.iterdir())

@@ -25,7 +25,7 @@ def job(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-def test_a_submitted_study_ends_without_anybody_listening(
+def test_a_submitted_study_needs_no_connected_client(
     start_head: Callable[..., None],
     free_port: Callable[[], int],
     tmp_path: Path,
@@ -36,17 +36,17 @@ def test_a_submitted_study_ends_without_anybody_listening(
     for name, value in (
         ("RAY_AUTH_MODE", "token"),
         ("RAY_AUTH_TOKEN_PATH", str(token)),
-        ("PATH", f"{RAY.parent}:{os.environ['PATH']}"),  # of the job's ``python``
+        ("PATH", f"{RAY.parent}:{os.environ['PATH']}"),  # for the ``python`` of the job
         ("RAY_ADDRESS", f"http://127.0.0.1:{dashboard}"),
     ):
         monkeypatch.setenv(name, value)
     flags = [f"--port={free_port()}", f"--dashboard-port={dashboard}", "--num-cpus=1"]
     flags += [f"--dashboard-agent-listen-port={free_port()}"]
-    start_head(*flags, answers=lambda: job("list").returncode == 0)
+    start_head(*flags, ready=lambda: job("list").returncode == 0)
     copy = tmp_path / "laptop"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.check_output(listed, cwd=ROOT, text=True).splitlines():
-        if (ROOT / name).exists():  # as a clone, with what is not committed
+        if (ROOT / name).exists():  # like a clone, with uncommitted files
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, copy / name)
     results = tmp_path / "results"
@@ -58,7 +58,7 @@ def test_a_submitted_study_ends_without_anybody_listening(
     send = ["submit", "--no-wait", "--submission-id", "sent", "--working-dir", str(copy), "--"]
     deadline = time.monotonic() + 150
     while (sent := job(*send, *study)).returncode:
-        # The head answers a little before it can take jobs.
+        # The head responds a little before it accepts jobs.
         assert "No available agent" in sent.stderr and time.monotonic() < deadline, sent.stderr
         time.sleep(2)
     shutil.rmtree(copy)  # the laptop is gone
@@ -67,5 +67,5 @@ def test_a_submitted_study_ends_without_anybody_listening(
         assert "failed" not in state, job("logs", "sent").stdout[-3000:]
         assert time.monotonic() < deadline, state
         time.sleep(2)
-    found = load_study(results / "digits" / "sent")
-    assert found.status == "COMPLETE" and len(found.trials) == 2 and len(found.confirm) == 1
+    loaded = load_study(results / "digits" / "sent")
+    assert loaded.status == "COMPLETE" and len(loaded.trials) == 2 and len(loaded.confirm) == 1

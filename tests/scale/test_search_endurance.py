@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bbam_ray.results.store import read_table
-from stress.stored_study import figures
+from stress.stored_study import without_times
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -31,7 +31,7 @@ def frame(results: Path, name: str, table: str) -> pd.DataFrame:
 
 def assert_equal(results: Path, first: str, second: str) -> None:
     for table in ("trials", "history", "labels"):
-        left, right = (figures(frame(results, name, table)) for name in (first, second))
+        left, right = (without_times(frame(results, name, table)) for name in (first, second))
         pd.testing.assert_frame_equal(left, right)
 
 

@@ -1,4 +1,4 @@
-"""The Parquet file of what ``stress.chaos`` has found, and the tables made of it."""
+"""The Parquet file with the results of ``stress.chaos``, and the Markdown tables made from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCHEMA = pa.schema(
     [
         ("part", pa.string()),
         ("kind", pa.string()),
-        ("figures", pa.string()),
+        ("values", pa.string()),
         ("seed", pa.int64()),
         ("hardware", pa.string()),
         ("versions", pa.string()),
@@ -31,26 +31,30 @@ _SCHEMA = pa.schema(
 _COLUMNS = {
     "fault": {
         "injected": "injected",
-        "lost_or_doubled": "trials lost or doubled",
-        "unreadable": "times unreadable",
-        "other_figures": "other figures than undisturbed",
-        "ended_badly": "hangs, wrong exit codes, other",
+        "lost_or_duplicated": "trials lost or duplicated",
+        "unreadable": "unreadable tables",
+        "differences": "results that differ",
+        "other_failures": "hangs, wrong exit codes, other",
         "slowest_s": "slowest command, s",
     },
     "fuzz": {
         "cases": "cases",
         "accepted": "accepted",
         "refused": "refused",
-        "tracebacks": "tracebacks",
+        "defects": "defects",
         "slowest_s": "slowest, s",
     },
-    "soak": {"began": "after the first tenth", "ended": "at the end", "most": "at most"},
+    "soak": {"first": "after the first tenth", "last": "at the end", "maximum": "maximum"},
 }
-_HEADS = {"fault": "disturbance", "fuzz": "reader", "soak": "of back-to-back studies"}
+_HEADS = {"fault": "fault", "fuzz": "reader", "soak": "resource"}
 
 
-def keep(rows: Iterable[tuple[str, str, dict[str, Any]]], seed: int, store: Path) -> None:
-    """Add rows of (part, kind, figures) to the file, with where and when they were found."""
+def append(rows: Iterable[tuple[str, str, dict[str, Any]]], seed: int, store: Path) -> None:
+    """Append rows to the file, with hardware, versions, commit and date.
+
+    Args:
+        rows: part (fault, fuzz, soak), kind (name of the fault, reader or resource) and values by name.
+    """
     facts = describe_environment(None)
     common = {
         "seed": seed,
@@ -60,8 +64,8 @@ def keep(rows: Iterable[tuple[str, str, dict[str, Any]]], seed: int, store: Path
         "measured_at": datetime.now(UTC).replace(microsecond=0),
     }
     new = [
-        {"part": part, "kind": kind, "figures": json.dumps(figures), **common}
-        for part, kind, figures in rows
+        {"part": part, "kind": kind, "values": json.dumps(values), **common}
+        for part, kind, values in rows
     ]
     table = pa.Table.from_pylist(new, schema=_SCHEMA)
     if store.exists():
@@ -70,41 +74,41 @@ def keep(rows: Iterable[tuple[str, str, dict[str, Any]]], seed: int, store: Path
 
 
 def table(store: Path) -> str:
-    """Markdown: what the last run of each part has found; of disturbances, the last run with each kind."""
+    """Markdown tables: the last run of each part, and for each fault the last run that injected it."""
     rows = pq.read_table(store).to_pandas()
     lines: list[str] = []
     for part, columns in _COLUMNS.items():
-        mine = rows[rows["part"] == part]
-        if mine.empty:
+        selected = rows[rows["part"] == part]
+        if selected.empty:
             continue
         if part == "fault":
-            last = mine.groupby("kind")["measured_at"].transform("max")
+            last = selected.groupby("kind")["measured_at"].transform("max")
         else:
-            last = mine["measured_at"].max()
-        mine = mine[mine["measured_at"] == last]
-        figures = pd.DataFrame(list(map(json.loads, mine["figures"])), index=mine["kind"])
+            last = selected["measured_at"].max()
+        selected = selected[selected["measured_at"] == last]
+        values = pd.DataFrame(list(map(json.loads, selected["values"])), index=selected["kind"])
         lines += [f"| {_HEADS[part]} | {' | '.join(columns.values())} |"]
         lines.append("|---" * (len(columns) + 1) + "|")
-        for kind, one in figures.iterrows():
+        for kind, one in values.iterrows():
             lines.append(f"| {kind} | {' | '.join(_text(one[name]) for name in columns)} |")
         if part != "soak":
             sums = [
-                _text(figures[n].max() if n == "slowest_s" else figures[n].sum()) for n in columns
+                _text(values[n].max() if n == "slowest_s" else values[n].sum()) for n in columns
             ]
             lines.append(f"| **all** | {' | '.join(f'**{text}**' for text in sums)} |")
-        if part == "fault" and (out := figures[figures["left_out"] > 0]["left_out"].to_dict()):
-            told = ", ".join(f"{kind} ({count:.0f})" for kind, count in out.items())
-            lines += ["", f"Left out, since no file system could be mounted: {told}."]
+        if part == "fault" and (skipped := values[values["skipped"] > 0]["skipped"].to_dict()):
+            names = ", ".join(f"{kind} ({count:.0f})" for kind, count in skipped.items())
+            lines += ["", f"Skipped, since no file system could be mounted: {names}."]
         lines.append("")
-        runs = [run for _, run in mine.groupby("measured_at", sort=False)]
-        most = max(map(len, runs))
-        lines += [_where(run, named=len(run) < most) for run in runs]
+        runs = [run for _, run in selected.groupby("measured_at", sort=False)]
+        largest = max(map(len, runs))
+        lines += [_origin(run, named=len(run) < largest) for run in runs]
         lines.append("")
     return "\n".join(lines[:-1])
 
 
-def _where(rows: pd.DataFrame, *, named: bool) -> str:
-    """On what and when the rows of one run were measured; named where they are the fewer ones."""
+def _origin(rows: pd.DataFrame, *, named: bool) -> str:
+    """Hardware, seed, commit and date of one run; with the names of its rows if ``named``."""
     one = rows.iloc[0]
     day, commit = one["measured_at"].date().isoformat(), (one["git_commit"] or "?")[:9]
     which = f"{', '.join(rows['kind'])}: " if named else ""
