@@ -126,7 +126,7 @@ CASES: list[tuple[str, Callable[[], Files], str]] = [
             "s.yaml": b"parameters: {warmup_epochs: {type: int, low: 2, high: 4}}\n"
             b"published: {warmup_epochs: 1" + b"0" * 400 + b"}"
         },
-        "out of its range",
+        "outside its range",
     ),
     ("texts .csv", lambda: changed("texts .csv", train_DOT_csv="train.csv"), "cannot be read"),
     ("texts .csv", lambda: changed("texts .csv", labels_DOT_txt=b"\xde\xff"), "not UTF-8"),
