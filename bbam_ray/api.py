@@ -17,7 +17,7 @@ from bbam_ray.cli.train import train as train_command
 from bbam_ray.cli.tune import tune as tune_command
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import EXIT_INTERRUPTED, UsageError, nearest
-from bbam_ray.results.loaded import Study, load_study
+from bbam_ray.results.loading import Study, load_study
 from bbam_ray.results.study import default_name
 
 if TYPE_CHECKING:

@@ -1,10 +1,11 @@
-"""YAML and JSON from outside: plain values only, of a sane size, or a sentence that says what is wrong."""
+"""Read YAML and JSON safely (plain values of limited size, clear errors), and write standard JSON."""
 
 from __future__ import annotations
 
 import json
-import os
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
 from bbam_ray.errors import UsageError, shown
+from bbam_ray.files import write_text
 
 # Of a YAML document, aliases written out; more is a mistake or an attack.
 _MAX_NODES, _MAX_DEPTH = 10_000, 50
@@ -113,10 +115,19 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def check_regular(path: Path) -> None:
-    """Raise a UsageError for a pipe or a device in a folder, which would be read without an end."""
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise UsageError(f"{path}: a pipe or a device; put a file with what it gives in its place")
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write standard JSON atomically; infinite and NaN numbers become texts: "inf", "-inf", "nan"."""
+    values = standard_values(content)
+    write_text(path, json.dumps(values, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def standard_values(value: Any) -> Any:
+    """A copy that standard JSON can hold, equal to what reading the written JSON gives."""
+    if isinstance(value, Mapping):
+        return {str(key): standard_values(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [standard_values(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_yaml_mapping(path: Path) -> dict[str, Any]:

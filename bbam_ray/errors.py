@@ -20,6 +20,10 @@ class UsageError(Exception):
     """
 
 
+class NewerVersionError(UsageError):
+    """A file was written by a newer version of this program; it is not damaged."""
+
+
 class NonFiniteError(RuntimeError):
     """A loss became infinite or NaN; raised before the optimizer moves."""
 

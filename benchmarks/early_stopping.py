@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bbam_ray.results.loaded import Study, load_study
+from bbam_ray.results.loading import Study, load_study
 from bbam_ray.results.summary import confirmed_figures
 from benchmarks.page import hardware, write_section
 

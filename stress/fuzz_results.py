@@ -24,11 +24,11 @@ from bbam_ray.report.html import write_report
 from bbam_ray.report.live import live_html, state_of
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.studies import groups, studies_html
-from bbam_ray.results.loaded import load_study
+from bbam_ray.results.loading import load_study
 from bbam_ray.results.storage import Storage
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import COMPLETE, StudyRecord
-from bbam_ray.results.sync_state import keep_state, read_state
+from bbam_ray.results.sync_state import read_state, write_state
 
 _PARAMETERS = {
     "scale": {"type": "float", "low": 10.0, "high": 30.0, "log": True},
@@ -98,7 +98,7 @@ def make_storage(folder: Path) -> None:
         (folder / name / "d" / "s").mkdir(parents=True)
         (folder / name / "d" / "s" / "study.json").write_text("{}", encoding="utf-8")
         state = {"owner": "o", "after": "o", "files": {"study.json": [2, 3]}, "there": {}}
-        keep_state(folder / name / "d" / "s", state)
+        write_state(folder / name / "d" / "s", state)
 
 
 def storage(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.engine.model_folder import read_description, read_weights
 from bbam_ray.errors import UsageError
+from bbam_ray.results.schemas import COMPLETE, PRUNED
 from bbam_ray.results.store import read_table
 
 TRIALS, LABELS = 6, 10
@@ -136,7 +137,7 @@ class StoredStudy:
     def check_end(self) -> None:
         """It has ended as one does that was left alone, and every file of it can be used."""
         state = json.loads((self.folder / "study.json").read_text())["status"]
-        if state != "COMPLETE" or not set(self.table("trials")["state"]) <= {"COMPLETE", "PRUNED"}:
+        if state != COMPLETE or not set(self.table("trials")["state"]) <= {COMPLETE, PRUNED}:
             raise BrokenPromiseError(
                 f"{self.folder}: {state}, {self.table('trials')['state'].tolist()}"
             )

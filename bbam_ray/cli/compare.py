@@ -21,7 +21,7 @@ from bbam_ray.cli.mending import print_repairs
 from bbam_ray.cli.search_rules import SearchRules
 from bbam_ray.cli.storage import with_storage
 from bbam_ray.commands import checks
-from bbam_ray.documents import parse_assignments
+from bbam_ray.documents import parse_assignments, standard_values
 from bbam_ray.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -29,8 +29,8 @@ from bbam_ray.errors import (
     UsageError,
     nearest,
 )
+from bbam_ray.files import write_text
 from bbam_ray.results.comparison import compared
-from bbam_ray.results.files import standard_values, write_text
 from bbam_ray.results.repair import repair_study, repair_table
 from bbam_ray.results.schemas import COMPARE
 from bbam_ray.results.store import Table as Rows
@@ -108,7 +108,7 @@ def compare(
         "warmup_epochs": warmup_epochs,
     }
     given = {"dataset": dataset, "seed": seed, **checks.given_settings(set_, named)}
-    folder = check_folder(results, dataset, name, resume=False, goes_on=resume)
+    folder = check_folder(results, dataset, name, resume=False, may_exist=resume)
     entries = _entries(dataset, methods, labeled_fractions, folder)
     rules = SearchRules(confirm_seeds=seeds, num_samples=tune_samples, concurrency=max_concurrent)
     shape = {"min_workers": 1, "max_workers": 1, "cpus": cpus_per_worker, "gpus": gpus_per_worker}
@@ -236,7 +236,12 @@ def _rows(entry: Entry, place: int, result: StudyResult) -> list[Row]:
         "vdfd_mean": epochs[-1]["vdfd_mean"],
         "settings": json.dumps(standard_values({**settings, **entry.settings})),
     }
-    return [{**row, **common} for row in result.confirm if row["number"] == number]
+    names = set(COMPARE.names)
+    return [
+        {name: value for name, value in row.items() if name in names} | common
+        for row in result.confirm
+        if row["number"] == number
+    ]
 
 
 def _write(folder: Path, title: str, rows: list[Row]) -> None:

@@ -11,8 +11,8 @@ from rich.table import Table
 from bbam_ray.cli.disk import disk_lines, expected_disk
 from bbam_ray.cli.progress import short
 from bbam_ray.cli.search_rules import throughput_settings
-from bbam_ray.results.estimate import measured_throughput
 from bbam_ray.results.summary import duration
+from bbam_ray.results.throughput import measured_throughput
 
 if TYPE_CHECKING:
     from bbam_ray.scale.study.plan import StudyPlan

@@ -47,7 +47,8 @@ def export(
         real_inputs,
     )
     from bbam_ray.engine.model import load_model
-    from bbam_ray.engine.model_folder import CONFIG, replace_folder
+    from bbam_ray.engine.model_folder import CONFIG
+    from bbam_ray.files import atomic_folder
     from bbam_ray.report.model_card import find_origin, model_card
     from bbam_ray.results.remote import check_local
 
@@ -74,7 +75,8 @@ def export(
 
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        replace_folder(output, write)
+        with atomic_folder(output) as new:
+            write(new)
     except ExportError as error:
         console.print(f"error: {error}; nothing was written", markup=False)
         return EXIT_FAILED

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bbam_ray.cli.progress import short
 from bbam_ray.core.metric_names import HEADLINE_METRICS
-from bbam_ray.results.files import standard_values
+from bbam_ray.documents import standard_values
 from bbam_ray.results.schemas import FAILED, PRUNED
 from bbam_ray.results.summary import Confirmed, confirmed_figures
 

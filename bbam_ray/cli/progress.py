@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from bbam_ray.results.schemas import TrialState
 from bbam_ray.results.summary import duration
 
 _ROWS = 12
@@ -125,7 +126,7 @@ class StudyProgress:
             "value": value,
             "seconds": values["duration_s"],
         }
-        if values["state"] == "COMPLETE" and value is not None:
+        if values["state"] == TrialState.COMPLETE and value is not None:
             best = self._best and self._best[self._metric]
             if best is None or (value > best if self._up else value < best):
                 self._best = values

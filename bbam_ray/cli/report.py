@@ -30,12 +30,12 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html into each study's folder, and for several a page that compares them."""
+    from bbam_ray.files import write_text
     from bbam_ray.report.figure_files import check_figures, write_figures
     from bbam_ray.report.html import write_report
     from bbam_ray.report.page import check_replaceable
     from bbam_ray.report.report_data import ReportData
     from bbam_ray.report.studies import default_page, studies_html
-    from bbam_ray.results.files import write_text
     from bbam_ray.results.study import command_line
 
     # Whatever is wrong shows before anything is written.

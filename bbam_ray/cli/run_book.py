@@ -15,8 +15,8 @@ from rich.console import Console
 from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.errors import EXIT_FAILED, StorageError
 from bbam_ray.results import study as studies
+from bbam_ray.results.epoch_rows import put_epoch
 from bbam_ray.results.redaction import redacted
-from bbam_ray.results.rows import put_epoch
 from bbam_ray.results.schemas import COMPLETE, FAILED
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.summary import duration

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bbam_ray.cli.search_rules import SearchRules, limits_of, stopping_of, throughput_settings
 from bbam_ray.commands import checks
+from bbam_ray.documents import standard_values
 from bbam_ray.errors import UsageError
-from bbam_ray.results.files import standard_values
 from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bbam_ray.errors import UsageError
-from bbam_ray.pretrained import hub_folder, needed
+from bbam_ray.optional import needed
+from bbam_ray.pretrained import hub_folder
 
 TEXT_BACKBONES = ("tiny-text", "transformer")
 
@@ -105,7 +106,7 @@ def pretrained_encoder(weights: str) -> HubEncoder:
     Raises:
         UsageError: not there, or not to be loaded.
     """
-    library = needed("transformers", "backbone 'transformer'")
+    library = needed("transformers", "text", "backbone 'transformer'")
     folder = hub_folder(weights, "weights")
     try:
         return HubEncoder(
@@ -120,7 +121,7 @@ def pretrained_encoder(weights: str) -> HubEncoder:
 
 def encoder_of(architecture: str) -> HubEncoder:
     """An encoder with random weights, described by ``HubEncoder.architecture``."""
-    library = needed("transformers", "backbone 'transformer'")
+    library = needed("transformers", "text", "backbone 'transformer'")
     values = json.loads(architecture)
     try:
         config = library.AutoConfig.for_model(**values)
@@ -132,7 +133,7 @@ def encoder_of(architecture: str) -> HubEncoder:
 
 def check_length(weights: str, max_length: int) -> None:
     """Raise a UsageError if a pretrained encoder has fewer places than texts may have tokens."""
-    library = needed("transformers", "backbone 'transformer'")
+    library = needed("transformers", "text", "backbone 'transformer'")
     folder = hub_folder(weights, "weights")
     try:
         config = library.AutoConfig.from_pretrained(

@@ -11,6 +11,7 @@ from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.report.drawing import number_text, table_html
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
+from bbam_ray.results.study import StudyStatus
 from bbam_ray.results.summary import Confirmed, confirmed_figures
 
 _STATES = {COMPLETE: "complete", PRUNED: "stopped early", FAILED: "failed"}
@@ -43,7 +44,7 @@ def _status(data: ReportData) -> str:
         return f'<p class="note">Status: {escape(str(record["status"]))}.</p>'
     ended = f"{len(data.trials)}{f' of {asked}' if asked else ''} trials have ended"
     counts = [f"{states.get(s, 0)} {text}" for s, text in _STATES.items() if states.get(s, 0)]
-    shown = "note" if record["status"] == COMPLETE else "warn"
+    shown = "note" if record["status"] == StudyStatus.COMPLETE else "warn"
     told = f"Status: {escape(str(record['status']))}. {ended}: {', '.join(counts)}."
     return f'<p class="{shown}">{told}</p>'
 

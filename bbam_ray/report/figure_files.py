@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bbam_ray.documents import write_json
 from bbam_ray.errors import UsageError
+from bbam_ray.files import atomic_file
+from bbam_ray.optional import needed
 from bbam_ray.report.drawing import Picture, styled
-from bbam_ray.results.files import write_json, write_whole
 
 FORMATS = ("svg", "pdf")
 _LIST = "figures.json"
@@ -26,11 +27,8 @@ def check_figures(folder: Path) -> None:
     Raises:
         UsageError: kaleido or a browser is missing, or the folder holds files that are not ours.
     """
-    try:
-        from choreographer.browsers.chromium import Chromium
-    except ImportError:
-        raise UsageError("--figures needs kaleido: pip install 'bbam-ray[figures]'") from None
-    import kaleido  # noqa: F401 - choreographer alone does not draw
+    needed("kaleido", "figures", "--figures")
+    from choreographer.browsers.chromium import Chromium
 
     if Chromium.find_browser(skip_local=False) is None:
         raise UsageError(
@@ -96,7 +94,8 @@ async def _draw(folder: Path, names: Mapping[str, tuple[Picture, str]]) -> None:
         async with kaleido.Kaleido(mathjax=False, proxy_server=_NOWHERE) as browser:
             for name, (picture, kind) in names.items():
                 drawn = await browser.calc_fig(_as_file(picture), opts=_options(picture, kind))
-                write_whole(folder / name, partial(_write, content=drawn))
+                with atomic_file(folder / name) as temporary:
+                    temporary.write_bytes(drawn)
     except (BrowserClosedError, BrowserFailedError) as error:
         raise UsageError(f"--figures: the browser did not start ({error})") from None
 
@@ -111,7 +110,3 @@ def _as_file(picture: Picture) -> dict[str, Any]:
 def _options(picture: Picture, kind: str) -> dict[str, Any]:
     width = max(_WIDTH, picture.min_width)
     return {"format": kind, "width": width, "height": picture.height}
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from bbam_ray.files import write_text
 from bbam_ray.report.answer import answer_html
 from bbam_ray.report.drawing import Group, Picture, group_html
 from bbam_ray.report.importance import importance_group
@@ -23,7 +24,6 @@ from bbam_ray.report.search_figures import (
 )
 from bbam_ray.report.space_figures import scale_and_margin, slices
 from bbam_ray.report.trials_table import trials_html
-from bbam_ray.results.files import write_text
 
 
 def write_report(folder: Path, copy: Path | None = None) -> Path:

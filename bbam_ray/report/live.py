@@ -20,7 +20,8 @@ from bbam_ray.report.page import page
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.reproduce import reproduce_html
 from bbam_ray.report.trials_table import trials_html
-from bbam_ray.results.loaded import Study
+from bbam_ray.results.loading import Study
+from bbam_ray.results.study import StudyStatus
 from bbam_ray.results.summary import duration
 
 #: columns of the history that are shown of a running trial, with what to call them
@@ -96,7 +97,7 @@ def _progress(study: Study) -> str:
     since = pd.Timestamp(record["started_at"])
     end = pd.Timestamp(record["ended_at"]) if record.get("ended_at") else datetime.now(UTC)
     text += f"; {duration((end - since).total_seconds())} since it began"
-    if ended and study.status == "RUNNING" and asked > ended:
+    if ended and study.status == StudyStatus.RUNNING and asked > ended:
         at_once = max(1, int(record.get("lag") or 2) // 2)
         left = float(trials["duration_s"].median()) * (asked - ended) / at_once
         text += f", about {duration(left)} of searching left"
@@ -124,7 +125,7 @@ def _resources(record: dict[str, Any]) -> str:
 def _running(study: Study) -> str:
     """The newest epoch of each trial that has not ended."""
     history, trials = study.history, study.trials
-    if history.empty or study.status != "RUNNING":
+    if history.empty or study.status != StudyStatus.RUNNING:
         return ""
     ended = set(trials["number"]) if len(trials) else set()
     open_ones = history[~history["number"].isin(ended)].sort_values(["number", "epoch"])

@@ -31,10 +31,10 @@ from bbam_ray.results.sync_state import (
     STATE,
     copies_dir,
     file_stats,
-    keep_state,
     read_owner,
     read_state,
     upload_order,
+    write_state,
 )
 
 _SECONDS = 1.0  # between looks at the copy
@@ -138,7 +138,7 @@ class Storage:
         for name in before.keys() - now.keys():
             (folder / name).unlink(missing_ok=True)
         if now != before:
-            keep_state(folder, state | {"there": now, "files": file_stats(folder)})
+            write_state(folder, state | {"there": now, "files": file_stats(folder)})
 
     def _folders(self, parent: str) -> list[str]:
         selector = fs.FileSelector(parent, allow_not_found=True)
@@ -243,7 +243,7 @@ class Storage:
             with suppress(FileNotFoundError):
                 self._files.delete_file(f"{self._remote(copy)}/{name}")
             del before[name]
-        keep_state(copy, state)
+        write_state(copy, state)
 
     def _write(self, path: str, content: BinaryIO | bytes) -> None:
         source = io.BytesIO(content) if isinstance(content, bytes) else content

@@ -82,7 +82,7 @@ def test_all_kinds_have_their_turn(count: int) -> None:
 
 def test_the_harness_notices_what_it_looks_for(tmp_path: Path) -> None:
     """It would be worth nothing otherwise: a study that loses a trial, an epoch, or cannot be read."""
-    from bbam_ray.results.rows import put_epoch
+    from bbam_ray.results.epoch_rows import put_epoch
     from bbam_ray.results.store import StudyStore
 
     study = Disturbed(tmp_path, "tune")

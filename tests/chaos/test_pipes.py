@@ -43,12 +43,12 @@ pytestmark = pytest.mark.timeout(20)  # it would wait for ever otherwise
 )
 def test_a_reader_refuses_it(name: str, read: Callable[[Path], Any], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
-    with pytest.raises(UsageError, match=rf"{name}: a pipe or a device; put a file"):
+    with pytest.raises(UsageError, match=rf"{name}: is a pipe or a device; replace"):
         read(tmp_path / name)
 
 
 def test_devices_are_refused_as_well() -> None:
-    with pytest.raises(UsageError, match="/dev/zero: a pipe or a device"):
+    with pytest.raises(UsageError, match="/dev/zero: is a pipe or a device"):
         read_text(Path("/dev/zero"), "copy it again")
 
 

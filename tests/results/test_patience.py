@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bbam_ray.documents import write_json
 from bbam_ray.errors import StorageError
-from bbam_ray.results.files import write_json
 from bbam_ray.results.patience import PATIENCE_S, Patience, patience_s
 from bbam_ray.results.schemas import trials_schema
 from bbam_ray.results.store import StudyStore, Table, read_table

@@ -21,12 +21,12 @@ from bbam_ray.data.cache.folder import (
     check_space,
     only_one,
     opened,
-    remove_torn,
     whole_file,
 )
 from bbam_ray.data.cache.row_file import StoredRows, write_rows
 from bbam_ray.data.formats.image_sources import ImageSource
 from bbam_ray.errors import shown
+from bbam_ray.files import remove_unfinished
 
 MAX_PIXELS = 100_000_000  # more in one image is a mistake or an attack
 _LARGE_PIXELS = 16_000_000  # of these, one at a time: a small file may hold 400 MB of pixels
@@ -120,7 +120,7 @@ def cached_images(name: str, source: ImageSource, side: int) -> StoredRows:
     with only_one(target.parent):
         if (found := opened(target)) is not None:  # another process was first
             return found
-        remove_torn(target)
+        remove_unfinished(target)
         check_space(
             target.parent, len(source) * 3 * side * side, "use a smaller --set image_size=N"
         )

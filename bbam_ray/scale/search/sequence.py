@@ -18,13 +18,13 @@ import numpy as np
 import optuna
 
 from bbam_ray.errors import UsageError
+from bbam_ray.files import atomic_file
 from bbam_ray.results import schemas
-from bbam_ray.results.files import write_whole
 from bbam_ray.scale.search.outcomes import Outcome
 from bbam_ray.scale.search.space import Space
 
 Sampler = Literal["tpe", "gp", "qmc", "random"]
-_STATES = {
+_STATES: dict[str, optuna.trial.TrialState] = {
     schemas.COMPLETE: optuna.trial.TrialState.COMPLETE,
     schemas.PRUNED: optuna.trial.TrialState.PRUNED,
     schemas.FAILED: optuna.trial.TrialState.FAIL,
@@ -184,10 +184,8 @@ def write_study_db(folder: Path, space: Space, outcomes: Iterable[Outcome]) -> N
     replaced as a whole.
     """
     ordered = sorted(outcomes, key=lambda outcome: outcome.number)
-    write_whole(
-        folder / "study.db",
-        lambda temporary: _fill_study_db(temporary, folder.name, space, ordered),
-    )
+    with atomic_file(folder / "study.db") as temporary:
+        _fill_study_db(temporary, folder.name, space, ordered)
 
 
 def _fill_study_db(path: Path, name: str, space: Space, outcomes: list[Outcome]) -> None:

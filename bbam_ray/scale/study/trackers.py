@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from ray.tune import Callback
 
 from bbam_ray.errors import UsageError, nearest
+from bbam_ray.optional import check_installed
 from bbam_ray.results.redaction import redacted
 from bbam_ray.scale.search.outcomes import trial_id
 
@@ -38,11 +38,7 @@ def check_trackers(names: Iterable[str]) -> None:
             raise UsageError(f"tracker '{name}' is not known; {nearest(name, TRACKERS)}")
         if name in seen:
             raise UsageError(f"tracker '{name}' is given twice; name it once")
-        if find_spec(_PACKAGES[name]) is None:
-            raise UsageError(
-                f"tracker '{name}' needs the package {_PACKAGES[name]}, which is not installed; "
-                "pip install 'bbam-ray[tracking]'"
-            )
+        check_installed(_PACKAGES[name], "tracking", f"tracker '{name}'")
         seen.add(name)
 
 

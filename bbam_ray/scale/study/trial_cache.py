@@ -128,9 +128,11 @@ def _rows(store: StudyStore, folder: Path, number: int) -> tuple[list[Row], list
     if folder == store.folder:
         return store.history.rows_of(number), store.labels.rows_of(number)
     found = []
-    for name in ("history", "labels"):
-        table = read_table(folder / f"{name}.parquet")
-        found.append([row for row in table.to_pylist() if row["number"] == number])
+    for table in (store.history, store.labels):
+        stored = read_table(folder / table.path.name)
+        names = [name for name in stored.column_names if name in table.schema.names]
+        rows = stored.select(names).to_pylist()  # without columns of another version
+        found.append([row for row in rows if row["number"] == number])
     if not found[0]:
         raise UsageError(f"{folder}: history of trial {number} is gone")
     return found[0], found[1]

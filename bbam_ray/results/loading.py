@@ -12,8 +12,9 @@ import pandas as pd
 
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import UsageError, quoted
-from bbam_ray.results.checks import check_record, checked_table
 from bbam_ray.results.remote import local_copy
+from bbam_ray.results.schema_checks import check_record, checked_table
+from bbam_ray.results.schemas import TrialState
 from bbam_ray.results.study import StudyRecord
 from bbam_ray.results.summary import confirmed_figures
 
@@ -70,7 +71,7 @@ class Study:
                     "measure of its trials; copy the study again"
                 )
         ascending = self.record["space"]["mode"] == "min"
-        rank = table["state"].map({"COMPLETE": 0, "PRUNED": 1, "FAILED": 2})
+        rank = table["state"].map({state: rank for rank, state in enumerate(TrialState)})
         order = table.assign(_rank=rank).sort_values(
             ["_rank", self.metric, "number"], ascending=[True, ascending, True]
         )
@@ -108,7 +109,7 @@ class Study:
             f"study {self.name}: {self.record['method']} on {self.record['dataset']}, {self.status}, "
             f"{len(self.trials)} of {self.record.get('num_samples') or len(self.trials)} trials"
         ]
-        if len(self.trials) and self.trials["state"].iloc[0] == "COMPLETE":
+        if len(self.trials) and self.trials["state"].iloc[0] == TrialState.COMPLETE:
             top = self.trials.iloc[0]
             lines.append(f"best: trial {top['number']}, {self.metric} {top[self.metric]:.4f}")
             searched = [n for n in top.index if n.startswith("param_") and pd.notna(top[n])]
