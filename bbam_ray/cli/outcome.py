@@ -13,7 +13,7 @@ from bbam_ray.cli.progress import short
 from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.documents import standard_values
 from bbam_ray.results.schemas import FAILED, PRUNED
-from bbam_ray.results.summary import Confirmed, confirmed_figures
+from bbam_ray.results.summary import Confirmed, confirmed_metrics
 
 if TYPE_CHECKING:
     from bbam_ray.scale.study.plan import StudyPlan, StudyResult
@@ -55,7 +55,7 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
         "confirmed on the test part: mean +- deviation over seeds [95 % interval of the mean]"
     )
     table.add_column("")
-    by_measure = {m: confirmed_figures(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
+    by_measure = {m: confirmed_metrics(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
     for figure in by_measure["map"]:
         table.add_column(f"trial {figure.number} ({figure.seeds} seeds)", justify="right")
     for measure, figures in by_measure.items():
@@ -121,6 +121,6 @@ def as_json(folder: Path, plan: StudyPlan, result: StudyResult) -> dict[str, Any
         "gpu_hours": sum(row["gpu_hours"] or 0.0 for row in [*result.trials, *result.confirm]),
         "confirmed": [
             asdict(figure) | {"interval": figure.interval}
-            for figure in confirmed_figures(result.confirm)
+            for figure in confirmed_metrics(result.confirm)
         ],
     }

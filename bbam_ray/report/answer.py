@@ -12,7 +12,7 @@ from bbam_ray.report.drawing import number_text, table_html
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
 from bbam_ray.results.study import StudyStatus
-from bbam_ray.results.summary import Confirmed, confirmed_figures
+from bbam_ray.results.summary import Confirmed, confirmed_metrics
 
 _STATES = {COMPLETE: "complete", PRUNED: "stopped early", FAILED: "failed"}
 _NOTE = (
@@ -68,7 +68,7 @@ def _found(data: ReportData) -> list[str]:
         lines.append("These are the published settings (trial 0).")
     elif first is not None and first.state == COMPLETE and pd.notna(first[data.metric]):
         lines.append(f"Published settings (trial 0): {first[data.metric]:.4f}.")
-    for row in confirmed_figures(data.confirm):
+    for row in confirmed_metrics(data.confirm):
         spread = f" &plusmn; {row.deviation:.4f}" if row.deviation is not None else ""
         if row.interval is not None:
             spread += f" (95 % interval {row.interval[0]:.4f} to {row.interval[1]:.4f})"
@@ -84,7 +84,7 @@ def _found(data: ReportData) -> list[str]:
 def _figures(data: ReportData) -> str:
     """A row per confirmed configuration, with the published one even where it was not confirmed."""
     by_measure = {
-        m: {f.number: f for f in confirmed_figures(data.confirm, f"test_{m}")}
+        m: {f.number: f for f in confirmed_metrics(data.confirm, f"test_{m}")}
         for m in HEADLINE_METRICS
     }
     numbers = list(by_measure["map"])

@@ -24,7 +24,7 @@ from bbam_ray.report.drawing import (
 from bbam_ray.report.html import plotly_script
 from bbam_ray.report.page import page
 from bbam_ray.report.report_data import ReportData
-from bbam_ray.results.summary import Confirmed, confirmed_figures
+from bbam_ray.results.summary import Confirmed, confirmed_metrics
 
 PAGE = "comparison.html"
 
@@ -100,7 +100,7 @@ def _names(reports: Sequence[ReportData]) -> list[str]:
 
 def _winner(data: ReportData) -> Confirmed | None:
     """The confirmed test mAP of the best configuration, if it was confirmed."""
-    figures = confirmed_figures(data.confirm)
+    figures = confirmed_metrics(data.confirm)
     return next((f for f in figures if f.rank == 1), None)
 
 

@@ -200,7 +200,7 @@ def test_a_file_on_object_storage_is_not_fetched_to_elsewhere(
     for key in keys:
         client.put_object(Bucket="results", Key=f"{base}/digits/x/{key}", Body=b"{}")
     try:
-        with pytest.raises(UsageError, match="leads out of its folder"):
+        with pytest.raises(UsageError, match="is outside its folder"):
             Storage(f"{uri}/{base}", reads=True).fetch("x")
     finally:
         for key in keys:

@@ -100,7 +100,7 @@ def test_patience_ends_with_one_sentence_that_names_the_way_out(
     ballast = fill(disk)
     add(store, 0)
     with pytest.raises(
-        StorageError, match=r"for \d s \(No space left.*make room.*--resume"
+        StorageError, match=r"for \d s \(No space left.*free disk space.*--resume"
     ) as caught:
         store.flush(wait=True)
     assert "\n" not in str(caught.value)
