@@ -61,7 +61,7 @@ class Storage:
             raise UsageError(f"{self.uri}: cannot be reached ({_short(error)})") from None
         self.local = copies_dir() / hashlib.sha256(uri.encode()).hexdigest()[:16]
         self._older = set(self._studies())
-        self._mine: set[Path] = set()
+        self._owned: set[Path] = set()
         self._problem: str | None = None
         self._conflict: StorageError | None = None
         self._ended = threading.Event()
@@ -77,17 +77,17 @@ class Storage:
                 if last == name or last.startswith(f"{name}."):
                     self._fetch(self.local / folder[len(self._base) + 1 :])
         for copy in self._studies():
-            if copy.name == name and copy not in self._mine and (copy / STATE).is_file():
+            if copy.name == name and copy not in self._owned and (copy / STATE).is_file():
                 if read_state(copy)["files"]:
                     raise UsageError(
                         f"study '{name}' is no longer in {self.uri}, but a local copy is in {copy}; "
                         "remove it, or use another --name"
                     )
-                self._mine.add(copy)  # its first upload was not completed
+                self._owned.add(copy)  # its first upload was not completed
 
     def _fetch(self, copy: Path) -> None:
         owner = self._owner(copy)
-        self._mine.add(copy)
+        self._owned.add(copy)
         known = read_state(copy) if (copy / STATE).is_file() else None
         if known and known["owner"] == owner:
             return  # not changed elsewhere: the local copy is as new or newer
@@ -198,7 +198,7 @@ class Storage:
 
     def _push_all(self) -> None:
         for copy in self._studies():
-            if copy in self._mine or copy not in self._older:
+            if copy in self._owned or copy not in self._older:
                 self._push(copy)
 
     def _push(self, copy: Path) -> None:
