@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner, check_choice, names_unknown_options
 from bbam_ray.commands.study_progress import LineListener
-from bbam_ray.results.loaded import Study, load_study
+from bbam_ray.results.loading import Study, load_study
 
 if TYPE_CHECKING:
     from bbam_ray.commands.study_progress import StudyListener

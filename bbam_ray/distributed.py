@@ -1,7 +1,7 @@
-"""The only file that calls torch.distributed.
+"""All collective operations: the only file that calls torch.distributed.
 
-Every function is a no-op in one process, so the rest of the code is written once: it takes *this
-rank's shard* of the rows and combines sums. Reductions run over the default process group.
+In a single process every function is a no-op, so other code is written once: it works on *this rank's
+shard* of the rows and adds up sums over ranks. Collectives use the default process group.
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ from torch import Tensor, nn
 
 from bbam_ray.errors import WorkerLostError
 
-_GRADIENT_MESSAGE = 32 << 20  # bytes of gradients that travel in one message
-_spent = 0.0  # seconds that this process has spent in messages
+_GRADIENT_MESSAGE = 32 << 20  # bytes of gradients per collective
+_spent = 0.0  # seconds that this process has spent in collectives
 
 
 def join(address: str, rank: int, world_size: int, *, backend: str, timeout_s: float) -> None:
-    """Become a member of the default process group; every rank calls it.
+    """Join the default process group; every rank calls it.
 
     Args:
-        address: where rank 0 listens, "host:port".
-        rank, world_size: of this process.
+        address: of rank 0, "host:port".
+        rank: of this process.
+        world_size: number of processes.
         backend: "nccl" for one GPU per rank, else "gloo".
-        timeout_s: a collective that waits longer for another rank raises instead of hanging.
+        timeout_s: a collective that waits longer than this for another rank raises an error.
+
+    Raises:
+        WorkerLostError: another rank did not join in time.
     """
     with _all_ranks():
         dist.init_process_group(
@@ -43,16 +47,19 @@ def join(address: str, rank: int, world_size: int, *, backend: str, timeout_s: f
 
 
 def _store(address: str, rank: int, world_size: int, timeout: timedelta) -> Any:
-    """What the ranks find each other by. Torch would listen on every address of the machine, which on the
-    loopback address nobody needs."""
+    """The key-value store through which the ranks find each other.
+
+    By default torch listens on every address of the machine; for a loopback address this listens on that
+    one only.
+    """
     host, _, port = address.rpartition(":")
     listening = None
     if rank == 0 and host.startswith("127."):
         try:
             listening = socket.create_server((host, int(port)), backlog=1024).detach()
-        except OSError as error:  # as torch has it
+        except OSError as error:  # the error class that torch raises
             raise RuntimeError(f"{address}: {error.strerror}") from error
-    return dist.TCPStore(  # type: ignore[attr-defined]  # which torch does not say
+    return dist.TCPStore(  # type: ignore[attr-defined]  # missing in torch's stubs
         host,
         int(port),
         world_size,
@@ -63,14 +70,14 @@ def _store(address: str, rank: int, world_size: int, timeout: timedelta) -> Any:
 
 
 def leave() -> None:
-    """End the membership in the default process group, if there is one."""
+    """Leave the default process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 @contextmanager
 def _all_ranks() -> Iterator[None]:
-    """Around every message: it fails only when another rank is gone or does not answer in time."""
+    """Wrap a collective: measure its time, and raise WorkerLostError if another rank died or timed out."""
     global _spent
     started = time.perf_counter()
     try:
@@ -83,14 +90,14 @@ def _all_ranks() -> Iterator[None]:
 
 
 def nccl_available() -> bool:
-    """Whether this torch could use NCCL between GPUs."""
+    """Whether this build of torch supports NCCL."""
     return dist.is_available() and dist.is_nccl_available()
 
 
 def seconds_spent() -> float:
-    """Seconds that this process has spent sending and waiting for others, since it began.
+    """Seconds that this process has spent in collectives since it started, waiting included.
 
-    With NCCL the host does not wait, and what a GPU waits is not in it.
+    With NCCL collectives are asynchronous, and the waiting time of the GPU is not included.
     """
     return _spent
 
@@ -101,21 +108,23 @@ def is_active() -> bool:
 
 
 def rank() -> int:
+    """Rank of this process; 0 in a single process."""
     return dist.get_rank() if is_active() else 0
 
 
 def world_size() -> int:
+    """Number of processes; 1 in a single process."""
     return dist.get_world_size() if is_active() else 1
 
 
 def all_reduce_sum(*tensors: Tensor) -> list[Tensor]:
-    """Sums of same-shaped tensors over all ranks, in one message.
+    """Sum tensors over all ranks, in one collective.
 
     Args:
-        tensors: any shapes, one dtype and one device; the inputs are left as they are.
+        tensors: of any shapes, each the same on all ranks; one dtype and one device. Not changed.
 
     Returns:
-        New tensors (the inputs themselves in one process), in the order given.
+        New tensors in the same order; in a single process the inputs themselves.
     """
     if not is_active():
         return list(tensors)
@@ -138,16 +147,16 @@ def row_counts(count: int, device: torch.device) -> list[int]:
 
 
 def global_index(count: int, device: torch.device) -> Tensor:
-    """Rank-ordered positions of this rank's rows in the union of all shards, (count,) int64."""
+    """Positions of this rank's rows in the union of all shards in rank order, (count,) int64."""
     start = sum(row_counts(count, device)[: rank()])
     return torch.arange(start, start + count, dtype=torch.int64, device=device)
 
 
 def gather_rows(*tensors: Tensor) -> list[Tensor]:
-    """Each (N, ...) tensor's rows of all ranks in rank order, on every rank.
+    """Gather the rows of (N, ...) tensors from all ranks, in rank order, on every rank.
 
-    Shards may be uneven or empty. Only for what is small: validation or test scores, never those of
-    the unlabelled samples.
+    Shards may be uneven or empty. For small tensors only: validation or test scores, never those of the
+    unlabelled samples.
     """
     if not is_active():
         return list(tensors)
@@ -166,7 +175,7 @@ def _gather(tensor: Tensor) -> Tensor:
 
 
 def broadcast_float(value: float, device: torch.device) -> float:
-    """Rank 0's value, so that every rank decides alike."""
+    """The value of rank 0, so that all ranks take the same decision."""
     if not is_active():
         return value
     tensor = torch.tensor([value], dtype=torch.float64, device=device)
@@ -176,7 +185,7 @@ def broadcast_float(value: float, device: torch.device) -> float:
 
 
 def broadcast_module(module: nn.Module) -> None:
-    """Give every rank the parameters and buffers of rank 0's module."""
+    """Copy the parameters and buffers of rank 0's module to all ranks, in place."""
     if is_active():
         with torch.no_grad(), _all_ranks():
             for tensor in module.state_dict().values():
@@ -185,38 +194,36 @@ def broadcast_module(module: nn.Module) -> None:
 
 @torch.no_grad()
 def sum_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
-    """Sum gradients over all ranks in place, in few messages; the loss travels with the first.
+    """Sum gradients over all ranks in place, in few collectives; the loss is part of the first.
 
-    Each rank's loss is its share of the global loss, so the sum is the gradient of the global loss.
+    The loss of a rank is its share of the global loss, so the sum is the gradient of the global loss.
 
     Args:
-        parameters: those of the same model on every rank; one without gradient counts as zero.
+        parameters: of the same model on every rank; a missing gradient counts as zero.
         loss: scalar.
 
     Returns:
-        The sum of the losses (the loss itself in one process).
+        The sum of the losses; in a single process the loss itself.
     """
     if not is_active():
         return loss
     trained = [p for p in parameters if p.requires_grad]
-    missing = [place for place, p in enumerate(trained) if p.grad is None]
+    missing = [index for index, p in enumerate(trained) if p.grad is None]
     total = loss.detach().clone().reshape(1).to(trained[0].dtype)
     have = torch.ones(len(trained), dtype=total.dtype, device=total.device)
-    for place in missing:
-        have[place], trained[place].grad = 0, torch.zeros_like(trained[place])
+    for index in missing:
+        have[index], trained[index].grad = 0, torch.zeros_like(trained[index])
     for bucket in _buckets([total, have, *(p.grad for p in trained if p.grad is not None)]):
         for tensor, summed in zip(bucket, all_reduce_sum(*bucket), strict=True):
             tensor.copy_(summed)
-    for place in missing:
-        if (
-            have[place] == 0
-        ):  # on every rank, so that the optimizer leaves it alone as in one process
-            trained[place].grad = None
+    for index in missing:
+        if have[index] == 0:  # on all ranks: the optimizer skips it, as in a single process
+            trained[index].grad = None
     return total.squeeze(0)
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Consecutive tensors of one dtype, a message's worth at a time."""
+    """Group consecutive tensors of one dtype into collectives of about ``_GRADIENT_MESSAGE`` bytes."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:

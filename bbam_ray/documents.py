@@ -1,10 +1,11 @@
-"""YAML and JSON from outside: plain values only, of a sane size, or a sentence that says what is wrong."""
+"""Read YAML and JSON safely (plain values of limited size, clear errors), and write standard JSON."""
 
 from __future__ import annotations
 
 import json
-import os
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,25 @@ from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
 from bbam_ray.errors import UsageError, shown
+from bbam_ray.files import write_text
 
-# Of a YAML document, aliases written out; more is a mistake or an attack.
+# Limits of a YAML document with its aliases expanded; more is a mistake or an attack.
 _MAX_NODES, _MAX_DEPTH = 10_000, 50
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
+#: Comment in files whose last line is the YAML end mark "...", so that truncation is detected.
 WHOLE_MARK = "The last line is three dots; without it this file has been cut short."
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``1e-4`` as a string; here it is the number that everybody means.
+    """A safe loader that reads ``1e-4`` as a number (YAML 1.1 says string) and dates as text.
 
-    Refused are a key that stands twice, and aliases that make much of little ("billion laughs").
+    Rejects duplicate keys, and exponential alias expansion ("billion laughs").
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._sizes: dict[int, int] = {}  # nodes below each one, by its identity
+        self._sizes: dict[int, int] = {}  # number of nodes in each subtree, by the id of its root
         self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -45,13 +48,15 @@ class _Loader(yaml.SafeLoader):
         if isinstance(node, yaml.MappingNode):
             keys = [(k.tag, k.value) for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
             if len(set(keys)) < len(keys):
-                twice = next(key for place, key in enumerate(keys) if key in keys[:place])
-                raise ComposerError(None, None, f"key '{shown(twice[1])}' stands twice", mark)
-        below = node.value if isinstance(node, yaml.CollectionNode) else []
-        nodes = [
-            part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))
+                duplicate = next(key for index, key in enumerate(keys) if key in keys[:index])
+                raise ComposerError(None, None, f"duplicate key '{shown(duplicate[1])}'", mark)
+        entries = node.value if isinstance(node, yaml.CollectionNode) else []
+        children = [
+            child
+            for entry in entries
+            for child in (entry if isinstance(entry, tuple) else (entry,))
         ]
-        self._sizes[id(node)] = size = 1 + sum(self._sizes[id(part)] for part in nodes)
+        self._sizes[id(node)] = size = 1 + sum(self._sizes[id(child)] for child in children)
         if size > _MAX_NODES:
             raise ComposerError(None, None, f"more than {_MAX_NODES} values", mark)
         return node
@@ -59,12 +64,14 @@ class _Loader(yaml.SafeLoader):
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         if isinstance(value, str) and not _is_text(value):
-            raise ConstructorError(None, None, "half a character (a surrogate)", node.start_mark)
+            raise ConstructorError(
+                None, None, "an incomplete character (a surrogate)", node.start_mark
+            )
         return value
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can be written: an escaped half of a character cannot."""
+    """Whether a string can be encoded: a lone surrogate cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
@@ -78,7 +85,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-# A date is text here: no setting is one, and an impossible date would end in a ValueError.
+# Dates are read as text: no setting is a date, and an invalid one would raise a ValueError.
 _Loader.yaml_implicit_resolvers = {
     first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
     for first, pairs in _Loader.yaml_implicit_resolvers.items()
@@ -86,48 +93,69 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Read YAML text safely; a syntax error becomes a UsageError that names place and reason."""
+    """Read YAML safely.
+
+    Args:
+        text: to read.
+        source: file or flag, for messages.
+
+    Raises:
+        UsageError: not valid YAML; names line and reason.
+    """
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}" if mark else ""
+        line = f" line {mark.line + 1}" if mark else ""
         problem = shown(getattr(error, "problem", None) or "cannot be read", 200)
-        raise UsageError(f"{source}{place}: not valid YAML ({problem})") from None
+        raise UsageError(f"{source}{line}: not valid YAML ({problem})") from None
     except RecursionError:
         raise UsageError(f"{source}: not valid YAML (nested too deeply)") from None
-    except (ValueError, OverflowError) as error:  # what begins like a number and is none
+    except (ValueError, OverflowError) as error:  # starts like a number, but is not one
         raise UsageError(
             f"{source}: a value cannot be read ({shown(error, 200)}); put it in quotes"
         ) from None
 
 
 def parse_json(text: str) -> Any:
-    """Read JSON; whatever is wrong with it is a ValueError."""
+    """Read JSON; every error is a ValueError."""
     try:
         value = json.loads(text)
         if _SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()  # fails for half a character
+            json.dumps(value, ensure_ascii=False).encode()  # fails for a lone surrogate
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return value
 
 
-def check_regular(path: Path) -> None:
-    """Raise a UsageError for a pipe or a device in a folder, which would be read without an end."""
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise UsageError(f"{path}: a pipe or a device; put a file with what it gives in its place")
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write standard JSON atomically; infinite and NaN numbers become texts: "inf", "-inf", "nan"."""
+    values = standard_values(content)
+    write_text(path, json.dumps(values, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def standard_values(value: Any) -> Any:
+    """A copy that standard JSON can hold, equal to what reading the written JSON gives."""
+    if isinstance(value, Mapping):
+        return {str(key): standard_values(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [standard_values(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_yaml_mapping(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; a missing file or another content is a UsageError."""
+    """Read a YAML file whose content is a mapping with text keys.
+
+    Raises:
+        UsageError: no such file, truncated, or other content.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(f"cannot read {path}: {reason}; give the path of a YAML file") from None
     if WHOLE_MARK in text and not text.rstrip().endswith("\n..."):
-        raise UsageError(f"{path}: has been cut short (no '...' at its end); copy it again")
+        raise UsageError(f"{path}: is truncated (no '...' at its end); copy it again")
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UsageError(f"{path}: expected lines of the form 'key: value'")
@@ -135,7 +163,7 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Values of repeated ``--set key=value`` options; the value is read as YAML."""
+    """Parse repeated ``--set key=value`` options; each value is read as YAML."""
     values: dict[str, Any] = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")

@@ -14,42 +14,46 @@ EXIT_INTERRUPTED = 130
 
 
 class UsageError(Exception):
-    """Wrong usage, bad configuration or missing data: one sentence that names thing, value and way out.
+    """Wrong usage, invalid configuration or missing data; the command line ends with exit code 2.
 
-    Raised before anything starts or is written; the command line ends with exit code 2.
+    The message is one sentence: the thing, its value, and what the user can do.
     """
 
 
+class NewerVersionError(UsageError):
+    """A file was written by a newer version of this program; it is not damaged."""
+
+
 class NonFiniteError(RuntimeError):
-    """A loss became infinite or NaN; raised before the optimizer moves."""
+    """A loss became infinite or NaN; raised before the optimizer step."""
 
 
 class WorkerLostError(RuntimeError):
-    """Another worker of the run died or stopped answering; the run can go on from a checkpoint."""
+    """Another worker of the run died or stopped answering; the run can resume from a checkpoint."""
 
 
 class StorageError(RuntimeError):
-    """Results could not be stored where they belong; the message names the copy that has them."""
+    """Results could not be stored; the message names the folder that has them."""
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """A hint that names the closest known name, else all of them (for error messages)."""
+    """A hint for error messages: the most similar known name, or all known names."""
     names = sorted(known)
     close = difflib.get_close_matches(str(name), names, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
 
 
 def shown(text: object, most: int = 80) -> str:
-    """What comes from outside, for a message: on one line, and no more than tells which it is."""
+    """A text, value or error from outside for a message: on one line, printable, at most ``most`` long."""
     if isinstance(text, BaseException):
         text = " ".join(str(text).split()) or type(text).__name__
-    words = text if isinstance(text, str) else quoted(text, most)
-    short = words if len(words) <= most else f"{words[:most]}..."
+    line = text if isinstance(text, str) else quoted(text, most)
+    short = line if len(line) <= most else f"{line[:most]}..."
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
 
 
 class _Brief(reprlib.Repr):
-    """``repr`` of a few of the values of a collection, three levels deep."""
+    """``repr`` with only the first values of a collection, three levels deep."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -60,14 +64,14 @@ class _Brief(reprlib.Repr):
 
 
 def quoted(value: object, most: int = 80) -> str:
-    """``repr`` of a value from outside, for a message: short, however large or deep the value is."""
+    """``repr`` of a value from outside for a message; short for large or deeply nested values too."""
     if isinstance(value, str):
         return repr(value if len(value) <= most else f"{value[:most]}...")
     return shown(_Brief(most).repr(value), most)
 
 
 def similar(name: object, known: Iterable[str]) -> str:
-    """``nearest``, without a list of thousands of known names."""
-    names = [shown(one) for one in known]
+    """``nearest`` for long lists of known names: they are not all named."""
+    names = [shown(entry) for entry in known]
     hint = nearest(shown(name), names)
     return hint if len(hint) < 300 else f"none of the {len(names)} known names is similar"

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bbam_ray.results.loaded import Study, load_study
-from bbam_ray.results.summary import confirmed_figures
+from bbam_ray.results.loading import Study, load_study
+from bbam_ray.results.summary import confirmed_metrics
 from benchmarks.page import hardware, write_section
 
 
@@ -21,7 +21,7 @@ def _row(study: Study, reference: Study) -> str:
     epochs, all_epochs = int(trials["epochs"].sum()), int(reference.trials["epochs"].sum())
     states = trials["state"].value_counts()
     best = trials[trials["state"] == "COMPLETE"][study.metric].max()
-    tests = [f"{f.mean:.4f}" for f in confirmed_figures(study.confirm.to_dict("records"))]  # type: ignore[arg-type]
+    tests = [f"{f.mean:.4f}" for f in confirmed_metrics(study.confirm.to_dict("records"))]  # type: ignore[arg-type]
     return (
         f"| {rules['scheduler']} | {len(trials)} ({states.get('PRUNED', 0)} pruned) | {epochs} | "
         f"{100 * epochs / all_epochs:.0f} % | {trials['duration_s'].sum():.0f} | {best:.4f} | "

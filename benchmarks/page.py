@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bbam_ray.results.files import write_text
+from bbam_ray.files import write_text
 from bbam_ray.results.study import describe_environment
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.results.files import write_whole
+from bbam_ray.files import atomic_file
 from bbam_ray.results.study import describe_environment
 
 STORE = Path(__file__).with_name("chaos.parquet")
@@ -70,7 +70,8 @@ def append(rows: Iterable[tuple[str, str, dict[str, Any]]], seed: int, store: Pa
     table = pa.Table.from_pylist(new, schema=_SCHEMA)
     if store.exists():
         table = pa.concat_tables([pq.read_table(store, schema=_SCHEMA), table])
-    write_whole(store, lambda path: pq.write_table(table, path, compression="zstd"))
+    with atomic_file(store) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def table(store: Path) -> str:

@@ -24,11 +24,12 @@ from bbam_ray.report.live_page import live_html, state_of
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.study_comparison import comparison_sections, studies_html
 from bbam_ray.report.study_report import write_report
-from bbam_ray.results.loaded import load_study
+from bbam_ray.results.loading import load_study
+from bbam_ray.results.schemas import TrialState
 from bbam_ray.results.storage import Storage
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import COMPLETE, StudyRecord
-from bbam_ray.results.sync_state import keep_state, read_state
+from bbam_ray.results.sync_state import read_state, write_state
 
 _PARAMETERS = {
     "scale": {"type": "float", "low": 10.0, "high": 30.0, "log": True},
@@ -37,8 +38,8 @@ _PARAMETERS = {
 
 
 def make_study(folder: Path) -> None:
-    identity = {"study": "s", "trial_id": "t", "number": 0, "state": "COMPLETE", "seed": 0}
-    scores = {"val_map": 0.5, "best_epoch": 2, "epochs": 2, "duration_s": 5.0, "gpu_hours": 0.1}
+    ended = {"state": TrialState.COMPLETE, "seed": 0, "val_map": 0.5, "best_epoch": 2, "epochs": 2}
+    costs = {"duration_s": 5.0, "gpu_hours": 0.1}
     environment = {"packages": {"torch": "2"}, "python": "3", "cpu_count": 2, "gpu": None}
     content = {
         "dataset": "digits",
@@ -52,10 +53,11 @@ def make_study(folder: Path) -> None:
     record = StudyRecord.create(folder / "s", content)
     store = StudyStore(folder / "s", {"scale": "float", "balance": "bool"})
     for number in range(3):
-        row = identity | {"trial_id": f"t{number}", "number": number}
+        row = {"study": "s", "trial_id": f"t{number}", "number": number}
         searched = {"param_scale": 20.0 + number, "param_balance": number > 0}
-        store.trials.put([row | scores | searched])
-        store.confirm.put([row | {"rank": number + 1, "test_map": 0.4, "gpu_hours": 0.1}])
+        store.trials.put([row | ended | costs | searched])
+        confirmed = {"rank": number + 1, "seed": 0, "test_map": 0.4, "gpu_hours": 0.1}
+        store.confirm.put([row | confirmed])
         for epoch in (1, 2):
             times = {"seconds_refresh": 0.1, "seconds_train": 0.2, "seconds_evaluate": 0.1}
             epoch_values = {
@@ -103,7 +105,7 @@ def make_storage(folder: Path) -> None:
         (folder / name / "d" / "s").mkdir(parents=True)
         (folder / name / "d" / "s" / "study.json").write_text("{}", encoding="utf-8")
         state = {"owner": "o", "after": "o", "files": {"study.json": [2, 3]}, "there": {}}
-        keep_state(folder / name / "d" / "s", state)
+        write_state(folder / name / "d" / "s", state)
 
 
 def storage(folder: Path) -> None:

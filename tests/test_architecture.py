@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TIERS = (
-    {"errors", "documents", "config", "distributed", "pretrained", "registry"},
+    {"errors", "files", "documents", "optional", "config", "distributed", "pretrained", "registry"},
     {"core"},
     {"models", "data", "results"},
     {"methods", "report"},

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from bbam_ray.commands.progress_lines import short
 from bbam_ray.core.metric_names import HEADLINE_METRICS
+from bbam_ray.documents import standard_values
 from bbam_ray.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_TRIALS_FAILED
-from bbam_ray.results.files import standard_values
-from bbam_ray.results.summary import Confirmed, confirmed_figures
+from bbam_ray.results.summary import Confirmed, confirmed_metrics
 
 if TYPE_CHECKING:
     from bbam_ray.scale.study.plan import StudyPlan, StudyResult
@@ -48,7 +48,7 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
             console.print(f"  {name} = {short(value)}", markup=False)
     if len(plan.space.objectives) > 1:
         console.print(_pareto_table(plan, result))
-    if confirmed_figures(result.confirm):
+    if confirmed_metrics(result.confirm):
         console.print(_confirmed_table(result))
     for row in result.confirm:
         if row["error"]:
@@ -72,7 +72,7 @@ def _confirmed_table(result: StudyResult) -> Table:
     title = "confirmed on the test part: mean +- standard deviation over seeds [95 % interval]"
     table = Table(title=title, box=None, header_style="bold", title_justify="left")
     table.add_column("")
-    by_metric = {m: confirmed_figures(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
+    by_metric = {m: confirmed_metrics(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
     for confirmed in by_metric["map"]:
         table.add_column(f"trial {confirmed.number} ({confirmed.seeds} seeds)", justify="right")
     for metric, configurations in by_metric.items():
@@ -128,6 +128,6 @@ def as_json(folder: Path, plan: StudyPlan, result: StudyResult) -> dict[str, Any
         "pareto": [row["number"] for row in result.trials if row["pareto"]],
         "gpu_hours": sum(row["gpu_hours"] or 0.0 for row in [*result.trials, *result.confirm]),
         "confirmed": [
-            asdict(row) | {"interval": row.interval} for row in confirmed_figures(result.confirm)
+            asdict(row) | {"interval": row.interval} for row in confirmed_metrics(result.confirm)
         ],
     }

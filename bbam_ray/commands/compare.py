@@ -11,6 +11,8 @@ from statistics import fmean, median
 from bbam_ray.commands.compare_setup import Entry, PreparedComparison
 from bbam_ray.commands.study_progress import SILENT, StudyListener
 from bbam_ray.commands.study_record import open_study
+from bbam_ray.documents import standard_values
+from bbam_ray.files import write_text
 from bbam_ray.report.method_comparison import (
     LEGEND,
     column_names,
@@ -20,7 +22,6 @@ from bbam_ray.report.method_comparison import (
     row_texts,
 )
 from bbam_ray.results.comparison import compared
-from bbam_ray.results.files import standard_values, write_text
 from bbam_ray.results.repair import repair_study, repair_table
 from bbam_ray.results.schemas import COMPARE
 from bbam_ray.results.store import Row, Table, read_table
@@ -155,7 +156,11 @@ def _rows(entry: Entry, place: int, result: StudyResult) -> list[Row]:
         "vdfd_mean": epochs[-1]["vdfd_mean"],
         "settings": json.dumps(standard_values({**settings, **entry.settings})),
     }
-    return [{**row, **common} for row in result.confirm if row["number"] == number]
+    return [
+        {name: value for name, value in row.items() if name in COMPARE.names} | common
+        for row in result.confirm
+        if row["number"] == number
+    ]
 
 
 def _write(folder: Path, title: str, rows: list[Row]) -> None:

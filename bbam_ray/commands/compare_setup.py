@@ -112,7 +112,7 @@ def prepare(options: CompareOptions, listener: Listener = SILENT) -> PreparedCom
     checks.check_address(options.address)
     dataset = options.settings["dataset"]
     folder = check_folder(
-        options.results, dataset, options.name, resume=False, goes_on=options.resume
+        options.results, dataset, options.name, resume=False, may_exist=options.resume
     )
     entries = _entries(dataset, options.methods, options.labeled_fractions, folder)
     with reports_decoding(listener):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from bbam_ray.data import Samples
 from bbam_ray.errors import UsageError
+from bbam_ray.files import free_bytes
 from bbam_ray.models import build_network
 from bbam_ray.scale.study.plan import StudyPlan
 
@@ -60,13 +60,6 @@ def expected_disk(plan: StudyPlan, samples: Samples) -> DiskNeed:
         checkpoints=plan.concurrency * 2 * 4 * model,
         tables=2 * rows * _BYTES_PER_LABEL_ROW + _REPORT_BYTES,
     )
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk of a folder, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def check_disk(need: DiskNeed, folder: Path) -> None:

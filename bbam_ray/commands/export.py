@@ -20,8 +20,9 @@ from bbam_ray.engine.export import (
     real_inputs,
 )
 from bbam_ray.engine.model import Model, load_model
-from bbam_ray.engine.model_folder import CONFIG, replace_folder
+from bbam_ray.engine.model_folder import CONFIG
 from bbam_ray.errors import UsageError, nearest
+from bbam_ray.files import atomic_folder
 from bbam_ray.report.model_card import find_origin, model_card
 from bbam_ray.results.remote import check_local
 
@@ -77,17 +78,12 @@ def export(
     samples = real_inputs(loaded) if inputs is None else _first_samples(Path(inputs), loaded)
     origin = find_origin(loaded.folder)
     settings = json.loads((loaded.folder / CONFIG).read_text(encoding="utf-8"))
-    differences: dict[str, float] = {}
-
-    def write(folder: Path) -> None:
+    with atomic_folder(output) as folder:
         folder.mkdir(parents=True)
-        differences.update(export_model(loaded, folder, files, samples))
+        differences = export_model(loaded, folder, files, samples)
         content = {name: text for name, text in CONTENT.items() if (folder / name).is_file()}
         card = model_card(settings, loaded.label_names, origin, content, license)
         (folder / "README.md").write_text(card, encoding="utf-8")
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    replace_folder(output, write)
     return ExportedModel(output, differences, len(samples))
 
 

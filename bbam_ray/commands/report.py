@@ -8,12 +8,12 @@ from pathlib import Path
 
 from bbam_ray.commands.listener import SILENT, Listener
 from bbam_ray.errors import UsageError
+from bbam_ray.files import write_text
 from bbam_ray.report.figure_files import check_figures, write_figures
 from bbam_ray.report.page import check_replaceable
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.study_comparison import default_page, named_figures, studies_html
 from bbam_ray.report.study_report import write_report
-from bbam_ray.results.files import write_text
 from bbam_ray.results.remote import address_of, open_study
 from bbam_ray.results.study import command_line
 

@@ -12,7 +12,7 @@ from bbam_ray.commands.study_progress import StudyListener
 from bbam_ray.config import RunConfig
 from bbam_ray.errors import StorageError
 from bbam_ray.results import study as studies
-from bbam_ray.results.rows import put_epoch
+from bbam_ray.results.epoch_rows import put_epoch
 from bbam_ray.results.schemas import COMPLETE, FAILED
 from bbam_ray.results.store import Row, StudyStore
 

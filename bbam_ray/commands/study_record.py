@@ -10,9 +10,9 @@ import torch
 
 from bbam_ray.commands.time_estimate import throughput_settings
 from bbam_ray.config import RunConfig
+from bbam_ray.documents import standard_values
 from bbam_ray.engine.split_file import NamedSplit, keep_split
 from bbam_ray.errors import UsageError
-from bbam_ray.results.files import standard_values
 from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
 from bbam_ray.scale.search.warm_start import restored_outcomes
 from bbam_ray.scale.study.plan import StudyPlan

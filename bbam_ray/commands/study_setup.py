@@ -9,13 +9,14 @@ from typing import Any
 
 from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner
-from bbam_ray.commands.disk_estimate import DiskNeed, expected_disk, free_bytes
+from bbam_ray.commands.disk_estimate import DiskNeed, expected_disk
 from bbam_ray.commands.listener import SILENT, Listener, reports_decoding
 from bbam_ray.commands.search_rules import SearchRules
 from bbam_ray.commands.study_plan import choose_runner, find_space, make_plan
 from bbam_ray.commands.time_estimate import TimeEstimate, expected_time
 from bbam_ray.engine.split_file import NamedSplit
 from bbam_ray.errors import UsageError
+from bbam_ray.files import free_bytes
 from bbam_ray.results.study import check_folder, default_name, source_folder
 from bbam_ray.scale.cluster.scratch import KEPT_SESSIONS, LOG_BYTES, LOG_FILES
 from bbam_ray.scale.search.sequence import ConfigSequence

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bbam_ray.results.estimate import measured_throughput
+from bbam_ray.results.throughput import measured_throughput
 from bbam_ray.scale.study.plan import StudyPlan
 
 _SETTINGS = (

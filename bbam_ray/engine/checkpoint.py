@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import warnings
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 
 import torch
 
-from bbam_ray.documents import check_regular
 from bbam_ray.errors import UsageError, shown
+from bbam_ray.files import atomic_file, check_regular
 
 FORMAT = 1
 
@@ -21,18 +20,11 @@ FORMAT = 1
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a state (tensors and plain values) atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # By way of memory: torch turns a full disk into a RuntimeError that says nothing.
-        content = io.BytesIO()
-        torch.save({"format": FORMAT, "state": state}, content)
-        with temporary.open("wb") as handle:
-            handle.write(content.getbuffer())
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # By way of memory: torch turns a full disk into a RuntimeError that says nothing.
+    content = io.BytesIO()
+    torch.save({"format": FORMAT, "state": state}, content)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bbam_ray import distributed
-from bbam_ray.documents import check_regular
 from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
-from bbam_ray.engine.model_folder import WEIGHTS, replace_folder, save_model
+from bbam_ray.engine.model_folder import WEIGHTS, save_model
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.errors import UsageError, shown
+from bbam_ray.files import atomic_folder, check_regular
 
 STATE, MODEL = "state.pt", "model"
 _NAME, _SAMPLES = re.compile(r"epoch-(\d{5,})"), re.compile(r"samples-(\d+)-of-(\d+)\.pt")
@@ -150,9 +150,10 @@ def tidy(parent: Path, last: int, best_epoch: int) -> None:
     """
     best = parent / folder_name(best_epoch) / MODEL
     if best.is_dir() and _age(best) != _age(parent / MODEL):
-        replace_folder(parent / MODEL, lambda new: shutil.copytree(best, new))
-    for number, folder in enumerate(newest_first(parent)):
-        if number >= last and folder.name != folder_name(best_epoch):
+        with atomic_folder(parent / MODEL) as new:
+            shutil.copytree(best, new)
+    for place, folder in enumerate(newest_first(parent)):
+        if place >= last and folder.name != folder_name(best_epoch):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import warnings
@@ -25,6 +24,7 @@ from bbam_ray.engine.model_folder import (
 )
 from bbam_ray.engine.task import load_part
 from bbam_ray.errors import UsageError
+from bbam_ray.optional import needed
 
 ONNX, PROGRAM = "model.onnx", "model.pt2"
 #: largest accepted difference of a logit from that of the original, by file
@@ -60,12 +60,7 @@ def needs(file: str) -> None:
     if file != ONNX:
         return
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            raise UsageError(
-                f"--format onnx needs the package {name}; pip install 'bbam-ray[onnx]'"
-            ) from None
+        needed(name, "onnx", "--format onnx")
 
 
 def real_inputs(model: Model) -> np.ndarray:

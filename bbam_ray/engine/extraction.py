@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from bbam_ray.data.views.images import Views
 from bbam_ray.engine.evaluation import plain_batches
 from bbam_ray.engine.task import load_part
 from bbam_ray.errors import UsageError, nearest
+from bbam_ray.files import atomic_file, remove_unfinished
 from bbam_ray.models.backbones import state_of_file
 
 
@@ -84,27 +86,23 @@ def extract_features(
     network.to(device)
     parts = {part: load_part(config, part) for part in ("train", "test")}
     total = sum(len(samples.labels) for samples in parts.values())
-    temporary, done, width = output.with_name(f".{output.name}.part"), 0, 0
-    writer: pq.ParquetWriter | None = None
+    done, width = 0, 0
     output.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    remove_unfinished(output)
+    with atomic_file(output) as temporary, ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
         for part, samples in parts.items():
             start = 0
             for block in _features(network, samples, config.training.evaluation_batch, device):
                 width = block.shape[1]
                 schema = _schema(width)
-                writer = writer or pq.ParquetWriter(temporary, schema, compression="zstd")
+                writer = writer or stack.enter_context(
+                    pq.ParquetWriter(temporary, schema, compression="zstd")
+                )
                 writer.write_batch(_batch(samples, part, start, block, schema))
                 start += len(block)
                 done += len(block)
                 progress(done, total)
-        if writer is not None:
-            writer.close()
-            temporary.replace(output)
-    finally:
-        if writer is not None:
-            writer.close()
-        temporary.unlink(missing_ok=True)
     return width
 
 

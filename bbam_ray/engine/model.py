@@ -221,7 +221,7 @@ def find_model(folder: Path) -> Path:
         if (candidate / WEIGHTS).is_file():
             return candidate
     if (folder / "confirm.parquet").is_file():
-        from bbam_ray.results.loaded import load_study
+        from bbam_ray.results.loading import load_study
 
         rows = load_study(folder).confirm
         for _, row in rows[rows["rank"].notna()].sort_values(["rank", "seed"]).iterrows():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from bbam_ray.config import RunConfig
 from bbam_ray.data import ViewSettings
-from bbam_ray.documents import check_regular, parse_json
+from bbam_ray.documents import parse_json
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError, quoted, shown
+from bbam_ray.files import atomic_folder, check_regular
 from bbam_ray.methods import run_config
 from bbam_ray.models import HubEncoder
 
@@ -85,15 +85,13 @@ def save_model(folder: Path, trainer: Trainer, thresholds: list[float]) -> None:
     weights = save({k: v.contiguous().cpu() for k, v in tensors.items()})
     contents[CONFIG][_CHECKSUM] = hashlib.sha256(weights).hexdigest()
 
-    def write(new: Path) -> None:
+    with atomic_folder(folder) as new:
         new.mkdir(parents=True)
         for name, content in contents.items():
             (new / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         for name, text in _text_files(trainer).items():
             (new / name).write_text(text, encoding="utf-8")
         (new / WEIGHTS).write_bytes(weights)
-
-    replace_folder(folder, write)
 
 
 def _text_files(trainer: Trainer) -> dict[str, str]:
@@ -104,26 +102,6 @@ def _text_files(trainer: Trainer) -> dict[str, str]:
     if isinstance(encoder := trainer.model.backbone, HubEncoder):
         files[ENCODER] = encoder.architecture()
     return files
-
-
-def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a folder beside ``folder``, which then takes its place as a whole."""
-    new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("new", "old"))
-    shutil.rmtree(new, ignore_errors=True)
-    try:
-        write(new)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        try:
-            new.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def read_description(folder: Path) -> ModelDescription:

@@ -15,6 +15,7 @@ from pyarrow import csv
 from bbam_ray.data.prediction.chunks import Piece
 from bbam_ray.engine.model import Model, probabilities
 from bbam_ray.errors import UsageError
+from bbam_ray.files import atomic_file, remove_unfinished
 from bbam_ray.results.remote import check_local
 
 _GROUP = 8192  # rows per row group
@@ -69,10 +70,10 @@ class PredictionFile:
         schema: ``prediction_schema``.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, *, as_csv: bool) -> None:
         self.rows = self.unreadable = 0
         self._waiting: list[pa.Table] = []
-        self._schema, self._as_csv = schema, path.suffix == ".csv"
+        self._schema, self._as_csv = schema, as_csv
         if self._as_csv:
             flat = schema.set(2, pa.field("labels", pa.string()))
             self._writer: Any = csv.CSVWriter(path, flat)
@@ -121,12 +122,9 @@ def check_output(path: Path, label_names: Sequence[str]) -> None:
 @contextmanager
 def prediction_file(path: Path, schema: pa.Schema) -> Iterator[PredictionFile]:
     """A file that appears under its name when all of it has been written, or not at all."""
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = PredictionFile(temporary, schema)
-    try:
+    remove_unfinished(path)
+    with atomic_file(path) as temporary:
+        file = PredictionFile(temporary, schema, as_csv=path.suffix == ".csv")
         yield file
         file.close()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

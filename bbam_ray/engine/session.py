@@ -7,13 +7,12 @@ gang (both in ``scale/``). Rank and number of ranks are those of the process gro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from bbam_ray.engine import checkpoint_folder
-from bbam_ray.engine.model_folder import replace_folder
 from bbam_ray.engine.trainer import EpochRecord, Trainer
+from bbam_ray.files import atomic_folder
 from bbam_ray.results.patience import Patience
 
 
@@ -94,8 +93,12 @@ class LocalSession:
         if not is_due(trainer, self._every):
             return
         target = self._folder / checkpoint_folder.folder_name(trainer.epoch)
-        write = partial(checkpoint_folder.save_part, trainer=trainer, records=records)
-        self._patience.insist(lambda: replace_folder(target, write))
+
+        def save() -> None:
+            with atomic_folder(target) as new:
+                checkpoint_folder.save_part(new, trainer, records)
+
+        self._patience.insist(save)
         self._patience.insist(
             lambda: checkpoint_folder.tidy(self._folder, self._keep, trainer.best_epoch)
         )

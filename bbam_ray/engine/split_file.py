@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from bbam_ray.data.sampling.splits import Split
 from bbam_ray.engine.task import Task
 from bbam_ray.errors import UsageError
-from bbam_ray.results.files import write_whole
+from bbam_ray.files import atomic_file
 from bbam_ray.results.schemas import SPLIT
 from bbam_ray.results.store import read_table
 
@@ -59,7 +59,8 @@ def keep_split(folder: Path, split: NamedSplit) -> None:
     table = split.table()
     path = folder / SPLIT_FILE
     if not path.exists():
-        write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+        with atomic_file(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
         return
     before = read_table(path)
     if not before.equals(table):

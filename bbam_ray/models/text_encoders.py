@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bbam_ray.errors import UsageError
-from bbam_ray.pretrained import hub_folder, needed
+from bbam_ray.optional import needed
+from bbam_ray.pretrained import hub_folder
 
 TEXT_BACKBONES = ("tiny-text", "transformer")
 
@@ -118,7 +119,7 @@ def pretrained_encoder(weights: str) -> HubEncoder:
     Raises:
         UsageError: the encoder is missing or cannot be loaded.
     """
-    library = needed("transformers", "backbone 'transformer'")
+    library = needed("transformers", "text", "backbone 'transformer'")
     folder = hub_folder(weights, "weights")
     try:
         return HubEncoder(
@@ -133,7 +134,7 @@ def pretrained_encoder(weights: str) -> HubEncoder:
 
 def encoder_of(architecture: str) -> HubEncoder:
     """Build an encoder with random weights from ``HubEncoder.architecture``."""
-    library = needed("transformers", "backbone 'transformer'")
+    library = needed("transformers", "text", "backbone 'transformer'")
     values = json.loads(architecture)
     try:
         config = library.AutoConfig.for_model(**values)
@@ -150,7 +151,7 @@ def check_length(weights: str, max_length: int) -> None:
         weights: see ``pretrained_encoder``.
         max_length: longest text, in tokens.
     """
-    library = needed("transformers", "backbone 'transformer'")
+    library = needed("transformers", "text", "backbone 'transformer'")
     folder = hub_folder(weights, "weights")
     try:
         config = library.AutoConfig.from_pretrained(

@@ -13,12 +13,12 @@ import plotly.graph_objects as go
 from bbam_ray.report.figures import BEST, COLORS, ReportFigure, epoch_axis, plotly_text
 from bbam_ray.report.overview import interval_text
 from bbam_ray.report.report_data import ReportData
-from bbam_ray.results.summary import Confirmed, confirmed_figures
+from bbam_ray.results.summary import Confirmed, confirmed_metrics
 
 
 def test_map_of(data: ReportData) -> Confirmed | None:
     """The confirmed test mAP of the best configuration; None if it was not confirmed."""
-    confirmed = confirmed_figures(data.confirm_rows)
+    confirmed = confirmed_metrics(data.confirm_rows)
     return next((row for row in confirmed if row.rank == 1), None)
 
 

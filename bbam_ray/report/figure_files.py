@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bbam_ray.documents import write_json
 from bbam_ray.errors import UsageError
+from bbam_ray.files import atomic_file
+from bbam_ray.optional import needed
 from bbam_ray.report.figures import ReportFigure, styled
-from bbam_ray.results.files import write_json, write_whole
 
 FORMATS = ("svg", "pdf")
 _LIST = "figures.json"  # names of the files that we wrote
@@ -26,11 +27,8 @@ def check_figures(folder: Path) -> None:
     Raises:
         UsageError: kaleido or a browser is missing, or the folder contains files of other origin.
     """
-    try:
-        from choreographer.browsers.chromium import Chromium
-    except ImportError:
-        raise UsageError("--figures needs kaleido: pip install 'bbam-ray[figures]'") from None
-    import kaleido  # noqa: F401 - choreographer may be installed without it
+    needed("kaleido", "figures", "--figures")
+    from choreographer.browsers.chromium import Chromium
 
     if Chromium.find_browser(skip_local=False) is None:
         raise UsageError(
@@ -98,7 +96,8 @@ async def _draw(folder: Path, files: Mapping[str, tuple[ReportFigure, str]]) -> 
         async with kaleido.Kaleido(mathjax=False, proxy_server=_NO_PROXY) as browser:
             for name, (figure, format_) in files.items():
                 content = await browser.calc_fig(_plot(figure), opts=_options(figure, format_))
-                write_whole(folder / name, partial(_write, content=content))
+                with atomic_file(folder / name) as temporary:
+                    temporary.write_bytes(content)
     except (BrowserClosedError, BrowserFailedError) as error:
         raise UsageError(f"--figures: the browser did not start ({error})") from None
 
@@ -113,7 +112,3 @@ def _plot(figure: ReportFigure) -> dict[str, Any]:
 def _options(figure: ReportFigure, format_: str) -> dict[str, Any]:
     width = max(_WIDTH, figure.min_width)
     return {"format": format_, "width": width, "height": figure.height}
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

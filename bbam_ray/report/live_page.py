@@ -16,7 +16,7 @@ from bbam_ray.report.page import render_page
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.study_report import Report, study_heading, study_report
 from bbam_ray.report.tables import Table, number_text
-from bbam_ray.results.loaded import Study
+from bbam_ray.results.loading import Study
 from bbam_ray.results.summary import duration
 
 #: columns of the history shown for a running trial, with their headers

@@ -10,7 +10,7 @@ from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.tables import Table, number_text
 from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
-from bbam_ray.results.summary import Confirmed, confirmed_figures
+from bbam_ray.results.summary import Confirmed, confirmed_metrics
 
 _STATES = {COMPLETE: "complete", PRUNED: "pruned", FAILED: "failed"}
 
@@ -74,7 +74,7 @@ def overview(data: ReportData) -> Overview:
         complete=len(data.complete),
         best=_best(data),
         published=_published(data),
-        confirmed=confirmed_figures(data.confirm_rows),
+        confirmed=confirmed_metrics(data.confirm_rows),
         status=str(data.record["status"]),
         ended=len(data.trials),
         planned=data.record.get("num_samples"),
@@ -110,7 +110,7 @@ def _published(data: ReportData) -> TrialValue | None:
 def _metrics(data: ReportData) -> Table | None:
     """A column per confirmed configuration, and one for the published one even if it was not confirmed."""
     by_metric = {
-        name: {c.number: c for c in confirmed_figures(data.confirm_rows, f"test_{name}")}
+        name: {c.number: c for c in confirmed_metrics(data.confirm_rows, f"test_{name}")}
         for name in HEADLINE_METRICS
     }
     confirmed = by_metric["map"]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bbam_ray.errors import UsageError
-from bbam_ray.results.loaded import Study
+from bbam_ray.results.loading import Study
 from bbam_ray.results.schemas import COMPLETE
 
 _BOUND = 0.02  # share of the range that counts as at a bound

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bbam_ray.files import write_text
 from bbam_ray.report.figures import ReportFigure, Section
 from bbam_ray.report.importance import importance_section
 from bbam_ray.report.method_figures import method_section
@@ -22,7 +23,6 @@ from bbam_ray.report.search_figures import (
 )
 from bbam_ray.report.space_figures import scale_and_margin, settings_section
 from bbam_ray.report.trials_table import TrialsTable, trials_table
-from bbam_ray.results.files import write_text
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Methods side by side: means over seeds, and which differences are more than noise."""
+"""Compare methods: means over seeds, and which differences are statistically significant."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class Cell:
-    """A measure of one method at one label fraction.
+    """A metric of one method at one label fraction.
 
     Args:
         mean, deviation: over seeds; the sample standard deviation is None for a single seed.
-        seeds: number of them.
-        best: no other method's mean is better at this label fraction.
-        p_value: of the paired t-test against the best method over common seeds (two-sided); None for
-            the best one and where fewer than two seeds are common.
+        seeds: number of seeds.
+        best: whether no other method has a better mean at this label fraction.
+        p_value: of the two-sided paired t-test against the best method, over their common seeds; None
+            for the best method, and with fewer than two common seeds.
     """
 
     mean: float
@@ -33,18 +33,18 @@ class Cell:
 
     @property
     def within_noise(self) -> bool:
-        """Whether it cannot be told from the best."""
+        """Whether the difference to the best method is not significant."""
         return not self.best and (self.p_value is None or self.p_value >= SIGNIFICANCE)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A method at a label fraction.
+    """A row of the comparison: a method at a label fraction.
 
     Args:
-        cells: by measure.
+        cells: by metric.
         seconds_per_epoch: refresh and training of a main-phase epoch, median over epochs.
-        vdfd: mean over labels of the difference of the angle variances at the end, where there is one.
+        vdfd: difference of the angle variances at the end, mean over labels; None if not recorded.
     """
 
     labeled_fraction: float
@@ -55,30 +55,35 @@ class Line:
 
 
 def compared(rows: Sequence[Mapping[str, Any]]) -> list[Line]:
-    """Lines by label fraction, and within one in the order in which methods come first in ``rows``.
+    """Compare the rows of ``compare.parquet``.
 
     Args:
-        rows: of ``compare.parquet``; failed runs are left out.
+        rows: of ``compare.parquet``; failed runs are ignored.
+
+    Returns:
+        Lines sorted by label fraction, then in the order in which the methods first appear in ``rows``.
     """
     good = [row for row in rows if not row["error"]]
     entries = list(dict.fromkeys(row["entry"] for row in good))
     lines = []
     for fraction in sorted({row["labeled_fraction"] for row in good}):
-        here = {e: _of(good, fraction, e) for e in entries if _of(good, fraction, e)}
-        for entry, mine in here.items():
-            cells = {measure: _cell(here, entry, measure) for measure in HEADLINE_METRICS}
-            seconds, vdfd = mine[0]["seconds_per_epoch"], mine[0]["vdfd_mean"]
+        by_entry = {e: _rows_of(good, fraction, e) for e in entries if _rows_of(good, fraction, e)}
+        for entry, runs in by_entry.items():
+            cells = {metric: _cell(by_entry, entry, metric) for metric in HEADLINE_METRICS}
+            seconds, vdfd = runs[0]["seconds_per_epoch"], runs[0]["vdfd_mean"]
             lines.append(Line(fraction, entry, cells, seconds, vdfd))
     return lines
 
 
-def _of(rows: Sequence[Mapping[str, Any]], fraction: float, entry: str) -> list[Mapping[str, Any]]:
+def _rows_of(
+    rows: Sequence[Mapping[str, Any]], fraction: float, entry: str
+) -> list[Mapping[str, Any]]:
     return [r for r in rows if r["labeled_fraction"] == fraction and r["entry"] == entry]
 
 
-def _cell(here: Mapping[str, list[Mapping[str, Any]]], entry: str, measure: str) -> Cell:
-    by_seed = {e: {r["seed"]: r[f"test_{measure}"] for r in rows} for e, rows in here.items()}
-    sign = 1 if METRICS[measure].higher_is_better else -1
+def _cell(by_entry: Mapping[str, list[Mapping[str, Any]]], entry: str, metric: str) -> Cell:
+    by_seed = {e: {r["seed"]: r[f"test_{metric}"] for r in rows} for e, rows in by_entry.items()}
+    sign = 1 if METRICS[metric].higher_is_better else -1
     means = {e: fmean(values.values()) for e, values in by_seed.items()}
     leader = max(means, key=lambda e: sign * means[e])
     values = list(by_seed[entry].values())
@@ -96,7 +101,7 @@ def _cell(here: Mapping[str, list[Mapping[str, Any]]], entry: str, measure: str)
 def paired_p_value(pairs: Sequence[tuple[float, float]]) -> float | None:
     """Two-sided p-value of Student's paired t-test; None for fewer than two pairs.
 
-    Pairs that all differ by the same amount have no deviation: 1 if the amount is 0, else 0.
+    If all differences are equal, their deviation is 0: then the value is 1 for differences of 0, else 0.
     """
     from scipy.special import stdtr  # takes most of a second to load
 

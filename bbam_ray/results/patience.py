@@ -1,4 +1,4 @@
-"""A results folder that cannot be written for a while: what is to be written waits in memory."""
+"""Retry writes to a results folder while its disk is full or temporarily not writable."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from bbam_ray.errors import StorageError
 
 VARIABLE, PATIENCE_S = "BBAM_RAY_PATIENCE", 600.0
-_AGAIN_S = 1.0
+_RETRY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
 def patience_s() -> float:
-    """Seconds that a full disk, or a storage that does not answer, is waited for."""
+    """Seconds to wait for a full disk, or for a storage that does not answer, before giving up."""
     try:
         return float(os.environ.get(VARIABLE, PATIENCE_S))
     except ValueError:
@@ -24,10 +24,10 @@ def patience_s() -> float:
 
 
 class Patience:
-    """Writes into a folder, which may fail for a while before that is an error.
+    """Retries of failed writes to a folder; an error only after ``patience_s`` seconds.
 
     Args:
-        folder: named in messages.
+        folder: for messages.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,7 +36,7 @@ class Patience:
         self._hurried = False
 
     def hurry(self) -> None:
-        """From now on a write that fails is an error at once: somebody wants to stop."""
+        """Make the next failed write an error at once, because the user wants to stop."""
         self._hurried = True
 
     @property
@@ -45,10 +45,13 @@ class Patience:
         return self._since is not None
 
     def attempt(self, write: Callable[[], object]) -> bool:
-        """Write if that is possible now, and say whether it was.
+        """Try to write once.
+
+        Returns:
+            Whether it succeeded.
 
         Raises:
-            StorageError: it has not been possible for too long.
+            StorageError: all attempts failed for too long.
         """
         try:
             write()
@@ -58,24 +61,24 @@ class Patience:
             if self._since is None:
                 self._since = now
                 _log.warning(
-                    "%s cannot be written (%s); the study waits for it, and keeps what is done in memory",
+                    "%s cannot be written (%s); the study keeps its results in memory and tries again",
                     self._folder,
                     reason,
                 )
             if self._hurried or now - self._since >= patience_s():
                 raise StorageError(
-                    f"{self._folder} could not be written for {now - self._since:.0f} s ({reason}); what "
-                    "was stored before is whole: make room and go on with --resume"
+                    f"{self._folder} could not be written for {now - self._since:.0f} s ({reason}); all "
+                    "earlier results are stored: free disk space and continue with --resume"
                 ) from error
             return False
         self._since = None
         return True
 
     def insist(self, write: Callable[[], object]) -> None:
-        """Write as soon as that is possible.
+        """Retry until the write succeeds.
 
         Raises:
-            StorageError: it has not been possible for too long.
+            StorageError: all attempts failed for too long.
         """
         while not self.attempt(write):
-            time.sleep(_AGAIN_S)
+            time.sleep(_RETRY_S)

@@ -1,7 +1,7 @@
-"""Secrets are taken out of whatever is kept or shown: commands, messages, tracebacks, pages.
+"""Remove secrets from everything that is stored or printed: commands, messages, tracebacks, pages.
 
-What counts as one: user information of URIs; values whose name says so, in assignments, queries, flags and
-mappings; and the shapes of well-known keys. The name stays, so that a reader sees what was there.
+Secrets are the user information of URIs; values with a name such as "password" in assignments, queries,
+flags and mappings; and well-known formats of keys. Names are kept, so that a reader sees what was removed.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import re
 import shlex
 from collections.abc import Iterable
 
-#: what stands in the place of a secret; a shell needs no quotes around it
+#: Replaces a secret; needs no quotes in a shell.
 MARK = "REDACTED"
 
-# "tokens" and "tokenizer" are words of this field, and no secrets.
+# "tokens" and "tokenizer" are words of this field, not secrets.
 _NAME = (
     r"(?:secret|token(?!s|iz)|passw(?:or)?d|passphrase|pwd|credential|signature|authorization|api[_-]?key"
     r"|(?:access|account|auth|client|encryption|license|master|private|session|shared|signing|storage)"
@@ -26,7 +26,7 @@ _PLAIN = r"[^\s&'\"]+"
 _PATTERNS = [
     (re.compile(pattern, flags), replacement)
     for pattern, flags, replacement in (
-        # pathlib makes one slash of two; a secret that holds one should be escaped, and may not be
+        # pathlib removes one of two slashes; a slash in a secret should be escaped, but may not be
         (r"(\b[a-z][a-z0-9+.\-]*:/{1,2})[^\s/'\"]*@", re.I, rf"\1{MARK}@"),
         (
             r"(\b[a-z][a-z0-9+.\-]*:/{1,2})[^\s/:'\"@]*:(?!\d{1,5}/)[^\s'\"]*@",
@@ -49,7 +49,7 @@ _PATTERNS = [
             re.I | re.M,
             rf"\1{MARK}",
         ),
-        # a quoted word: all of it belongs to the value
+        # a quoted word: all of it is the value
         (rf"(?<![=\w])(['\"])({_WORD}=)[^'\"]*\1", re.I, rf"\1\2{MARK}\1"),
         (rf"({_WORD}=)(?!{MARK})(?:b?(?:{_QUOTED})|{_PLAIN})", re.I, rf"\1{MARK}"),
         (rf"([?&](?:key|sig|sas)=)(?!{MARK}){_PLAIN}", re.I, rf"\1{MARK}"),
@@ -72,15 +72,15 @@ _FLAG = re.compile(rf"--?(?:{_WORD}|key)", re.I)
 
 
 def redacted(text: str) -> str:
-    """A text without its secrets; one that has none is given back as it is."""
+    """A text without its secrets; a text without any is returned unchanged."""
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
 
 
 def redacted_words(words: Iterable[str]) -> list[str]:
-    """The words of a command without their secrets, which may hold blanks and quotes here."""
-    found: list[str] = []
+    """The words of a command without their secrets, which may contain spaces and quotes."""
+    safe: list[str] = []
     secret = False
     for word in words:
         if secret and not word.startswith("--"):
@@ -88,12 +88,12 @@ def redacted_words(words: Iterable[str]) -> list[str]:
         secret = _FLAG.fullmatch(word) is not None
         assigned = _ASSIGNED.fullmatch(word)
         word = f"{assigned[1]}{MARK}" if assigned else word
-        found.append(redacted(_USER.sub(rf"\1{MARK}@", _QUERY.sub(rf"\1{MARK}", word))))
-    return found
+        safe.append(redacted(_USER.sub(rf"\1{MARK}@", _QUERY.sub(rf"\1{MARK}", word))))
+    return safe
 
 
 def redacted_command(command: str) -> str:
-    """The same for a command as a shell takes it; what is none is taken as a text."""
+    """A command line without its secrets; if a shell cannot parse it, it is treated as text."""
     try:
         words = shlex.split(command)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Places that may be on object storage: what a URI is, and a copy of what it names on this disk."""
+"""Paths that may be URIs on object storage, and their local copies."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ if TYPE_CHECKING:
     from bbam_ray.results.storage import Storage
 
 
-def address_of(place: Path | str) -> str | None:
-    """The URI that was meant by a path such as ``s3:/bucket/results`` (pathlib takes one slash away)."""
-    found = re.fullmatch(r"([a-z][a-z0-9+]+):/{1,2}([^/].*)", str(place))
-    return f"{found[1]}://{found[2].rstrip('/')}" if found else None
+def address_of(path: Path | str) -> str | None:
+    """The URI in a path such as ``s3:/bucket/results`` (pathlib removes a slash); None if it is local."""
+    match = re.fullmatch(r"([a-z][a-z0-9+]+):/{1,2}([^/].*)", str(path))
+    return f"{match[1]}://{match[2].rstrip('/')}" if match else None
 
 
 def open_study(uri: str) -> tuple[Storage, Path]:
-    """The storage of a study, for reading, and the up-to-date copy of what a URI names.
+    """Open the storage of a study for reading, and update its local copy.
 
     Args:
         uri: of a study, or of a folder at most three levels deep in one.
 
+    Returns:
+        The storage, and the local copy of the folder that the URI names.
+
     Raises:
-        UsageError: no access, or no study there.
+        UsageError: no access, or no study.
     """
     from bbam_ray.results.storage import Storage
 
@@ -42,19 +45,19 @@ def open_study(uri: str) -> tuple[Storage, Path]:
     raise UsageError(f"{redacted(uri)}: there is no study; give <results>/<data set>/<study>")
 
 
-def local_copy(place: Path | str) -> Path:
-    """A study, or a folder in one, on this disk: the place itself, or the copy of a remote one.
+def local_copy(path: Path | str) -> Path:
+    """A local folder for a path or URI of a study (or of a folder in one); a remote study is downloaded.
 
     Raises:
-        UsageError: no access, or no study there.
+        UsageError: no access, or no study.
     """
-    uri = address_of(place)
-    return Path(place) if uri is None else open_study(uri)[1]
+    uri = address_of(path)
+    return Path(path) if uri is None else open_study(uri)[1]
 
 
-def check_local(flag: str, place: Path) -> None:
-    """Raise a UsageError for a URI where only a file or folder of this machine will do."""
-    if (uri := address_of(place)) is not None:
+def check_local(flag: str, path: Path) -> None:
+    """Raise a UsageError if the value of a flag is a URI, but must be a local path."""
+    if (uri := address_of(path)) is not None:
         raise UsageError(
-            f"{flag} {redacted(uri)}: is written on this machine; give a path, and copy it there"
+            f"{flag} {redacted(uri)}: must be a local path; give one, and copy the result to the storage"
         )

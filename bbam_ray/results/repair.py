@@ -1,7 +1,7 @@
-"""A study's folder made whole before it goes on: damaged files give way to their versions before.
+"""Repair a study before it is resumed: damaged files are replaced by their previous versions.
 
-Nothing is deleted: what cannot be read stays beside its place as ``<name>.damaged``. Every finding is a
-sentence that says what was wrong and what is lost.
+Nothing is deleted: a damaged file is kept as ``<name>.damaged``. Each finding is a sentence: what was
+damaged, and what is lost.
 """
 
 from __future__ import annotations
@@ -10,127 +10,131 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bbam_ray.documents import parse_json
-from bbam_ray.errors import UsageError
-from bbam_ray.results.files import PREVIOUS, write_whole
+from bbam_ray.errors import NewerVersionError, UsageError
+from bbam_ray.files import PREVIOUS, atomic_file
 from bbam_ray.results.patience import Patience
 from bbam_ray.results.store import read_table, write_table
 
 _TABLES = ("labels", "history", "trials", "confirm")
-# Temporary files of ``write_whole``, and what SQLite keeps beside one.
-_LITTER = re.compile(r"\.[a-z]+\.(?:parquet|json|yaml|html|db)\.\d+(?:-journal)?")
+# Temporary files of ``atomic_file``, and the journal of SQLite next to one.
+_TEMPORARY = re.compile(r"\.{1,2}[a-z]+\.(?:parquet|json|yaml|html|db)\.\d+(?:-journal)?")
 
 
 def repair_study(folder: Path) -> list[str]:
-    """Make the files of a study or run fit to go on from; for the one process that holds the folder.
+    """Repair the files of a study or run, so that it can be resumed. The caller holds its lock.
 
-    Damaged tables are replaced by their versions before, then trials whose epochs are not all there are
-    taken out, so that they are trained again. What is made from the tables (``study.db``, ``best.yaml``,
-    the report) is made anew when the study ends.
+    Damaged tables are replaced by their previous versions. Then trials with missing epochs are removed, so
+    that they are trained again. Files that follow from the tables (``study.db``, ``best.yaml``, the
+    report) are rebuilt when the study ends.
 
     Args:
         folder: ``<results>/<data set>/<study>``.
 
     Returns:
-        A sentence for each finding; none where all is well.
+        A sentence for each finding; empty if all files are in order.
 
     Raises:
-        UsageError: what was asked for is lost, both in ``study.json`` and in its version before.
+        UsageError: ``study.json`` and its previous version are both damaged, or there is no study.
+        NewerVersionError: a table was written by a newer version of this program.
     """
-    _remove_litter(folder)
-    found = [said for said in [_repair_record(folder / "study.json")] if said]
+    _remove_temporary_files(folder)
+    findings = _repair_record(folder / "study.json")
     for name in _TABLES:
-        found += repair_table(folder / f"{name}.parquet")
+        findings += repair_table(folder / f"{name}.parquet")
     split = folder / "split.parquet"
     if split.exists() and not _readable(split):
         _keep_damaged(split)
         split.unlink()
-        found.append(
-            f"{split} was damaged and is made anew from the data; whether they have changed since the "
-            "study began cannot be told"
+        findings.append(
+            f"{split} was damaged and is rebuilt from the data; changes of the data since the study began "
+            "cannot be detected"
         )
-    return found + _drop_incomplete(folder)
+    return findings + _drop_incomplete(folder)
 
 
-def _remove_litter(folder: Path) -> None:
-    """What processes that were killed have left half-written."""
-    for place in (folder, folder / PREVIOUS):
-        for path in place.glob(".*"):
-            if path.is_file() and _LITTER.fullmatch(path.name):
+def _remove_temporary_files(folder: Path) -> None:
+    """Remove unfinished files of processes that were killed."""
+    for parent in (folder, folder / PREVIOUS):
+        for path in parent.glob(".*"):
+            if path.is_file() and _TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
 
 def _keep_damaged(path: Path) -> None:
-    """Let a damaged file stay under a free name as well; its own place is still to be filled."""
-    for place in range(1000):
-        aside = path.with_name(f"{path.name}.damaged{place or ''}")
-        if not os.path.lexists(aside):
+    """Keep a damaged file under an unused name as well; its own name is reused by the caller."""
+    for index in range(1000):
+        copy = path.with_name(f"{path.name}.damaged{index or ''}")
+        if not os.path.lexists(copy):
             break
-        if aside.samefile(path):  # an earlier try that was broken off
+        if copy.samefile(path):  # from an earlier repair that was interrupted
             return
     try:
-        aside.hardlink_to(path)
-    except OSError:  # no links here
-        shutil.copyfile(path, aside)
+        copy.hardlink_to(path)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, copy)
 
 
 def _readable(path: Path) -> bool:
     try:
         read_table(path)
-    except UsageError as error:
-        if "is newer than" in str(error):  # that is no damage
-            raise
+    except NewerVersionError:
+        raise
+    except UsageError:
         return False
     return True
 
 
 def repair_table(path: Path) -> list[str]:
-    """The same for one table, also one that does not belong to a study."""
-    kept = path.parent / PREVIOUS / path.name
-    there = os.path.lexists(path)
-    if (there and _readable(path)) or (not there and not kept.exists()):
+    """Repair one table, also one that does not belong to a study. Returns a sentence if it was damaged."""
+    previous = path.parent / PREVIOUS / path.name
+    exists = os.path.lexists(path)
+    if (exists and _readable(path)) or (not exists and not previous.exists()):
         return []
-    was = "damaged" if there else "missing"
-    if there:
+    problem = "damaged" if exists else "missing"
+    if exists:
         _keep_damaged(path)
-    if kept.exists() and _readable(kept):
-        _insist(path, lambda: write_whole(path, partial(shutil.copyfile, kept)))
-        return [f"{path} was {was} and is now as it was before it was last written"]
-    for lost in (path, kept):  # last of all, so that a repair that is broken off comes here again
+    if previous.exists() and _readable(previous):
+        _restore(path, previous)
+        return [f"{path} was {problem} and is restored from its previous version"]
+    for lost in (path, previous):  # last, so that an interrupted repair is repeated
         lost.unlink(missing_ok=True)
-    return [f"{path} was {was} and its rows are lost"]
+    return [f"{path} was {problem} and its rows are lost"]
 
 
-def _insist(path: Path, write: Callable[[], object]) -> None:
-    Patience(path.parent).insist(write)
+def _restore(path: Path, previous: Path) -> None:
+    def copy() -> None:
+        with atomic_file(path) as temporary:
+            shutil.copyfile(previous, temporary)
+
+    Patience(path.parent).insist(copy)
 
 
-def _repair_record(path: Path) -> str | None:
-    kept = path.parent / PREVIOUS / path.name
+def _repair_record(path: Path) -> list[str]:
+    previous = path.parent / PREVIOUS / path.name
     if _is_record(path):
-        return None
-    if not os.path.lexists(kept) and not os.path.lexists(path):
+        return []
+    if not os.path.lexists(previous) and not os.path.lexists(path):
         raise UsageError(f"{path}: there is no study; check --name and --results")
-    if not _is_record(kept):
+    if not _is_record(previous):
         raise UsageError(
-            f"{path} is damaged and there is no version before it: what the study was asked for is lost; "
-            "its tables can still be read, and the search begun again under another --name"
+            f"{path} is damaged and has no previous version: the configuration of the study is lost; its "
+            "tables are still readable, start the search again under another --name"
         )
     if os.path.lexists(path):
         _keep_damaged(path)
-    _insist(path, lambda: write_whole(path, partial(shutil.copyfile, kept)))
-    return f"{path} was damaged and is now as it was before it was last written"
+    _restore(path, previous)
+    return [f"{path} was damaged and is restored from its previous version"]
 
 
 def _is_record(path: Path) -> bool:
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # reading a pipe would block
         return False
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
@@ -140,45 +144,45 @@ def _is_record(path: Path) -> bool:
 
 
 def _drop_incomplete(folder: Path) -> list[str]:
-    """Take out the trials whose epochs or labels are not all there."""
+    """Remove the trials whose epochs or labels are incomplete."""
     path = folder / "trials.parquet"
     if not path.exists():
         return []
     trials = read_table(path)
     epochs = _rows_by_epoch(folder / "history.parquet")
     labels = _rows_by_epoch(folder / "labels.parquet")
-    # A study has one set of labels: as many rows of each epoch as most epochs have. Trials that still run
-    # may be an epoch further in one table than in the other.
-    sizes = Counter(rows for mine in labels.values() for rows in mine.values())
+    # All epochs have the same labels, so as many rows as most epochs have. Trials that were running may
+    # be one epoch further in one table than in the other.
+    sizes = Counter(rows for by_epoch in labels.values() for rows in by_epoch.values())
     per_epoch = sizes.most_common(1)[0][0] if sizes else 1
 
-    def whole(number: int, count: int) -> bool:
-        mine = epochs.get(number, {})
-        return len(mine) == count and labels.get(number, {}) == dict.fromkeys(mine, per_epoch)
+    def is_complete(number: int, count: int) -> bool:
+        rows = epochs.get(number, {})
+        return len(rows) == count and labels.get(number, {}) == dict.fromkeys(rows, per_epoch)
 
     ended = zip(trials["number"].to_pylist(), trials["epochs"].to_pylist(), strict=True)
-    lost = sorted(number for number, count in ended if not whole(number, count or 0))
+    lost = sorted(number for number, count in ended if not is_complete(number, count or 0))
     if not lost:
         return []
     kept = trials.filter(pc.invert(pc.is_in(trials["number"], pa.array(lost, pa.int64()))))
-    _insist(path, lambda: write_table(path, kept))
-    return [f"epochs of {_named(lost)} are lost with them: trained again"]
+    Patience(folder).insist(lambda: write_table(path, kept))
+    return [f"epochs of {_ranges(lost)} are lost: they are trained again"]
 
 
 def _rows_by_epoch(path: Path) -> dict[int, dict[int, int]]:
-    """How many rows each trial has of each epoch."""
+    """Number of rows by trial and epoch."""
     if not path.exists():
         return {}
     table = read_table(path).select(["number", "epoch"])
     counts = table.group_by(["number", "epoch"]).aggregate([([], "count_all")])
-    found: dict[int, dict[int, int]] = {}
+    by_trial: dict[int, dict[int, int]] = {}
     for row in counts.to_pylist():
-        found.setdefault(row["number"], {})[row["epoch"]] = row["count_all"]
-    return found
+        by_trial.setdefault(row["number"], {})[row["epoch"]] = row["count_all"]
+    return by_trial
 
 
-def _named(numbers: Iterable[int]) -> str:
-    """Trials by number, neighbours as a range: ``trials 0-3, 7``."""
+def _ranges(numbers: Iterable[int]) -> str:
+    """Ascending trial numbers in words, consecutive ones as a range: ``trials 0-3, 7``."""
     spans: list[list[int]] = []
     for number in numbers:
         if spans and number == spans[-1][1] + 1:

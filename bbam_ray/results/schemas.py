@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 
 import pyarrow as pa
 
 from bbam_ray.core.metric_names import METRIC_NAMES
 
 SCHEMA_VERSION = 1
-COMPLETE, PRUNED, FAILED = "COMPLETE", "PRUNED", "FAILED"
+
+
+class TrialState(StrEnum):
+    """How a trial ended, as in the column ``state`` of ``trials.parquet``."""
+
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAILED = "FAILED"
+
+
+COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED
 
 _TIME = pa.timestamp("us", tz="UTC")
 _KINDS = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "str": pa.string()}
@@ -38,11 +49,14 @@ _COST = [
 
 
 def trials_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
-    """One row per finished trial. Kinds are "float", "int", "bool" or "str" by parameter name.
+    """Schema of ``trials.parquet``: one row per finished trial.
 
-    ``cost`` is null where no price per GPU-hour is known, ``pareto`` where there is one objective.
-    ``fingerprint`` names configuration, code, data and seed; ``answered_by`` is the trial, of this
-    study or another, whose rows were taken over instead of training the same again.
+    ``state`` is a ``TrialState``. ``cost`` is null without a price per GPU-hour, ``pareto`` with a single
+    objective. ``fingerprint`` identifies configuration, code, data and seed. ``answered_by`` names the
+    identical earlier trial, of this study or another, whose rows were reused; null for a trained trial.
+
+    Args:
+        parameter_kinds: "float", "int", "bool" or "str" by parameter name.
     """
     return _schema(
         [*_TRIAL, ("state", pa.string()), ("seed", pa.int64())],
@@ -56,10 +70,13 @@ def trials_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
 
 
 def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
-    """One row per configuration and seed; the only table with figures of the test part.
+    """Schema of ``confirm.parquet``: one row per configuration and seed, the only table of test metrics.
 
-    ``rank`` is the configuration's place among the best ones of the study as it stands, null for one that
-    was confirmed before a better one was found.
+    ``rank`` is the configuration's rank among the best of the study, 1 for the best; null for one that
+    was confirmed before better ones were found.
+
+    Args:
+        parameter_kinds: as in ``trials_schema``.
     """
     return _schema(
         [*_TRIAL, ("rank", pa.int32()), ("seed", pa.int64())],
@@ -71,8 +88,8 @@ def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
     )
 
 
-#: one row per compared method, label fraction and seed; ``place`` is the method's place in the order that
-#: was asked for, ``settings`` are JSON
+#: One row per compared method, label fraction and seed. ``place`` is the position of the method in
+#: ``--methods``, ``settings`` are JSON.
 COMPARE = _schema(
     [
         ("place", pa.int32()),
@@ -87,11 +104,12 @@ COMPARE = _schema(
     [("settings", pa.string()), ("error", pa.string())],
 )
 
-#: one row per training sample: labeled, validation or unlabeled
+#: One row per training sample. ``part`` is labeled, validation or unlabeled.
 SPLIT = _schema([("index", pa.int64()), ("name", pa.string()), ("part", pa.string())])
 
-#: one row per trial and epoch; of seconds_refresh and seconds_train, seconds_input went to reading samples
-#: and views, and seconds_communicate to other workers; gpu_memory is the peak in bytes
+#: One row per trial and epoch. seconds_input (reading samples, computing views) and seconds_communicate
+#: (messages between workers) are parts of seconds_refresh and seconds_train. gpu_memory is the peak, in
+#: bytes.
 HISTORY = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("phase", pa.string())],
     [(name, pa.float64()) for name in ("loss", "loss_labeled", "loss_unlabeled")],
@@ -117,7 +135,11 @@ HISTORY = _schema(
 )
 
 _COUNTS = pa.list_(pa.float64())
-#: one row per trial, epoch and label; ``angles_*`` are counts in equal bins over [0, pi]
+#: Histograms of the angles to the label prototypes, as counts in equal bins over [0, pi]. They are null
+#: except at the best epoch of a trial: they would be most of the table, and a report shows one epoch.
+HISTOGRAMS = ("angles_positive", "angles_negative")
+
+#: One row per trial, epoch and label.
 LABELS = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("label", pa.string())],
     [
@@ -138,5 +160,5 @@ LABELS = _schema(
             "threshold",
         )
     ],
-    [("angles_positive", _COUNTS), ("angles_negative", _COUNTS)],
+    [(name, _COUNTS) for name in HISTOGRAMS],
 )

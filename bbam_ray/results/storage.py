@@ -1,9 +1,8 @@
-"""Results on object storage (s3://, gs://, ...): studies are worked on in a copy on this machine's disk.
+"""Results on object storage (s3://, gs://, ...): a study runs in a local copy, which a thread uploads.
 
-A thread uploads what changes, each file whole or not at all, the table of trials last. If the storage
-is temporarily unavailable, the study continues and uploads later from the local copy.
-Every copy has a name of its own that is written beside what it uploads: so a copy whose study was gone on
-with elsewhere is seen to be old, and two machines that run one study are noticed.
+Files are uploaded when they change, each one atomically, the table of trials last. If the storage is
+temporarily unavailable, the study continues and uploads later. Every copy has an owner ID, which is
+uploaded with its files. It detects stale copies, and two machines that run the same study.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from typing import Any, BinaryIO
 from pyarrow import fs
 
 from bbam_ray.errors import StorageError, UsageError
+from bbam_ray.files import atomic_file, atomic_folder
 from bbam_ray.results.patience import patience_s
 from bbam_ray.results.redaction import redacted
 from bbam_ray.results.sync_state import (
@@ -31,78 +31,76 @@ from bbam_ray.results.sync_state import (
     STATE,
     copies_dir,
     file_stats,
-    keep_state,
     read_owner,
     read_state,
     upload_order,
+    write_state,
 )
 
-_SECONDS = 1.0  # between looks at the copy
+_SECONDS = 1.0  # between checks of the local copy
 
 
 class Storage:
-    """A results folder on object storage and its copy on this disk; as a context it uploads until the end.
+    """A results folder on object storage and its local copy. As a context manager it uploads changes.
 
     Args:
         uri: of the results folder, whose studies are ``<uri>/<data set>/<study>``.
-        reads: only files that are changed here are uploaded, and the studies stay somebody else's.
+        reads: the caller reads studies of others: only files that change here are uploaded, and the
+            owner of the studies stays the same.
 
     Raises:
         UsageError: an unknown scheme, or no access.
     """
 
     def __init__(self, uri: str, *, reads: bool = False) -> None:
-        self.uri, self._reads = redacted(uri), reads  # the former for messages
+        self.uri, self._reads = redacted(uri), reads  # without secrets, for messages
         try:
             self._files, self._base = fs.FileSystem.from_uri(uri)
             self._files.get_file_info(self._base)
         except (OSError, ValueError, ImportError) as error:
             raise UsageError(f"{self.uri}: cannot be reached ({_short(error)})") from None
         self.local = copies_dir() / hashlib.sha256(uri.encode()).hexdigest()[:16]
-        self._there = set(self._studies())
-        self._mine: set[Path] = set()
+        self._older = set(self._studies())
+        self._owned: set[Path] = set()
         self._problem: str | None = None
         self._conflict: StorageError | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    # ------------------------------------------------------------------ from the storage
+    # ------------------------------------------------------------------ download
 
     def fetch(self, name: str) -> None:
-        """Bring the copies of a study up to date, and of those that begin with its name and a dot."""
+        """Update the local copy of a study, and of studies named ``<name>.<suffix>``."""
         for parent in self._folders(self._base):
             for folder in self._folders(parent):
                 last = folder.rsplit("/", 1)[-1]
                 if last == name or last.startswith(f"{name}."):
                     self._fetch(self.local / folder[len(self._base) + 1 :])
         for copy in self._studies():
-            if copy.name == name and copy not in self._mine and (copy / STATE).is_file():
+            if copy.name == name and copy not in self._owned and (copy / STATE).is_file():
                 if read_state(copy)["files"]:
                     raise UsageError(
-                        f"study '{name}' is no longer in {self.uri}, but its copy is in {copy}; remove "
-                        "that, or use another --name"
+                        f"study '{name}' is no longer in {self.uri}, but a local copy is in {copy}; "
+                        "remove it, or use another --name"
                     )
-                self._mine.add(copy)  # its first upload has never come to an end
+                self._owned.add(copy)  # its first upload was not completed
 
     def _fetch(self, copy: Path) -> None:
         owner = self._owner(copy)
-        self._mine.add(copy)
+        self._owned.add(copy)
         known = read_state(copy) if (copy / STATE).is_file() else None
         if known and known["owner"] == owner:
-            return  # nobody has worked on it elsewhere: the copy is as new or newer
+            return  # not changed elsewhere: the local copy is as new or newer
         if known and self._reads and known["after"] == owner:
             self._download(copy, copy, known)
             return
-        new = copy.with_name(f".{copy.name}.new")
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        nothing: dict[str, Any] = {"files": {}, "there": {}}
-        self._download(copy, new, {"owner": uuid.uuid4().hex, "after": owner, **nothing})
-        shutil.rmtree(copy, ignore_errors=True)
-        new.rename(copy)
+        empty: dict[str, Any] = {"files": {}, "there": {}}
+        with atomic_folder(copy) as new:
+            new.mkdir(parents=True)
+            self._download(copy, new, {"owner": uuid.uuid4().hex, "after": owner, **empty})
 
     def _download(self, copy: Path, folder: Path, state: dict[str, Any]) -> None:
-        """Bring what has changed there into a folder; what has not is left alone, and so seen to be so."""
+        """Download the files that changed remotely into a folder; other files keep their times."""
         base = self._remote(copy)
         infos = self._files.get_file_info(fs.FileSelector(base, recursive=True))
         try:
@@ -113,12 +111,12 @@ class Storage:
             }
         except UnicodeDecodeError:
             raise UsageError(
-                f"{self.uri}: study '{copy.name}' has a file whose name is no text; remove it there"
+                f"{self.uri}: study '{copy.name}' has a file with an unreadable name; remove it there"
             ) from None
         if outside := [name for name in now if ".." in PurePosixPath(name).parts]:
             raise UsageError(
-                f"{self.uri}: the file '{outside[0]}' of study '{copy.name}' leads out of its folder; do "
-                "not use it"
+                f"{self.uri}: the file '{outside[0]}' of study '{copy.name}' is outside its folder; do "
+                "not use this study"
             )
         before, local = state["there"], fs.LocalFileSystem()
         # Trials first: they must not be newer than their history.
@@ -127,18 +125,17 @@ class Storage:
         ):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f".{target.name}.part")
-            fs.copy_files(
-                f"{base}/{name}",
-                str(part),
-                source_filesystem=self._files,
-                destination_filesystem=local,
-            )
-            part.replace(target)
+            with atomic_file(target) as temporary:
+                fs.copy_files(
+                    f"{base}/{name}",
+                    str(temporary),
+                    source_filesystem=self._files,
+                    destination_filesystem=local,
+                )
         for name in before.keys() - now.keys():
             (folder / name).unlink(missing_ok=True)
         if now != before:
-            keep_state(folder, state | {"there": now, "files": file_stats(folder)})
+            write_state(folder, state | {"there": now, "files": file_stats(folder)})
 
     def _folders(self, parent: str) -> list[str]:
         selector = fs.FileSelector(parent, allow_not_found=True)
@@ -146,14 +143,14 @@ class Storage:
         return [info.path for info in infos if info.type == fs.FileType.Directory]
 
     def _owner(self, copy: Path) -> str | None:
-        """Whose copy was uploaded last; None where nothing was."""
+        """ID of the copy that was uploaded last; None if there is none."""
         path = f"{self._remote(copy)}/{STATE}"
         if self._files.get_file_info(path).type != fs.FileType.File:
             return None
         with self._files.open_input_stream(path) as stream:
             return read_owner(stream.read(), path)
 
-    # -------------------------------------------------------------------- to the storage
+    # -------------------------------------------------------------------- upload
 
     def __enter__(self) -> Storage:
         self._thread.start()
@@ -176,12 +173,12 @@ class Storage:
             time.sleep(_SECONDS)
         if kind is None:
             raise self._conflict or StorageError(
-                f"{self.uri} does not answer ({self._problem}); what is done is kept in {self.local}, and "
-                "--resume stores it"
+                f"{self.uri} does not answer ({self._problem}); the results are kept in {self.local}; "
+                "continue with --resume to upload them"
             )
 
     def check_writable(self) -> None:
-        """Raise a UsageError unless files can be made there."""
+        """Raise a UsageError unless files can be created on the storage."""
         probe = f"{self._base}/.probe-{uuid.uuid4().hex}"
         try:
             self._write(probe, b"")
@@ -201,11 +198,11 @@ class Storage:
 
     def _push_all(self) -> None:
         for copy in self._studies():
-            if copy in self._mine or copy not in self._there:
+            if copy in self._owned or copy not in self._older:
                 self._push(copy)
 
     def _push(self, copy: Path) -> None:
-        """Upload what has changed since the last time, and remove what is gone."""
+        """Upload the files that changed since the last time, and remove deleted ones."""
         if (copy / STATE).is_file():
             state = read_state(copy)
         else:
@@ -219,22 +216,22 @@ class Storage:
             owner = self._owner(copy)
             if owner not in (state["owner"], state["after"]):
                 raise StorageError(
-                    f"study '{copy.name}' in {self.uri} is being run elsewhere as well; what was done "
-                    f"here is in {copy}"
+                    f"study '{copy.name}' in {self.uri} is also being run elsewhere; the results of this "
+                    f"machine are in {copy}"
                 )
             if owner != state["owner"]:
                 mark = json.dumps({"owner": state["owner"]}).encode()
                 self._write(f"{self._remote(copy)}/{STATE}", mark)
-            state["after"] = state["owner"]  # from now on it may be nobody else's
+            state["after"] = state["owner"]  # from now on no other owner is accepted
         with ExitStack() as stack:
-            # The last ones are opened first, as they are now: a trial that ends meanwhile must not arrive
-            # without its history, which was uploaded before.
+            # The files that are uploaded last are opened first: a trial that ends during the upload must
+            # not arrive without its history, which was uploaded before.
             opened: dict[str, BinaryIO] = {}
             for name in reversed([name for name in changed if name in LAST]):
                 with suppress(FileNotFoundError):
                     opened[name] = stack.enter_context((copy / name).open("rb"))
             for name in changed:
-                with suppress(FileNotFoundError):  # removed meanwhile
+                with suppress(FileNotFoundError):  # deleted since
                     source = opened.get(name) or stack.enter_context((copy / name).open("rb"))
                     self._write(f"{self._remote(copy)}/{name}", source)
                     source.close()
@@ -243,7 +240,7 @@ class Storage:
             with suppress(FileNotFoundError):
                 self._files.delete_file(f"{self._remote(copy)}/{name}")
             del before[name]
-        keep_state(copy, state)
+        write_state(copy, state)
 
     def _write(self, path: str, content: BinaryIO | bytes) -> None:
         source = io.BytesIO(content) if isinstance(content, bytes) else content
@@ -254,7 +251,7 @@ class Storage:
         return f"{self._base}/{copy.relative_to(self.local).as_posix()}"
 
     def _studies(self) -> Iterator[Path]:
-        """Folders of studies in the copy."""
+        """Folders of studies in the local copy."""
         return (p for p in self.local.glob("*/*") if p.is_dir() and not p.name.startswith("."))
 
 

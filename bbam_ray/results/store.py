@@ -1,70 +1,101 @@
-"""Reading and writing a study's folder: every file whole or not at all, readable at any moment."""
+"""The tables of a study: kept in memory, written to Parquet as whole files, readable at any moment."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from bbam_ray.documents import WHOLE_MARK, check_regular
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.documents import WHOLE_MARK
+from bbam_ray.errors import NewerVersionError, UsageError, shown, similar
+from bbam_ray.files import atomic_file, check_regular, write_text
 from bbam_ray.results import schemas
-from bbam_ray.results.files import write_text, write_whole
 from bbam_ray.results.patience import Patience
 from bbam_ray.results.redaction import redacted
 
 Row = dict[str, Any]
+Key = tuple[Any, ...]
 
 
 def _clean(row: Row, schema: pa.Schema) -> Row:
-    """A row with exactly the schema's columns; NaN and absent values become null."""
+    """A row with exactly the schema's columns; NaN and missing values become null."""
 
     def value(name: str) -> Any:
-        found = row.get(name)
-        if name == "error" and isinstance(found, str):
-            return redacted(found)
-        return None if isinstance(found, float) and math.isnan(found) else found
+        item = row.get(name)
+        if name == "error" and isinstance(item, str):
+            return redacted(item)
+        return None if isinstance(item, float) and math.isnan(item) else item
 
     return {name: value(name) for name in schema.names}
 
 
 class Table:
-    """One Parquet table, keyed, rewritten as a whole when it is flushed.
+    """One Parquet table with a key, rewritten as a whole when it is flushed.
 
-    Rows are kept as one Arrow table, and those that came since the last flush as Python rows, so that
-    memory and the cost of a flush stay small however many trials have ended.
+    Stored rows are one Arrow table; rows added since the last flush are Python dictionaries. So memory
+    and the cost of a flush stay small, however many trials have ended.
 
     Args:
-        path: the file; its rows are taken over if it exists.
-        schema: explicit columns.
-        key: columns that identify a row, the first of which names its group (a trial, say); a new row
-            with the same key replaces the old one.
+        path: the file; its rows are read if it exists.
+        schema: all columns.
+        key: columns that identify a row; the first one names its group (the trial, for example). A new
+            row with the same key replaces the old one.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, key: tuple[str, ...]) -> None:
         self.path, self.schema, self._key = path, schema, key
+        self._columns = frozenset(schema.names)
         self._stored: pa.Table = schema.empty_table()
-        self._new: dict[Any, dict[tuple[Any, ...], Row]] = {}  # by group
+        self._new: dict[Any, dict[Key, Row]] = {}  # by group
         self._changed = not path.exists()
         if path.exists():
-            self.put(read_table(path).to_pylist())
+            for row in read_table(path).to_pylist():  # without columns of another version
+                self._add(row)
             self._settle()
             self._changed = False
 
     def put(self, rows: Iterable[Row]) -> None:
+        """Add rows; a missing column is null.
+
+        Raises:
+            UsageError: a row has a column that the schema does not have.
+        """
         for row in rows:
-            key = tuple(row[name] for name in self._key)
-            self._new.setdefault(key[0], {})[key] = _clean(row, self.schema)
+            for name in row.keys() - self._columns:
+                hint = similar(name, self._columns)
+                raise UsageError(
+                    f"{self.path.name} has no column '{shown(name)}' ({hint}); add it to the schema of "
+                    "the table in bbam_ray/results/schemas.py"
+                )
+            self._add(row)
+
+    def _add(self, row: Row) -> None:
+        self._new.setdefault(row[self._key[0]], {})[self._key_of(row)] = _clean(row, self.schema)
+        self._changed = True
+
+    def _key_of(self, row: Row) -> Key:
+        return tuple(row[name] for name in self._key)
+
+    def clear(self, group: Any, columns: Sequence[str]) -> None:
+        """Set columns to null in all rows of a group."""
+        stored = self._stored.filter(pc.equal(self._stored[self._key[0]], group))
+        filled = stored.filter(reduce(pc.or_, (pc.is_valid(stored[name]) for name in columns)))
+        rows = {self._key_of(row): row for row in filled.to_pylist()} | self._new.get(group, {})
+        if rows:
+            for row in rows.values():
+                row.update(dict.fromkeys(columns))
+            self._new[group] = rows
             self._changed = True
 
     def drop(self, groups: Iterable[Any]) -> None:
-        """Forget all rows of some groups."""
+        """Remove all rows of some groups."""
         gone = set(groups) & self.groups()
         if gone:
             self._settle()
@@ -86,17 +117,16 @@ class Table:
         return list(self._stored.filter(pc.equal(self._stored[self._key[0]], group)).to_pylist())
 
     def _among(self, groups: set[Any]) -> pa.ChunkedArray:
-        """Which rows of the Arrow table belong to some groups."""
+        """Mask of the stored rows that belong to some groups."""
         column = self._stored[self._key[0]]
         return pc.is_in(column, value_set=pa.array(list(groups), column.type))
 
     def _settle(self) -> None:
-        """Take the new rows into the Arrow table."""
+        """Merge the new rows into the Arrow table."""
         if not self._new:
             return
         changed = self._among(set(self._new))
-        old = self._stored.filter(changed).to_pylist()
-        merged = {tuple(row[name] for name in self._key): row for row in old}
+        merged = {self._key_of(row): row for row in self._stored.filter(changed).to_pylist()}
         for rows in self._new.values():
             merged |= rows
         added = pa.Table.from_pylist(list(merged.values()), schema=self.schema)
@@ -114,25 +144,62 @@ class Table:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Replace a table's file as a whole; the version before stays beside it."""
-    write_whole(
-        path,
-        lambda new: pq.write_table(table, new, compression="zstd", write_page_checksum=True),
-        keep=True,
-    )
+    """Replace the file of a table atomically; the previous version is kept in ``.previous``."""
+    with atomic_file(path, keep_previous=True) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a table of this project, also while a study is writing it.
+
+    Raises:
+        UsageError: not readable as Parquet.
+        NewerVersionError: written by a newer version of this program.
+    """
+    check_regular(path)
+    try:
+        # Opened once: given a path, pyarrow opens it twice, and a study may replace it in between.
+        with pa.OSFile(str(path)) as file:
+            table = pq.ParquetFile(file, page_checksum_verification=True).read()
+    except (OSError, pa.ArrowException) as error:
+        reason = shown(error, 200)
+        raise UsageError(
+            f"{path}: cannot be read as Parquet ({reason}); resume the study with --resume to repair its "
+            "tables"
+        ) from None
+    try:
+        version = int((table.schema.metadata or {}).get(b"schema_version", b"0"))
+    except ValueError:
+        raise UsageError(f"{path}: its schema version is not readable; copy it again") from None
+    if version > schemas.SCHEMA_VERSION:
+        raise NewerVersionError(
+            f"{path}: schema version {version} is newer than this program's "
+            f"{schemas.SCHEMA_VERSION}; update bbam-ray"
+        )
+    return table
 
 
 class StudyStore:
-    """The tables of one study.
+    """The tables of one study. One process writes them; others may read the files at any moment.
 
     Args:
         folder: ``<results>/<dataset>/<study>``, existing.
         parameter_kinds: see ``schemas.trials_schema``.
+        metric, mode: objective that decides which epoch of a trial is its best, and "max" or "min".
     """
 
-    def __init__(self, folder: Path, parameter_kinds: Mapping[str, str]) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        parameter_kinds: Mapping[str, str],
+        *,
+        metric: str = "val_map",
+        mode: Literal["max", "min"] = "max",
+    ) -> None:
+        self.folder, self.metric, self.mode = folder, metric, mode
         self.patience = Patience(folder)
+        #: By trial number: the epoch that has angle histograms, and its objective (greater is better).
+        self.best_epochs: dict[int, tuple[int, float | None]] = {}
         self.trials = Table(
             folder / "trials.parquet", schemas.trials_schema(parameter_kinds), ("number",)
         )
@@ -143,7 +210,7 @@ class StudyStore:
         )
 
     def drop_unfinished(self) -> None:
-        """Forget the epochs of trials that have not ended: they are trained again from the start."""
+        """Remove the epochs of trials that have not ended: they are trained again from the start."""
         ended = self.trials.groups()
         for table in (self.history, self.labels):
             table.drop(table.groups() - ended)
@@ -152,10 +219,10 @@ class StudyStore:
         """Write what changed; trials last, so that a trial in the table has its history.
 
         Args:
-            wait: until it could be written.
+            wait: retry until the files could be written.
 
         Returns:
-            Whether it was written; what was not stays in memory for the next time.
+            Whether the files were written; otherwise the rows stay in memory for the next flush.
 
         Raises:
             StorageError: nothing could be written for too long.
@@ -178,32 +245,3 @@ class StudyStore:
         text += yaml.safe_dump(dict(configuration), sort_keys=False, explicit_end=True)
         self.patience.insist(lambda: write_text(path, text))
         return path
-
-
-def read_table(path: Path) -> pa.Table:
-    """Read a table of this project, also while a study is writing it.
-
-    Raises:
-        UsageError: not readable as Parquet, or written by a newer version.
-    """
-    check_regular(path)
-    try:
-        # Opened once: given a path, pyarrow opens it twice, and a study may replace it in between.
-        with pa.OSFile(str(path)) as file:
-            table = pq.ParquetFile(file, page_checksum_verification=True).read()
-    except (OSError, pa.ArrowException) as error:
-        reason = shown(error, 200)
-        raise UsageError(
-            f"{path}: cannot be read as Parquet ({reason}); a study that goes on with --resume mends its "
-            "tables"
-        ) from None
-    try:
-        version = int((table.schema.metadata or {}).get(b"schema_version", b"0"))
-    except ValueError:
-        raise UsageError(f"{path}: no schema version that can be read; copy it again") from None
-    if version > schemas.SCHEMA_VERSION:
-        raise UsageError(
-            f"{path}: schema version {version} is newer than this program's "
-            f"{schemas.SCHEMA_VERSION}; update bbam-ray"
-        )
-    return table

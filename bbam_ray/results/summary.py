@@ -1,4 +1,4 @@
-"""Figures computed from rows of the store, and times as people write them."""
+"""Statistics over the seeds of confirmed configurations, and durations as text."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Confirmed:
-    """A measure of one confirmed configuration over seeds.
+    """A test metric of one confirmed configuration over seeds.
 
     Args:
+        rank: of the configuration, 1 for the best.
+        number: of its trial.
+        seeds: number of seeds.
+        mean: over seeds.
         deviation: sample standard deviation; None for a single seed.
     """
 
@@ -39,16 +43,18 @@ class Confirmed:
         return self.mean - half, self.mean + half
 
 
-def confirmed_figures(
-    rows: Iterable[Mapping[str, Any]], measure: str = "test_map"
+def confirmed_metrics(
+    rows: Iterable[Mapping[str, Any]], metric: str = "test_map"
 ) -> list[Confirmed]:
-    """Mean and deviation over seeds, a line per configuration, by rank.
+    """Mean and deviation over seeds for each configuration, ordered by rank.
 
-    Failed runs are left out, and configurations that are no longer among the best.
+    Args:
+        rows: of ``confirm.parquet``. Failed runs and configurations without a rank are ignored.
+        metric: column.
     """
     groups: dict[tuple[int, int], list[float]] = {}
     for row in rows:
-        value = row[measure]
+        value = row[metric]
         ranked = row["rank"] is not None and row["rank"] == row["rank"]
         if ranked and value is not None and value == value:
             groups.setdefault((int(row["rank"]), row["number"]), []).append(value)
@@ -59,7 +65,7 @@ def confirmed_figures(
 
 
 def duration(seconds: float) -> str:
-    """ "2h05m", "5m07s" or "9s"."""
+    """A duration as text: "2h05m", "5m07s" or "9s"."""
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

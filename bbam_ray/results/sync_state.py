@@ -1,4 +1,4 @@
-"""A study's copy on this disk: whose it is, what has been uploaded of it, and in which order."""
+"""State of the local copy of a remote study: owner ID, synchronized files, order of uploads."""
 
 from __future__ import annotations
 
@@ -10,49 +10,54 @@ from typing import Any
 
 from bbam_ray.documents import parse_json
 from bbam_ray.errors import UsageError, shown
+from bbam_ray.files import write_text
 
-STATE = ".storage.json"  # whose copy a study's folder is, and what has been uploaded of it
+STATE = ".storage.json"  # in the folder of a study: owner ID, and the files that were synchronized
 LAST = ("history.parquet", "confirm.parquet", "trials.parquet", "study.json")
-_ONLY_HERE = Path("checkpoints") / "trials"  # large, and of use only until their trial ends
+_NOT_UPLOADED = Path("checkpoints") / "trials"  # large, and deleted when their trial ends
 
 
 def copies_dir() -> Path:
-    """Where the copies of this machine are."""
+    """Folder of the local copies on this machine."""
     base = os.environ.get("BBAM_RAY_CACHE") or "~/.cache/bbam_ray"
     return Path(base).expanduser() / "results"
 
 
 def read_state(copy: Path) -> dict[str, Any]:
-    """Whose copy it is (``owner``, ``after``), and ``files`` here and ``there`` with size and time.
+    """Read the state of a local copy.
+
+    Returns:
+        ``owner``: ID of this copy. ``after``: ID of the copy that it was downloaded from, or None.
+        ``files`` and ``there``: size and time of each local and each remote file.
 
     Raises:
         UsageError: damaged.
     """
     path = copy / STATE
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
-        whole = (
-            isinstance(found["owner"], str)
-            and isinstance(found["after"], (str, type(None)))
-            and all(map(_is_listing, (found["files"], found["there"])))
+        content = parse_json(path.read_text(encoding="utf-8"))
+        is_valid = (
+            isinstance(content["owner"], str)
+            and isinstance(content["after"], (str, type(None)))
+            and all(map(_is_listing, (content["files"], content["there"])))
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else shown(error)
         raise _damaged(path, reason) from None
-    if not whole:
-        raise _damaged(path, "an entry of another kind")
-    state: dict[str, Any] = found
+    if not is_valid:
+        raise _damaged(path, "an entry of another type")
+    state: dict[str, Any] = content
     return state
 
 
 def _damaged(path: Path, reason: str | None) -> UsageError:
     return UsageError(
-        f"{path}: cannot be read ({reason}); save what is new in this folder, and remove the folder"
+        f"{path}: cannot be read ({reason}); save the new files of this folder, and remove the folder"
     )
 
 
 def _is_listing(files: Any) -> bool:
-    """Whether these are names of files below a folder, each with two numbers."""
+    """Whether this maps relative file names to two integers each."""
     return isinstance(files, dict) and all(
         isinstance(stamp, list)
         and [type(number) for number in stamp] == [int, int]
@@ -62,40 +67,43 @@ def _is_listing(files: Any) -> bool:
 
 
 def read_owner(content: bytes, where: str) -> str:
-    """Whose copy was uploaded last, as it is written in a storage.
+    """Read the ID of the copy that was uploaded last.
+
+    Args:
+        content: of the remote file.
+        where: its path, for the message.
 
     Raises:
         UsageError: damaged.
     """
     try:
-        found = parse_json(content.decode("utf-8"))["owner"]
+        owner = parse_json(content.decode("utf-8"))["owner"]
     except (ValueError, KeyError, TypeError):
-        found = None
-    if not isinstance(found, str):
-        raise UsageError(f"{where}: does not say whose study this is; remove this file")
-    return found
+        owner = None
+    if not isinstance(owner, str):
+        raise UsageError(f"{where}: has no owner ID of a study; remove this file")
+    return owner
 
 
-def keep_state(copy: Path, state: dict[str, Any]) -> None:
-    temporary = copy / f"{STATE}.new"
-    temporary.write_text(json.dumps(state), encoding="utf-8")
-    temporary.replace(copy / STATE)
+def write_state(copy: Path, state: dict[str, Any]) -> None:
+    """Write the state of a local copy."""
+    write_text(copy / STATE, json.dumps(state))
 
 
 def upload_order(name: str) -> tuple[int, str]:
-    """Place of a file in the order in which files are uploaded."""
+    """Sort key of a file in the order of uploads: ``LAST`` comes last."""
     return (LAST.index(name) if name in LAST else -1, name)
 
 
 def file_stats(folder: Path) -> dict[str, list[int]]:
-    """Size and time of every finished file; those whose name begins with a dot are not finished."""
-    found = {}
+    """Size and time of every finished file; files and folders that start with a dot are unfinished."""
+    stats = {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
-        if any(part.startswith(".") for part in name.parts) or name.is_relative_to(_ONLY_HERE):
+        if any(part.startswith(".") for part in name.parts) or name.is_relative_to(_NOT_UPLOADED):
             continue
         with suppress(FileNotFoundError):
             if path.is_file():
                 status = path.stat()
-                found[name.as_posix()] = [status.st_size, status.st_mtime_ns]
-    return found
+                stats[name.as_posix()] = [status.st_size, status.st_mtime_ns]
+    return stats

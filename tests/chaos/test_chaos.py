@@ -80,7 +80,7 @@ def test_all_kinds_of_faults_are_planned(count: int) -> None:
 
 
 def test_the_checks_find_lost_trials_lost_epochs_and_unreadable_tables(tmp_path: Path) -> None:
-    from bbam_ray.results.rows import put_epoch
+    from bbam_ray.results.epoch_rows import put_epoch
     from bbam_ray.results.store import StudyStore
 
     study = StudyProcess(tmp_path, "tune")

@@ -113,10 +113,10 @@ CASES: list[tuple[str, Callable[[], Files], str]] = [
     ("configuration", lambda: {"c.yaml": _LAUGHS.encode()}, "more than 10000 values"),
     ("configuration", lambda: {"c.yaml": _MERGES.encode()}, "more than 10000 values"),
     ("configuration", lambda: {"c.yaml": b"scale: &a [1, *a]"}, "a value contains itself"),
-    ("configuration", lambda: {"c.yaml": b"epochs: 3\nepochs: 30"}, "'epochs' stands twice"),
+    ("configuration", lambda: {"c.yaml": b"epochs: 3\nepochs: 30"}, "duplicate key 'epochs'"),
     ("configuration", lambda: {"c.yaml": b"scale: 0x" + b"f" * 5000}, "a number of 20000 bits"),
     ("configuration", lambda: {"c.yaml": b"scale: " + b"x" * 9000}, "scale = 'xxx"),
-    ("configuration", lambda: {"c.yaml": b'backbone: "\\ud800"'}, "half a character"),
+    ("configuration", lambda: {"c.yaml": b'backbone: "\\ud800"'}, "incomplete character"),
     ("configuration", lambda: {"c.yaml": b'"a\\nb": 1'}, r"unknown setting 'a\nb'"),
     ("configuration", lambda: {"c.yaml": b"dataset: [[1, 2], {a: b}]"}, "unknown data set"),
     ("assignments", lambda: {"set.txt": b"x" * 9000}, "expected key=value"),
@@ -193,7 +193,7 @@ CASES: list[tuple[str, Callable[[], Files], str]] = [
         lambda: changed(
             "study", s__study_DOT_json=study_record(space={"metric": "x", "mode": "max"})
         ),
-        "no measure of its trials",
+        "not a metric of its trials",
     ),
     (
         "study",

@@ -201,7 +201,7 @@ def test_a_key_with_dots_on_object_storage_is_not_fetched(
     for key in keys:
         client.put_object(Bucket="results", Key=f"{base}/digits/x/{key}", Body=b"{}")
     try:
-        with pytest.raises(UsageError, match="leads out of its folder"):
+        with pytest.raises(UsageError, match="is outside its folder"):
             Storage(f"{uri}/{base}", reads=True).fetch("x")
     finally:
         for key in keys:

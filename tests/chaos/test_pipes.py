@@ -43,7 +43,7 @@ pytestmark = pytest.mark.timeout(20)  # a reader that opens the pipe blocks
 )
 def test_readers_refuse_a_pipe(name: str, read: Callable[[Path], Any], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
-    with pytest.raises(UsageError, match=rf"{name}: a pipe or a device; put a file"):
+    with pytest.raises(UsageError, match=rf"{name}: is a pipe or a device; replace"):
         read(tmp_path / name)
 
 

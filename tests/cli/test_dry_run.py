@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from bbam_ray.cli.main import app
 from bbam_ray.commands import study_setup
 from bbam_ray.commands.time_estimate import throughput_settings
-from bbam_ray.results.estimate import measured_throughput
-from bbam_ray.results.files import write_json
+from bbam_ray.documents import write_json
 from bbam_ray.results.store import StudyStore
+from bbam_ray.results.throughput import measured_throughput
 
 SMALL = ["--set", "scenes=60", "--set", "test_scenes=20", "--set", "labeled_fraction=0.5"]
 

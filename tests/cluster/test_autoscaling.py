@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bbam_ray.results.loaded import load_study
+from bbam_ray.results.loading import load_study
 
 ROOT = Path(__file__).parents[2]
 PORT = 6379  # fixed in the fake provider

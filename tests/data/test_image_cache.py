@@ -155,7 +155,7 @@ def test_a_full_disk_is_refused_before_anything_is_decoded(
     source: ImageFiles, decoded: list[Path], cache: Path
 ) -> None:
     cache.mkdir()
-    with pytest.raises(UsageError, match=r"GB are needed .* BBAM_RAY_CACHE .* image_size"):
+    with pytest.raises(UsageError, match=r"needs .* GB are free; .*BBAM_RAY_CACHE .* image_size"):
         cached_images("set", source, 10**7)
     assert not decoded and not stored(cache)
 

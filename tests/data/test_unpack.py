@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bbam_ray import files
 from bbam_ray.data.download import unpack as archives
 from bbam_ray.data.download.unpack import extract
 from bbam_ray.errors import UsageError
@@ -201,7 +202,7 @@ def test_what_appears_while_an_archive_is_unpacked_is_not_overwritten(tmp_path: 
 
 def test_a_full_disk_is_noticed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 7999})
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage)
     (tmp_path / "target").mkdir()
     refused(good(tmp_path / "x.zip"), tmp_path / "target", "make space or choose another folder")
 

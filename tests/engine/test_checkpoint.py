@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_a_write_that_breaks_off_leaves_the_old_checkpoint(
     if moment == "while writing":
         monkeypatch.setattr(checkpoint.torch, "save", torn)
     else:
-        monkeypatch.setattr(checkpoint.os, "fsync", refused)
+        monkeypatch.setattr(os, "fsync", refused)
     with pytest.raises(OSError):
         save_checkpoint(path, {"epoch": 4})
     assert path.read_bytes() == old
@@ -55,7 +56,7 @@ def test_the_file_is_flushed_to_disk_before_it_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, order = tmp_path / "state.pt", []
-    fsync, replace = checkpoint.os.fsync, Path.replace
+    fsync, replace = os.fsync, Path.replace
 
     def forced(descriptor: int) -> None:
         order.append("fsync")
@@ -66,7 +67,7 @@ def test_the_file_is_flushed_to_disk_before_it_is_renamed(
         assert target == path
         return replace(self, target)
 
-    monkeypatch.setattr(checkpoint.os, "fsync", forced)
+    monkeypatch.setattr(os, "fsync", forced)
     monkeypatch.setattr(Path, "replace", renamed)
     save_checkpoint(path, STATE)
     assert order == ["fsync", "rename"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,14 +99,7 @@ def test_without_a_browser_or_kaleido_the_error_names_what_to_install(
     monkeypatch.setattr(chromium, "find_browser", lambda **_: None)
     with pytest.raises(UsageError, match=r"needs Chrome or Chromium.*install"):
         check_figures(tmp_path)
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any, **more: Any) -> Any:
-        if name.split(".")[0] in ("choreographer", "kaleido"):
-            raise ModuleNotFoundError(name=name)
-        return real(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "kaleido", None)
     with pytest.raises(UsageError, match=r"pip install 'bbam-ray\[figures\]'"):
         check_figures(tmp_path)
 

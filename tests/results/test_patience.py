@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bbam_ray.documents import write_json
 from bbam_ray.errors import StorageError
-from bbam_ray.results.files import write_json
 from bbam_ray.results.patience import PATIENCE_S, Patience, patience_s
 from bbam_ray.results.schemas import trials_schema
 from bbam_ray.results.store import StudyStore, Table, read_table
@@ -100,7 +100,7 @@ def test_patience_ends_with_one_sentence_that_names_the_way_out(
     ballast = fill(disk)
     add(store, 0)
     with pytest.raises(
-        StorageError, match=r"for \d s \(No space left.*make room.*--resume"
+        StorageError, match=r"for \d s \(No space left.*free disk space.*--resume"
     ) as caught:
         store.flush(wait=True)
     assert "\n" not in str(caught.value)

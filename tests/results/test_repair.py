@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bbam_ray.errors import UsageError
+from bbam_ray.files import PREVIOUS
 from bbam_ray.results import schemas
-from bbam_ray.results.files import PREVIOUS
+from bbam_ray.results.epoch_rows import put_epoch
 from bbam_ray.results.repair import repair_study, repair_table
-from bbam_ray.results.rows import put_epoch
 from bbam_ray.results.store import StudyStore, read_table
 from bbam_ray.results.study import INTERRUPTED, StudyRecord, check_folder
 
@@ -144,12 +144,16 @@ def test_what_is_left_is_consistent_and_the_rest_is_named(
     for number in found:
         assert len(store.history.rows_of(number)) == EPOCHS
         assert len(store.labels.rows_of(number)) == EPOCHS * 2
-    assert "rows are lost" in findings[0] if both else "before it was last written" in findings[0]
+    assert (
+        "rows are lost" in findings[0]
+        if both
+        else "restored from its previous version" in findings[0]
+    )
     if name in ("history", "labels"):
         assert found == ([] if both else [0, 1])
         assert (
             findings[1]
-            == f"epochs of {'trials 0-2' if both else 'trial 2'} are lost with them: trained again"
+            == f"epochs of {'trials 0-2' if both else 'trial 2'} are lost: they are trained again"
         )
     else:
         assert len(findings) == 1
@@ -171,7 +175,7 @@ def test_a_trial_that_still_runs_says_nothing_about_those_that_have_ended(folder
         b"PAR1"
     )  # the version before lacks an epoch of trial 9
     (finding,) = repair_study(folder)
-    assert "before it was last written" in finding
+    assert "restored from its previous version" in finding
     assert read_table(folder / "trials.parquet")["number"].to_pylist() == [0, 1, 2]
 
 
@@ -182,13 +186,13 @@ def test_epochs_that_are_there_twice_in_number_but_not_in_kind_are_noticed(folde
     store.history.put([{**row, "epoch": row["epoch"] + 1} for row in rows])  # 2 and 3 for 1 and 2
     store.history.flush()
     (finding,) = repair_study(folder)
-    assert finding == "epochs of trial 1 are lost with them: trained again"
+    assert finding == "epochs of trial 1 are lost: they are trained again"
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_that_is_gone_comes_back(name: str, folder: Path) -> None:
     (folder / f"{name}.parquet").unlink()
-    assert "was missing and is now as it was" in repair_study(folder)[0]
+    assert "was missing and is restored" in repair_study(folder)[0]
     assert (folder / f"{name}.parquet").exists()
 
 
@@ -206,7 +210,7 @@ def test_a_repair_that_is_broken_off_is_made_again(
         patch.setattr(shutil, "copyfile", killed)
         repair_study(folder)
     assert path.read_bytes() == b"torn"
-    assert "was damaged and is now as it was" in repair_study(folder)[0]
+    assert "was damaged and is restored" in repair_study(folder)[0]
     assert path.with_name(f"{name}.parquet.damaged").read_bytes() == b"torn"
     assert not path.with_name(f"{name}.parquet.damaged1").exists()
 
@@ -231,7 +235,7 @@ def test_a_second_damage_does_not_overwrite_what_was_put_aside(folder: Path) -> 
 def test_a_study_whose_record_is_lost_twice_is_refused(folder: Path) -> None:
     for path in (folder / "study.json", folder / PREVIOUS / "study.json"):
         path.write_bytes(b"{")
-    with pytest.raises(UsageError, match="what the study was asked for is lost"):
+    with pytest.raises(UsageError, match="configuration of the study is lost"):
         repair_study(folder)
     assert (folder / "study.json").read_bytes() == b"{"
 
@@ -246,7 +250,7 @@ def test_a_newer_table_is_not_taken_for_a_damaged_one(folder: Path, monkeypatch:
 def test_a_split_that_is_torn_makes_room_for_a_new_one(folder: Path) -> None:
     (folder / "split.parquet").write_bytes(b"PAR1")
     (finding,) = repair_study(folder)
-    assert "made anew from the data" in finding
+    assert "rebuilt from the data" in finding
     assert not (folder / "split.parquet").exists()
 
 

@@ -188,7 +188,7 @@ def test_two_machines_at_one_study_are_noticed(uri: str, tmp_path: Path) -> None
     with machine("b", tmp_path), Storage(uri) as second:
         second.fetch("mine")
         write(second, trials_pq="of b")
-    elsewhere = "is being run elsewhere as well; what was done here"
+    elsewhere = "is also being run elsewhere; the results of this machine"
     with pytest.raises(StorageError, match=elsewhere), first:
         write(first, trials_pq="of a, longer")
     assert stored(uri)["digits/mine/trials.parquet"] == b"of b"
@@ -264,7 +264,7 @@ def test_a_server_that_stays_away_is_told_and_the_copy_kept(
     monkeypatch.setattr(storing, "patience_s", lambda: 0.0)
     with machine("a", tmp_path):
         storage = Storage(uri)
-        with pytest.raises(StorageError, match=r"does not answer.*--resume stores it"), storage:
+        with pytest.raises(StorageError, match=r"does not answer.*--resume to upload"), storage:
             monkeypatch.setattr(Storage, "_write", _refused)
             folder = write(storage, study_json="{}")
         assert (folder / "study.json").read_text() == "{}"
@@ -289,5 +289,5 @@ def test_a_study_that_was_removed_there_does_not_come_back(uri: str, tmp_path: P
             write(storage, study_json="{}")
         files, base = fs.FileSystem.from_uri(uri)
         files.delete_dir(f"{base}/digits/mine")
-        with pytest.raises(UsageError, match=r"no longer in s3://.*remove that"):
+        with pytest.raises(UsageError, match=r"no longer in s3://.*remove it"):
             Storage(uri).fetch("mine")

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from bbam_ray import files
+from bbam_ray.documents import write_json
 from bbam_ray.errors import UsageError
-from bbam_ray.results import files, schemas, store
-from bbam_ray.results.files import write_json, write_whole
+from bbam_ray.results import schemas, store
 from bbam_ray.results.store import StudyStore, Table, read_table
 
 KINDS = {"scale": "float", "balance": "bool"}
@@ -55,16 +56,59 @@ def test_a_row_with_the_same_key_replaces_the_old_one(tmp_path: Path) -> None:
     assert second["number"] == 1
 
 
-def test_missing_nan_and_unknown_columns(tmp_path: Path) -> None:
+def test_missing_and_nan_values_are_null(tmp_path: Path) -> None:
     trials = table(tmp_path / "t.parquet")
-    trials.put([row(0, val_map=math.nan, param_scale=math.inf, nobody_knows=3)])
+    trials.put([row(0, val_map=math.nan, param_scale=math.inf)])
     trials.flush()
     stored = read_table(tmp_path / "t.parquet")
     (only,) = stored.to_pylist()
     assert only["val_map"] is None and only["seed"] is None
     assert stored["val_map"].null_count == 1
     assert only["param_scale"] == math.inf
-    assert "nobody_knows" not in only
+
+
+def test_an_unknown_column_is_refused_and_named(tmp_path: Path) -> None:
+    trials = table(tmp_path / "t.parquet")
+    with pytest.raises(UsageError) as caught:
+        trials.put([row(0), row(1, val_mpa=0.5)])
+    assert str(caught.value) == (
+        "t.parquet has no column 'val_mpa' (did you mean 'val_map'?); add it to the schema of the table "
+        "in bbam_ray/results/schemas.py"
+    )
+
+
+def test_columns_of_another_version_are_left_out_of_a_table_that_is_opened_again(
+    tmp_path: Path,
+) -> None:
+    newer = schemas.trials_schema(KINDS | {"depth": "int"})
+    rows = [row(0, param_depth=3, param_scale=2.0)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=newer), tmp_path / "t.parquet")
+    (only,) = table(tmp_path / "t.parquet").rows()
+    assert only["param_scale"] == 2.0 and "param_depth" not in only
+
+
+def test_a_trial_state_is_stored_as_its_name(tmp_path: Path) -> None:
+    trials = table(tmp_path / "t.parquet")
+    trials.put([row(n, state=state) for n, state in enumerate(schemas.TrialState)])
+    trials.flush()
+    stored = read_table(tmp_path / "t.parquet")["state"]
+    assert stored.type == pa.string()
+    assert stored.to_pylist() == ["COMPLETE", "PRUNED", "FAILED"]
+
+
+def test_cleared_columns_are_null_in_stored_and_in_new_rows(tmp_path: Path) -> None:
+    trials = table(tmp_path / "t.parquet")
+    trials.put([row(0, val_map=0.5, param_scale=1.0), row(1, val_map=0.5)])
+    trials.flush()
+    trials.clear(0, ["val_map"])
+    trials.clear(7, ["val_map"])  # has no rows
+    assert trials.groups() == {0, 1}
+    trials.flush()
+    first, second = read_table(tmp_path / "t.parquet").to_pylist()
+    assert (first["val_map"], first["param_scale"], second["val_map"]) == (None, 1.0, 0.5)
+    trials.put([row(2, val_map=0.5)])
+    trials.clear(2, ["val_map"])
+    assert [r["val_map"] for r in trials.rows()] == [None, 0.5, None]
 
 
 def test_times_are_stored_as_utc_whatever_their_zone(tmp_path: Path) -> None:
@@ -96,7 +140,7 @@ def test_a_table_is_only_rewritten_where_something_changed(
     trials.put([row(0)])
     trials.flush()
     writes: list[Path] = []
-    monkeypatch.setattr(store, "write_whole", lambda path, *_, **__: writes.append(path))
+    monkeypatch.setattr(store, "write_table", lambda path, _: writes.append(path))
     trials.flush()
     table(tmp_path / "t.parquet").flush()
     assert writes == []
@@ -141,7 +185,8 @@ def test_a_file_is_complete_and_on_the_disk_before_it_takes_its_name(
     path, order = tmp_path / "a.txt", []
     fsync = files.os.fsync
     monkeypatch.setattr(files.os, "fsync", lambda fd: (order.append(path.exists()), fsync(fd)))
-    write_whole(path, lambda temporary: temporary.write_text("all of it"))
+    with files.atomic_file(path) as temporary:
+        temporary.write_text("all of it")
     assert order == [False]
     assert path.read_text() == "all of it"
 

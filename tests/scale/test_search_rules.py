@@ -11,7 +11,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from bbam_ray.results.loaded import Study
+from bbam_ray.results.loading import Study
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from bbam_ray.documents import write_json
 from bbam_ray.errors import UsageError
-from bbam_ray.results.files import write_json
 from bbam_ray.results.store import StudyStore
 from bbam_ray.scale.search.space import Space
 from bbam_ray.scale.search.space_file import read_space

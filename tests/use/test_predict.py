@@ -152,7 +152,7 @@ def test_a_file_does_not_depend_on_the_size_of_its_portions(tmp_path: Path) -> N
 
 def test_outputs_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "there.csv").write_text("precious")
-    with pytest.raises(UsageError, match=r"s3://b/o\.csv: is written on this machine"):
+    with pytest.raises(UsageError, match=r"s3://b/o\.csv: must be a local path"):
         check_output(Path("s3://b/o.csv"), ["a"])
     for name, words in (("o.txt", r"\.parquet or \.csv"), ("there.csv", "exists already")):
         with pytest.raises(UsageError, match=words):

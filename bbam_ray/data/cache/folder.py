@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bbam_ray.data.cache.row_file import DamagedRowsError, StoredRows
 from bbam_ray.errors import UsageError
+from bbam_ray.files import atomic_file, check_free, locked
 
 
 def cache_dir() -> Path:
@@ -24,20 +23,14 @@ def cache_dir() -> Path:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Write a file under a temporary name; it appears under its own name complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
+        with atomic_file(path) as temporary:
+            yield temporary
     except OSError as error:
         raise UsageError(
             f"cannot write {path}: {error.strerror}; set BBAM_RAY_CACHE to a folder with space"
         ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def opened(target: Path, kind: type[StoredRows] = StoredRows) -> StoredRows | None:
@@ -57,16 +50,15 @@ def opened(target: Path, kind: type[StoredRows] = StoredRows) -> StoredRows | No
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Hold the lock of a cache folder; others wait. It ends with the process, even if that is killed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {folder}: {error.strerror}; set BBAM_RAY_CACHE to a folder with space"
-        ) from None
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    """Held by one process at a time; ends with the process, also if it is killed."""
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder / ".lock", wait=True))
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {folder}: {error.strerror}; set BBAM_RAY_CACHE to a folder with space"
+            ) from None
         yield
 
 
@@ -78,18 +70,8 @@ def check_space(folder: Path, needed: int, otherwise: str) -> None:
         needed: bytes.
         otherwise: what the user can do instead of freeing space.
     """
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UsageError(
-            f"{folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; set "
-            f"BBAM_RAY_CACHE to a folder with space, or {otherwise}"
-        )
-
-
-def remove_torn(target: Path) -> None:
-    """Remove unfinished versions of a file that killed processes have left; needs the lock."""
-    for torn in target.parent.glob(f".{target.name}.*"):
-        torn.unlink(missing_ok=True)
+    advice = f"set BBAM_RAY_CACHE to a folder with space, or {otherwise}"
+    check_free(folder, needed, "the cache of this data set", advice)
 
 
 def forget(name: str | None = None) -> int:

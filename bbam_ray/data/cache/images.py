@@ -18,7 +18,6 @@ from bbam_ray.data.cache.folder import (
     check_space,
     only_one,
     opened,
-    remove_torn,
     whole_file,
 )
 from bbam_ray.data.cache.row_file import StoredRows, write_rows
@@ -29,6 +28,7 @@ from bbam_ray.data.formats.image_decoding import (
     without_warnings,
 )
 from bbam_ray.data.formats.image_sources import ImageSource
+from bbam_ray.files import remove_unfinished
 
 _DECODE_AHEAD = 64  # images that may be decoded before the one that is written next
 
@@ -62,9 +62,9 @@ def cached_images(name: str, source: ImageSource, side: int) -> StoredRows:
     if (rows := opened(target)) is not None:
         return rows
     with only_one(target.parent):
-        if (rows := opened(target)) is not None:  # another process was first
-            return rows
-        remove_torn(target)
+        if (found := opened(target)) is not None:  # another process was first
+            return found
+        remove_unfinished(target)
         check_space(
             target.parent, len(source) * 3 * side * side, "use a smaller --set image_size=N"
         )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
+from bbam_ray import files
 from bbam_ray.errors import UsageError
 
 
 def lock(path: Path, descriptor: int) -> None:
     """Lock an open file or folder until its descriptor is closed; refuse if another process has it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.lock(descriptor)
     except BlockingIOError:
         raise UsageError(
             f"{path} is being written by another process; wait for it, or choose another folder"

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from bbam_ray.config import DatasetOptions
-from bbam_ray.data.cache.folder import cache_dir, only_one, opened, remove_torn, whole_file
+from bbam_ray.data.cache.folder import cache_dir, only_one, opened, whole_file
 from bbam_ray.data.cache.row_file import StoredRows, bits_of, text_of_bits, write_rows
 from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
 from bbam_ray.data.formats.feature_files import (
@@ -28,6 +28,7 @@ from bbam_ray.data.formats.feature_files import (
     read_features,
 )
 from bbam_ray.data.formats.label_tables import LabelOptions
+from bbam_ray.files import remove_unfinished
 
 
 class FeaturesOptions(LabelOptions):
@@ -108,6 +109,6 @@ def _store(vectors: Vectors, target: Path, *, test: bool) -> None:
         # A constant feature becomes 0.
         "std": np.where(deviation > 0, deviation, 1).tolist(),
     }
-    remove_torn(target)
+    remove_unfinished(target)
     with whole_file(target) as temporary:
         write_rows(temporary, rows, rows.shape[1:], np.float32, metadata)

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from bbam_ray.config import DatasetOptions
-from bbam_ray.data.cache.folder import cache_dir, only_one, opened, remove_torn, whole_file
+from bbam_ray.data.cache.folder import cache_dir, only_one, opened, whole_file
 from bbam_ray.data.cache.row_file import StoredRows, bits_of, text_of_bits, write_rows
 from bbam_ray.data.cache.token_rows import TokenRows
 from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
@@ -26,6 +26,7 @@ from bbam_ray.data.formats.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
+from bbam_ray.files import remove_unfinished
 
 
 class TextOptions(DatasetOptions):
@@ -150,7 +151,7 @@ class TextDataset(Dataset):
                 "vocabulary": encode.vocabulary,
                 "tokenizer": content,
             }
-            remove_torn(target)
+            remove_unfinished(target)
             with whole_file(target) as temporary:
                 write_rows(temporary, rows, rows.shape[1:], np.int32, metadata)
 

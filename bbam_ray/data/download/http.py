@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +18,7 @@ from typing import BinaryIO
 from bbam_ray.data.cache.locks import lock, still_there
 from bbam_ray.data.download.secure_http import content_range, opener, refuse_insecure
 from bbam_ray.errors import UsageError
+from bbam_ray.files import check_free
 
 #: seconds before each retry after a dropped connection; any progress restarts the list
 WAITS: tuple[float, ...] = (1.0, 4.0, 15.0, 60.0)
@@ -190,12 +190,8 @@ def _request(file: RemoteFile, folder: Path, handle: BinaryIO, progress: Progres
             says = "no length" if total is None else f"{announced} bytes instead of {total}"
             raise _elsewhere(file, folder, f"the server announces {says}")
         handle.truncate(start)
-        free = shutil.disk_usage(folder).free
-        if total - start > free:
-            raise UsageError(
-                f"{folder.resolve()}: {file.name} needs {(total - start) / 1e9:.2f} GB and "
-                f"{free / 1e9:.2f} GB are free; make space or choose another folder"
-            )
+        advice = "make space or choose another folder"
+        check_free(folder.resolve(), total - start, file.name, advice)
         _store(response, handle, start, total, progress)
 
 

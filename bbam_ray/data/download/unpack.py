@@ -15,6 +15,7 @@ from typing import NoReturn
 from bbam_ray.data.cache.locks import lock
 from bbam_ray.data.download.archive_members import BLOCK, DAMAGED, Member, read_members, refuse
 from bbam_ray.errors import UsageError, quoted, shown
+from bbam_ray.files import check_free
 
 MAX_MEMBERS = 1_000_000
 
@@ -54,11 +55,9 @@ def extract(
                 return
             done, total = 0, sum(member.size for member in wanted)
             folder.mkdir(parents=True, exist_ok=True)
-            if total > (free := shutil.disk_usage(folder).free):
-                raise UsageError(
-                    f"{folder.resolve()}: unpacking {archive.name} needs {total / 1e9:.2f} GB and "
-                    f"{free / 1e9:.2f} GB are free; make space or choose another folder"
-                )
+            purpose = f"unpacking {archive.name}"
+            advice = "make space or choose another folder"
+            check_free(folder.resolve(), total, purpose, advice)
             hidden = stack.enter_context(_hidden(folder, archive.name))
             for member in wanted:
                 for written in _write(archive, member, hidden):

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bbam_ray.documents import check_regular
 from bbam_ray.errors import UsageError, quoted
+from bbam_ray.files import check_regular
 
 ENCODINGS = ("utf-8-sig", "latin-1")  # Latin-1 accepts any bytes
 MISSING = "\0?"  # a value that is an unquoted ?

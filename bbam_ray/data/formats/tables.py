@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.documents import check_regular, parse_json
+from bbam_ray.documents import parse_json
 from bbam_ray.errors import UsageError, shown
+from bbam_ray.files import check_regular
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from bbam_ray.errors import UsageError
-from bbam_ray.pretrained import hub_folder, needed
+from bbam_ray.optional import needed
+from bbam_ray.pretrained import hub_folder
 
 ABSENT = -1  # padding behind the end of a text; networks ignore these positions
 TRAINED = "trained"
@@ -26,7 +27,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> str:
         texts: of the training part, labelled or not.
         vocabulary: maximum number of different tokens.
     """
-    library = needed("tokenizers", "a data set of texts")
+    library = needed("tokenizers", "text", "a data set of texts")
     normalizer = library.normalizers.BertNormalizer(lowercase=True)
     splitter = library.pre_tokenizers.BertPreTokenizer()
     words: Counter[str] = Counter()
@@ -70,7 +71,7 @@ def load_tokenizer(name: str) -> str:
     file = folder / "tokenizer.json"
     if file.is_file():
         return file.read_text(encoding="utf-8")
-    library = needed("transformers", f"the tokenizer in {folder}")
+    library = needed("transformers", "text", f"the tokenizer in {folder}")
     try:
         loaded = library.AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -93,7 +94,7 @@ class TokenEncoder:
     """
 
     def __init__(self, content: str, max_length: int) -> None:
-        library = needed("tokenizers", "a data set of texts")
+        library = needed("tokenizers", "text", "a data set of texts")
         try:
             self._tokenizer = library.Tokenizer.from_str(content)
         except Exception as error:

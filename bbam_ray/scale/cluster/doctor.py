@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bbam_ray.distributed import nccl_available
 from bbam_ray.errors import UsageError
+from bbam_ray.files import free_bytes
 from bbam_ray.results.redaction import redacted
 from bbam_ray.results.remote import address_of
 from bbam_ray.results.storage import Storage
@@ -72,7 +73,7 @@ def facts(probe: str | None = None) -> Facts:
         "gpus": [torch.cuda.get_device_name(index) for index in range(count)],
         "cuda": torch.version.cuda,
         "nccl": nccl_available(),
-        "temporary_gb": shutil.disk_usage("/tmp").free / 1e9,
+        "temporary_gb": free_bytes(Path("/tmp")) / 1e9,
         "shared_memory_gb": shutil.disk_usage(shared).total / 1e9 if shared.is_dir() else None,
         "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "sees_probe": None if probe is None else _sees(Path(probe)),
@@ -218,7 +219,7 @@ def _results(results: Path) -> Finding:
         text = f"{results} cannot be written ({above}); choose another --results"
         return Finding("results folder", "blocker", text)
     results.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(results).free / 1e9
+    free = free_bytes(results) / 1e9
     level: Level = "ok" if free >= DISK_GB else "warning"
     more = "" if level == "ok" else f"; at least {DISK_GB:.0f} GB are better"
     return Finding("results folder", level, f"{results}, {free:.0f} GB free{more}")

@@ -6,7 +6,6 @@ remove folders of killed processes without touching folders in use.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -15,6 +14,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from bbam_ray.files import lock
 
 _PREFIX, _LOCK = "bbam-ray-", ".bbam-ray.lock"
 _YOUNG_S = 60.0  # younger folders may not have their lock yet
@@ -52,15 +53,15 @@ def kept_session(folder: Path) -> Iterator[None]:
 
     Of the folders that were kept, only the newest few stay.
     """
-    lock = _hold(folder)
+    held = _hold(folder)
     _sweep(folder.parent, "session_", keep=KEPT_SESSIONS)
     success = False
     try:
         yield
         success = True
     finally:
-        if lock is not None:
-            os.close(lock)
+        if held is not None:
+            os.close(held)
         if success:
             shutil.rmtree(folder, ignore_errors=True)
             _drop_links_to(folder)
@@ -80,7 +81,7 @@ def _hold(folder: Path) -> int | None:
     with suppress(OSError):
         flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(folder / _LOCK, flags, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor)
         os.write(descriptor, _machine())
     return descriptor
 
@@ -109,7 +110,7 @@ def _is_abandoned(folder: Path) -> bool:
         return False
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor)
         return os.read(descriptor, 1000) == _machine()
     except OSError:
         return False

@@ -14,7 +14,7 @@ from bbam_ray.scale import private_api
 from bbam_ray.scale.search.outcomes import Outcome
 from bbam_ray.scale.search.space import Space
 
-_STATES = {
+_STATES: dict[str, TrialState] = {
     schemas.COMPLETE: TrialState.COMPLETE,
     schemas.PRUNED: TrialState.PRUNED,
     schemas.FAILED: TrialState.FAIL,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 
-from bbam_ray.results.files import write_whole
+from bbam_ray.files import atomic_file
 from bbam_ray.scale.search.optuna_study import ended_trial, new_study
 from bbam_ray.scale.search.outcomes import Outcome
 from bbam_ray.scale.search.space import Space
@@ -21,10 +21,8 @@ def write_study_db(folder: Path, space: Space, outcomes: Iterable[Outcome]) -> N
     this project reads it.
     """
     ordered = sorted(outcomes, key=lambda outcome: outcome.number)
-    write_whole(
-        folder / "study.db",
-        lambda temporary: _write(temporary, folder.name, space, ordered),
-    )
+    with atomic_file(folder / "study.db") as temporary:
+        _write(temporary, folder.name, space, ordered)
 
 
 def _write(path: Path, name: str, space: Space, outcomes: list[Outcome]) -> None:

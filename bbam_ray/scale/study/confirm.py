@@ -12,8 +12,9 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from bbam_ray.engine.confirm import confirmation_config
-from bbam_ray.engine.model_folder import read_description, read_weights, replace_folder
+from bbam_ray.engine.model_folder import read_description, read_weights
 from bbam_ray.errors import UsageError, WorkerLostError
+from bbam_ray.files import atomic_folder
 from bbam_ray.methods import run_config
 from bbam_ray.results.redaction import redacted
 from bbam_ray.results.store import Row, StudyStore
@@ -110,7 +111,7 @@ def _run_all(
             metrics, files = ray.get(finished)
             row |= metrics
             if files:
-                store.patience.insist(partial(replace_folder, folder, partial(_write_files, files)))
+                store.patience.insist(partial(_write_files, files, folder))
         except ray.exceptions.RayError as error:  # its workers were lost in every attempt
             row |= {"error": f"{type(error).__name__}: its workers were lost", "duration_s": 0.0}
         row["gpu_hours"] = row["duration_s"] / 3600 * plan.gpus
@@ -143,9 +144,10 @@ def confirmation_seeds(seed: int, count: int) -> list[int]:
 
 
 def _write_files(files: Files, folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+    with atomic_folder(folder) as new:
+        new.mkdir(parents=True)
+        for name, content in files.items():
+            (new / name).write_bytes(content)
 
 
 def _confirm_one(

@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.util.metrics import Gauge
 
-from bbam_ray.results import schemas
+from bbam_ray.results.schemas import TrialState
 from bbam_ray.results.store import Row
 from bbam_ray.scale.search.outcomes import trial_id
 from bbam_ray.scale.study.events import (
@@ -127,7 +127,7 @@ class StudyMetrics:
         self._states[row["state"]] += 1
         self._hours += row["gpu_hours"] or 0.0
         value = row.get(self._plan.space.metric)
-        if row["state"] == schemas.COMPLETE and value is not None:
+        if row["state"] == TrialState.COMPLETE and value is not None:
             better = max if self._plan.space.mode == "max" else min
             self._best = value if self._best is None else better(self._best, value)
 

@@ -11,10 +11,10 @@ from typing import Any
 from ray.tune import Callback
 
 from bbam_ray.engine.pruning_rule import PruningRule
+from bbam_ray.files import write_text
 from bbam_ray.results import schemas
-from bbam_ray.results.files import write_text
+from bbam_ray.results.epoch_rows import put_epoch
 from bbam_ray.results.redaction import redacted
-from bbam_ray.results.rows import put_epoch
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale import private_api
 from bbam_ray.scale.search.outcomes import Outcome, mark_pareto, outcome_of, trial_id, trial_row

@@ -52,7 +52,8 @@ def run_study(
     Raises:
         KeyboardInterrupt: after all results so far have been written.
     """
-    store = StudyStore(record.folder, plan.space.kinds)
+    space = plan.space
+    store = StudyStore(record.folder, space.kinds, metric=space.metric, mode=space.mode)
     store.drop_unfinished()
     store.flush()
     outcomes = stored_outcomes(store, plan.space)

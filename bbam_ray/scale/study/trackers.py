@@ -10,7 +10,6 @@ import logging
 import math
 import threading
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from ray.tune import Callback
 
 from bbam_ray.errors import UsageError, nearest
+from bbam_ray.optional import check_installed
 from bbam_ray.results.redaction import redacted
 from bbam_ray.scale.search.outcomes import trial_id
 from bbam_ray.scale.study import tracker_clients
@@ -44,12 +44,7 @@ def check_trackers(names: Iterable[str]) -> None:
             raise UsageError(f"tracker '{name}' is not known; {nearest(name, TRACKERS)}")
         if name in seen:
             raise UsageError(f"tracker '{name}' is given twice; name it once")
-        _, package = TRACKERS[name]
-        if find_spec(package) is None:
-            raise UsageError(
-                f"tracker '{name}' needs the package {package}, which is not installed; "
-                "pip install 'bbam-ray[tracking]'"
-            )
+        check_installed(TRACKERS[name][1], "tracking", f"tracker '{name}'")
         seen.add(name)
 
 

@@ -157,10 +157,14 @@ def _rows(store: StudyStore, folder: Path, number: int) -> tuple[list[Row], list
     """History and label rows of a trial of this study or of another one."""
     if folder == store.folder:
         return store.history.rows_of(number), store.labels.rows_of(number)
-    tables = (read_table(folder / f"{name}.parquet") for name in ("history", "labels"))
-    history, labels = (
-        [row for row in table.to_pylist() if row["number"] == number] for table in tables
-    )
+    tables: list[list[Row]] = []
+    for table in (store.history, store.labels):
+        stored = read_table(folder / table.path.name)
+        # Without columns of another version.
+        names = [name for name in stored.column_names if name in table.schema.names]
+        rows = stored.select(names).to_pylist()
+        tables.append([row for row in rows if row["number"] == number])
+    history, labels = tables
     if not history:
         raise UsageError(f"{folder}: the history of trial {number} is missing")
     return history, labels

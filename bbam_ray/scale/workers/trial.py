@@ -11,8 +11,8 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from bbam_ray.engine import checkpoint_folder
-from bbam_ray.engine.model_folder import replace_folder
 from bbam_ray.errors import WorkerLostError
+from bbam_ray.files import atomic_folder
 from bbam_ray.scale.search.outcomes import trial_id
 from bbam_ray.scale.workers.gang import Gang
 from bbam_ray.scale.workers.heartbeat import HeartbeatSender
@@ -86,7 +86,8 @@ class Trial(tune.Trainable):
         if self._unsaved:
             target = self._folder / checkpoint_folder.folder_name(self._unsaved)
             try:
-                replace_folder(target, self._gang.save)
+                with atomic_folder(target) as new:
+                    self._gang.save(new)
             except OSError:  # a full disk: the trial continues with its previous checkpoint
                 return
             for older in checkpoint_folder.newest_first(self._folder):

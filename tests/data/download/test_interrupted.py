@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from bbam_ray import files
 from bbam_ray.data.download import http as download
 from bbam_ray.data.download.http import BLOCK, RemoteFile, fetch
 from bbam_ray.data.download.secure_http import refuse_insecure
@@ -193,7 +194,7 @@ def test_a_disk_without_room_is_noticed_before_the_first_byte(
     publisher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": len(BODY) - 1})
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage)
     message = refused(remote(publisher), tmp_path, "make space or choose another folder")
     assert str(tmp_path.resolve()) in message
     assert list(tmp_path.iterdir()) == []

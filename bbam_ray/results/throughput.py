@@ -1,4 +1,4 @@
-"""What a study will take, from what earlier studies on the same data set took."""
+"""Measured speed of earlier studies, to estimate how long a new one takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Throughput:
     Args:
         study: its name.
         seconds_per_epoch: median over its trials.
-        overhead: seconds of a trial beside its epochs, median.
+        overhead: seconds of a trial in addition to its epochs, median.
     """
 
     study: str
@@ -27,13 +27,13 @@ class Throughput:
     overhead: float
 
 
-def measured_throughput(parent: Path, method: str, like: dict[str, Any]) -> Throughput | None:
-    """The throughput of the newest study that trained the same method in the same way; None without one.
+def measured_throughput(parent: Path, method: str, settings: dict[str, Any]) -> Throughput | None:
+    """Find the newest study with the same method and cost settings, and measure it; None without one.
 
     Args:
         parent: folder of the studies on a data set.
         method: of the trials.
-        like: settings that decide what an epoch costs; a study with others does not count.
+        settings: those that decide how long an epoch takes, as under ``throughput`` in ``study.json``.
     """
     if not parent.is_dir():
         return None
@@ -44,7 +44,7 @@ def measured_throughput(parent: Path, method: str, like: dict[str, Any]) -> Thro
             trials = read_table(path.parent / "trials.parquet").to_pylist()
         except (OSError, ValueError, UsageError):
             continue
-        if record.get("method") != method or record.get("pace") != like:
+        if record.get("method") != method or record.get("pace") != settings:
             continue
         rows = [
             row for row in trials if row.get("seconds_per_epoch") and not row.get("answered_by")

@@ -1,4 +1,4 @@
-"""A study or a run that was stored, for Python and notebooks: its tables, its best settings, a summary."""
+"""Load a stored study or run in Python: tables as data frames, best settings, a summary."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ import pandas as pd
 
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import UsageError, quoted
-from bbam_ray.results.checks import check_record, checked_table
 from bbam_ray.results.remote import local_copy
+from bbam_ray.results.schema_checks import check_record, checked_table
+from bbam_ray.results.schemas import TrialState
 from bbam_ray.results.study import StudyRecord
-from bbam_ray.results.summary import confirmed_figures
+from bbam_ray.results.summary import confirmed_metrics
 
 
 class Study:
-    """What a study's folder holds; the tables are read when they are first asked for.
+    """A stored study. Its tables are read at first use.
 
     Args:
         folder: ``<results>/<data set>/<study>``.
 
     Raises:
-        UsageError: there is no study, or a damaged one.
+        UsageError: there is no study, or it is damaged.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -66,11 +67,11 @@ class Study:
         for name in (self.metric, *(other for other, _ in self.record["space"].get("also", []))):
             if name not in table or not pd.api.types.is_float_dtype(table[name]):
                 raise UsageError(
-                    f"{self.folder / 'study.json'}: space.metric names {quoted(name)}, which is no "
-                    "measure of its trials; copy the study again"
+                    f"{self.folder / 'study.json'}: space.metric names {quoted(name)}, which is not a "
+                    "metric of its trials; copy the study again"
                 )
         ascending = self.record["space"]["mode"] == "min"
-        rank = table["state"].map({"COMPLETE": 0, "PRUNED": 1, "FAILED": 2})
+        rank = table["state"].map({state: rank for rank, state in enumerate(TrialState)})
         order = table.assign(_rank=rank).sort_values(
             ["_rank", self.metric, "number"], ascending=[True, ascending, True]
         )
@@ -88,27 +89,27 @@ class Study:
 
     @cached_property
     def confirm(self) -> pd.DataFrame:
-        """A row per confirmed configuration and seed: the only figures of the test part."""
+        """A row per confirmed configuration and seed: the only test metrics."""
         return self._table("confirm")
 
     @cached_property
     def split(self) -> pd.DataFrame:
-        """A row per training sample: labeled, validation or unlabeled in the runs of the search."""
+        """A row per training sample: labeled, validation or unlabeled in the search."""
         return self._table("split")
 
     @cached_property
     def best(self) -> dict[str, Any]:
-        """Settings of the best configuration, as in ``best.yaml``; for a single run, its own."""
+        """Settings of the best configuration, as in ``best.yaml``; for a single run, its settings."""
         path = self.folder / "best.yaml"
         return read_yaml_mapping(path) if path.exists() else dict(self.record["settings"])
 
     def summary(self) -> list[str]:
-        """The study in a few lines."""
+        """Lines of text: status, best trial, confirmed test metrics, folder."""
         lines = [
             f"study {self.name}: {self.record['method']} on {self.record['dataset']}, {self.status}, "
             f"{len(self.trials)} of {self.record.get('num_samples') or len(self.trials)} trials"
         ]
-        if len(self.trials) and self.trials["state"].iloc[0] == "COMPLETE":
+        if len(self.trials) and self.trials["state"].iloc[0] == TrialState.COMPLETE:
             top = self.trials.iloc[0]
             lines.append(f"best: trial {top['number']}, {self.metric} {top[self.metric]:.4f}")
             searched = [n for n in top.index if n.startswith("param_") and pd.notna(top[n])]
@@ -116,11 +117,11 @@ class Study:
                 values = (f"{n.removeprefix('param_')}={top[n]}" for n in searched)
                 lines.append("  " + " ".join(values))
         rows = self.confirm.to_dict("records") if len(self.confirm) else []
-        for figure in confirmed_figures(rows):  # type: ignore[arg-type]
-            spread = "" if figure.deviation is None else f" +- {figure.deviation:.4f}"
+        for confirmed in confirmed_metrics(rows):  # type: ignore[arg-type]
+            spread = "" if confirmed.deviation is None else f" +- {confirmed.deviation:.4f}"
             lines.append(
-                f"confirmed: trial {figure.number}, test mAP {figure.mean:.4f}{spread} over "
-                f"{figure.seeds} seed{'s' * (figure.seeds > 1)}"
+                f"confirmed: trial {confirmed.number}, test mAP {confirmed.mean:.4f}{spread} over "
+                f"{confirmed.seeds} seed{'s' * (confirmed.seeds > 1)}"
             )
         return [*lines, f"files: {self.folder}"]
 
@@ -130,13 +131,13 @@ class Study:
     def _repr_html_(self) -> str:
         columns = ["number", "state", self.metric, "best_epoch", "epochs", "duration_s"]
         table = self.trials
-        shown = table[[c for c in table if c in columns or str(c).startswith("param_")]].head(10)
+        short = table[[c for c in table if c in columns or str(c).startswith("param_")]].head(10)
         lines = "<br>".join(escape(line) for line in self.summary())
-        return f"<p>{lines}</p>{shown.to_html(index=False, float_format='{:.4g}'.format)}"
+        return f"<p>{lines}</p>{short.to_html(index=False, float_format='{:.4g}'.format)}"
 
 
 def load_study(folder: Path | str) -> Study:
-    """Open a study or run, also one that is still running.
+    """Load a study or run, also while it is running.
 
     Args:
         folder: ``<results>/<data set>/<study>``, also on object storage (s3:// and so on).

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import bbam_ray
+from bbam_ray.documents import write_json
 from bbam_ray.errors import UsageError
-from bbam_ray.results.files import write_json
-from bbam_ray.results.loaded import load_study
+from bbam_ray.results.loading import load_study
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import locked
 
@@ -89,7 +89,7 @@ def test_no_study_is_named(tmp_path: Path) -> None:
 
 def test_the_package_offers_it_without_loading_torch() -> None:
     code = (
-        "import sys, bbam_ray, bbam_ray.results.loaded\n"
+        "import sys, bbam_ray, bbam_ray.results.loading\n"
         "assert 'torch' not in sys.modules\n"
         "from bbam_ray import load_study, train, tune_study\n"
         "assert 'ray' not in sys.modules\n"

@@ -1,4 +1,4 @@
-"""Whether a study's files are what a study writes, before anything is made of them."""
+"""Check that ``study.json`` and the tables of a study have the expected entries and types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bbam_ray.errors import UsageError, quoted, shown
 from bbam_ray.results import schemas
 from bbam_ray.results.store import read_table
 
-#: schema and columns that no row may lack, of each table
+#: By table: its schema, and the columns that must not be null.
 _TABLES: dict[str, tuple[pa.Schema, tuple[str, ...]]] = {
     "trials": (schemas.trials_schema({}), ("number", "state")),
     "history": (schemas.HISTORY, ("number", "epoch")),
@@ -21,16 +21,16 @@ _TABLES: dict[str, tuple[pa.Schema, tuple[str, ...]]] = {
     "confirm": (schemas.confirm_schema({}), ("number",)),
     "split": (schemas.SPLIT, ("index",)),
 }
-#: of a column ``param_*``
+#: Stands for the types that a column ``param_*`` may have.
 _SCALAR = pa.null()
-_KINDS = (
+_IS_SCALAR = (
     *(pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_string),
     pa.types.is_null,
 )
 
 
 class _Part(BaseModel):
-    """What is read here of a part of ``study.json``; there may be more in it."""
+    """The checked entries of a part of ``study.json``; others are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -47,7 +47,7 @@ class _Parameter(_Part):
             if self.low is None or self.high is None or self.low > self.high:
                 raise ValueError("neither choices nor a range")
             if self.log and self.low <= 0:
-                raise ValueError("a logarithmic range that begins at 0")
+                raise ValueError("a logarithmic range must start above 0")
         return self
 
 
@@ -96,12 +96,12 @@ class _Content(_Part):
     @classmethod
     def _is_a_time(cls, text: str | None) -> str | None:
         if text is not None and datetime.fromisoformat(text).tzinfo is None:
-            raise ValueError("a time without a zone")
+            raise ValueError("a time without a time zone")
         return text
 
 
 def check_record(path: Path, content: dict[str, Any]) -> None:
-    """Raise a UsageError for an entry of ``study.json`` that no study has."""
+    """Raise a UsageError for a missing or invalid entry of ``study.json``."""
     try:
         _Content(**content)
     except ValidationError as error:
@@ -114,27 +114,27 @@ def check_record(path: Path, content: dict[str, Any]) -> None:
 
 
 def checked_table(path: Path, name: str) -> pa.Table:
-    """A table of a study with all columns of its schema, those of an older version being null.
+    """Read a table of a study and check its types; columns that an older version did not write are null.
 
     Raises:
-        UsageError: a column of another type, or a row without its key.
+        UsageError: a column of another type, a duplicate column, or a row without its key.
     """
-    table, (schema, needed) = read_table(path), _TABLES[name]
-    for place, column in enumerate(table.schema):
+    table, (schema, required) = read_table(path), _TABLES[name]
+    for index, column in enumerate(table.schema):
         known = schema.field(column.name).type if column.name in schema.names else None
         expected = known or (_SCALAR if column.name.startswith("param_") else column.type)
         fits = column.type == expected or pa.types.is_null(column.type)
         if expected is _SCALAR:
-            fits = any(is_kind(column.type) for is_kind in _KINDS)
-        if not fits or column.name in table.column_names[:place]:
+            fits = any(is_type(column.type) for is_type in _IS_SCALAR)
+        if not fits or column.name in table.column_names[:index]:
             raise UsageError(
-                f"{path}: column '{shown(column.name)}' is {shown(str(column.type))} or there "
-                "twice, which no study has; copy it again"
+                f"{path}: column '{shown(column.name)}' has the wrong type {shown(str(column.type))} or "
+                "is a duplicate; copy it again"
             )
     for column in schema:
-        if column.name not in table.column_names:  # of an older version
+        if column.name not in table.column_names:  # an older version
             table = table.append_column(column, pa.nulls(len(table), column.type))
-    for one in needed:
-        if table.column(one).null_count:
-            raise UsageError(f"{path}: a row without '{one}'; copy it again")
+    for column_name in required:
+        if table.column(column_name).null_count:
+            raise UsageError(f"{path}: a row without '{column_name}'; copy it again")
     return table
