@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bbam_ray.api import Study, load_model, load_study, train, tune_study
+    from bbam_ray.api import Study, compare, load_model, load_study, train, tune_study
 
 __version__ = "0.1.0"
-__all__ = ["Study", "load_model", "load_study", "train", "tune_study"]
+__all__ = ["Study", "compare", "load_model", "load_study", "train", "tune_study"]
 
 
 def __getattr__(name: str) -> Any:

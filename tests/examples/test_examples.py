@@ -56,3 +56,11 @@ def test_quickstart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     load("quickstart").main(tmp_path, trials=2, epochs=4)
     printed = capsys.readouterr().out
     assert printed.count("highest score") == 3 and "COMPLETE" in printed
+
+
+@pytest.mark.ray
+def test_compare_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load("compare_methods").main(tmp_path, ["cap", "supervised:loss=bce"], seeds=2, epochs=3)
+    printed = capsys.readouterr().out
+    assert "supervised:loss=bce" in printed and "test_map" in printed
+    assert (tmp_path / "digits" / "comparison" / "compare.html").is_file()
