@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bbam_ray.errors import UsageError, quoted, shown, similar
+from bbam_ray.errors import UsageError, brief, quoted, similar
 
 
 class Options(BaseModel):
@@ -35,13 +35,13 @@ class Options(BaseModel):
         for name in values:
             if name not in cls.model_fields:
                 raise UsageError(
-                    f"{source}: unknown key '{shown(name)}'; {similar(name, cls.model_fields)}"
+                    f"{source}: unknown key '{brief(name)}'; {similar(name, cls.model_fields)}"
                 )
         try:
             return cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            reason = shown(first["msg"].removeprefix("Value error, "), 300)
+            reason = brief(first["msg"].removeprefix("Value error, "), 300)
             if not first["loc"]:
                 raise UsageError(f"{source}: {reason}") from None
             name = str(first["loc"][0])

@@ -13,7 +13,7 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 from bbam_ray.files import write_text
 
 # Limits of a YAML document with its aliases expanded; more is a mistake or an attack.
@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
             keys = [(k.tag, k.value) for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
             if len(set(keys)) < len(keys):
                 duplicate = next(key for index, key in enumerate(keys) if key in keys[:index])
-                raise ComposerError(None, None, f"duplicate key '{shown(duplicate[1])}'", mark)
+                raise ComposerError(None, None, f"duplicate key '{brief(duplicate[1])}'", mark)
         entries = node.value if isinstance(node, yaml.CollectionNode) else []
         children = [
             child
@@ -107,13 +107,13 @@ def parse_yaml(text: str, source: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        problem = shown(getattr(error, "problem", None) or "cannot be read", 200)
+        problem = brief(getattr(error, "problem", None) or "cannot be read", 200)
         raise UsageError(f"{source}{line}: not valid YAML ({problem})") from None
     except RecursionError:
         raise UsageError(f"{source}: not valid YAML (nested too deeply)") from None
     except (ValueError, OverflowError) as error:  # starts like a number, but is not one
         raise UsageError(
-            f"{source}: a value cannot be read ({shown(error, 200)}); put it in quotes"
+            f"{source}: a value cannot be read ({brief(error, 200)}); put it in quotes"
         ) from None
 
 
@@ -169,7 +169,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         name, separator, text = assignment.partition("=")
         if not separator or not name:
             raise UsageError(
-                f"--set {shown(assignment)}: expected key=value, for example --set scale=20"
+                f"--set {brief(assignment)}: expected key=value, for example --set scale=20"
             )
-        values[name.strip()] = parse_yaml(text, f"--set {shown(name)}")
+        values[name.strip()] = parse_yaml(text, f"--set {brief(name)}")
     return values

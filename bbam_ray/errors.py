@@ -43,7 +43,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
 
 
-def shown(text: object, most: int = 80) -> str:
+def brief(text: object, most: int = 80) -> str:
     """A text, value or error from outside for a message: on one line, printable, at most ``most`` long."""
     if isinstance(text, BaseException):
         text = " ".join(str(text).split()) or type(text).__name__
@@ -67,11 +67,11 @@ def quoted(value: object, most: int = 80) -> str:
     """``repr`` of a value from outside for a message; short for large or deeply nested values too."""
     if isinstance(value, str):
         return repr(value if len(value) <= most else f"{value[:most]}...")
-    return shown(_Brief(most).repr(value), most)
+    return brief(_Brief(most).repr(value), most)
 
 
 def similar(name: object, known: Iterable[str]) -> str:
     """``nearest`` for long lists of known names: they are not all named."""
-    names = [shown(entry) for entry in known]
-    hint = nearest(shown(name), names)
+    names = [brief(entry) for entry in known]
+    hint = nearest(brief(name), names)
     return hint if len(hint) < 300 else f"none of the {len(names)} known names is similar"

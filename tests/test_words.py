@@ -28,7 +28,6 @@ PHRASES = {
     r"leads? out of": "points outside",
     r"gives? way to": "is replaced by",
     r"\bthe truth\b": "the ground truth, the true labels",
-    r"\bbeats\b": "heartbeats",
     r"\bthe like\b": "similar",
     r"\bbare Ray\b": "Ray alone",
     r"\bnot asked for\b": "unused",
@@ -44,6 +43,7 @@ PHRASES = {
 #: identifiers that say what happened to a value, not what it is
 NAMES = {
     *("told", "said", "mine", "looked", "heart", "beats", "remarks", "kept", "brought", "heard"),
+    *("found", "given", "others", "there", "shown", "place", "places", "asked", "spoken"),
     *("Bar", "Beats", "Heart", "Material", "Memory", "RunBook", "Setting", "ViewChance"),
     *("answer", "masked_mean", "kept_split", "say_repaired", "never_begun"),
 }

@@ -104,7 +104,7 @@ def run(prepared: PreparedComparison, listener: StudyListener = SILENT) -> Compa
 def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener) -> bool:
     """Run or resume one study after the other; returns whether any run failed."""
     started, failed = time.monotonic(), False
-    places = {row["entry"]: row["place"] for row in table.rows()}
+    positions = {row["entry"]: row["place"] for row in table.rows()}
     total = len(prepared.studies)
     for number, study in enumerate(prepared.studies, start=1):
         entry = study.entry
@@ -116,7 +116,7 @@ def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener
                 entry.folder, study.plan, entry.space, study.split, resume=resume
             )
             result = run_study(plan, record, lambda event: None)
-        table.put(_rows(entry, places.setdefault(entry.text, len(places)), result))
+        table.put(_rows(entry, positions.setdefault(entry.text, len(positions)), result))
         table.flush()
         failed |= result.best is None or any(row["error"] for row in result.confirm)
         values = [row["test_map"] for row in result.confirm if not row["error"]]
@@ -128,12 +128,12 @@ def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener
     return failed
 
 
-def _rows(entry: Entry, place: int, result: StudyResult) -> list[Row]:
+def _rows(entry: Entry, position: int, result: StudyResult) -> list[Row]:
     """A row for each run on the test part, with values of the chosen trial.
 
     Args:
         entry: of the comparison.
-        place: of the entry in the table.
+        position: of the entry in the table.
         result: of its study.
     """
     if result.best is None:
@@ -145,7 +145,7 @@ def _rows(entry: Entry, place: int, result: StudyResult) -> list[Row]:
     seconds = [row["seconds_refresh"] + row["seconds_train"] for row in main]
     settings = {k.removeprefix("param_"): v for k, v in result.best.items() if k[:6] == "param_"}
     common = {
-        "place": place,
+        "place": position,
         "entry": entry.text,
         "method": entry.method,
         "study": entry.folder.name,

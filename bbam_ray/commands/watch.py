@@ -78,25 +78,25 @@ def server_for(watched: Watched, port: int) -> ThreadingHTTPServer:
             hosts = self.headers.get_all("Host") or []
             names = [host.rsplit(":", 1)[0] for host in hosts]
             if names not in (["127.0.0.1"], ["localhost"]):
-                self._answer(403, "text/plain", b"use 127.0.0.1 or localhost\n")
+                self._respond(403, "text/plain", b"use 127.0.0.1 or localhost\n")
             elif self.path == "/state":
-                self._answer(200, "text/plain", watched.state().encode())
+                self._respond(200, "text/plain", watched.state().encode())
             elif self.path == "/plotly.js":
-                self._answer(200, "text/javascript", plotly, "max-age=86400")
+                self._respond(200, "text/javascript", plotly, "max-age=86400")
             elif self.path == "/":
                 self._page()
             else:
-                self._answer(404, "text/plain", b"not found; the page is at /\n")
+                self._respond(404, "text/plain", b"not found; the page is at /\n")
 
         def _page(self) -> None:
             try:
                 content = watched.page()
             except UsageError as error:  # deleted, or in the middle of an update
-                self._answer(503, "text/plain; charset=utf-8", f"{error}\n".encode())
+                self._respond(503, "text/plain; charset=utf-8", f"{error}\n".encode())
                 return
-            self._answer(200, "text/html; charset=utf-8", content.encode())
+            self._respond(200, "text/html; charset=utf-8", content.encode())
 
-        def _answer(self, code: int, kind: str, body: bytes, cache: str = "no-store") -> None:
+        def _respond(self, code: int, kind: str, body: bytes, cache: str = "no-store") -> None:
             self.send_response(code)
             for name, value in (
                 ("Content-Type", kind),

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 from bbam_ray.files import atomic_file, check_regular
 
 FORMAT = 1
@@ -53,7 +53,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         struct.error,
         UnpicklingError,
     ) as error:
-        reason = shown(error, 200)
+        reason = brief(error, 200)
         if isinstance(error, UnpicklingError):
             reason = "it contains something other than tensors and plain values"
         raise UsageError(
@@ -61,7 +61,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     if version != FORMAT or not isinstance(state, dict):
         raise UsageError(
-            f"{path}: checkpoint format {shown(version)}, expected {FORMAT}; continue it with the version "
+            f"{path}: checkpoint format {brief(version)}, expected {FORMAT}; continue it with the version "
             "of bbam-ray that wrote it"
         )
     result: dict[str, Any] = state

@@ -18,7 +18,7 @@ from bbam_ray import distributed
 from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
 from bbam_ray.engine.model_folder import WEIGHTS, save_model
 from bbam_ray.engine.trainer import EpochRecord, Trainer
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 from bbam_ray.files import atomic_folder, check_regular
 
 STATE, MODEL = "state.pt", "model"
@@ -70,7 +70,7 @@ def load(folder: Path, trainer: Trainer) -> list[EpochRecord]:
         return [EpochRecord(**record) for record in state["records"]]
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UsageError(
-            f"{folder}: not a checkpoint of this run ({shown(error, 200)}); move it away to train from "
+            f"{folder}: not a checkpoint of this run ({brief(error, 200)}); move it away to train from "
             "the start"
         ) from None
 
@@ -97,7 +97,7 @@ def defect(folder: Path) -> str | None:
     try:
         paths = [folder / STATE, *_sample_files(folder)]
     except (UsageError, OSError) as error:
-        return shown(error, 400)
+        return brief(error, 400)
     for path in paths:
         try:
             check_regular(path)
@@ -107,7 +107,7 @@ def defect(folder: Path) -> str | None:
         except UsageError as error:
             return str(error)
         except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, ValueError) as error:
-            return f"{path}: {shown(error, 200)}"
+            return f"{path}: {brief(error, 200)}"
         if broken:
             return f"{path}: damaged at {broken}"
     return None
@@ -152,8 +152,8 @@ def tidy(parent: Path, last: int, best_epoch: int) -> None:
     if best.is_dir() and _age(best) != _age(parent / MODEL):
         with atomic_folder(parent / MODEL) as new:
             shutil.copytree(best, new)
-    for place, folder in enumerate(newest_first(parent)):
-        if place >= last and folder.name != folder_name(best_epoch):
+    for index, folder in enumerate(newest_first(parent)):
+        if index >= last and folder.name != folder_name(best_epoch):
             shutil.rmtree(folder, ignore_errors=True)
 
 

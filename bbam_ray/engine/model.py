@@ -16,7 +16,7 @@ from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_imag
 from bbam_ray.data.formats.tokenizer import TokenEncoder
 from bbam_ray.engine.evaluation import channels_last
 from bbam_ray.engine.model_folder import WEIGHTS, ModelDescription, read_description, read_weights
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 from bbam_ray.methods import METHODS
 from bbam_ray.methods.method import Method, TaskInfo
 from bbam_ray.models import Network, build_network
@@ -192,7 +192,7 @@ class Model:
                 with without_warnings():
                     samples[row] = read_image(Path(name), side, channels)
             except UnreadableImageError as error:
-                raise UsageError(f"{shown(str(name), 300)}: {error}; leave it out") from None
+                raise UsageError(f"{brief(str(name), 300)}: {error}; leave it out") from None
         return samples
 
 

@@ -18,7 +18,7 @@ from bbam_ray.config import RunConfig
 from bbam_ray.data import ViewSettings
 from bbam_ray.documents import parse_json
 from bbam_ray.engine.trainer import Trainer
-from bbam_ray.errors import UsageError, quoted, shown
+from bbam_ray.errors import UsageError, brief, quoted
 from bbam_ray.files import atomic_folder, check_regular
 from bbam_ray.methods import run_config
 from bbam_ray.models import HubEncoder
@@ -115,7 +115,7 @@ def read_description(folder: Path) -> ModelDescription:
     values.pop(_CHECKSUM, None)
     if version != FORMAT:
         raise UsageError(
-            f"{folder / CONFIG}: format {shown(version)} is from a newer version of bbam-ray, and this "
+            f"{folder / CONFIG}: format {brief(version)} is from a newer version of bbam-ray, and this "
             f"one reads {FORMAT}; update it"
         )
     names, thresholds = _json(folder / LABELS, list), _json(folder / THRESHOLDS, list)
@@ -211,7 +211,7 @@ def _json(path: Path, kind: type) -> Any:
         raise UsageError(f"{path}: no such file; every model folder has one") from None
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{path}: cannot be read ({shown(error, 200)}); copy the model again"
+            f"{path}: cannot be read ({brief(error, 200)}); copy the model again"
         ) from None
     if not isinstance(content, kind):
         raise UsageError(
@@ -233,7 +233,7 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, SafetensorError) as error:
         raise UsageError(
-            f"{path}: cannot be read ({shown(error, 200)}); copy the model again"
+            f"{path}: cannot be read ({brief(error, 200)}); copy the model again"
         ) from None
     if _json(folder / CONFIG, dict).get(_CHECKSUM, checksum) != checksum:  # older models have none
         raise UsageError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bbam_ray.config import RunConfig, TrainingConfig
 from bbam_ray.data import DATASETS
-from bbam_ray.errors import UsageError, nearest, shown, similar
+from bbam_ray.errors import UsageError, brief, nearest, similar
 from bbam_ray.registry import Registry
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def known_settings(dataset: str, method: str) -> dict[str, type]:
     """
     for kind, name, known in (("data set", dataset, DATASETS), ("method", method, METHODS)):
         if not isinstance(name, str) or name not in known:
-            raise UsageError(f"unknown {kind} '{shown(name)}'; {similar(name, known)}")
+            raise UsageError(f"unknown {kind} '{brief(name)}'; {similar(name, known)}")
     parts = (TrainingConfig, DATASETS[dataset].Options, METHODS[method].Options)
     return {name: part for part in parts for name in part.model_fields}
 
@@ -69,8 +69,8 @@ def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
     for name in values:
         if name not in owners:
             raise UsageError(
-                f"{source}: unknown setting '{shown(name)}' for data set '{dataset}' and method "
-                f"'{method}'; {nearest(shown(name), owners)}"
+                f"{source}: unknown setting '{brief(name)}' for data set '{dataset}' and method "
+                f"'{method}'; {nearest(brief(name), owners)}"
             )
 
     merged = DATASETS[dataset].complete(merged)

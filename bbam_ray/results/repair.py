@@ -164,8 +164,8 @@ def _drop_incomplete(folder: Path) -> list[str]:
     lost = sorted(number for number, count in ended if not is_complete(number, count or 0))
     if not lost:
         return []
-    kept = trials.filter(pc.invert(pc.is_in(trials["number"], pa.array(lost, pa.int64()))))
-    Patience(folder).insist(lambda: write_table(path, kept))
+    complete = trials.filter(pc.invert(pc.is_in(trials["number"], pa.array(lost, pa.int64()))))
+    Patience(folder).insist(lambda: write_table(path, complete))
     return [f"epochs of {_ranges(lost)} are lost: they are trained again"]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bbam_ray.errors import UsageError, quoted, shown
+from bbam_ray.errors import UsageError, brief, quoted
 from bbam_ray.results import schemas
 from bbam_ray.results.store import read_table
 
@@ -107,9 +107,9 @@ def check_record(path: Path, content: dict[str, Any]) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        what = f"{shown(where)} = {quoted(first['input'])} is not possible: {shown(first['msg'])}"
+        what = f"{brief(where)} = {quoted(first['input'])} is not possible: {brief(first['msg'])}"
         if first["type"] == "missing":
-            what = f"no entry '{shown(where)}'"
+            what = f"no entry '{brief(where)}'"
         raise UsageError(f"{path}: {what}; copy the study again") from None
 
 
@@ -128,7 +128,7 @@ def checked_table(path: Path, name: str) -> pa.Table:
             fits = any(is_type(column.type) for is_type in _IS_SCALAR)
         if not fits or column.name in table.column_names[:index]:
             raise UsageError(
-                f"{path}: column '{shown(column.name)}' has the wrong type {shown(str(column.type))} or "
+                f"{path}: column '{brief(column.name)}' has the wrong type {brief(str(column.type))} or "
                 "is a duplicate; copy it again"
             )
     for column in schema:

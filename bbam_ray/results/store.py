@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from bbam_ray.documents import WHOLE_MARK
-from bbam_ray.errors import NewerVersionError, UsageError, shown, similar
+from bbam_ray.errors import NewerVersionError, UsageError, brief, similar
 from bbam_ray.files import atomic_file, check_regular, write_text
 from bbam_ray.results import schemas
 from bbam_ray.results.patience import Patience
@@ -71,7 +71,7 @@ class Table:
             for name in row.keys() - self._columns:
                 hint = similar(name, self._columns)
                 raise UsageError(
-                    f"{self.path.name} has no column '{shown(name)}' ({hint}); add it to the schema of "
+                    f"{self.path.name} has no column '{brief(name)}' ({hint}); add it to the schema of "
                     "the table in bbam_ray/results/schemas.py"
                 )
             self._add(row)
@@ -162,7 +162,7 @@ def read_table(path: Path) -> pa.Table:
         with pa.OSFile(str(path)) as file:
             table = pq.ParquetFile(file, page_checksum_verification=True).read()
     except (OSError, pa.ArrowException) as error:
-        reason = shown(error, 200)
+        reason = brief(error, 200)
         raise UsageError(
             f"{path}: cannot be read as Parquet ({reason}); resume the study with --resume to repair its "
             "tables"

@@ -18,7 +18,7 @@ from typing import Any
 
 from bbam_ray import files
 from bbam_ray.documents import parse_json, write_json
-from bbam_ray.errors import NewerVersionError, UsageError, shown
+from bbam_ray.errors import NewerVersionError, UsageError, brief
 from bbam_ray.results.patience import Patience
 from bbam_ray.results.redaction import redacted_words
 from bbam_ray.results.schemas import SCHEMA_VERSION
@@ -202,14 +202,14 @@ class StudyRecord:
             content = parse_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"{path}: not a readable study ({shown(error, 200)}); check the path"
+                f"{path}: not a readable study ({brief(error, 200)}); check the path"
             ) from None
         version = content.get("schema_version") if isinstance(content, dict) else None
         if not isinstance(version, int):
             raise UsageError(f"{path}: not a study of bbam-ray (no schema_version); check the path")
         if version > SCHEMA_VERSION:
             raise NewerVersionError(
-                f"{path}: schema version {shown(version)} is newer than this program's {SCHEMA_VERSION}; "
+                f"{path}: schema version {brief(version)} is newer than this program's {SCHEMA_VERSION}; "
                 "update bbam-ray"
             )
         return cls(folder, content)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bbam_ray.documents import parse_json
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 from bbam_ray.files import write_text
 
 STATE = ".storage.json"  # in the folder of a study: owner ID, and the files that were synchronized
@@ -42,7 +42,7 @@ def read_state(copy: Path) -> dict[str, Any]:
             and all(map(_is_listing, (content["files"], content["there"])))
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else shown(error)
+        reason = error.strerror if isinstance(error, OSError) else brief(error)
         raise _damaged(path, reason) from None
     if not is_valid:
         raise _damaged(path, "an entry of another type")

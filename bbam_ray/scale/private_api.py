@@ -100,7 +100,7 @@ def address_and_port() -> tuple[str, int]:
 
 
 def set_torch_environment() -> None:
-    """Set RANK, WORLD_SIZE and the like in the worker that calls this, from Ray Train's session."""
+    """Set RANK, WORLD_SIZE and similar variables in this worker, from Ray Train's session."""
     from ray.train.torch.config import _set_torch_distributed_env_vars
 
     _set_torch_distributed_env_vars()

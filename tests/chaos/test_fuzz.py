@@ -222,8 +222,8 @@ CASES: list[tuple[str, Callable[[], Files], str]] = [
         "cannot be read",
     ),
     ("model", lambda: changed("model", m__config_DOT_json=b'{"a":' * 5000), "nested too deeply"),
-    ("model", lambda: changed("model", m__thresholds_DOT_json=b'["*a", 1]'), "no threshold"),
-    ("model", lambda: changed("model", m__labels_DOT_json=b'["a", "a"]'), "no label"),
+    ("model", lambda: changed("model", m__thresholds_DOT_json=b'["*a", 1]'), "not a threshold"),
+    ("model", lambda: changed("model", m__labels_DOT_json=b'["a", "a"]'), "not a label"),
     ("checkpoint", lambda: {STATE: checkpoint_pickle(b"0."), SAMPLES: b""}, "not a readable"),
     (
         "checkpoint of another run",

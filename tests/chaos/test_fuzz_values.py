@@ -12,7 +12,7 @@ import pytest
 from bbam_ray.data.cache.folder import opened
 from bbam_ray.data.cache.row_file import write_rows
 from bbam_ray.documents import parse_json
-from bbam_ray.errors import UsageError, quoted, shown
+from bbam_ray.errors import UsageError, brief, quoted
 
 
 def test_stored_rows_with_changed_metadata_are_rebuilt(tmp_path: Path) -> None:
@@ -51,9 +51,9 @@ def test_values_in_messages_are_short_and_on_one_line() -> None:
     for _ in range(500):
         deep = [deep, deep]
     for value in ("a\nb" * 999, "\ud800\x1b[0m", 10**9999, deep, {"x": deep}, ValueError("a\nb")):
-        for text in (shown(value), quoted(value)):
+        for text in (brief(value), quoted(value)):
             assert len(text) < 120 and text.isprintable()
-    assert (shown("plain text"), quoted("it's"), shown(2.5), quoted([1, "a"])) == (
+    assert (brief("plain text"), quoted("it's"), brief(2.5), quoted([1, "a"])) == (
         *("plain text", '"it\'s"', "2.5", "[1, 'a']"),
     )
 

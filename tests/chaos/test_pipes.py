@@ -48,7 +48,7 @@ def test_readers_refuse_a_pipe(name: str, read: Callable[[Path], Any], tmp_path:
 
 
 def test_a_device_is_refused() -> None:
-    with pytest.raises(UsageError, match="/dev/zero: a pipe or a device"):
+    with pytest.raises(UsageError, match="/dev/zero: is a pipe or a device"):
         read_text(Path("/dev/zero"), "copy it again")
 
 

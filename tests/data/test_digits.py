@@ -55,14 +55,14 @@ def shown_sources(
 ) -> tuple[set[int], np.ndarray, np.ndarray]:
     """Numbers of all sources in the scenes, the digits that they show, and the labels."""
     placed: list[torch.Tensor] = []
-    place = digits._place
+    place = digits._compose
 
     def spy(patches: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         placed.append(patches.clone())
         return place(patches, *rest)
 
     monkeypatch.setattr("sklearn.datasets.load_digits", marked_sources)
-    monkeypatch.setattr(digits, "_place", spy)
+    monkeypatch.setattr(digits, "_compose", spy)
     _, labels = compose_scenes(1500, seed, part)
     monkeypatch.undo()
     patches = torch.cat(placed)

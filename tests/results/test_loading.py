@@ -98,7 +98,7 @@ def test_the_package_offers_it_without_loading_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "module 'bbam_ray' has no attribute 'nothing'", done.stderr
     assert set(bbam_ray.__all__) == {
-        *("Study", "load_model", "load_study", "train", "tune_study"),
+        *("Study", "compare", "load_model", "load_study", "train", "tune_study"),
     }
 
 

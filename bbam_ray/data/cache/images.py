@@ -62,8 +62,8 @@ def cached_images(name: str, source: ImageSource, side: int) -> StoredRows:
     if (rows := opened(target)) is not None:
         return rows
     with only_one(target.parent):
-        if (found := opened(target)) is not None:  # another process was first
-            return found
+        if (rows := opened(target)) is not None:  # another process was first
+            return rows
         remove_unfinished(target)
         check_space(
             target.parent, len(source) * 3 * side * side, "use a smaller --set image_size=N"

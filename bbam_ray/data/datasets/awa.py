@@ -19,7 +19,7 @@ from bbam_ray.data.download.http import RemoteFile
 from bbam_ray.data.download.sources import Publication
 from bbam_ray.data.formats.image_sources import ImageFiles
 from bbam_ray.data.formats.tables import read_text
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 
 TABLES = (
     "classes.txt",
@@ -115,7 +115,7 @@ def _attributes(
     classes, names = numbered("classes.txt"), numbered("predicates.txt")
     for file, listed in (("classes.txt", classes), ("predicates.txt", names)):
         if duplicate := next((name for name in listed if listed.count(name) > 1), None):
-            raise UsageError(f"{root / file}: duplicate name '{shown(duplicate)}'; {_AGAIN}")
+            raise UsageError(f"{root / file}: duplicate name '{brief(duplicate)}'; {_AGAIN}")
     table = root / "predicate-matrix-binary.txt"
     rows = [line.split() for line in read_text(table, _AGAIN).splitlines() if line.strip()]
     if len(rows) != len(classes) or any(len(row) != len(names) for row in rows):
@@ -128,10 +128,10 @@ def _attributes(
     matrix = np.array(rows, dtype=np.uint8)
     listed = [animal for animals in class_lists.values() for animal in animals]
     if unknown := [animal for animal in listed if animal not in classes]:
-        raise UsageError(f"{root}: class '{shown(unknown[0])}' is not in classes.txt; {_AGAIN}")
+        raise UsageError(f"{root}: class '{brief(unknown[0])}' is not in classes.txt; {_AGAIN}")
     if both := sorted(set(class_lists["train"]) & set(class_lists["test"])):
         raise UsageError(
-            f"{root}: class '{shown(both[0])}' is in trainclasses.txt and in testclasses.txt; the "
+            f"{root}: class '{brief(both[0])}' is in trainclasses.txt and in testclasses.txt; the "
             "published split has disjoint classes, so unpack the archive again"
         )
     return tuple(names), dict(zip(classes, matrix, strict=True))

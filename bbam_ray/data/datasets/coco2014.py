@@ -24,7 +24,7 @@ from bbam_ray.data.formats.image_sources import ImageFiles
 from bbam_ray.data.formats.npz import open_arrays, read_array
 from bbam_ray.data.formats.tables import read_text
 from bbam_ray.documents import parse_json
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 
 DEFAULT_DIR = Path("data/coco2014")
 # images.cocodataset.org has no certificate of its own; this is the same storage under Amazon's.
@@ -151,12 +151,12 @@ def _parse(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
             labels[row[entry["image_id"]], column[entry["category_id"]]] = 1
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{path}: not an annotation file of COCO ({type(error).__name__}: {shown(error)}); {_AGAIN}"
+            f"{path}: not an annotation file of COCO ({type(error).__name__}: {brief(error)}); {_AGAIN}"
         ) from None
     files, names = [file for _, file in images], [name for _, name in categories]
     for file in files:
         if not isinstance(file, str) or Path(file).name != file or "\0" in file:
-            raise UsageError(f"{path}: image '{shown(file)}' is not a plain file name; {_AGAIN}")
+            raise UsageError(f"{path}: image '{brief(file)}' is not a plain file name; {_AGAIN}")
     if len(row) < len(images) or len(column) < len(categories):
         raise UsageError(f"{path}: duplicate image or category; {_AGAIN}")
     if len(set(map(str, names))) < len(names):

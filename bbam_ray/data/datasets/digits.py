@@ -133,9 +133,9 @@ def compose_scenes(
     # Efraimidis-Spirakis keys: the four highest are a weighted draw without replacement.
     keys = rng.random((count, 10)) ** (1 / np.asarray(_weights(label_decay)))
     chosen = np.argsort(-keys, axis=1)[:, :4]
-    shown = np.arange(4) < numbers[:, None]
+    is_used = np.arange(4) < numbers[:, None]
     labels = np.zeros((count, 10), dtype=np.uint8)
-    np.put_along_axis(labels, chosen, shown.astype(np.uint8), axis=1)
+    np.put_along_axis(labels, chosen, is_used.astype(np.uint8), axis=1)
     source = np.zeros((count, 4), dtype=np.int64)
     for digit in range(10):
         is_digit = chosen == digit
@@ -149,15 +149,15 @@ def compose_scenes(
     for start in range(0, count, 1000):
         rows = slice(start, min(start + 1000, count))
         patches = torch.from_numpy(images[source[rows]]) * torch.from_numpy(
-            shown[rows, :, None, None]
+            is_used[rows, :, None, None]
         )
-        layers = _place(patches, torch.from_numpy(quadrants[rows]), uniform[rows])
+        layers = _compose(patches, torch.from_numpy(quadrants[rows]), uniform[rows])
         scene = _background(shading[rows]) + layers.amax(dim=1) + NOISE * noise[rows]
         scenes[rows, 0] = (scene.clamp(0, 1) * 255).round().byte().numpy()
     return scenes, labels
 
 
-def _place(patches: torch.Tensor, quadrants: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+def _compose(patches: torch.Tensor, quadrants: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Draw (B, 4, 8, 8) digits into their quadrants: (B, 4, 24, 24) in [0, 1].
 
     Args:

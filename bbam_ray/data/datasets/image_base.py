@@ -17,7 +17,7 @@ from bbam_ray.data.cache.row_file import StoredRows
 from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
 from bbam_ray.data.formats.file_list import files_state
 from bbam_ray.data.formats.image_sources import ImageFiles, ImageSource
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
 _SHOWN = 5  # names in an error message
@@ -121,14 +121,14 @@ class ImageDataset(Dataset):
     def _check_files(self, images: ImageFiles, part: Part, options: Any) -> None:
         if options.links == "inside" and (outside := images.scan.outside) is not None:
             raise UsageError(
-                f"data set '{self.name}': {shown(str(outside), 300)} is a path or symlink to a file "
+                f"data set '{self.name}': {brief(str(outside), 300)} is a path or symlink to a file "
                 f"outside {images.root}; put the image itself there, or allow symlinks with "
                 "--set links=follow"
             )
         if missing := images.scan.missing:
             raise UsageError(
                 f"data set '{self.name}': {len(missing)} of {len(images)} images of the {part} part are "
-                f"missing, the first is {shown(str(missing[0]), 300)}; complete the folder"
+                f"missing, the first is {brief(str(missing[0]), 300)}; complete the folder"
             )
 
     def state(self, options: Any, data_dir: Path | None) -> str:
@@ -139,14 +139,14 @@ class ImageDataset(Dataset):
     def load(self, options: Any, data_dir: Path | None, part: Part) -> Samples:
         table = self.checked_tables(options, data_dir)[part]
         stored = cached_images(self.name, table.images, options.image_size)
-        kept = self._readable(stored, table.images, options)
+        readable = self._readable(stored, table.images, options)
         return Samples(
             stored,
-            table.labels[kept],
+            table.labels[readable],
             table.label_names,
             self.views_for(options),
-            None if table.is_labeled is None else table.is_labeled[kept],
-            [table.images.names[row] for row in kept],
+            None if table.is_labeled is None else table.is_labeled[readable],
+            [table.images.names[row] for row in readable],
         )
 
     def _readable(self, stored: StoredRows, images: ImageSource, options: Any) -> np.ndarray:
@@ -154,7 +154,7 @@ class ImageDataset(Dataset):
         unreadable: list[tuple[int, str]] = stored.metadata["unreadable"]
         if unreadable and options.unreadable == "error":
             first = [
-                f"{shown(images.names[row])} ({shown(why)})" for row, why in unreadable[:_SHOWN]
+                f"{brief(images.names[row])} ({brief(why)})" for row, why in unreadable[:_SHOWN]
             ]
             more = f" and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
             raise UsageError(

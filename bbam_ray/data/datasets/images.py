@@ -34,7 +34,7 @@ from bbam_ray.data.formats.label_tables import (
     with_test_part,
 )
 from bbam_ray.data.formats.tables import UserTable, read_user_table
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 
 UNLABELED = "unlabeled"
 _FILE_COLUMNS = ("file_name", "filename", "file", "image", "path")
@@ -109,7 +109,7 @@ class Images(ImageDataset):
         train = ImageFiles([*(listed[row] for row in rows["train"]), *unlisted], root)
         test = ImageFiles([listed[row] for row in rows["test"]], root)
         if missing := (*train.scan.missing, *test.scan.missing):
-            path = shown(str(missing[0]), 300)
+            path = brief(str(missing[0]), 300)
             raise UsageError(f"{files[missing[0]]}: there is no file {path}; {_LISTED}")
         return {
             "train": _image_table(train, labels, rows["train"], len(unlisted)),
@@ -204,7 +204,7 @@ def _read(layout: _Layout) -> list[tuple[UserTable, str | None]]:
             )
         if not holds_images(kind):
             raise UsageError(
-                f"{table.path}: column '{_IMAGE_COLUMN}' is {shown(str(kind))}; expected the bytes of "
+                f"{table.path}: column '{_IMAGE_COLUMN}' is {brief(str(kind))}; expected the bytes of "
                 "images"
             )
     return tables
@@ -218,13 +218,13 @@ def _files(tables: list[tuple[UserTable, str | None]], layout: _Layout) -> dict[
         if column is None:
             raise UsageError(
                 f"{table.path}: no column of file names; name it file_name (columns: "
-                f"{shown(', '.join(table.columns), 300)})"
+                f"{brief(', '.join(table.columns), 300)})"
             )
         for row, name in enumerate(table.columns[column]):
             path = folder / safe_relative(name, table.where(row))
             if path in files:
                 raise UsageError(
-                    f"{table.where(row)}: duplicate file '{shown(name)}', already listed in "
+                    f"{table.where(row)}: duplicate file '{brief(name)}', already listed in "
                     f"{files[path]}; give each file one row"
                 )
             files[path] = table.where(row)

@@ -16,7 +16,7 @@ from bbam_ray.config import DatasetOptions
 from bbam_ray.data.datasets.text_base import Documents, TextDataset, TextOptions
 from bbam_ray.data.formats.label_tables import NAMES_FILE, LabelOptions, read_labels, with_test_part
 from bbam_ray.data.formats.tables import UserTable, read_user_table
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 
 TEXT, SUFFIXES = "text", (".csv", ".tsv", ".jsonl", ".parquet")
 NAME_COLUMNS = ("id", "name", "file_name")
@@ -70,7 +70,7 @@ def texts_of(table: UserTable) -> list[str]:
     if TEXT not in table.columns:
         raise UsageError(
             f"{table.path}: no column '{TEXT}' (columns: "
-            f"{shown(', '.join(table.columns), 300) or 'none'}); add it, or name it so"
+            f"{brief(', '.join(table.columns), 300) or 'none'}); add it, or name it so"
         )
     for row, value in enumerate(table.columns[TEXT]):
         if not isinstance(value, str) or not value.strip():

@@ -22,7 +22,7 @@ from bbam_ray.data.download.http import RemoteFile
 from bbam_ray.data.download.sources import Publication
 from bbam_ray.data.formats.image_sources import ImageFiles
 from bbam_ray.data.formats.tables import read_text
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 
 # fmt: off
 LABELS = (
@@ -120,7 +120,7 @@ def _read_label(
             continue
         if len(fields) != 2 or fields[1] not in marks or fields[0] not in row_of:
             raise UsageError(
-                f"{path} line {number}: '{shown(line.strip())}' is not an image of {suffix}.txt followed "
+                f"{path} line {number}: '{brief(line.strip())}' is not an image of {suffix}.txt followed "
                 f"by 1, 0 or -1; {_AGAIN}"
             )
         row = row_of[fields[0]]
@@ -129,7 +129,7 @@ def _read_label(
     if absent := [image for image, row in row_of.items() if row not in named]:
         raise UsageError(
             f"{path}: no line for {len(absent)} images of {suffix}.txt, the first is "
-            f"{shown(absent[0])}; {_AGAIN}"
+            f"{brief(absent[0])}; {_AGAIN}"
         )
 
 

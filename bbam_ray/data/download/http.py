@@ -61,7 +61,7 @@ class _DroppedError(Exception):
 
 
 def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None) -> Path:
-    """Download a file into a folder and return its path; a correct existing file is kept.
+    """Download a file into a folder and return its path; a correct existing file is resume.
 
     Bytes are appended to ``<name>.part`` as they arrive, so a killed download can resume. Digests are
     computed from the stored file at the end, so that they cover all runs and the disk.
@@ -73,11 +73,11 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None) -> P
     target, part = folder / file.name, folder / f"{file.name}.part"
     try:
         if target.exists():
-            return _kept(file, target)
+            return _existing_file(file, target)
         folder.mkdir(parents=True, exist_ok=True)
         with _exclusive(part) as handle:
             if target.exists():  # another process was faster
-                return _kept(file, target)
+                return _existing_file(file, target)
             _receive(file, folder, handle, progress)
             if wrong := _wrong(file, part):
                 part.unlink()
@@ -94,7 +94,7 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None) -> P
     return target
 
 
-def _kept(file: RemoteFile, target: Path) -> Path:
+def _existing_file(file: RemoteFile, target: Path) -> Path:
     """Check an existing file, which is never overwritten."""
     if wrong := _wrong(file, target):
         raise UsageError(f"{target}: {wrong}; move it away to download it again")
@@ -146,8 +146,8 @@ def _receive(file: RemoteFile, folder: Path, handle: BinaryIO, progress: Progres
                 best, waits = have, iter(WAITS)
             wait = next(waits, None)
             if wait is None or (drop.unreachable and best == begin):
-                kept = f"run the command again to resume at byte {have}, or " if have else ""
-                raise _elsewhere(file, folder, str(drop), kept) from None
+                resume = f"run the command again to resume at byte {have}, or " if have else ""
+                raise _elsewhere(file, folder, str(drop), resume) from None
             time.sleep(wait)
 
 

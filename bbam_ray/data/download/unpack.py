@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from bbam_ray.data.cache.locks import lock
 from bbam_ray.data.download.archive_members import BLOCK, DAMAGED, Member, read_members, refuse
-from bbam_ray.errors import UsageError, quoted, shown
+from bbam_ray.errors import UsageError, brief, quoted
 from bbam_ray.files import check_free
 
 MAX_MEMBERS = 1_000_000
@@ -69,7 +69,7 @@ def extract(
                     _in_the_way(archive, folder / top)
                 (hidden / top).rename(folder / top)
     except DAMAGED as error:
-        text = shown(error, 300)
+        text = brief(error, 300)
         raise UsageError(
             f"{archive}: damaged or of another type than its name ({text}); remove and download it again"
         ) from None

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bbam_ray.data.formats.arff import MISSING, ArffTable, cells
-from bbam_ray.errors import quoted, shown, similar
+from bbam_ray.errors import brief, quoted, similar
 
 LARGEST = float(np.finfo(np.float32).max)
 SPECIAL = "'\"%\\_?{}"  # rows without these are parsed quickly; _ because float("1_0") is 10
@@ -82,7 +82,7 @@ class ArffRows:
         if braces == ("{}{}" if sparse else "{}") and tokens[-1] == ("sign", "}"):
             raise table.error(
                 number,
-                f"the row has an instance weight ({{{shown(tokens[-2][1])}}}), which training does not "
+                f"the row has an instance weight ({{{brief(tokens[-2][1])}}}), which training does not "
                 "support; remove the weights, or repeat the rows that should count more",
             )
         if braces != ("{}" if sparse else "") or (sparse and tokens[-1] != ("sign", "}")):

@@ -21,7 +21,7 @@ from bbam_ray.data.formats.label_tables import (
 from bbam_ray.data.formats.mulan import is_mulan, mulan_files, read_mulan
 from bbam_ray.data.formats.npz import array_names, names_of, open_arrays, read_array
 from bbam_ray.data.formats.tables import read_user_table, readable_parquet
-from bbam_ray.errors import UsageError, nearest, shown
+from bbam_ray.errors import UsageError, brief, nearest
 
 FEATURES, NAME_COLUMNS, PARTS = (
     "features",
@@ -100,7 +100,7 @@ def read_features(files: list[Path], options: LabelOptions) -> Vectors:
         row, column = bad[0]
         name = vectors.names[row] if vectors.names else f"row {row + 1}"
         raise UsageError(
-            f"{files[0]}: feature {column + 1} of {shown(name)} is {vectors.features[row, column]}; "
+            f"{files[0]}: feature {column + 1} of {brief(name)} is {vectors.features[row, column]}; "
             "correct it, or remove the row"
         )
     labels = with_test_part(vectors.labels, options.test_fraction)
@@ -123,7 +123,7 @@ def _from_npz(path: Path) -> Vectors:
             for name in array_names(archive):
                 if name not in _ARRAYS:
                     raise UsageError(
-                        f"{path}: unknown array '{shown(name)}'; {nearest(shown(name), _ARRAYS)}"
+                        f"{path}: unknown array '{brief(name)}'; {nearest(brief(name), _ARRAYS)}"
                     )
                 arrays[name] = read_array(archive, name)
             named = names_of(arrays["label_names"]) if "label_names" in arrays else None
@@ -234,7 +234,7 @@ def _feature_column(path: Path) -> np.ndarray:
     inner = kind.value_type if any(is_list) else kind
     if not any(is_list) or not (pa.types.is_floating(inner) or pa.types.is_integer(inner)):
         raise UsageError(
-            f"{path}: column '{FEATURES}' is {shown(str(kind))}; expected a list of numbers in each row"
+            f"{path}: column '{FEATURES}' is {brief(str(kind))}; expected a list of numbers in each row"
         )
     if column.null_count:
         row = column.is_null().to_pylist().index(True)

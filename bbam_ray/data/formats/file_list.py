@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 
 
 def name_of_file(name: str) -> str:
@@ -43,7 +43,7 @@ class FileScan:
         if self.unreadable is not None:
             path, reason = self.unreadable
             raise UsageError(
-                f"{shown(str(path), 300)}: cannot be read ({reason}); restore or remove it"
+                f"{brief(str(path), 300)}: cannot be read ({reason}); restore or remove it"
             )
         return self.digest
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from bbam_ray.errors import shown
+from bbam_ray.errors import brief
 
 MAX_PIXELS = 100_000_000  # more in one image is a mistake or an attack
 _LARGE_PIXELS = 16_000_000  # larger images are decoded one at a time, to limit memory
@@ -60,7 +60,7 @@ def read_image(source: Path | BinaryIO, side: int, channels: int = 3) -> np.ndar
     except UnreadableImageError:
         raise
     except Exception as error:  # damaged files make decoders raise anything
-        reason = "empty" if _is_empty(source) else shown(error, 200).split("<_io")[0]
+        reason = "empty" if _is_empty(source) else brief(error, 200).split("<_io")[0]
         raise UnreadableImageError(reason.strip()) from None
     return np.asarray(resized).reshape(side, side, channels).transpose(2, 0, 1)
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.formats.tables import UserTable, read_text
 from bbam_ray.data.sampling.splits import stratified_subset
-from bbam_ray.errors import UsageError, shown, similar
+from bbam_ray.errors import UsageError, brief, similar
 
 LABELS_COLUMN, SPLIT_COLUMN = "labels", "split"
 NAMES_FILE = "labels.txt"  # next to the data: the names of all labels, one per line
@@ -112,7 +112,7 @@ def read_labels(
         for name in row or ():
             if name not in column:
                 raise UsageError(
-                    f"{table.where(number)}: unknown label '{shown(name)}'; {similar(name, names)}, or "
+                    f"{table.where(number)}: unknown label '{brief(name)}'; {similar(name, names)}, or "
                     f"add it to {names_file}"
                 )
             labels[index, column[name]] = 1
@@ -153,7 +153,7 @@ def _parts(table: UserTable, part: str | None) -> list[str]:
     for row, value in enumerate(table.columns[SPLIT_COLUMN]):
         if value not in parts:
             raise UsageError(
-                f"{table.where(row)}: {SPLIT_COLUMN} = '{shown(value)}'; expected train, test or "
+                f"{table.where(row)}: {SPLIT_COLUMN} = '{brief(value)}'; expected train, test or "
                 "unlabeled (validation samples are taken from train)"
             )
     return [parts[value] for value in table.columns[SPLIT_COLUMN]]
@@ -183,15 +183,15 @@ def _from_columns(
         for name, cell in cells.items():
             if cell in _TRUE or cell in _FALSE or (cell == "" and options.blank == "negative"):
                 continue
-            what = "blank" if cell == "" else f"'{shown(cell)}', neither 0 nor 1"
+            what = "blank" if cell == "" else f"'{brief(cell)}', neither 0 nor 1"
             raise UsageError(
-                f"{table.where(row)}: label '{shown(name)}' is {what}; fill all label columns of a row or "
+                f"{table.where(row)}: label '{brief(name)}' is {what}; fill all label columns of a row or "
                 "none, and remove columns that are not labels (or use a single column 'labels')"
             )
         rows.append([name for name, cell in cells.items() if cell in _TRUE])
     if empty := [name for name in names if name not in filled]:
         raise UsageError(
-            f"{table.path}: column '{shown(empty[0])}' is blank in all rows; remove it"
+            f"{table.path}: column '{brief(empty[0])}' is blank in all rows; remove it"
         )
     return rows, names
 
@@ -227,7 +227,7 @@ def _name(table: UserTable, row: int, value: Any, numbered: tuple[str, ...]) -> 
     if numbered and isinstance(value, int):
         if not 0 <= value < len(numbered):
             raise UsageError(
-                f"{table.where(row)}: label number {shown(value)} is not in 0 to "
+                f"{table.where(row)}: label number {brief(value)} is not in 0 to "
                 f"{len(numbered) - 1}; correct it"
             )
         return numbered[value]
@@ -263,7 +263,7 @@ def _names_of(path: Path) -> list[str]:
     names = [line.strip() for line in lines if line.strip()]
     duplicates = [name for index, name in enumerate(names) if names.index(name) != index]
     if duplicates:
-        raise UsageError(f"{path}: duplicate label '{shown(duplicates[0])}'; list each label once")
+        raise UsageError(f"{path}: duplicate label '{brief(duplicates[0])}'; list each label once")
     return names
 
 
@@ -281,7 +281,7 @@ def safe_relative(name: Any, where: str) -> str:
     parts = text.split("/")
     if not text or text.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", text):
         raise UsageError(
-            f"{where}: file '{shown(name)}' is not a path inside the data set's folder; use a path "
+            f"{where}: file '{brief(name)}' is not a path inside the data set's folder; use a path "
             "relative to it"
         )
     return "/".join(part for part in parts if part not in ("", "."))

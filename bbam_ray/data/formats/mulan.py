@@ -19,7 +19,7 @@ import numpy as np
 from bbam_ray.data.formats.arff import ENCODINGS, ArffTable, Attribute
 from bbam_ray.data.formats.arff_rows import ArffRows
 from bbam_ray.data.formats.tables import check_name
-from bbam_ray.errors import UsageError, quoted, shown, similar
+from bbam_ray.errors import UsageError, brief, quoted, similar
 
 MAX_BYTES = 8 << 30  # of one part in memory
 
@@ -65,7 +65,7 @@ def _visible(folder: Path, kind: str) -> list[Path]:
 def _locate(folder: Path) -> tuple[Path, dict[str, Path]]:
     lists = _visible(folder, "xml")
     if len(lists) != 1:
-        names = " and ".join(shown(path.name) for path in lists[:2]) or "no .xml file"
+        names = " and ".join(brief(path.name) for path in lists[:2]) or "no .xml file"
         raise UsageError(
             f"{folder}: expected one data set, NAME.xml with NAME-train.arff and NAME-test.arff or with "
             f"NAME.arff, but found {names}; give the folder of one data set"
@@ -74,8 +74,8 @@ def _locate(folder: Path) -> tuple[Path, dict[str, Path]]:
     name = xml.stem
     if unrelated := sorted(set(tables) - {name, f"{name}-train", f"{name}-test"}):
         raise UsageError(
-            f"{shown(str(tables[unrelated[0]]), 300)}: does not belong to {shown(xml.name)}, whose tables "
-            f"are {shown(name)}-train.arff and {shown(name)}-test.arff, or {shown(name)}.arff; rename it "
+            f"{brief(str(tables[unrelated[0]]), 300)}: does not belong to {brief(xml.name)}, whose tables "
+            f"are {brief(name)}-train.arff and {brief(name)}-test.arff, or {brief(name)}.arff; rename it "
             "or move it out of this folder"
         )
     parts = {
@@ -85,8 +85,8 @@ def _locate(folder: Path) -> tuple[Path, dict[str, Path]]:
         parts = {"train": tables[name]}
     if "train" not in parts:
         raise UsageError(
-            f"{folder}: no {shown(name)}-train.arff next to {shown(xml.name)}; unpack the data set "
-            f"again, or name its table {shown(name)}.arff if it has no test part"
+            f"{folder}: no {brief(name)}-train.arff next to {brief(xml.name)}; unpack the data set "
+            f"again, or name its table {brief(name)}.arff if it has no test part"
         )
     return xml, parts
 
@@ -112,7 +112,7 @@ def _label_names(xml: Path) -> tuple[str, ...]:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UsageError(
-            f"{xml}: not valid XML ({shown(error)}); unpack the data set again"
+            f"{xml}: not valid XML ({brief(error)}); unpack the data set again"
         ) from None
     names = [tag.get("name", "") for tag in root.iter() if tag.tag.rpartition("}")[2] == "label"]
     if not names or "" in names:
@@ -143,8 +143,8 @@ def _check_labels(table: ArffTable, labels: tuple[str, ...], xml: Path) -> None:
 def _check_features(tables: list[ArffTable], labels: tuple[str, ...]) -> None:
     """Check that both parts have the same features, and that they fit into memory."""
     names = set(labels)
-    kept = [[a for a in table.attributes if a.name not in names] for table in tables]
-    for one, other in zip_longest(kept[0], kept[-1]):
+    features = [[a for a in table.attributes if a.name not in names] for table in tables]
+    for one, other in zip_longest(features[0], features[-1]):
         if one is None or other is None or _meaning(one) != _meaning(other):
             line, other_line = (
                 f"line {a.line} ({quoted(a.name)})" if a else "its end" for a in (other, one)
@@ -154,7 +154,7 @@ def _check_features(tables: list[ArffTable], labels: tuple[str, ...]) -> None:
                 f"{line}, there at {other_line}; give both the same names, types and declared values in "
                 "one order"
             )
-    width = sum(a.width for a in kept[0])
+    width = sum(a.width for a in features[0])
     for table in tables:
         if not width:
             raise UsageError(

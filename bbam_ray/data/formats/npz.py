@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from bbam_ray.data.download.archive_members import DAMAGED
-from bbam_ray.errors import shown
+from bbam_ray.errors import brief
 
 #: exceptions that a damaged .npz file raises
 DAMAGED_ARRAYS = (*DAMAGED, OSError, KeyError, SyntaxError, TypeError, tokenize.TokenError)
@@ -32,7 +32,7 @@ def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
         warnings.simplefilter("ignore")  # about headers written by Python 2
         shape, fortran_order, dtype = read(stream)
     if any(side < 0 for side in shape):
-        raise ValueError(f"an array has the shape {shown(shape)}")
+        raise ValueError(f"an array has the shape {brief(shape)}")
     if dtype.hasobject:
         raise ValueError("contains Python objects; save plain numbers")
     return shape, fortran_order, dtype
@@ -53,7 +53,7 @@ def check_size(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], bo
         shape, by_column, dtype = array_header(stream)
         declared, stored = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
     if declared != stored:
-        raise ValueError(f"'{shown(name)}' declares {declared} bytes and has {stored}")
+        raise ValueError(f"'{brief(name)}' declares {declared} bytes and has {stored}")
     return shape, by_column, dtype
 
 
@@ -89,4 +89,4 @@ def open_arrays(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except DAMAGED_ARRAYS as error:
         strerror = error.strerror if isinstance(error, OSError) else None
-        raise ValueError(shown(strerror or error, 200)) from None
+        raise ValueError(brief(strerror or error, 200)) from None

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bbam_ray.documents import parse_json
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 from bbam_ray.files import check_regular
 
 
@@ -50,7 +50,7 @@ def check_name(path: Path) -> None:
     """Raise a UsageError if a file name has characters that cannot be printed."""
     if not path.name.isprintable():
         raise UsageError(
-            f"{shown(str(path), 300)}: the name has characters that cannot be printed; rename this file"
+            f"{brief(str(path), 300)}: the name has characters that cannot be printed; rename this file"
         )
 
 
@@ -77,7 +77,7 @@ def readable_parquet(path: Path) -> Iterator[None]:
     except (OSError, pa.ArrowException, UnicodeDecodeError, KeyError) as error:
         known = isinstance(error, OSError) and error.strerror
         what = f"cannot be read ({known})" if known else "not a Parquet file that can be read"
-        reason = "" if known else f" ({shown(error, 200)})"
+        reason = "" if known else f" ({brief(error, 200)})"
         raise UsageError(f"{path}: {what}{reason}") from None
 
 
@@ -102,7 +102,7 @@ def read_user_table(path: Path, without: tuple[str, ...] = ()) -> UserTable:
             with path.open(encoding="utf-8-sig", newline="") as handle:
                 table = readers[path.suffix](path, handle)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror or shown(error)})") from None
+        raise UsageError(f"{path}: cannot be read ({error.strerror or brief(error)})") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not UTF-8 text; save it in UTF-8") from None
     if not len(table):
@@ -116,7 +116,7 @@ def _separated(path: Path, handle: Any) -> UserTable:
         header = [name.strip() for name in next(reader, [])]
         for number, name in enumerate(header, start=1):
             if not name or header.index(name) + 1 != number:
-                problem = f"has the duplicate name '{shown(name)}'" if name else "has no name"
+                problem = f"has the duplicate name '{brief(name)}'" if name else "has no name"
                 raise UsageError(
                     f"{path} line 1: column {number} {problem}; name every column differently"
                 )
@@ -146,7 +146,7 @@ def _json_lines(path: Path, handle: Any) -> UserTable:
         try:
             entry = parse_json(line)
         except ValueError as error:
-            raise UsageError(f"{path} line {number}: not JSON ({shown(error)})") from None
+            raise UsageError(f"{path} line {number}: not JSON ({brief(error)})") from None
         if not isinstance(entry, dict):
             raise UsageError(f"{path} line {number}: expected an object, {{...}}")
         entries.append(entry)
@@ -161,7 +161,7 @@ def _parquet(path: Path, without: tuple[str, ...]) -> UserTable:
         duplicates = [name for i, name in enumerate(schema.names) if name in schema.names[:i]]
         if duplicates:
             raise UsageError(
-                f"{path}: two columns '{shown(duplicates[0])}'; name every column differently"
+                f"{path}: two columns '{brief(duplicates[0])}'; name every column differently"
             )
         names = [name for name in schema.names if name not in without]
         read = file.read(columns=names)
@@ -169,7 +169,7 @@ def _parquet(path: Path, without: tuple[str, ...]) -> UserTable:
             columns = {name: read.column(name).to_pylist() for name in names}
         except (ValueError, OverflowError) as error:  # dates out of Python's range
             raise UsageError(
-                f"{path}: contains a value that cannot be read ({shown(error)}); remove its column"
+                f"{path}: contains a value that cannot be read ({brief(error)}); remove its column"
             ) from None
     count = read.num_rows
     skipped = {name: schema.field(name).type for name in schema.names if name in without}

@@ -14,7 +14,7 @@ from bbam_ray.data.formats.image_sources import holds_images
 from bbam_ray.data.formats.npz import array_names, check_size, names_of, open_arrays, read_array
 from bbam_ray.data.prediction.chunks import FilesPiece, NpzPiece, ParquetPiece, Piece
 from bbam_ray.data.prediction.texts import text_pieces
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 
 _FILES, _ROWS = 512, 8192  # samples of a piece
 _NAME_COLUMNS = ("file_name", "filename", "name", "path")
@@ -64,13 +64,13 @@ def _parquet_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
             groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     except (OSError, pa.ArrowException) as error:
         raise UsageError(
-            f"--input {source}: not a complete Parquet file ({shown(error, 200)}); copy it again"
+            f"--input {source}: not a complete Parquet file ({brief(error, 200)}); copy it again"
         ) from None
     column = "image" if len(shape) > 1 else "features"
     if column not in schema.names:
         raise UsageError(
             f"--input {source}: no column '{column}', which the model expects (columns: "
-            f"{shown(', '.join(schema.names), 300)}); rename or add it"
+            f"{brief(', '.join(schema.names), 300)}); rename or add it"
         )
     if schema.names.count(column) > 1:
         raise UsageError(f"--input {source}: two columns '{column}'; keep one of them")
@@ -84,7 +84,7 @@ def _parquet_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
     if not (holds_images(kind) if len(shape) > 1 else _is_list(kind) and numbers):
         wanted = "bytes of images" if len(shape) > 1 else "lists of numbers"
         raise UsageError(
-            f"--input {source}: column '{column}' is {shown(str(kind))}; expected {wanted}"
+            f"--input {source}: column '{column}' is {brief(str(kind))}; expected {wanted}"
         )
     name = next((name for name in _NAME_COLUMNS if schema.names.count(name) == 1), None)
     starts = np.cumsum([0, *groups])
@@ -108,7 +108,7 @@ def _npz_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
             if array not in arrays:
                 raise UsageError(
                     f"--input {source}: no array '{array}', which the model expects (arrays: "
-                    f"{shown(', '.join(arrays), 300) or 'none'}); rename or add it"
+                    f"{brief(', '.join(arrays), 300) or 'none'}); rename or add it"
                 )
             array_shape, by_column, dtype = check_size(archive, array)
             if by_column and len(array_shape) > 1:
@@ -121,7 +121,7 @@ def _npz_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
     if named is not None and named != list(labels):
         other = next((n for n in named if n not in labels), "another order")
         raise UsageError(
-            f"--input {source}: its label_names differ from those of the model ({shown(other)}); use "
+            f"--input {source}: its label_names differ from those of the model ({brief(other)}); use "
             "the model that was trained for them"
         )
     fits = dtype == np.uint8 if len(shape) > 1 else dtype.kind in "fiub"

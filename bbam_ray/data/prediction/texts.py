@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from bbam_ray.data.datasets.text import NAME_COLUMNS, SUFFIXES, TEXT
 from bbam_ray.data.formats.tables import read_user_table, readable_parquet
 from bbam_ray.data.prediction.chunks import Batch, Piece, check_count
-from bbam_ray.errors import UsageError, shown
+from bbam_ray.errors import UsageError, brief
 
 
 def _batch(texts: list[object], names: list[str]) -> Batch:
@@ -90,7 +90,7 @@ def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
             groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
     except (OSError, pa.ArrowException) as error:
         raise UsageError(
-            f"--input {source}: not a complete Parquet file ({shown(error, 200)}); copy it again"
+            f"--input {source}: not a complete Parquet file ({brief(error, 200)}); copy it again"
         ) from None
     _check_column(source, columns)
     name = next((name for name in NAME_COLUMNS if columns.count(name) == 1), None)
@@ -108,5 +108,5 @@ def _check_column(source: Path, columns: list[str]) -> None:
     if TEXT not in columns:
         raise UsageError(
             f"--input {source}: no column '{TEXT}', which the model expects (columns: "
-            f"{shown(', '.join(columns), 300)}); rename or add it"
+            f"{brief(', '.join(columns), 300)}); rename or add it"
         )

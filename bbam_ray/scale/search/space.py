@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from bbam_ray.config import Options
-from bbam_ray.errors import shown
+from bbam_ray.errors import brief
 
 if TYPE_CHECKING:
     import optuna
@@ -166,7 +166,7 @@ class Space(Options):
                 f"metric names {len(metric)} objectives, so mode must be a list of {len(metric)} values "
                 "(max or min)"
             )
-        if len(set(map(shown, metric))) < len(metric):
+        if len(set(map(brief, metric))) < len(metric):
             raise ValueError("metric contains a duplicate objective")
         rest = tuple(zip(metric[1:], mode[1:], strict=True))
         return {**values, "metric": metric[0], "mode": mode[0], "also": rest}

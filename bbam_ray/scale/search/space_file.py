@@ -8,7 +8,7 @@ from typing import Any
 
 from bbam_ray.core.metric_names import METRICS
 from bbam_ray.documents import read_yaml_mapping
-from bbam_ray.errors import UsageError, nearest, quoted, shown, similar
+from bbam_ray.errors import UsageError, brief, nearest, quoted, similar
 from bbam_ray.methods import known_settings, run_config
 from bbam_ray.scale.search.space import Parameter, Space
 
@@ -34,7 +34,7 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
     content = read_yaml_mapping(path)
     for key in content:
         if key not in KEYS:
-            raise UsageError(f"{path}: unknown key '{shown(key)}'; {similar(key, KEYS)}")
+            raise UsageError(f"{path}: unknown key '{brief(key)}'; {similar(key, KEYS)}")
     known = known_settings(dataset, method)
     for key in ("parameters", "published", "fixed"):
         section = content.get(key, {})
@@ -47,8 +47,8 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
                 )
             if name not in known:
                 raise UsageError(
-                    f"{path}: {key}.{shown(name)}: unknown setting for data set '{dataset}' and "
-                    f"method '{method}'; {nearest(shown(name), known)}"
+                    f"{path}: {key}.{brief(name)}: unknown setting for data set '{dataset}' and "
+                    f"method '{method}'; {nearest(brief(name), known)}"
                 )
     if "published" not in content:
         raise UsageError(f"{path}: published is missing: trial 0 needs a value for each parameter")
@@ -58,10 +58,10 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
         if name in content.get("fixed", {}):
             raise UsageError(f"{path}: {name} is both searched and fixed; keep one of them")
     searched = {
-        name: Parameter.build(given, f"{path}: parameters.{name}")
-        if isinstance(given, dict)
+        name: Parameter.build(value, f"{path}: parameters.{name}")
+        if isinstance(value, dict)
         else _not_a_mapping(path, name)
-        for name, given in content["parameters"].items()
+        for name, value in content["parameters"].items()
     }
     space = Space.build({**content, "parameters": _in_order(path, searched)}, str(path))
     for index, (name, mode) in enumerate(space.objectives):
@@ -69,7 +69,7 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
         known_names = list(OBJECTIVES) if index else list(OBJECTIVES)[:-1]
         if name not in known_names:
             raise UsageError(
-                f"{path}: metric: unknown metric '{shown(name)}'; {nearest(shown(name), known_names)}"
+                f"{path}: metric: unknown metric '{brief(name)}'; {nearest(brief(name), known_names)}"
             )
         if mode != OBJECTIVES[name]:
             raise UsageError(
@@ -92,8 +92,8 @@ def _in_order(path: Path, parameters: Mapping[str, Parameter]) -> dict[str, Para
         for other, value in parameter.when.items():
             if other not in parameters:
                 raise UsageError(
-                    f"{path}: parameters.{name}.when: '{shown(other)}' is not searched; "
-                    f"{nearest(shown(other), parameters)}"
+                    f"{path}: parameters.{name}.when: '{brief(other)}' is not searched; "
+                    f"{nearest(brief(other), parameters)}"
                 )
             if not parameters[other].holds(value):
                 raise UsageError(
@@ -134,9 +134,9 @@ def _check_published(path: Path, space: Space) -> None:
             raise UsageError(f"{path}: published.{name} {missing if active else unused}")
 
 
-def _check_settings(path: Path, space: Space, given: Mapping[str, Any]) -> None:
+def _check_settings(path: Path, space: Space, settings: Mapping[str, Any]) -> None:
     """Check the fixed and published values, and both ends of every range together with them."""
-    base = {**space.fixed, **given}
+    base = {**space.fixed, **settings}
     run_config(base, f"{path}: fixed")
     run_config({**base, **space.published}, f"{path}: published")
     for name, parameter in space.parameters.items():
@@ -147,7 +147,7 @@ def _check_settings(path: Path, space: Space, given: Mapping[str, Any]) -> None:
 
 def _without(space: Space, overrides: Mapping[str, Any]) -> Space:
     """The space with the settings of the command line fixed, not searched."""
-    kept: dict[str, Parameter] = {}
+    searched: dict[str, Parameter] = {}
     dropped: set[str] = set()
     for name, parameter in space.parameters.items():
         if name in overrides:
@@ -160,12 +160,12 @@ def _without(space: Space, overrides: Mapping[str, Any]) -> Space:
             dropped.add(name)
             continue
         rest = {other: value for other, value in when.items() if other not in overrides}
-        kept[name] = parameter.model_copy(update={"when": rest})
-    published = {name: value for name, value in space.published.items() if name in kept}
-    for name, parameter in kept.items():
+        searched[name] = parameter.model_copy(update={"when": rest})
+    published = {name: value for name, value in space.published.items() if name in searched}
+    for name, parameter in searched.items():
         if name not in published and all(published.get(o) == v for o, v in parameter.when.items()):
             published[name] = parameter.extremes()[0]
     fixed = {**space.fixed, **{k: v for k, v in overrides.items() if k not in RESERVED}}
-    if not kept:
+    if not searched:
         raise UsageError("--set fixes every parameter of the space; leave at least one to search")
-    return space.model_copy(update={"parameters": kept, "published": published, "fixed": fixed})
+    return space.model_copy(update={"parameters": searched, "published": published, "fixed": fixed})

@@ -114,9 +114,9 @@ class StudyMetrics:
     def _set_epoch(self, number: int, row: Mapping[str, Any]) -> None:
         tags = self._tags(number)
         self._heard.set(time.time(), tags)
-        shown = {"gpu_memory": 0, **{name: v for name, v in row.items() if v is not None}}
+        values = {"gpu_memory": 0, **{name: v for name, v in row.items() if v is not None}}
         for name, (column, _) in TRIAL_GAUGES.items():
-            if (value := shown.get(column)) is not None:
+            if (value := values.get(column)) is not None:
                 self._trial[name].set(float(value), tags)
         for phase in PHASES:
             if (value := row.get(f"seconds_{phase}")) is not None:

@@ -91,7 +91,7 @@ def _close(
     record: StudyRecord,
     status: str,
 ) -> StudyResult:
-    """Write everything that a reader of the folder needs, whatever the final status."""
+    """Write everything that a reader of the folder needs; `status` is that of the search."""
     store.flush(wait=True)
     store.patience.insist(lambda: write_study_db(record.folder, plan.space, outcomes.values()))
     order = ranked(store.trials.rows(), plan.space)
