@@ -1,1 +1,4 @@
-"""Scaling: Ray Tune and Optuna. The only folder that imports either."""
+"""Scaling with Ray Tune, Ray Train and Optuna: the only folder that imports any of them.
+
+``search/`` decides what is tried, ``workers/`` train it, ``cluster/`` is where they run, ``study/`` joins them.
+"""
