@@ -150,6 +150,17 @@ def check_machine(workers: int, cpus: int, gpus: float) -> None:
         )
 
 
+def unused_samples(config: RunConfig, semi_supervised: bool) -> str | None:
+    """A warning if a run never uses its unlabelled samples although its method could; else None."""
+    common = config.training
+    if not semi_supervised or common.warmup_epochs < common.epochs:
+        return None
+    return (
+        f"note: all {common.epochs} epochs are warm-up, so unlabelled samples are not used; raise "
+        "--epochs or lower --warmup-epochs"
+    )
+
+
 def parse_duration(flag: str, text: str) -> float:
     """Seconds of "90", "90s", "30m", "2h" or "1d"."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text)

@@ -53,6 +53,13 @@ def test_a_run_leaves_model_history_and_metrics(tmp_path: Path) -> None:
     assert len(json.loads((model / "thresholds.json").read_text())) == 10
 
 
+def test_a_run_that_never_uses_its_unlabelled_samples_says_so(tmp_path: Path) -> None:
+    note = "all 2 epochs are warm-up, so unlabelled samples are not used"
+    assert note in train(tmp_path, "a", epochs=2)[1]
+    assert note not in train(tmp_path, "b", "--method", "supervised", epochs=2)[1]
+    assert note not in train(tmp_path, "c", epochs=3)[1]
+
+
 def test_the_test_part_is_not_read_unless_asked_for(tmp_path: Path) -> None:
     assert train(tmp_path, "a")[0] == 0
     assert not rows(tmp_path, "a", "confirm")
