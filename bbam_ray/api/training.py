@@ -10,6 +10,7 @@ from bbam_ray.commands import checks
 from bbam_ray.commands.choices import names_unknown_options
 from bbam_ray.commands.study_progress import LineListener
 from bbam_ray.results.loading import Study, load_study
+from bbam_ray.results.redaction import redacted
 
 if TYPE_CHECKING:
     from bbam_ray.commands.study_progress import StudyListener
@@ -94,5 +95,5 @@ def train(
         )
         result = command.run(command.prepare(options, listener), listener)
         if result.error:
-            listener.warning(f"error: {result.error}")
+            listener.warning(f"error: {redacted(result.error)}")
     return load_study(result.folder)

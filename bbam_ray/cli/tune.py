@@ -138,7 +138,7 @@ def tune(
         time_budget=checks.parse_duration("--time-budget", time_budget) if time_budget else None,
         gpu_hours=gpu_hours,
         max_cost=max_cost,
-        price=checks.parse_price(price) if price else None,
+        price=None if price is None else checks.parse_price(price),
         warm_start=warm_start,
         reuse=reuse,
         trackers=tuple(tracker or ()),

@@ -175,11 +175,12 @@ def parse_duration(flag: str, text: str) -> float:
 def parse_fractions(text: str) -> list[float]:
     """Label fractions of "0.05,0.1"."""
     try:
-        return [float(part) for part in text.split(",") if part.strip()]
+        fractions = [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise UsageError(
-            f"--labeled-fractions {text}: expected shares such as 0.05,0.1,0.2"
-        ) from None
+        fractions = []
+    if not fractions:
+        raise UsageError(f"--labeled-fractions {text}: expected shares such as 0.05,0.1,0.2")
+    return fractions
 
 
 def parse_price(text: str) -> float | Path:

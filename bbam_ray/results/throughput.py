@@ -33,7 +33,7 @@ def measured_throughput(parent: Path, method: str, settings: dict[str, Any]) -> 
     Args:
         parent: folder of the studies on a data set.
         method: of the trials.
-        settings: those that decide how long an epoch takes, as under ``throughput`` in ``study.json``.
+        settings: those that decide how long an epoch takes, as under ``pace`` in ``study.json``.
     """
     if not parent.is_dir():
         return None

@@ -85,6 +85,7 @@ class TestComparison:
         (["--methods", "bbam:balance"], "expected key=value"),
         (["--labeled-fractions", "0.05,5"], "expected shares such as"),
         (["--labeled-fractions", ""], "expected shares such as"),
+        (["--labeled-fractions", ","], "--labeled-fractions ,: expected shares such as"),
         (["--labeled-fractions", "0.01", "--set", "scenes=60"], "no positive label"),
         (["--resume", "--name", "../x"], "is not possible"),
         (["--set", "scale=-1"], "scale = -1"),

@@ -128,6 +128,6 @@ class Dataset(ABC):
     def check(self, options: Any, data_dir: Path | None) -> None:
         """Check that the files of all parts are there, without reading samples.
 
-        Called by ``bbam-ray data check``; ``load`` finds the same errors itself.
+        For callers in Python; commands use ``load``, which reports the same errors.
         """
         self.state(options, data_dir)

@@ -61,7 +61,7 @@ class _DroppedError(Exception):
 
 
 def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None) -> Path:
-    """Download a file into a folder and return its path; a correct existing file is resume.
+    """Download a file into a folder and return its path; a correct existing file is kept.
 
     Bytes are appended to ``<name>.part`` as they arrive, so a killed download can resume. Digests are
     computed from the stored file at the end, so that they cover all runs and the disk.

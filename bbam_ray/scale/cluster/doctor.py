@@ -132,11 +132,11 @@ def _ask_nodes(probe: str | None) -> dict[str, Facts | str]:
     by_node: dict[str, Facts | str] = {}
     for name, reference in references.items():
         try:
-            facts: Facts = ray.get(reference, timeout=_WAIT_S)
+            node: Facts = ray.get(reference, timeout=_WAIT_S)
             # A second task: the first one may have waited for its process to start.
             before = time.time()
             seen = ray.get(on_node(nodes[name], _clock).remote(), timeout=_WAIT_S)
-            by_node[name] = facts | {"skew_s": max(0.0, before - seen, seen - time.time())}
+            by_node[name] = node | {"skew_s": max(0.0, before - seen, seen - time.time())}
         except Exception as error:  # the reason is the finding
             lines = str(error).strip().splitlines()
             by_node[name] = lines[-1] if lines else type(error).__name__

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from bbam_ray.engine.fingerprint import data_state, run_fingerprint
 from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.errors import UsageError
@@ -57,9 +59,10 @@ class TrialCache:
             return
         if "fingerprint" not in table.column_names:
             return
-        for row in table.to_pylist():
+        for row in table.select(["number", "state", "fingerprint"]).to_pylist():
             self._add(folder, row)
-            if row["number"] == 0 and row["fingerprint"]:
+        for row in table.filter(pc.equal(table["number"], 0)).to_pylist():
+            if row["fingerprint"]:
                 self._first_trials[folder] = row
 
     def add(self, row: Row) -> None:
