@@ -98,8 +98,8 @@ def _disk(preview: Preview) -> list[str]:
     ]
     if logs is not None:
         lines.append(
-            f"Ray's session folder: each log is rotated at {logs.bytes >> 20} MB with {logs.files} backups. "
-            f"The folder is deleted when the study ends well; those of the last {logs.sessions} failed "
-            "studies are kept."
+            f"Ray's session folder: each log is rotated at {logs.bytes >> 20} MB with {logs.files} "
+            f"backups. The folder is deleted when the study ends well; those of the last "
+            f"{logs.sessions} failed studies are kept."
         )
     return lines

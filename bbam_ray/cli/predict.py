@@ -27,7 +27,9 @@ def predict(
     ],
     input_: Annotated[
         Path,
-        typer.Option("--input", help="Folder of images, or a table of images, features or texts."),
+        typer.Option(
+            "--input", help="Folder of images, or a file: .parquet, .npz, .csv, .tsv, .jsonl."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="New file, .parquet or .csv.")],
     scores: Annotated[
