@@ -46,7 +46,7 @@ class Options(BaseModel):
                 raise UsageError(f"{source}: {reason}") from None
             name = str(first["loc"][0])
             raise UsageError(
-                f"{source}: {name} = {quoted(first['input'])} is not possible: {reason}"
+                f"{source}: {name} = {quoted(first['input'])} is invalid: {reason}"
             ) from None
 
 

@@ -112,7 +112,7 @@ def cache(
 @app.command()
 @with_exit_code
 def download(
-    name: Annotated[str, typer.Argument(help="Such as voc2012; an unknown name lists all.")],
+    name: Annotated[str, typer.Argument(help="For example voc2012; an unknown name lists all.")],
     folder: Annotated[Path, typer.Option("--to", help="Folder for archives and data.")] = Path(
         "data"
     ),
@@ -197,8 +197,8 @@ def _show_counts(console: Console, dataset: str, inspection: Inspection) -> None
     )
     if "labeled" in counts:
         console.print(
-            f"a run uses {counts['labeled']} labelled, {counts['validation']} for validation, "
-            f"{counts['unlabeled']} without their labels"
+            f"a run uses {counts['labeled']} labelled, {counts['validation']} validation and "
+            f"{counts['unlabeled']} unlabelled samples"
         )
 
 

@@ -30,7 +30,7 @@ def show_preview(console: Console, preview: Preview) -> None:
         console.print(f"  trial {number}: {text}", markup=False)
     for line in (_runs(plan), _time(preview), *_disk(preview)):
         console.print(line, markup=False)
-    console.print(f"Results would go to {study.folder}.", markup=False)
+    console.print(f"Results would be written to {study.folder}.", markup=False)
 
 
 def _space_table(space: Space) -> Table:
@@ -64,23 +64,27 @@ def _runs(plan: StudyPlan) -> str:
         per_trial = f"{shape.workers} workers, {per_trial}"
     return (
         f"{plan.num_samples} trials ({per_trial} each), {plan.concurrency} at once; then "
-        f"{plan.confirmations} runs confirm the best {plan.confirm_top}."
+        f"{plan.confirmations} runs that confirm the best {_counted(plan.confirm_top, 'configuration')}."
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return noun if number == 1 else f"{number} {noun}s"
 
 
 def _time(preview: Preview) -> str:
     """Time, GPU-hours and cost."""
     plan, time = preview.study.plan, preview.time
     if time is None:
-        return "Time: unknown until a study like this has been measured."
+        return "Expected time: unknown, because no earlier study of this kind is in the results folder."
     text = f"At most {duration(time.seconds)}"
     if plan.gpus:
         text += f", {time.gpu_hours:.2f} GPU-hours"
         if time.cost is not None:
             text += f", cost {time.cost:.2f}"
     return (
-        f"{text}: {time.seconds_per_epoch:.2f} s an epoch in study '{time.study}', "
-        f"{plan.stopping.epochs} epochs in {time.runs} runs."
+        f"{text}: {time.seconds_per_epoch:.2f} s per epoch in study '{time.study}', "
+        f"{time.runs} runs of {plan.stopping.epochs} epochs."
     )
 
 
@@ -94,7 +98,8 @@ def _disk(preview: Preview) -> list[str]:
     ]
     if logs is not None:
         lines.append(
-            f"Ray's own folder: log files of {logs.bytes >> 20} MB, {logs.files} older ones of each; it "
-            f"is deleted at the end; the last {logs.sessions} folders of failed studies are kept."
+            f"Ray's session folder: each log is rotated at {logs.bytes >> 20} MB with {logs.files} "
+            f"backups. The folder is deleted when the study ends well; those of the last "
+            f"{logs.sessions} failed studies are kept."
         )
     return lines

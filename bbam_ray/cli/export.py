@@ -56,7 +56,7 @@ def export(
         return 0
     for name, difference in result.differences.items():
         console.print(
-            f"{name}: logits of {result.samples} real samples differ by at most {difference:.2g}",
+            f"{name}: checked with {result.samples} samples; logits differ by at most {difference:.2g}",
             markup=False,
         )
     console.print(f"model and card: {output}", markup=False)

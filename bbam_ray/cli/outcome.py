@@ -59,8 +59,8 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
     for file, what in (
         ("best.yaml", "the best configuration, for bbam-ray train --config"),
         ("report.html", "open it in a browser"),
-        ("trials.parquet", "a row per trial"),
-        ("confirm.parquet", "a row per confirmed run, test metrics"),
+        ("trials.parquet", "one row per trial"),
+        ("confirm.parquet", "one row per confirmed run, with test metrics"),
         ("checkpoints", "the confirmed models"),
     ):
         if (folder / file).exists():
@@ -74,7 +74,8 @@ def _confirmed_table(result: StudyResult) -> Table:
     table.add_column("")
     by_metric = {m: confirmed_metrics(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
     for confirmed in by_metric["map"]:
-        table.add_column(f"trial {confirmed.number} ({confirmed.seeds} seeds)", justify="right")
+        seeds = f"{confirmed.seeds} seed{'s' * (confirmed.seeds > 1)}"
+        table.add_column(f"trial {confirmed.number} ({seeds})", justify="right")
     for metric, configurations in by_metric.items():
         table.add_row(f"test_{metric}", *map(_with_spread, configurations))
     return table

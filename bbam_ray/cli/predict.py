@@ -26,7 +26,10 @@ def predict(
         Path, typer.Option(help="Folder of an exported model, a run, or a confirmed study.")
     ],
     input_: Annotated[
-        Path, typer.Option("--input", help="Folder of images, a .parquet or an .npz file.")
+        Path,
+        typer.Option(
+            "--input", help="Folder of images, or a file: .parquet, .npz, .csv, .tsv, .jsonl."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="New file, .parquet or .csv.")],
     scores: Annotated[

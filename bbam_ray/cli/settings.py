@@ -33,11 +33,12 @@ def settings(
         return 0
     console = Console(soft_wrap=True, highlight=False)
     for group, members in groupby(rows, key=lambda row: row.group):
-        console.print(f"{group} settings\n", style="bold underline")
+        title = f"{group} settings" if group == command.COMMON else f"settings of {group}"
+        console.print(f"{title}\n", style="bold underline")
         for row in members:
             line = Text.assemble((f"{row.name} = {row.default_text}", "bold"), f"   {row.allowed}")
             if row.default != row.general_default:
-                line.append(f"   (in general {json.dumps(row.general_default)})")
+                line.append(f"   (common default: {row.general_text})")
             console.print(line)
             console.print(f"    {row.description}\n", markup=False)
     return 0

@@ -31,7 +31,7 @@ def tune(
         typer.Option(help="Sampler of configurations: TPE, Gaussian process, Sobol, random."),
     ] = "tpe",
     scheduler: Annotated[
-        shared.SchedulerName, typer.Option(help="Rule that prunes trials (pbt is refused).")
+        shared.SchedulerName, typer.Option(help="Rule that prunes trials (pbt is rejected).")
     ] = "none",
     grace_epochs: Annotated[
         int | None,

@@ -99,7 +99,7 @@ def worker_shape(
 def check_minimum(name: str, value: float | None, least: float) -> None:
     """Raise a UsageError if the value of an option is below its minimum; None = not given."""
     if value is not None and value < least:
-        raise UsageError(f"{name} = {value!r} is not possible; use at least {least:g}")
+        raise UsageError(f"{name} = {value!r} is invalid; use at least {least:g}")
 
 
 def check_workers(config: RunConfig, shape: TrainShape, labelled: int) -> None:

@@ -31,7 +31,7 @@ def check_choice(option: str, value: str, names: Iterable[str]) -> str:
         UsageError: it is not.
     """
     if value not in names:
-        raise UsageError(f"{option} = {value!r} is not possible; {nearest(value, names)}")
+        raise UsageError(f"{option} = {value!r} is invalid; {nearest(value, names)}")
     return value
 
 

@@ -25,7 +25,7 @@ def reports_decoding(listener: Listener) -> Iterator[None]:
     from bbam_ray.data.cache.images import listening  # NumPy and Pillow take their time to load
 
     def decoded(name: str, done: int, total: int) -> None:
-        listener.progress(f"decoding images of {name}", done, total)
+        listener.progress(f"decoding the images of data set {name}", done, total)
 
     with listening(decoded):
         yield

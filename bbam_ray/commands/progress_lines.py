@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +10,11 @@ from bbam_ray.results.summary import duration
 
 
 def short(value: Any) -> str:
-    """A setting as people write it."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
+    """A setting as ``--set`` and YAML files take it, with three significant digits."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if value == float("inf"):
+        return ".inf"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

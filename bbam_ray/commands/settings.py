@@ -48,14 +48,23 @@ class SettingRow:
     @property
     def default_text(self) -> str:
         """The default as it is written in YAML."""
-        return json.dumps(self.default) if not isinstance(self.default, str) else self.default
+        return _yaml(self.default)
+
+    @property
+    def general_text(self) -> str:
+        """The default without the data set's own, as it is written in YAML."""
+        return _yaml(self.general_default)
+
+
+def _yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def setting_rows(method: str | None = None, dataset: str | None = None) -> list[SettingRow]:
     """The common settings, then those of each method, then those of each data set.
 
     A data set's own defaults of common settings are rows of its group, too. With ``dataset`` the
-    defaults of the common settings are that data set's.
+    defaults of the common settings are that data set's; ``dataset`` and ``method`` are as given.
 
     Args:
         method: list the settings of this method only, and of no data set unless one is given.
@@ -68,7 +77,9 @@ def setting_rows(method: str | None = None, dataset: str | None = None) -> list[
     everything = method is None and dataset is None
     methods = list(METHODS) if everything else [method] if method else []
     datasets = list(DATASETS) if everything else [dataset] if dataset else []
-    own_defaults = DATASETS[dataset].defaults if dataset else {}
+    own_defaults = {**DATASETS[dataset].defaults, "dataset": dataset} if dataset else {}
+    if method:
+        own_defaults["method"] = method
     rows = _rows(COMMON, TrainingConfig, own_defaults)
     for name in methods:
         rows += _rows(f"method {name}", METHODS[name].Options, {})

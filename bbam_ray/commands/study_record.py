@@ -12,7 +12,7 @@ from bbam_ray.commands.time_estimate import throughput_settings
 from bbam_ray.config import RunConfig
 from bbam_ray.documents import standard_values
 from bbam_ray.engine.split_file import NamedSplit, keep_split
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import UsageError, brief
 from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
 from bbam_ray.scale.search.warm_start import restored_outcomes
 from bbam_ray.scale.study.plan import StudyPlan
@@ -64,9 +64,10 @@ def open_study(
             "give the same --sampler, --scheduler, --grace-epochs and --reduction-factor as before",
         ),
     ):
-        if standard_values(content[key]) != record.content.get(key):
+        if names := _changed(standard_values(content[key]), record.content.get(key)):
             raise UsageError(
-                f"--resume: the {key} of study '{folder.name}' were different; {way_out}"
+                f"--resume: study '{folder.name}' was started with another value of {names} ({key}); "
+                f"{way_out}"
             )
     keep_split(folder, split)
     lag = int(record.content["lag"])
@@ -86,15 +87,26 @@ def open_run(
         keep_split(folder, split)
         return record
     record = StudyRecord.open(folder)
-    if record.content.get("settings") != content["settings"]:
+    if names := _changed(content["settings"], record.content.get("settings")):
         raise UsageError(
-            f"--resume: the settings of run '{folder.name}' were different; give the same flags and "
-            "file as before, or use another --name"
+            f"--resume: run '{folder.name}' was started with another value of {names}; give the same "
+            "flags and file as before, or use another --name"
         )
     keep_split(folder, split)
     if not check_only:
         record.update(status=RUNNING, ended_at=None)
     return record
+
+
+def _changed(values: dict[str, Any], recorded: Any) -> str:
+    """Names whose values differ from the recorded ones, for a message; empty if none does."""
+    before = recorded if isinstance(recorded, dict) else {}
+    names = sorted({*values, *before})
+    return ", ".join(
+        brief(name)
+        for name in names
+        if name not in values or name not in before or values[name] != before[name]
+    )
 
 
 def _study_content(plan: StudyPlan, space_path: Path) -> dict[str, Any]:

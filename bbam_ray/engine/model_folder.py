@@ -188,7 +188,7 @@ def _numbers(
 
 def _wrong(folder: Path, entry: str, value: Any) -> UsageError:
     return UsageError(
-        f"{folder / CONFIG}: {entry} = {quoted(value)} is not possible; copy the model again"
+        f"{folder / CONFIG}: {entry} = {quoted(value)} is invalid; copy the model again"
     )
 
 

@@ -13,7 +13,7 @@ The other hooks have defaults. This is the order in which the engine calls them,
         logits                            validation scores
 
     each epoch of the main phase:
-        refresh                           once, if ``refreshes``; gets a Snapshot
+        refresh                           once, if refreshes is True; gets a Snapshot
         start_epoch                       once
         semi_supervised_loss              each step
         label_records

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -72,8 +73,8 @@ def reproducing_commands(data: ReportData) -> list[str]:
         words[index] = "bbam-ray"
     if subcommand not in ("tune", "train"):
         return [recorded]
-    study = [word for word in words if word != "--resume"]
-    # The last of two equal options counts. Without --no-reuse, results would be taken from the old study.
+    study = _without_name(word for word in words if word not in ("--resume", "--no-reuse"))
+    # Without --no-reuse, results would be copied from the old study.
     study += ["--name", f"{data.folder.name}-again", *["--no-reuse"] * (subcommand == "tune")]
     commands = [shlex.join(study)]
     best = data.folder / "best.yaml"
@@ -83,3 +84,14 @@ def reproducing_commands(data: ReportData) -> list[str]:
             train = [words[0], str(PurePath(script).with_name("train.py"))]
         commands.append(shlex.join([*train, "--config", str(best), "--test"]))
     return commands
+
+
+def _without_name(words: Iterable[str]) -> list[str]:
+    """A command without ``--name NAME`` and ``--name=NAME``."""
+    remaining: list[str] = []
+    skip = False
+    for word in words:
+        if not skip and word != "--name" and not word.startswith("--name="):
+            remaining.append(word)
+        skip = not skip and word == "--name"
+    return remaining

@@ -29,7 +29,7 @@ def number_text(value: Any) -> str:
     if value is None or (isinstance(value, float) and pd.isna(value)):
         return ""
     if isinstance(value, bool):
-        return "on" if value else "off"
+        return "true" if value else "false"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

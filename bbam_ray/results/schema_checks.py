@@ -107,7 +107,7 @@ def check_record(path: Path, content: dict[str, Any]) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        what = f"{brief(where)} = {quoted(first['input'])} is not possible: {brief(first['msg'])}"
+        what = f"{brief(where)} = {quoted(first['input'])} is invalid: {brief(first['msg'])}"
         if first["type"] == "missing":
             what = f"no entry '{brief(where)}'"
         raise UsageError(f"{path}: {what}; copy the study again") from None

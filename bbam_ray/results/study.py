@@ -63,7 +63,7 @@ def check_folder(
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise UsageError(
-            f"study name '{name}' is not possible: use letters, digits, '.', '_' and '-' (at most 100)"
+            f"study name '{name}' is invalid: use letters, digits, '.', '_' and '-' (at most 100)"
         )
     folder = results / dataset / name
     records = (folder / "study.json", folder / files.PREVIOUS / "study.json")

@@ -34,7 +34,7 @@ def test_info_counts_samples_and_their_split(tmp_path: Path) -> None:
     assert ended.exit_code == 0, ended.output
     text = " ".join(ended.output.split())
     assert "46 training samples (34 with known labels), 16 test samples, 5 labels" in text
-    assert "27 labelled, 7 for validation, 12 without their labels" in text
+    assert "27 labelled, 7 validation and 12 unlabelled samples" in text
     for label in ("cat", "dog", "bird", "fish", "frog"):
         assert label in text
 
@@ -67,7 +67,7 @@ def test_cache_decodes_once_and_can_be_emptied(tmp_path: Path) -> None:
     given = own(tmp_path / "own")
     first, second = run("cache", *given), run("cache", *given)
     assert first.exit_code == second.exit_code == 0
-    assert "decoding images of images" in first.output
+    assert "decoding the images of data set images" in first.output
     assert "decoding" not in second.output and "62 samples" in second.output
     removed = run("cache", *given, "--remove")
     assert removed.exit_code == 0 and "freed 0.2 MB" in removed.output

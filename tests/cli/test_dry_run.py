@@ -41,10 +41,10 @@ def test_it_shows_space_rules_first_configurations_and_what_fits(tmp_path: Path)
         "objective val_map (max); sampler tpe, scheduler asha (decides after epochs 6, 8;",
         "trial 0: scale=20 margin=0.4",
         "trial 2:",
-        "9 trials (1 CPU each), 2 at once; then 3 runs confirm the best 1.",
-        "Time: unknown until a study like this has been measured",
+        "9 trials (1 CPU each), 2 at once; then 3 runs that confirm the best configuration.",
+        "Expected time: unknown, because no earlier study",
         "MB of confirmed models",
-        "Ray's own folder: log files of 16 MB, 2 older ones",
+        "Ray's session folder: each log is rotated at 16 MB with 2 backups",
     ):
         assert words in shown
     assert not list(tmp_path.iterdir())
@@ -100,4 +100,4 @@ def test_the_time_is_that_of_an_earlier_study_of_the_same_kind(tmp_path: Path) -
     assert measured_throughput(parent, "supervised", throughput) is None
     shown = dry("--max-concurrent", "2")
     # 8 trials and 3 confirmations of 13 epochs of 0.5 s and 1.5 s of overhead each, two at once.
-    assert "At most 44s: 0.50 s an epoch in study 'like', 13 epochs in 11 runs" in shown
+    assert "At most 44s: 0.50 s per epoch in study 'like', 11 runs of 13 epochs" in shown

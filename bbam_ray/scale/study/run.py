@@ -237,9 +237,8 @@ def _write_best(plan: StudyPlan, store: StudyStore, best: Row) -> None:
     tests = [value for value in tests if value is not None]
     if tests:
         spread = f" +- {stdev(tests):.4f}" if len(tests) > 1 else ""
-        text += (
-            f"Confirmed on the test part: mAP {fmean(tests):.4f}{spread} ({len(tests)} seeds).\n"
-        )
+        seeds = f"{len(tests)} seed{'s' * (len(tests) > 1)}"
+        text += f"Confirmed on the test part: mAP {fmean(tests):.4f}{spread} ({seeds}).\n"
     text += "Train it: bbam-ray train --config best.yaml"
     values = {**plan.settings, **parameters_of(best)}
     if (epoch := stop_epoch(plan.settings, best)) is not None:

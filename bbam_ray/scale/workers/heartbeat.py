@@ -28,7 +28,7 @@ class HeartbeatStore:
         self._last: dict[tuple[str, int], float] = {}
 
     def __repr__(self) -> str:
-        return "monitor over a study's processes"
+        return "heartbeats of a study's processes"
 
     def beat(self, node: str, pid: int) -> None:
         self._last[node, pid] = time.monotonic()
