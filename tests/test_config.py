@@ -53,6 +53,14 @@ def test_a_key_like_no_other_lists_the_known_ones() -> None:
 def test_a_setting_of_another_method_is_unknown(key: str) -> None:
     message = refusal({"method": "supervised", key: True})
     assert key in message and "supervised" in message
+    assert "it belongs to method" in message and "bbam" in message
+
+
+def test_a_setting_of_another_data_set_names_its_owners() -> None:
+    message = refusal({"image_size": 64})
+    assert message.endswith(
+        "it belongs to data set awa and voc2012 and coco2014 and images; remove it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from bbam_ray.commands.study_plan import find_space, make_plan
 from bbam_ray.data import Samples
 from bbam_ray.documents import parse_assignments
 from bbam_ray.engine.split_file import NamedSplit
-from bbam_ray.errors import UsageError, nearest
-from bbam_ray.methods import METHODS, known_settings, run_config
+from bbam_ray.errors import UsageError
+from bbam_ray.methods import METHODS, known_settings, run_config, setting_hint
 from bbam_ray.results.study import check_folder
 from bbam_ray.scale.study.plan import StudyPlan
 from bbam_ray.scale.workers.shapes import TrainShape
@@ -140,7 +140,7 @@ def _entries(
             for setting in assigned:
                 if setting not in known:
                     raise UsageError(
-                        f"--methods {text}: unknown setting '{setting}'; {nearest(setting, known)}"
+                        f"--methods {text}: unknown setting '{setting}'; {setting_hint(setting, known)}"
                     )
             study = re.sub(r"[^A-Za-z0-9.]+", "-", f"{text}-{fraction:g}").strip("-")
             study_folder = folder.with_name(f"{folder.name}.{study}")

@@ -66,8 +66,7 @@ def open_study(
     ):
         if names := _changed(standard_values(content[key]), record.content.get(key)):
             raise UsageError(
-                f"--resume: study '{folder.name}' was started with another value of {names} ({key}); "
-                f"{way_out}"
+                f"--resume: the {key} of study '{folder.name}' were different ({names}); {way_out}"
             )
     keep_split(folder, split)
     lag = int(record.content["lag"])
@@ -89,8 +88,8 @@ def open_run(
     record = StudyRecord.open(folder)
     if names := _changed(content["settings"], record.content.get("settings")):
         raise UsageError(
-            f"--resume: run '{folder.name}' was started with another value of {names}; give the same "
-            "flags and file as before, or use another --name"
+            f"--resume: the settings of run '{folder.name}' were different ({names}); give the same flags "
+            "and file as before, or use another --name"
         )
     keep_split(folder, split)
     if not check_only:

@@ -31,7 +31,7 @@ METHODS: Registry[type[Method[Any]]] = Registry(
     }
 )
 
-__all__ = ["METHODS", "known_settings", "run_config"]
+__all__ = ["METHODS", "known_settings", "run_config", "setting_hint"]
 
 
 def known_settings(dataset: str, method: str) -> dict[str, type]:
@@ -49,6 +49,14 @@ def known_settings(dataset: str, method: str) -> dict[str, type]:
             raise UsageError(f"unknown {kind} '{brief(name)}'; {similar(name, known)}")
     parts = (TrainingConfig, DATASETS[dataset].Options, METHODS[method].Options)
     return {name: part for part in parts for name in part.model_fields}
+
+
+def setting_hint(name: str, known: Mapping[str, type]) -> str:
+    """The way out for an unknown setting: what else has it, or the most similar known name."""
+    for kind, parts in (("method", METHODS), ("data set", DATASETS)):
+        if owners := [n for n, part in parts.items() if name in part.Options.model_fields]:
+            return f"it belongs to {kind} {' and '.join(owners)}; remove it"
+    return nearest(name, known)
 
 
 def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
@@ -70,7 +78,7 @@ def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
         if name not in owners:
             raise UsageError(
                 f"{source}: unknown setting '{brief(name)}' for data set '{dataset}' and method "
-                f"'{method}'; {nearest(brief(name), owners)}"
+                f"'{method}'; {setting_hint(brief(name), owners)}"
             )
 
     merged = DATASETS[dataset].complete(merged)

@@ -9,7 +9,7 @@ from typing import Any
 from bbam_ray.core.metric_names import METRICS
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import UsageError, brief, nearest, quoted, similar
-from bbam_ray.methods import known_settings, run_config
+from bbam_ray.methods import known_settings, run_config, setting_hint
 from bbam_ray.scale.search.space import Parameter, Space
 
 KEYS = ("metric", "mode", "parameters", "published", "fixed")
@@ -48,7 +48,7 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
             if name not in known:
                 raise UsageError(
                     f"{path}: {key}.{brief(name)}: unknown setting for data set '{dataset}' and "
-                    f"method '{method}'; {nearest(brief(name), known)}"
+                    f"method '{method}'; {setting_hint(brief(name), known)}"
                 )
     if "published" not in content:
         raise UsageError(f"{path}: published is missing: trial 0 needs a value for each parameter")
