@@ -17,7 +17,7 @@ from bbam_ray.data.cache.folder import opened
 from bbam_ray.data.cache.row_file import write_rows
 from bbam_ray.data.download.unpack import extract
 from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_image
-from bbam_ray.data.prediction.inputs import find_pieces
+from bbam_ray.data.prediction.inputs import find_chunks
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config
 from bbam_ray.scale.search.space_file import read_space
@@ -110,13 +110,13 @@ def inputs(
     """Returns a reader that reads all samples of a folder or file for prediction."""
 
     def read(folder: Path) -> None:
-        for piece in find_pieces(folder / file, shape, ["a", "b"], texts):
+        for chunk in find_chunks(folder / file, shape, ["a", "b"], texts):
             count = 0
-            for batch in piece.batches(3):
+            for batch in chunk.batches(3):
                 count += len(batch.names)
                 assert len(batch.names) == len(batch.inputs) == len(batch.problems)
                 batch.names[0].encode()  # a table of predictions needs valid text
                 assert texts or np.isfinite(batch.inputs).all()
-            assert count == piece.count, "some samples are missing"
+            assert count == chunk.count, "some samples are missing"
 
     return read

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bbam_ray.data.prediction.inputs import find_pieces
+from bbam_ray.data.prediction.inputs import find_chunks
 from bbam_ray.engine.export import (
     CONTENT,
     ONNX,
@@ -100,8 +100,8 @@ def _files(formats: Sequence[str]) -> list[str]:
 
 def _first_samples(source: Path, model: Model) -> np.ndarray:
     """The first readable samples of a file or folder, as the model stores them."""
-    for piece in find_pieces(source, model.input_shape, model.label_names, model.takes_texts):
-        for batch in piece.batches(_SAMPLES):
+    for chunk in find_chunks(source, model.input_shape, model.label_names, model.takes_texts):
+        for batch in chunk.batches(_SAMPLES):
             good = [row for row, problem in enumerate(batch.problems) if problem is None]
             if good:
                 return model.stored([batch.inputs[row] for row in good])

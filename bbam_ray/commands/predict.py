@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bbam_ray.commands import checks
 from bbam_ray.commands.listener import SILENT, Listener
-from bbam_ray.data.prediction.inputs import find_pieces
+from bbam_ray.data.prediction.inputs import find_chunks
 from bbam_ray.engine.model import load_model
 from bbam_ray.engine.prediction import (
     check_output,
@@ -23,7 +23,7 @@ from bbam_ray.engine.process import use_cpus
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from bbam_ray.data.prediction.chunks import Piece
+    from bbam_ray.data.prediction.chunks import Chunk
     from bbam_ray.engine.model import Model
 
 
@@ -93,29 +93,29 @@ def predict(
     output = Path(output)
     loaded = load_model(Path(model))
     check_output(output, loaded.label_names)
-    pieces = find_pieces(
+    chunks = find_chunks(
         Path(inputs).absolute(), loaded.input_shape, loaded.label_names, loaded.takes_texts
     )
-    total = sum(piece.count for piece in pieces)
+    total = sum(chunk.count for chunk in chunks)
     many = f", {workers} workers" if workers > 1 else ""
     listener.message(f"model {loaded.folder}: {total} samples{many}")
     started = time.monotonic()
     processes = _Workers(workers, cpus_per_worker, gpus_per_worker, address)
     with prediction_file(output, prediction_schema(loaded.label_names)) as file:
-        for table in _tables(loaded, pieces, logits, processes):
+        for table in _tables(loaded, chunks, logits, processes):
             file.write(table)
             listener.progress("scoring", file.rows, total)
     return Prediction(output, file.rows, file.unreadable, time.monotonic() - started)
 
 
 def _tables(
-    model: Model, pieces: list[Piece], logits: bool, workers: _Workers
+    model: Model, chunks: list[Chunk], logits: bool, workers: _Workers
 ) -> Iterator[pa.Table]:
     """Predictions in the order of the input."""
     if workers.in_this_process:
         use_cpus(workers.cpus)
-        for piece in pieces:
-            yield from predictions(model, piece, logits=logits)
+        for chunk in chunks:
+            yield from predictions(model, chunk, logits=logits)
         return
     # One process needs no Ray, which takes seconds to load.
     from bbam_ray.scale.cluster.connection import connected
@@ -124,7 +124,7 @@ def _tables(
     with connected(workers.address, dashboard=False):
         yield from predictions_by_workers(
             model.folder.absolute(),
-            pieces,
+            chunks,
             logits=logits,
             workers=workers.count,
             cpus=workers.cpus,

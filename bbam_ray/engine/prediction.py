@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from bbam_ray.data.prediction.chunks import Piece
+from bbam_ray.data.prediction.chunks import Chunk
 from bbam_ray.engine.model import Model, probabilities
 from bbam_ray.errors import UsageError
 from bbam_ray.files import atomic_file, remove_unfinished
@@ -30,19 +30,19 @@ def prediction_schema(label_names: Sequence[str]) -> pa.Schema:
     )
 
 
-def predictions(model: Model, piece: Piece, *, logits: bool = False) -> Iterator[pa.Table]:
-    """Score the samples of a piece, a batch at a time.
+def predictions(model: Model, chunk: Chunk, *, logits: bool = False) -> Iterator[pa.Table]:
+    """Score the samples of a chunk, a batch at a time.
 
     Args:
         model: the trained model.
-        piece: the samples; one that cannot be read gets an error and no scores.
+        chunk: the samples; one that cannot be read gets an error and no scores.
         logits: scores are logits z instead of their sigmoid.
 
     Yields:
         Tables of ``prediction_schema``.
     """
     schema, names = prediction_schema(model.label_names), np.array(model.label_names, dtype=object)
-    for batch in piece.batches(model.description.config.training.evaluation_batch):
+    for batch in chunk.batches(model.description.config.training.evaluation_batch):
         outputs = model.logits(batch.inputs)
         decided = outputs > model.thresholds
         bad = np.array([problem is not None for problem in batch.problems])

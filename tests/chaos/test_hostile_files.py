@@ -23,7 +23,7 @@ from bbam_ray.data.datasets.coco2014 import Coco2014
 from bbam_ray.data.datasets.digits import Digits, DigitsOptions
 from bbam_ray.data.datasets.features import Features
 from bbam_ray.data.datasets.images import Images, ImagesOptions
-from bbam_ray.data.prediction.inputs import find_pieces
+from bbam_ray.data.prediction.inputs import find_chunks
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.checkpoint import load_checkpoint
 from bbam_ray.engine.extraction import feature_network
@@ -125,9 +125,9 @@ def test_pickles_as_features_and_prediction_inputs_are_refused(
     path = tmp_path / name
     path.write_bytes(trap)
     refused(lambda: Features().load(Features.Options(), path, "train"))
-    refused(lambda: find_pieces(path, (4,), ["a"]))
-    refused(lambda: find_pieces(path, (3, 8, 8), ["a"]))
-    refused(lambda: find_pieces(path, (16,), ["a"], texts=True))
+    refused(lambda: find_chunks(path, (4,), ["a"]))
+    refused(lambda: find_chunks(path, (3, 8, 8), ["a"]))
+    refused(lambda: find_chunks(path, (16,), ["a"], texts=True))
 
 
 def test_pickled_label_names_are_refused(sprung: Path, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_pickled_label_names_are_refused(sprung: Path, tmp_path: Path) -> None:
     features, labels = np.zeros((8, 4), np.float32), np.eye(8, 2, dtype=np.uint8)
     np.savez(tmp_path / "x.npz", features=features, labels=labels, label_names=names)
     refused(lambda: Features().load(Features.Options(), tmp_path / "x.npz", "train"))
-    refused(lambda: find_pieces(tmp_path / "x.npz", (4,), ["a", "b"]))
+    refused(lambda: find_chunks(tmp_path / "x.npz", (4,), ["a", "b"]))
     assert not sprung.exists()
 
 

@@ -15,7 +15,7 @@ from trees import images
 
 from bbam_ray.data.datasets.images import Images, ImagesOptions
 from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_image
-from bbam_ray.data.prediction.inputs import find_pieces
+from bbam_ray.data.prediction.inputs import find_chunks
 from bbam_ray.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -73,8 +73,8 @@ def test_images_that_declare_billions_of_pixels_take_no_memory(tmp_path: Path) -
     assert grown < 100
     with pytest.raises(UnreadableImageError):
         read_image(tmp_path / "0.png", 24, 1)
-    (piece,) = find_pieces(tmp_path, (3, 24, 24), ["a"])
-    (batch,) = piece.batches(8)
+    (chunk,) = find_chunks(tmp_path, (3, 24, 24), ["a"])
+    (batch,) = chunk.batches(8)
     assert len(batch.problems) == 8 and None not in batch.problems  # of ``predict``
 
 

@@ -43,8 +43,8 @@ def test_several_studies_have_a_report_each_and_a_page_that_compares_them(two: l
     assert all((folder / "report.html").is_file() for folder in two)
     text = page.read_text(encoding="utf-8")
     assert text.count("Plotly.newPlot(") == 3
-    for piece in ("<td>a</td>", "<td>b</td>", "<td>supervised</td>", "0.7600 [0.7352, 0.7848]"):
-        assert piece in text
+    for chunk in ("<td>a</td>", "<td>b</td>", "<td>supervised</td>", "0.7600 [0.7352, 0.7848]"):
+        assert chunk in text
     assert "different data sets" not in text
     assert run(*two).exit_code == 0  # a page of ours is replaced
 

@@ -58,7 +58,7 @@ def test_data_functions_take_settings_and_report_decoding(
     recorder = Recorder()
     inspection = data.check("images", settings, listener=recorder)
     assert not inspection.errors and inspection.counts["test"] == 16
-    assert ("decoding images of images", 46, 46) in recorder.steps
+    assert ("decoding the images of data set images", 46, 46) in recorder.steps
     assert data.info("images", settings).has_images
     assert data.cache("images", settings).samples == 62
     assert data.clear_cache("images", settings).nbytes > 0

@@ -11,7 +11,7 @@ import pytest
 from trees import png
 
 from bbam_ray.data.prediction.chunks import Batch
-from bbam_ray.data.prediction.inputs import find_pieces
+from bbam_ray.data.prediction.inputs import find_chunks
 from bbam_ray.errors import UsageError
 
 SHAPE, N = (1, 24, 24), 50
@@ -23,10 +23,10 @@ VECTORS = RNG.normal(size=(N, 7)).astype(np.float32)
 def read(source: Path, shape: tuple[int, ...], size: int = 8) -> Batch:
     """All samples of a source, and a check that batches have the requested size."""
     names, blocks, problems = [], [], []
-    for piece in find_pieces(source, shape, ["a", "b"]):
-        batches = list(piece.batches(size))
+    for chunk in find_chunks(source, shape, ["a", "b"]):
+        batches = list(chunk.batches(size))
         assert all(len(batch.names) == size for batch in batches[:-1])
-        assert sum(len(batch.names) for batch in batches) == piece.count
+        assert sum(len(batch.names) for batch in batches) == chunk.count
         for batch in batches:
             names += batch.names
             blocks.append(batch.inputs)
@@ -117,7 +117,7 @@ def test_bad_vectors_among_good_ones_are_reported(tmp_path: Path) -> None:
 class TestRefused:
     def refused(self, source: Path, shape: tuple[int, ...], words: str) -> None:
         with pytest.raises(UsageError, match=words):
-            find_pieces(source, shape, ["a", "b"])
+            find_chunks(source, shape, ["a", "b"])
 
     def test_missing_inputs(self, tmp_path: Path) -> None:
         self.refused(tmp_path / "none", SHAPE, "no such file or folder")

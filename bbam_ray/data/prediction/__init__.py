@@ -1,4 +1,4 @@
-"""Inputs of ``bbam-ray predict``: folders and files of new samples, read in pieces.
+"""Inputs of ``bbam-ray predict``: folders and files of new samples, read in chunks.
 
 Nothing here needs labels or splits.
 """

@@ -1,4 +1,4 @@
-"""Pieces of the input of a prediction, each of which any process can read independently.
+"""Chunks of the input of a prediction, each of which any process can read independently.
 
 No file needs to fit into memory. An unreadable sample is reported and does not stop the others.
 """
@@ -41,7 +41,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Piece(ABC):
+class Chunk(ABC):
     """Consecutive samples of a source.
 
     Args:
@@ -92,16 +92,16 @@ def _finite(inputs: np.ndarray, problems: list[str | None]) -> list[str | None]:
     return problems
 
 
-def check_count(piece: Piece, rows: int) -> None:
-    """Raise a UsageError unless a piece had as many rows as its file declares."""
-    if rows != piece.count:
+def check_count(chunk: Chunk, rows: int) -> None:
+    """Raise a UsageError unless a chunk had as many rows as its file declares."""
+    if rows != chunk.count:
         raise UsageError(
-            f"--input {piece.source}: {rows} rows, but it declares {piece.count}; copy it again"
+            f"--input {chunk.source}: {rows} rows, but it declares {chunk.count}; copy it again"
         )
 
 
 @dataclass(frozen=True)
-class FilesPiece(Piece):
+class FilesChunk(Chunk):
     """Images in files below a folder."""
 
     names: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ class FilesPiece(Piece):
 
 
 @dataclass(frozen=True)
-class ParquetPiece(Piece):
+class ParquetChunk(Chunk):
     """A row group: encoded images or lists of features."""
 
     group: int = 0
@@ -145,7 +145,7 @@ class ParquetPiece(Piece):
 
 
 @dataclass(frozen=True)
-class NpzPiece(Piece):
+class NpzChunk(Chunk):
     """Rows of one array of an ``.npz`` file, read as a stream."""
 
     array: str = ""

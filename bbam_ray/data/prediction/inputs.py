@@ -12,18 +12,18 @@ import pyarrow.parquet as pq
 from bbam_ray.data.datasets.image_base import IMAGE_SUFFIXES
 from bbam_ray.data.formats.image_sources import holds_images
 from bbam_ray.data.formats.npz import array_names, check_size, names_of, open_arrays, read_array
-from bbam_ray.data.prediction.chunks import FilesPiece, NpzPiece, ParquetPiece, Piece
-from bbam_ray.data.prediction.texts import text_pieces
+from bbam_ray.data.prediction.chunks import Chunk, FilesChunk, NpzChunk, ParquetChunk
+from bbam_ray.data.prediction.texts import text_chunks
 from bbam_ray.errors import UsageError, brief
 
-_FILES, _ROWS = 512, 8192  # samples of a piece
+_FILES, _ROWS = 512, 8192  # samples of a chunk
 _NAME_COLUMNS = ("file_name", "filename", "name", "path")
 
 
-def find_pieces(
+def find_chunks(
     source: Path, shape: tuple[int, ...], labels: Sequence[str], texts: bool = False
-) -> list[Piece]:
-    """Divide the input of a prediction into pieces.
+) -> list[Chunk]:
+    """Divide the input of a prediction into chunks.
 
     Args:
         source: folder, ``.parquet`` or ``.npz`` file.
@@ -35,7 +35,7 @@ def find_pieces(
         UsageError: no samples, another kind of file, or samples of another shape.
     """
     if texts:
-        return text_pieces(source, shape)
+        return text_chunks(source, shape)
     images = len(shape) > 1
     if source.is_dir():
         if not images:
@@ -47,17 +47,17 @@ def find_pieces(
         if not names:
             raise UsageError(f"--input {source}: no image in this folder; give one with images")
         parts = [tuple(names[start : start + _FILES]) for start in range(0, len(names), _FILES)]
-        return [FilesPiece(source, shape, len(part), part) for part in parts]
+        return [FilesChunk(source, shape, len(part), part) for part in parts]
     if not source.is_file():
         raise UsageError(f"--input {source}: no such file or folder")
     if source.suffix == ".parquet":
-        return _parquet_pieces(source, shape)
+        return _parquet_chunks(source, shape)
     if source.suffix == ".npz":
-        return _npz_pieces(source, shape, labels)
+        return _npz_chunks(source, shape, labels)
     raise UsageError(f"--input {source}: expected a folder of images, a .parquet or an .npz file")
 
 
-def _parquet_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
+def _parquet_chunks(source: Path, shape: tuple[int, ...]) -> list[Chunk]:
     try:
         with pq.ParquetFile(source) as file:
             schema = file.schema_arrow
@@ -89,7 +89,7 @@ def _parquet_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
     name = next((name for name in _NAME_COLUMNS if schema.names.count(name) == 1), None)
     starts = np.cumsum([0, *groups])
     return [
-        ParquetPiece(source, shape, count, group, int(starts[group]), column, name)
+        ParquetChunk(source, shape, count, group, int(starts[group]), column, name)
         for group, count in enumerate(groups)
         if count
     ]
@@ -100,7 +100,7 @@ def _is_list(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in kinds)
 
 
-def _npz_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> list[Piece]:
+def _npz_chunks(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> list[Chunk]:
     array = "images" if len(shape) > 1 else "features"
     try:
         with open_arrays(source) as archive:
@@ -132,6 +132,6 @@ def _npz_pieces(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
             f"{'uint8' if len(shape) > 1 else 'numbers'} of shape (N, {sides})"
         )
     return [
-        NpzPiece(source, shape, min(_ROWS, array_shape[0] - start), array, start)
+        NpzChunk(source, shape, min(_ROWS, array_shape[0] - start), array, start)
         for start in range(0, array_shape[0], _ROWS)
     ]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from bbam_ray.data.datasets.text import NAME_COLUMNS, SUFFIXES, TEXT
 from bbam_ray.data.formats.tables import read_user_table, readable_parquet
-from bbam_ray.data.prediction.chunks import Batch, Piece, check_count
+from bbam_ray.data.prediction.chunks import Batch, Chunk, check_count
 from bbam_ray.errors import UsageError, brief
 
 
@@ -23,7 +23,7 @@ def _batch(texts: list[object], names: list[str]) -> Batch:
 
 
 @dataclass(frozen=True)
-class TablePiece(Piece):
+class TableChunk(Chunk):
     """All rows of a CSV, TSV or JSON lines file, which is read as a whole."""
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -37,7 +37,7 @@ class TablePiece(Piece):
 
 
 @dataclass(frozen=True)
-class TextGroup(Piece):
+class TextChunk(Chunk):
     """A row group of a Parquet file."""
 
     group: int = 0
@@ -65,7 +65,7 @@ def _name(name: object, row: int) -> str:
     return f"row {row + 1}" if name is None else str(name)
 
 
-def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
+def text_chunks(source: Path, shape: tuple[int, ...]) -> list[Chunk]:
     """Divide the texts of a file.
 
     Args:
@@ -83,7 +83,7 @@ def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
     if source.suffix != ".parquet":
         table = read_user_table(source)
         _check_column(source, list(table.columns))
-        return [TablePiece(source, shape, len(table))]
+        return [TableChunk(source, shape, len(table))]
     try:
         with pq.ParquetFile(source) as file:
             columns = file.schema_arrow.names
@@ -96,7 +96,7 @@ def text_pieces(source: Path, shape: tuple[int, ...]) -> list[Piece]:
     name = next((name for name in NAME_COLUMNS if columns.count(name) == 1), None)
     starts = [sum(groups[:group]) for group in range(len(groups))]
     return [
-        TextGroup(source, shape, count, group, starts[group], name)
+        TextChunk(source, shape, count, group, starts[group], name)
         for group, count in enumerate(groups)
         if count
     ]

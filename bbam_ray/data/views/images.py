@@ -35,7 +35,7 @@ class Views:
             return inputs
         if inputs.ndim == 2:
             return self._normalize(inputs.float())
-        return _in_pieces(lambda images: self._normalize(images.float().div_(255)), inputs)
+        return _in_chunks(lambda images: self._normalize(images.float().div_(255)), inputs)
 
     def weak(self, inputs: Tensor, noise: Tensor) -> Tensor:
         """Mirrored with probability 1/2 where the data set allows it.
@@ -50,7 +50,7 @@ class Views:
         def make(images: Tensor, numbers: Tensor) -> Tensor:
             return self._normalize(self._flip(images, numbers[:, 0]).float().div_(255))
 
-        return _in_pieces(make, inputs, noise)
+        return _in_chunks(make, inputs, noise)
 
     def strong(self, inputs: Tensor, noise: Tensor) -> Tensor:
         """Images: mirrored, rotated, sheared, scaled, shifted, recolored and partly erased.
@@ -71,7 +71,7 @@ class Views:
             images = self._recolor(images, numbers[:, 7:9])
             return self._erase(self._normalize(images), numbers[:, 9:11])
 
-        return _in_pieces(make, inputs, noise)
+        return _in_chunks(make, inputs, noise)
 
     def _normalize(self, inputs: Tensor) -> Tensor:
         """Subtract the mean and divide by the standard deviation, per channel or feature."""
@@ -143,7 +143,7 @@ class Views:
         return (inputs + 0.5 * self.magnitude * deviation * noise).masked_fill(dropped, 0.0)
 
 
-def _in_pieces(make: Callable[..., Tensor], inputs: Tensor, *noise: Tensor) -> Tensor:
+def _in_chunks(make: Callable[..., Tensor], inputs: Tensor, *noise: Tensor) -> Tensor:
     """``make(inputs, *noise)`` for a function that treats each sample independently.
 
     A CPU processes a few large images at a time, so that intermediate results stay in its cache (twice as
@@ -154,6 +154,6 @@ def _in_pieces(make: Callable[..., Tensor], inputs: Tensor, *noise: Tensor) -> T
         return make(inputs, *noise)
     views = torch.empty(inputs.shape)
     for start in range(0, len(inputs), size):
-        piece = slice(start, start + size)
-        views[piece] = make(inputs[piece], *(numbers[piece] for numbers in noise))
+        chunk = slice(start, start + size)
+        views[chunk] = make(inputs[chunk], *(numbers[chunk] for numbers in noise))
     return views
