@@ -264,8 +264,8 @@ def test_a_gang_that_loses_a_worker_resumes(
 def test_a_trial_of_one_worker_resumes_bit_for_bit(
     tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
 ) -> None:
-    # Longer epochs: the history is written every two seconds, and the trial must not be over then.
-    flags = [*second_long, "--set", "warmup_passes=20"]
+    # Longer epochs: the history is written every two seconds, and the trial must still run then.
+    flags = [*second_long, "--set", "warmup_passes=120"]
     whole = launch(
         "launch/tune.py", *arguments(tmp_path / "results", "whole", flags, "--confirm-seeds", "0")
     )

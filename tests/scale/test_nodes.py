@@ -205,8 +205,8 @@ def test_a_cluster_is_asked_for_its_workers_first(replaced: tuple) -> None:
     ]
     too_many, too_large, _, busy, *_ = answers
     for words, answer in (
-        (("--workers 3", "3 workers of 1 CPU", "hold 2", "no autoscaling"), too_many),
-        (("--workers 1", "1 worker", "2 CPU", "hold 0", "no autoscaling"), too_large),
+        (("--workers 3", "3 workers of 1 CPU", "hold 2", "autoscaling adds no more"), too_many),
+        (("--workers 1", "1 worker", "2 CPU", "hold 0", "autoscaling adds no more"), too_large),
     ):
         assert answer["seconds"] < 10  # nothing to wait for
         for word in words:
