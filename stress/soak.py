@@ -50,6 +50,8 @@ def run(minutes: float) -> list[tuple[str, str, dict[str, Any]]]:
 
 def _rows(prefix: str, samples: list[Sample]) -> list[tuple[str, dict[str, Any]]]:
     """Each resource after a tenth of the samples (all is loaded by then), at the end, and its maximum."""
+    if not samples:
+        raise CheckFailedError(f"{prefix}: no sample was taken in this time; use more --minutes")
     later = samples[len(samples) // 10 :]
     return [
         (
