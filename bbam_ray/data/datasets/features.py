@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,9 +17,9 @@ import numpy as np
 from pydantic import Field
 
 from bbam_ray.config import DatasetOptions
-from bbam_ray.data.cache.folder import cache_dir, only_one, opened, whole_file
-from bbam_ray.data.cache.row_file import StoredRows, bits_of, text_of_bits, write_rows
+from bbam_ray.data.cache.row_file import StoredRows
 from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
+from bbam_ray.data.datasets.cached_parts import Targets, cached_parts, samples_of, write_part
 from bbam_ray.data.formats.feature_files import (
     Vectors,
     feature_files,
@@ -28,7 +27,6 @@ from bbam_ray.data.formats.feature_files import (
     read_features,
 )
 from bbam_ray.data.formats.label_tables import LabelOptions
-from bbam_ray.files import remove_unfinished
 
 
 class FeaturesOptions(LabelOptions):
@@ -65,50 +63,28 @@ class Features(Dataset):
 
     def load(self, options: FeaturesOptions, data_dir: Path | None, part: Part) -> Samples:
         files = feature_files(data_dir)
+
+        def write(targets: Targets) -> None:
+            vectors = read_features(files, options)
+            for name, target in targets.items():
+                _store(vectors, target, test=name == "test")
+
         key = f"{options.model_dump_json(exclude={'standardize'})} {features_state(files)}"
-        stem = hashlib.sha256(key.encode()).hexdigest()[:20]
-        folder = cache_dir() / self.name
-        targets = {name: folder / f"{stem}-{name}.rows" for name in ("train", "test")}
-        stored = {name: opened(target) for name, target in targets.items()}
-        if None in stored.values():
-            with only_one(folder):
-                stored = {name: opened(target) for name, target in targets.items()}
-                if None in stored.values():
-                    vectors = read_features(files, options)
-                    for name, target in targets.items():
-                        _store(vectors, target, test=name == "test")
-                stored = {name: StoredRows(target) for name, target in targets.items()}
-        rows, train = stored[part], stored["train"]
-        assert rows is not None and train is not None
-        views = ViewSettings()
+        parts = cached_parts(self.name, key, StoredRows, write)
+        train, views = parts["train"], ViewSettings()
         if options.standardize:
             views = ViewSettings(tuple(train.metadata["mean"]), tuple(train.metadata["std"]))
-        names = tuple(rows.metadata["label_names"])
-        is_labeled = bits_of(rows.metadata["is_labeled"], (len(rows),)).astype(bool)
-        return Samples(
-            rows,
-            bits_of(rows.metadata["labels"], (len(rows), len(names))),
-            names,
-            views,
-            None if is_labeled.all() else is_labeled,
-            rows.metadata["names"],
-        )
+        return samples_of(parts[part], views)
 
 
 def _store(vectors: Vectors, target: Path, *, test: bool) -> None:
-    """Write one part: its rows, with labels, mean and standard deviation as metadata."""
+    """Write one part: its rows, with mean and standard deviation as metadata."""
     chosen = np.flatnonzero(vectors.labels.test == test)
     rows = vectors.features[chosen]
     deviation = rows.std(axis=0, dtype=np.float64)
-    metadata = {
-        "labels": text_of_bits(vectors.labels.labels[chosen]),
-        "is_labeled": text_of_bits(vectors.labels.is_labeled[chosen]),
-        "label_names": list(vectors.labels.names),
-        "names": [vectors.names[row] for row in chosen] if vectors.names else None,
+    scale = {
         "mean": rows.mean(axis=0, dtype=np.float64).tolist(),
         # A constant feature becomes 0.
         "std": np.where(deviation > 0, deviation, 1).tolist(),
     }
-    remove_unfinished(target)
-    with whole_file(target) as temporary:
-        write_rows(temporary, rows, rows.shape[1:], np.float32, metadata)
+    write_part(target, rows, vectors.labels, vectors.names, chosen, scale)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ import numpy as np
 from pydantic import Field
 
 from bbam_ray.config import DatasetOptions
-from bbam_ray.data.cache.folder import cache_dir, only_one, opened, whole_file
-from bbam_ray.data.cache.row_file import StoredRows, bits_of, text_of_bits, write_rows
 from bbam_ray.data.cache.token_rows import TokenRows
 from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
+from bbam_ray.data.datasets.cached_parts import Targets, cached_parts, samples_of, write_part
 from bbam_ray.data.formats.file_list import files_state
 from bbam_ray.data.formats.label_tables import Labels
 from bbam_ray.data.formats.tokenizer import (
@@ -26,7 +24,6 @@ from bbam_ray.data.formats.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
-from bbam_ray.files import remove_unfinished
 
 
 class TextOptions(DatasetOptions):
@@ -100,37 +97,16 @@ class TextDataset(Dataset):
         return files_state(self.files(options, data_dir))
 
     def load(self, options: Any, data_dir: Path | None, part: Part) -> Samples:
-        key = f"{options.model_dump_json()} {self.state(options, data_dir)}"
-        stem = hashlib.sha256(key.encode()).hexdigest()[:20]
-        folder = cache_dir() / self.name
-        targets: dict[Part, Path] = {
-            "train": folder / f"{stem}-train.rows",
-            "test": folder / f"{stem}-test.rows",
-        }
-        stored = _opened(targets)
-        if stored is None:
-            with only_one(folder):
-                stored = _opened(targets)  # another process may have been first
-                if stored is None:
-                    self._tokenize(options, data_dir, targets)
-                    stored = {name: TokenRows(target) for name, target in targets.items()}
-        rows = stored[part]
-        names = tuple(rows.metadata["label_names"])
-        is_labeled = bits_of(rows.metadata["is_labeled"], (len(rows),)).astype(bool)
-        return Samples(
-            rows,
-            bits_of(rows.metadata["labels"], (len(rows), len(names))),
-            names,
-            ViewSettings(
-                vocabulary=rows.metadata["vocabulary"], tokenizer=rows.metadata["tokenizer"]
-            ),
-            None if is_labeled.all() else is_labeled,
-            rows.metadata["names"],
-        )
+        def write(targets: Targets) -> None:
+            self._tokenize(options, data_dir, targets)
 
-    def _tokenize(
-        self, options: TextOptions, data_dir: Path | None, targets: dict[Part, Path]
-    ) -> None:
+        key = f"{options.model_dump_json()} {self.state(options, data_dir)}"
+        rows = cached_parts(self.name, key, TokenRows, write)[part]
+        vocabulary, tokenizer = rows.metadata["vocabulary"], rows.metadata["tokenizer"]
+        return samples_of(rows, ViewSettings(vocabulary=vocabulary, tokenizer=tokenizer))
+
+    def _tokenize(self, options: TextOptions, data_dir: Path | None, targets: Targets) -> None:
+        """Write the tokens of both parts."""
         documents = self.read(options, data_dir)
         test = documents.labels.test
         if options.tokenizer in (None, TRAINED):
@@ -142,22 +118,9 @@ class TextDataset(Dataset):
         for part, target in targets.items():
             chosen = np.flatnonzero(test == (part == "test"))
             rows = encode([documents.texts[row] for row in chosen.tolist()])
-            metadata = {
-                "labels": text_of_bits(documents.labels.labels[chosen]),
-                "is_labeled": text_of_bits(documents.labels.is_labeled[chosen]),
-                "label_names": list(documents.labels.names),
-                "names": [documents.names[row] for row in chosen] if documents.names else None,
+            tokens = {
                 "lengths": (rows != ABSENT).sum(axis=1).tolist(),
                 "vocabulary": encode.vocabulary,
                 "tokenizer": content,
             }
-            remove_unfinished(target)
-            with whole_file(target) as temporary:
-                write_rows(temporary, rows, rows.shape[1:], np.int32, metadata)
-
-
-def _opened(targets: dict[Part, Path]) -> dict[Part, StoredRows] | None:
-    """The rows of both parts; None if the cache lacks one of them."""
-    stored = {part: opened(target, TokenRows) for part, target in targets.items()}
-    rows = {part: rows for part, rows in stored.items() if rows is not None}
-    return rows if len(rows) == len(targets) else None
+            write_part(target, rows, documents.labels, documents.names, chosen, tokens)
