@@ -12,8 +12,9 @@ from functools import cache
 from html import escape
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from bbam_ray.report.environment import new_environment
 from bbam_ray.report.tables import decimals
 from bbam_ray.results.redaction import redacted, redacted_command
 
@@ -35,14 +36,7 @@ def render_markdown(template: str, **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("bbam_ray.report"),
-        finalize=escaped,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = new_environment(finalize=escaped)
     environment.filters |= {"code": code, "decimals": decimals, "yaml_string": yaml_string}
     return environment
 

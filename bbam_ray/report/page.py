@@ -11,11 +11,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from bbam_ray.errors import UsageError
+from bbam_ray.report.environment import new_environment
 from bbam_ray.report.tables import decimals, number_text
 
 _GENERATOR = "bbam-ray"
@@ -35,14 +36,7 @@ def render_page(template: str, **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("bbam_ray.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = new_environment(autoescape=True)
     environment.globals |= {
         "asset": _asset,
         "generator": _GENERATOR,
