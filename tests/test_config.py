@@ -56,11 +56,10 @@ def test_a_setting_of_another_method_is_unknown(key: str) -> None:
     assert "it belongs to method" in message and "bbam" in message
 
 
-def test_a_setting_of_another_data_set_names_its_owners() -> None:
+def test_a_setting_of_another_data_set_names_its_owners_and_what_exists() -> None:
     message = refusal({"image_size": 64})
-    assert message.endswith(
-        "it belongs to data set awa and voc2012 and coco2014 and images; remove it"
-    )
+    assert "it belongs to data set awa and voc2012 and coco2014 and images; " in message
+    assert "test_scenes" in message
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,10 @@ def known_settings(dataset: str, method: str) -> dict[str, type]:
 
 
 def setting_hint(name: str, known: Mapping[str, type]) -> str:
-    """The way out for an unknown setting: what else has it, or the most similar known name."""
+    """The way out for an unknown setting: the most similar known name, and what else has the setting."""
     for kind, parts in (("method", METHODS), ("data set", DATASETS)):
         if owners := [n for n, part in parts.items() if name in part.Options.model_fields]:
-            return f"it belongs to {kind} {' and '.join(owners)}; remove it"
+            return f"it belongs to {kind} {' and '.join(owners)}; {nearest(name, known)}"
     return nearest(name, known)
 
 
