@@ -135,7 +135,9 @@ def tune(
         scheduler=scheduler,
         grace_epochs=grace_epochs,
         reduction_factor=reduction_factor,
-        time_budget=checks.parse_duration("--time-budget", time_budget) if time_budget else None,
+        time_budget=None
+        if time_budget is None
+        else checks.parse_duration("--time-budget", time_budget),
         gpu_hours=gpu_hours,
         max_cost=max_cost,
         price=None if price is None else checks.parse_price(price),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import bbam_ray
 from bbam_ray.documents import parse_assignments
 from bbam_ray.errors import UsageError, nearest
+from bbam_ray.methods import METHODS
 from bbam_ray.scale.workers.shapes import TrainShape
 
 if TYPE_CHECKING:
@@ -150,10 +151,10 @@ def check_machine(workers: int, cpus: int, gpus: float) -> None:
         )
 
 
-def unused_samples(config: RunConfig, semi_supervised: bool) -> str | None:
+def unused_samples(config: RunConfig) -> str | None:
     """A warning if a run never uses its unlabelled samples although its method could; else None."""
     common = config.training
-    if not semi_supervised or common.warmup_epochs < common.epochs:
+    if not METHODS[common.method].semi_supervised or common.warmup_epochs < common.epochs:
         return None
     return (
         f"note: all {common.epochs} epochs are warm-up, so unlabelled samples are not used; raise "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
+from bbam_ray.commands import checks
 from bbam_ray.commands.compare_setup import Entry, PreparedComparison
 from bbam_ray.commands.study_progress import SILENT, StudyListener
 from bbam_ray.commands.study_record import open_study
@@ -108,6 +109,8 @@ def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener
     total = len(prepared.studies)
     for number, study in enumerate(prepared.studies, start=1):
         entry = study.entry
+        if note := checks.unused_samples(study.plan.published_config):
+            listener.warning(f"{entry.text}: {note}")
         with locked(entry.folder, make=True):
             resume = not is_empty_study(entry.folder)
             for finding in repair_study(entry.folder) if resume else ():

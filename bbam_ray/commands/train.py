@@ -23,7 +23,7 @@ from bbam_ray.engine.split_file import NamedSplit
 from bbam_ray.engine.task import Task, check_task, prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.errors import NonFiniteError, UsageError
-from bbam_ray.methods import METHODS, run_config
+from bbam_ray.methods import run_config
 from bbam_ray.results import study as studies
 from bbam_ray.results.repair import repair_study
 from bbam_ray.results.store import Row
@@ -158,8 +158,7 @@ def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
                 stack.enter_context(studies.locked(folder, make=True))
             record = open_run(folder, config, split, resume=options.resume)
             listener.message(_headline(prepared))
-            method = METHODS[config.training.method]
-            if note := checks.unused_samples(config, method.semi_supervised):
+            if note := checks.unused_samples(config):
                 listener.warning(note)
             gpus = shape.gpus * shape.max_workers
             return RunLog(record, config, task.label_names, gpus, listener)

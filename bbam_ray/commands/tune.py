@@ -13,7 +13,6 @@ from bbam_ray.commands.study_progress import SILENT, StudyListener, StudyProgres
 from bbam_ray.commands.study_record import open_study
 from bbam_ray.commands.study_setup import PreparedStudy
 from bbam_ray.errors import StorageError
-from bbam_ray.methods import METHODS
 from bbam_ray.report.study_report import write_report
 from bbam_ray.results.patience import Patience
 from bbam_ray.results.repair import repair_study
@@ -108,8 +107,7 @@ def _progress(plan: StudyPlan, record: StudyRecord, listener: StudyListener) -> 
         + (f", {workers} workers each" if workers > 1 else "")
         + (f", {done} done before" if done else "")
     )
-    method = METHODS[plan.settings["method"]]
-    if note := checks.unused_samples(plan.published_config, method.semi_supervised):
+    if note := checks.unused_samples(plan.published_config):
         listener.warning(note)
     return StudyProgress(plan, done)
 
