@@ -43,9 +43,10 @@ def comparison(first: Path, second: Path) -> str:
     for folder, table in zip((first, second), tables, strict=True):
         study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
         parameters = table.iloc[0].filter(like="param_").dropna()
+        # to_dict gives plain Python values instead of NumPy's.
         settings = ", ".join(
             f"{str(name).removeprefix('param_')} {short(value)}"
-            for name, value in parameters.items()
+            for name, value in parameters.to_dict().items()
         )
         cells = []
         for metric in HEADLINE_METRICS:
