@@ -78,9 +78,11 @@ def run(prepared: PreparedComparison, listener: StudyListener = SILENT) -> Compa
     Ctrl-C ends it and keeps its results.
     """
     options, folder = prepared.options, prepared.folder
+    studies = _count(len(prepared.studies), "study", "studies")
+    trials = _count(options.tune_samples, "trial", "trials")
+    runs = _count(options.seeds, "run", "runs")
     listener.message(
-        f"comparison {folder}: {len(prepared.studies)} studies, each of {options.tune_samples} trials "
-        f"and {options.seeds} runs on the test part"
+        f"comparison {folder}: {studies}, each of {trials} and {runs} on the test part"
     )
     failed = interrupted = False
     with connected(options.address, dashboard=False):
@@ -100,6 +102,10 @@ def run(prepared: PreparedComparison, listener: StudyListener = SILENT) -> Compa
                 rows = sorted(table.rows(), key=lambda row: row["place"])
                 _write(folder, f"{options.settings['dataset']}: {options.name}", rows)
     return CompareResult(folder, rows, failed, interrupted)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener) -> bool:
@@ -123,7 +129,11 @@ def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener
         table.flush()
         failed |= result.best is None or any(row["error"] for row in result.confirm)
         values = [row["test_map"] for row in result.confirm if not row["error"]]
-        outcome = f"test mAP {fmean(values):.4f} over {len(values)} seeds" if values else "failed"
+        outcome = (
+            f"test mAP {fmean(values):.4f} over {_count(len(values), 'seed', 'seeds')}"
+            if values
+            else "failed"
+        )
         left = duration((time.monotonic() - started) / number * (total - number))
         listener.message(
             f"{number:>3}/{total}  {entry.fraction:.0%} {entry.text}: {outcome}  [about {left} left]"
