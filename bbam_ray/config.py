@@ -82,6 +82,20 @@ class TrainingConfig(Options):
         lt=1,
         description="Share of the labelled samples that is held out for validation.",
     )
+    split_seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**31,
+        description="Seed of the split alone; null uses `seed`.",
+    )
+    folds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Number of stratified folds of the labelled samples, one of which is held out for "
+        "validation; 1 holds out `validation_fraction` instead. `tune` sets it and trains all folds.",
+    )
+    fold: int = Field(0, ge=0, description="Fold that is held out, from 0, if `folds` is above 1.")
     backbone: str = Field(
         "small-cnn",
         description="Network that extracts features: `small-cnn` or a ResNet for images, `mlp` for "
@@ -115,6 +129,12 @@ class TrainingConfig(Options):
         None,
         ge=1,
         description="Stop after this many epochs without a better val_map; null never stops early.",
+    )
+    keep: Literal["phase", "last", "best"] = Field(
+        "phase",
+        description="Which weights are kept: `phase` those of the last epoch, or those of the end of the "
+        "warm-up if the main phase has lowered val_map; `last` those of the last epoch, as published; "
+        "`best` those of the epoch with the highest val_map, also used with `patience`.",
     )
     labeled_batch: int = Field(32, ge=1, description="Labelled samples per step, over all workers.")
     unlabeled_batch: int = Field(
@@ -177,6 +197,19 @@ class TrainingConfig(Options):
         False,
         description="Use bfloat16 autocast on a CPU, which is faster only with avx512_bf16 or amx_bf16.",
     )
+
+    @property
+    def kept(self) -> str:
+        """The rule for the kept weights: ``keep``, or "best" with ``patience``."""
+        return self.keep if self.patience is None else "best"
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> Self:
+        if self.fold >= self.folds:
+            raise ValueError(
+                f"fold = {self.fold} does not exist with folds = {self.folds}: folds count from 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:

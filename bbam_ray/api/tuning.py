@@ -53,6 +53,10 @@ def tune_study(
     resume: bool = False,
     confirm_top: int = 1,
     confirm_seeds: int = 3,
+    folds: int | None = None,
+    final: str | None = None,
+    confirm_pools: str = "same",
+    baselines: bool = True,
     dashboard: bool = True,
     quiet: bool = False,
     listener: StudyListener | None = None,
@@ -100,6 +104,10 @@ def tune_study(
         max_concurrent=max_concurrent,
         confirm_top=confirm_top,
         confirm_seeds=confirm_seeds,
+        folds=folds,
+        final=final,
+        confirm_pools=confirm_pools,
+        baselines=baselines,
     )
     check_choice("trial_runner", trial_runner, tuple(TrialRunner))
     chosen = checks.merged_settings(

@@ -15,6 +15,7 @@ from bbam_ray.cli.outcome import as_json, exit_code, show_result
 from bbam_ray.cli.screen import Screen
 from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner
+from bbam_ray.scale.study.final_kinds import Final, Pools
 
 
 def tune(
@@ -103,6 +104,30 @@ def tune(
     confirm_seeds: Annotated[
         int, typer.Option(min=0, help="Number of seeds for each of them.")
     ] = 3,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Folds of the labelled samples that each trial trains; default: 1 if there are many "
+            "labelled samples, else 5.",
+        ),
+    ] = None,
+    final: Annotated[
+        Final | None,
+        typer.Option(
+            help="Final answer: one model on all labelled samples, the average of the fold models, the "
+            "average of their weights, or the best ensemble with other trials and baselines; default: "
+            "best with folds, else single."
+        ),
+    ] = None,
+    confirm_pools: Annotated[
+        Pools,
+        typer.Option(help="Labelled samples of confirming runs: those of the search, or new ones."),
+    ] = Pools.same,
+    baselines: Annotated[
+        bool,
+        typer.Option(help="Compare with baselines, and use them in the final answer if they help."),
+    ] = True,
     dashboard: Annotated[
         bool, typer.Option(help="Serve Ray's dashboard on this machine's loopback address.")
     ] = True,
@@ -147,6 +172,10 @@ def tune(
         max_concurrent=max_concurrent,
         confirm_top=confirm_top,
         confirm_seeds=confirm_seeds,
+        folds=folds,
+        final=final,
+        confirm_pools=confirm_pools,
+        baselines=baselines,
     )
     options = study_setup.TuneOptions(
         settings={"dataset": dataset, "method": method, "seed": seed, **settings},

@@ -154,6 +154,12 @@ def _plans(options: CompareOptions, entries: list[Entry]) -> list[EntryPlan]:
         confirm_seeds=options.seeds,
         num_samples=options.tune_samples,
         max_concurrent=options.max_concurrent,
+        # As in papers: one validation set, a single model, other labelled samples for every seed.
+        folds=1,
+        final="single",
+        confirm_pools="new",
+        baselines=False,
+        published=False,
     )
     plans = []
     samples_by_data: dict[str, Samples] = {}

@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bbam_ray.commands.checks import check_minimum
 from bbam_ray.commands.choices import SAMPLERS, SCHEDULERS, check_choice
+from bbam_ray.data.sampling.splits import Split
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.methods import METHODS, run_config
 from bbam_ray.scale.search.pruning import Stopping
 from bbam_ray.scale.search.schedulers import find_scheduler
 from bbam_ray.scale.search.space import Space
+from bbam_ray.scale.study.final_kinds import Final, Pools
 from bbam_ray.scale.study.plan import Limits
 
+#: A single validation set is enough if the standard error of its val_map is at most this.
+TARGET_ERROR = 0.015
+_FOLDS = 5  # otherwise
 _MINIMUMS = {
     "num_samples": 1,
     "grace_epochs": 1,
@@ -29,6 +35,7 @@ _MINIMUMS = {
     "confirm_top": 0,
     "confirm_seeds": 0,
     "max_concurrent": 1,
+    "folds": 1,
 }
 
 
@@ -85,7 +92,25 @@ class SearchRules:
     confirm_seeds: int = 3
     """Number of seeds for each of them."""
 
+    folds: int | None = None
+    """Folds of the labelled samples that each trial trains; None = as many as the number of labelled
+    samples needs."""
+
+    final: str | None = None
+    """Kind of the final answer: single, ensemble, soup or best; None = best with folds, else single."""
+
+    confirm_pools: str = "same"
+    """Labelled samples of the confirming runs: "same" as in the search, or "new" for each seed."""
+
+    baselines: bool = True
+    """Compare the final answer with baselines on frozen features, and use them in it if they help."""
+
+    published: bool = True
+    """Measure the published settings as well."""
+
     def __post_init__(self) -> None:
+        check_choice("final", self.final or Final.single, tuple(Final))
+        check_choice("confirm_pools", self.confirm_pools, tuple(Pools))
         check_choice("sampler", self.sampler, SAMPLERS)
         check_choice("scheduler", self.scheduler, SCHEDULERS)
         for name, least in _MINIMUMS.items():
@@ -120,7 +145,25 @@ def stopping_of(rules: SearchRules, space: Space, settings: Mapping[str, Any]) -
         reduction=rules.reduction_factor,
         metric=space.metric,
         mode=space.mode,
+        folds=run_config(published, "space").training.folds,
     )
+
+
+def default_folds(labels: np.ndarray, split: Split) -> int:
+    """Folds that the objective needs: 1 if its standard error on a single validation set is small.
+
+    The standard error of a mean average precision is taken as 0.6 / sqrt(positives of the validation
+    samples), which is about what folds of the digits, scene and emotions data sets show.
+
+    Args:
+        labels: (N, K) of all training samples.
+        split: with a single validation set.
+    """
+    positives = int(labels[split.validation].sum())
+    if positives and 0.6 / positives**0.5 <= TARGET_ERROR:
+        return 1
+    # Every fold needs a few samples.
+    return max(1, min(_FOLDS, len(split.pool) // 5))
 
 
 def limits_of(rules: SearchRules, gpus: float) -> Limits:

@@ -12,13 +12,15 @@ import torch
 
 from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner
-from bbam_ray.commands.search_rules import SearchRules, limits_of, stopping_of
+from bbam_ray.commands.search_rules import SearchRules, default_folds, limits_of, stopping_of
+from bbam_ray.config import RunConfig
 from bbam_ray.data import Samples
-from bbam_ray.engine.task import Task, check_task
+from bbam_ray.engine.task import Task, check_task, split_of
 from bbam_ray.errors import UsageError
-from bbam_ray.methods import known_settings, run_config
+from bbam_ray.methods import BASELINES, known_settings, run_config
 from bbam_ray.scale.search.space_file import read_space
 from bbam_ray.scale.search.warm_start import prior_outcomes
+from bbam_ray.scale.study.final_kinds import Final, Pools
 from bbam_ray.scale.study.plan import StudyPlan, default_concurrency, search_lag
 from bbam_ray.scale.workers.shapes import GangShape, TrainShape
 
@@ -73,10 +75,18 @@ def make_plan(
     space = read_space(space_path, settings["dataset"], settings["method"], settings)
     shared = {"device": "cuda" if shape.gpus else "cpu", **space.fixed, **settings}
     config = run_config({**shared, **space.published}, "command line")
+    if config.training.fold:
+        raise UsageError(
+            f"fold = {config.training.fold}: a search trains all folds; leave it out, or use train"
+        )
     if config.training.validation_fraction == 0:
         raise UsageError("validation_fraction = 0: a search needs validation samples to choose by")
-    stopping = stopping_of(rules, space, shared)
     task = check_task(config, samples)
+    shared["folds"] = _folds(rules, config, task)
+    if shared["folds"] != config.training.folds:
+        config = run_config({**shared, **space.published}, "command line")
+        task = check_task(config, task.samples)
+    stopping = stopping_of(rules, space, shared)
     checks.check_workers(config, shape, len(task.split.labeled))
     if local:
         checks.check_machine(shape.min_workers, shape.cpus, shape.gpus)
@@ -106,5 +116,39 @@ def make_plan(
         reuse=rules.reuse,
         trackers=rules.trackers,
         prior=prior,
+        final=_final(rules, shared["folds"]),
+        same_pool=rules.confirm_pools == Pools.same,
+        baselines=BASELINES if rules.baselines and settings["method"] not in BASELINES else (),
+        published=rules.published,
     )
     return plan, task
+
+
+def _folds(rules: SearchRules, config: RunConfig, task: Task) -> int:
+    """The number of folds: that of the flag, of the setting, or what the labelled samples need."""
+    if rules.folds is not None:
+        return rules.folds
+    if config.training.folds > 1:
+        return config.training.folds
+    for folds in range(default_folds(task.samples.labels, task.split), 1, -1):
+        try:  # every fold needs a positive label
+            for fold in range(folds):
+                changed = {**config.flat(), "folds": folds, "fold": fold}
+                split_of(task.samples, run_config(changed, "folds"))
+            return folds
+        except UsageError:
+            continue
+    return 1
+
+
+def _final(rules: SearchRules, folds: int) -> Final:
+    """The kind of the final answer."""
+    if rules.final is None:
+        return Final.best if folds > 1 and rules.confirm_pools == Pools.same else Final.single
+    final = Final(rules.final)
+    if final is not Final.single and rules.confirm_pools == Pools.new:
+        raise UsageError(
+            f"--final {final}: fold models belong to the labelled samples of the search; use "
+            "--confirm-pools same, or --final single"
+        )
+    return final

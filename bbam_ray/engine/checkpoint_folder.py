@@ -46,16 +46,17 @@ def save_part(
         folder: of this checkpoint; may differ between ranks if the folders are merged afterwards.
         trainer: at the end of an epoch.
         records: of all epochs so far.
-        model: whether to save the model too, ready for use, if this is the best epoch.
+        model: whether to save the model too, ready for use, if this is the best or the last epoch.
     """
     rank, world_size = distributed.rank(), distributed.world_size()
     name = f"samples-{rank}-of-{world_size}.pt"
     save_checkpoint(folder / name, trainer.sample_state())
     if rank:
         return
-    if model and trainer.best_epoch == trainer.epoch:
-        thresholds = records[-1].labels.get("threshold")
-        save_model(folder / MODEL, trainer, thresholds or [0.0] * len(trainer.data.label_names))
+    if model and (trainer.finished or trainer.best_epoch == trainer.epoch):
+        thresholds = records[trainer.best_epoch - 1].labels.get("threshold")
+        with trainer.using(trainer.kept):
+            save_model(folder / MODEL, trainer, thresholds or [0.0] * len(trainer.data.label_names))
     state = {"trainer": trainer.state_dict(), "records": [asdict(record) for record in records]}
     save_checkpoint(folder / STATE, state)
 
@@ -140,20 +141,27 @@ def resume_point(parent: Path) -> tuple[Path | None, list[str]]:
     return checkpoint, defects
 
 
-def tidy(parent: Path, last: int, best_epoch: int) -> None:
+def tidy(parent: Path, last: int, trainer: Trainer) -> None:
     """Copy the model of the best epoch to ``parent/model``, and delete old checkpoints.
 
     Args:
         parent: folder of the checkpoints.
-        last: number of newest checkpoints to keep, in addition to that of the best epoch.
-        best_epoch: the best epoch so far.
+        last: number of newest checkpoints to keep, in addition to those of the best epoch and of an
+            epoch that may become the best one again.
+        trainer: of the run.
     """
-    best = parent / folder_name(best_epoch) / MODEL
+    best_epoch = trainer.best_epoch
+    # The checkpoint of the last epoch has the model of the best one.
+    source = trainer.epoch if trainer.finished else best_epoch
+    best = parent / folder_name(source) / MODEL
+    kept = {folder_name(best_epoch)}
+    if trainer.fallback:
+        kept.add(folder_name(trainer.fallback.epoch))
     if best.is_dir() and _age(best) != _age(parent / MODEL):
         with atomic_folder(parent / MODEL) as new:
             shutil.copytree(best, new)
     for index, folder in enumerate(newest_first(parent)):
-        if index >= last and folder.name != folder_name(best_epoch):
+        if index >= last and folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)
 
 

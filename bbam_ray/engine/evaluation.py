@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bbam_ray import distributed
 from bbam_ray.core.metrics import average_precision, measures
 from bbam_ray.core.thresholds import tune_thresholds
 from bbam_ray.data import Inputs
@@ -106,9 +105,8 @@ def validation_metrics(
     """Metrics of validation scores, and per label the AP and the threshold tuned on these scores.
 
     Args:
-        logits, labels: (N, K), this rank's part of the validation samples.
+        logits, labels: (N, K), all validation samples.
     """
-    logits, labels = distributed.gather_rows(logits, labels)
     thresholds = tune_thresholds(logits, labels).to(logits.device)
     by_label = {
         "val_ap": average_precision(logits, labels).tolist(),

@@ -1,4 +1,4 @@
-"""The rule that prunes a trial: the objective that it must reach after certain epochs.
+"""The rules that prune a trial: the objective that it must reach after certain epochs or folds.
 
 The thresholds come from earlier trials (``scale/search/pruning.py``) and are fixed before the trial
 starts. The trial checks them itself and ends like any other trial, so no worker has to be killed.
@@ -6,8 +6,9 @@ starts. The trial checks them itself and ends like any other trial, so no worker
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,54 @@ class PruningRule:
     def end(self, values: Mapping[int, float]) -> int | None:
         """The epoch after which a trial with these values would have been pruned; None = never."""
         return next((epoch for epoch in sorted(values) if self.stops(epoch, values)), None)
+
+
+@dataclass(frozen=True)
+class FoldRule:
+    """When a trial is pruned between two folds: it is compared with the best trial so far, fold by fold.
+
+    A trial ends if its mean over the folds so far is worse than the mean of the best trial over the same
+    folds by more than ``margin``, the standard error of the best trial over all of its folds. So a
+    configuration is forgiven a difference that other folds could make up for. The forgiving rule of
+    Bergman et al. (AutoML 2024, https://arxiv.org/abs/2405.03389) compares with the worst fold of the best
+    trial instead; here folds differ from each other far more than configurations do, so the comparison is
+    paired.
+
+    Args:
+        metric: a column of the history.
+        higher_is_better: direction of the objective.
+        best: the objective of the best trial by fold.
+        margin: at least 0.
+    """
+
+    metric: str
+    higher_is_better: bool
+    best: Sequence[float]
+    margin: float
+
+    def stops(self, values: Sequence[float]) -> bool:
+        """Whether a trial with these values of its first folds is pruned."""
+        if not values or len(values) >= len(self.best):
+            return False
+        gap = fmean(values) - fmean(self.best[: len(values)])
+        return (gap if self.higher_is_better else -gap) < -self.margin
+
+    def end(self, values: Sequence[float]) -> int | None:
+        """After how many folds a trial with these values would have been pruned; None = never."""
+        counts = range(1, len(values))
+        return next((count for count in counts if self.stops(values[:count])), None)
+
+
+@dataclass(frozen=True)
+class TrialRules:
+    """What a trial follows besides its configuration.
+
+    Args:
+        pruning: thresholds by epoch of its first fold; None = never prune by epoch.
+        folds: when it is pruned between two folds; None = never.
+        with_models: whether the result of a fold has the files of its models.
+    """
+
+    pruning: PruningRule | None = None
+    folds: FoldRule | None = None
+    with_models: bool = False

@@ -47,9 +47,10 @@ def run_epochs(trainer: Trainer, session: Session) -> Iterator[EpochRecord]:
 
 
 def is_due(trainer: Trainer, every: int) -> bool:
-    """Whether to save a checkpoint: after every ``every`` epochs, after the best and the last epoch."""
-    best = trainer.best_epoch == trainer.epoch
-    return best or trainer.finished or trainer.epoch % every == 0
+    """Whether to save a checkpoint: after every ``every`` epochs, the last epoch, and an epoch whose
+    weights may be kept instead of those of the last one."""
+    fallback = trainer.fallback is not None and trainer.fallback.epoch == trainer.epoch
+    return fallback or trainer.finished or trainer.epoch % every == 0
 
 
 class LocalSession:
@@ -85,7 +86,7 @@ class LocalSession:
     def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         for record in records:
             self._listener(record, True)
-        checkpoint_folder.tidy(self._folder, self._keep, trainer.best_epoch)
+        checkpoint_folder.tidy(self._folder, self._keep, trainer)
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         # Rows first: a checkpoint may be one epoch older than the rows, and the epoch is then repeated.
@@ -100,5 +101,5 @@ class LocalSession:
 
         self._patience.insist(save)
         self._patience.insist(
-            lambda: checkpoint_folder.tidy(self._folder, self._keep, trainer.best_epoch)
+            lambda: checkpoint_folder.tidy(self._folder, self._keep, trainer)
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,13 +38,23 @@ class NamedSplit:
         return cls(task.split, task.samples.names)
 
     def table(self) -> pa.Table:
-        """One row per training sample, in their order: its index, its name, its part of the split."""
-        rows_by_part = asdict(self.split)
-        parts = np.empty(sum(map(len, rows_by_part.values())), dtype=object)
-        for name, rows in rows_by_part.items():
-            parts[rows] = name
-        names = list(self.names) if self.names else [None] * len(parts)
-        return pa.table([np.arange(len(parts)), names, parts], schema=SPLIT)
+        """One row per training sample, in their order: its index, its name, its part of the split.
+
+        With folds, the parts are those of the first fold, and a column ``fold`` has the fold of each
+        labelled or validation sample.
+        """
+        split = self.split
+        count = len(split.pool) + len(split.unlabeled)
+        parts = np.empty(count, dtype=object)
+        for name in ("labeled", "validation", "unlabeled"):
+            parts[getattr(split, name)] = name
+        names = list(self.names) if self.names else [None] * count
+        columns: list[Any] = [np.arange(count), names, parts]
+        if split.folds is None:
+            return pa.table(columns, schema=SPLIT)
+        folds: np.ndarray = np.full(count, None, dtype=object)
+        folds[split.pool] = split.folds.tolist()
+        return pa.table([*columns, folds], schema=SPLIT.append(pa.field("fold", pa.int32())))
 
 
 def keep_split(folder: Path, split: NamedSplit) -> None:

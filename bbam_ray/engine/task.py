@@ -90,9 +90,11 @@ def split_of(samples: Samples, config: RunConfig) -> Split:
         samples.labels,
         common.labeled_fraction,
         common.validation_fraction,
-        common.seed,
+        common.seed if common.split_seed is None else common.split_seed,
         is_labeled=samples.is_labeled,
         stratified=common.split == "stratified",
+        folds=common.folds,
+        fold=common.fold,
     )
 
 

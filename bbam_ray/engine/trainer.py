@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +19,7 @@ from bbam_ray.data import Inputs
 from bbam_ray.data.sampling.sharding import even_part, owned_rows
 from bbam_ray.data.views.images import Views
 from bbam_ray.engine.evaluation import cosines, snapshot, validation_metrics
+from bbam_ray.engine.kept_weights import KeptWeights, is_harmful, share_of_changed_decisions
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
 from bbam_ray.engine.optim import Precision, apply_step, one_cycle, parameter_groups
 from bbam_ray.engine.pruning_rule import PruningRule
@@ -108,7 +111,12 @@ class Trainer:
             ),
         )
         self.epoch = 0  # epochs done
-        self.best_epoch, self.best_map = 0, float("-inf")
+        #: weights that may be better than those of the last epoch
+        self.fallback: KeptWeights | None = None
+        #: the main phase ended early because it lowered val_map
+        self.harmful = False
+        #: val_map and scores (N_v, K) of the validation samples at the last epoch, equal on all ranks
+        self.last_map, self.last_logits = float("-inf"), torch.empty(0, 0)
         self._objective: dict[int, float] = {}  # by epoch, if there is a pruning rule
         self.stopped_early = False
         self._start_phase()
@@ -123,15 +131,70 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """All epochs are done, the trial was pruned, or patience has run out (not in a warm-up)."""
+        """All epochs are done, the trial was pruned, the main phase does harm, or patience has run out.
+
+        Patience does not end a warm-up.
+        """
         common = self.config.training
-        if self.stopped_early:
+        if self.stopped_early or self.harmful:
             return True
         if self.epoch >= min(common.stop_epoch or common.epochs, common.epochs):
             return True
         counted_from = self._warmup_epochs if self.method.semi_supervised else 0
         waited = self.epoch - max(self.best_epoch, counted_from)
         return common.patience is not None and waited >= common.patience
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights are kept if training ends now; see the setting ``keep``."""
+        fallback = self.fallback
+        return fallback.epoch if fallback and fallback.value > self.last_map else self.epoch
+
+    def _consider_fallback(self, validation_labels: Tensor) -> None:
+        """After an evaluation: store weights that may be kept, and end a main phase that does harm."""
+        in_warmup_end = self.epoch == self._warmup_epochs and self.method.semi_supervised
+        best = self.fallback.value if self.fallback else float("-inf")
+        if (self.config.training.kept == "phase" and in_warmup_end) or (
+            self.config.training.kept == "best" and self.last_map > best
+        ):
+            self.fallback = self._kept_now()
+        main = self.config.training.epochs - self._warmup_epochs
+        late = self.epoch - self._warmup_epochs >= main / 2
+        if self.config.training.kept == "phase" and self.fallback and late and self.epoch > self.fallback.epoch:
+            harm = is_harmful(self.fallback.logits, self.last_logits, validation_labels)
+            self.harmful = bool(distributed.broadcast_float(float(harm), self.device))
+
+    def _kept_now(self) -> KeptWeights:
+        return KeptWeights.of(
+            self.epoch,
+            self.last_map,
+            self.last_logits,
+            self.average.module.state_dict(),
+            self.method.scoring_state(),
+        )
+
+    @contextmanager
+    def using(self, kept: KeptWeights | None) -> Iterator[None]:
+        """Score and save with earlier weights for a while; None = with those of the last epoch."""
+        if kept is None:
+            yield
+            return
+        now = self._kept_now()
+        self._restore(kept)
+        try:
+            yield
+        finally:
+            self._restore(now)
+
+    def _restore(self, kept: KeptWeights) -> None:
+        self.average.module.load_state_dict(kept.average)
+        self.method.load_scoring_state(kept.scoring)
+
+    @property
+    def kept(self) -> KeptWeights | None:
+        """The weights of ``best_epoch``; None = those of the last epoch."""
+        fallback = self.fallback
+        return fallback if fallback and fallback.epoch == self.best_epoch else None
 
     @property
     def progress(self) -> dict[str, bool]:
@@ -180,17 +243,20 @@ class Trainer:
             scalars, by_label = scalars | records[0], by_label | records[1]
         if count := len(self.data.validation):
             part = even_part(count, distributed.rank(), distributed.world_size())
-            metrics, metrics_by_label = validation_metrics(
+            logits, labels = distributed.gather_rows(
                 self.score(self.data.inputs, self.data.validation[part]),
                 self.data.validation_labels[part].to(self.device),
             )
+            metrics, metrics_by_label = validation_metrics(logits, labels)
             metrics["map"] = distributed.broadcast_float(metrics["map"], self.device)
             scalars |= {f"val_{name}": value for name, value in metrics.items()}
             by_label |= metrics_by_label
-            if metrics["map"] > self.best_map:
-                self.best_epoch, self.best_map = self.epoch, metrics["map"]
-        else:
-            self.best_epoch = self.epoch
+            self.last_map, self.last_logits = metrics["map"], logits
+            self._consider_fallback(labels)
+            if main_phase and self.config.training.kept == "phase" and self.fallback:
+                scalars["flipped"] = share_of_changed_decisions(
+                    self.fallback.logits, logits, labels
+                )
         if (rule := self._pruning_rule) and (value := scalars.get(rule.metric)) is not None:
             self._objective[self.epoch] = value
             stops = rule.stops(self.epoch, self._objective)
@@ -288,8 +354,10 @@ class Trainer:
         """
         return {
             "epoch": self.epoch,
-            "best_epoch": self.best_epoch,
-            "best_map": self.best_map,
+            "fallback": self.fallback and self.fallback.state_dict(),
+            "harmful": self.harmful,
+            "last_map": self.last_map,
+            "last_logits": self.last_logits,
             "objective": self._objective,
             "stopped_early": self.stopped_early,
             "model": self.model.state_dict(),
@@ -302,7 +370,10 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore ``state_dict``; training then continues bit-identically on a CPU."""
         self.epoch = state["epoch"]
-        self.best_epoch, self.best_map = state["best_epoch"], state["best_map"]
+        stored = state["fallback"]
+        self.fallback = None if stored is None else KeptWeights.from_state_dict(stored, self.device)
+        self.harmful, self.last_map = state["harmful"], state["last_map"]
+        self.last_logits = state["last_logits"].to(self.device)
         self._objective, self.stopped_early = dict(state["objective"]), state["stopped_early"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])

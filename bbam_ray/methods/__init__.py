@@ -31,7 +31,10 @@ METHODS: Registry[type[Method[Any]]] = Registry(
     }
 )
 
-__all__ = ["METHODS", "known_settings", "run_config", "setting_hint"]
+#: Methods that learn on frozen features in seconds; a search compares its answer with them.
+BASELINES = ("logistic", "propagation", "logistic+propagation")
+
+__all__ = ["BASELINES", "METHODS", "known_settings", "run_config", "setting_hint"]
 
 
 def known_settings(dataset: str, method: str) -> dict[str, type]:

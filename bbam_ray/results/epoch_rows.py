@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ def put_epoch(
 ) -> Row:
     """Add an epoch of a trial to the store, without writing it; replaces the same epoch.
 
-    Only the best epoch of a trial keeps its angle histograms (``schemas.HISTOGRAMS``).
+    Only the last epoch of a trial keeps its angle histograms (``schemas.HISTOGRAMS``).
 
     Args:
         identity: study, trial_id and number.
@@ -36,7 +35,7 @@ def put_epoch(
     row = dict(identity) | dict(scalars)
     store.history.put([row])
     if HISTOGRAMS[0] in labels:
-        if _is_best(store, row):
+        if _is_last(store, row):
             store.labels.clear(row["number"], HISTOGRAMS)
         else:
             labels = {name: values for name, values in labels.items() if name not in HISTOGRAMS}
@@ -49,17 +48,10 @@ def put_epoch(
     return row
 
 
-def _is_best(store: StudyStore, row: Row) -> bool:
-    """Whether an epoch is the best so far of its trial, among those with histograms; the first of equals.
-
-    If no epoch has a value of the objective, the last one counts as the best. A trial that is resumed
-    from a checkpoint stores epochs again. Then later epochs do not count: they will be stored again too.
-    """
-    number, epoch, value = row["number"], row["epoch"], row.get(store.metric)
-    if value is not None:
-        value = None if math.isnan(value) else value if store.mode == "max" else -value
-    best_epoch, best = store.best_epochs.get(number, (epoch, None))
-    if best_epoch < epoch and best is not None and (value is None or value <= best):
+def _is_last(store: StudyStore, row: Row) -> bool:
+    """Whether an epoch is the last one so far of its trial, among those with histograms."""
+    number, epoch = row["number"], row["epoch"]
+    if store.histogram_epochs.get(number, 0) > epoch:
         return False
-    store.best_epochs[number] = epoch, value
+    store.histogram_epochs[number] = epoch
     return True

@@ -83,6 +83,11 @@ class Study:
         return self._table("history")
 
     @cached_property
+    def folds(self) -> pd.DataFrame:
+        """A row per trial, fold and epoch; empty unless trials have several folds."""
+        return self._table("folds")
+
+    @cached_property
     def labels(self) -> pd.DataFrame:
         """A row per trial, epoch and label."""
         return self._table("labels")

@@ -22,7 +22,7 @@ from bbam_ray.files import PREVIOUS, atomic_file
 from bbam_ray.results.patience import Patience
 from bbam_ray.results.store import read_table, write_table
 
-_TABLES = ("labels", "history", "trials", "confirm")
+_TABLES = ("labels", "folds", "history", "trials", "confirm")
 # Temporary files of ``atomic_file``, and the journal of SQLite next to one.
 _TEMPORARY = re.compile(r"\.{1,2}[a-z]+\.(?:parquet|json|yaml|html|db)\.\d+(?:-journal)?")
 

@@ -17,6 +17,7 @@ from bbam_ray.results.store import read_table
 _TABLES: dict[str, tuple[pa.Schema, tuple[str, ...]]] = {
     "trials": (schemas.trials_schema({}), ("number", "state")),
     "history": (schemas.HISTORY, ("number", "epoch")),
+    "folds": (schemas.FOLDS, ("number", "fold", "epoch")),
     "labels": (schemas.LABELS, ("number", "epoch", "label")),
     "confirm": (schemas.confirm_schema({}), ("number",)),
     "split": (schemas.SPLIT, ("index",)),

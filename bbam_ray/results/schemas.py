@@ -54,6 +54,9 @@ def trials_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
     ``state`` is a ``TrialState``. ``cost`` is null without a price per GPU-hour, ``pareto`` with a single
     objective. ``fingerprint`` identifies configuration, code, data and seed. ``answered_by`` names the
     identical earlier trial, of this study or another, whose rows were reused; null for a trained trial.
+    With folds, metrics are means over the ``folds`` that were trained. ``standard_error`` is that of the
+    objective: over folds, or with one fold of val_map by a bootstrap over its validation samples. ``kept``
+    says in words which weights the metrics belong to.
 
     Args:
         parameter_kinds: "float", "int", "bool" or "str" by parameter name.
@@ -66,14 +69,17 @@ def trials_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
         _COST,
         [("pareto", pa.bool_()), ("fingerprint", pa.string()), ("answered_by", pa.string())],
         [("error", pa.string())],
+        [("standard_error", pa.float64()), ("folds", pa.int32()), ("kept", pa.string())],
     )
 
 
 def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
-    """Schema of ``confirm.parquet``: one row per configuration and seed, the only table of test metrics.
+    """Schema of ``confirm.parquet``: one row per answer and seed, the only table of test metrics.
 
-    ``rank`` is the configuration's rank among the best of the study, 1 for the best; null for one that
-    was confirmed before better ones were found.
+    ``rank`` 1 is the final answer of the study; further ones are other configurations among the best, the
+    published settings and the baselines; null for one that was confirmed before better ones were found.
+    ``answer`` says which: final, trial, published or the name of a baseline, whose ``number`` is negative.
+    ``networks`` is the number of networks that score a sample.
 
     Args:
         parameter_kinds: as in ``trials_schema``.
@@ -85,6 +91,7 @@ def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
         _measures("test"),
         _COST,
         [("error", pa.string())],
+        [("answer", pa.string()), ("networks", pa.int32()), ("test_calibration_error", pa.float64())],
     )
 
 
@@ -109,7 +116,7 @@ SPLIT = _schema([("index", pa.int64()), ("name", pa.string()), ("part", pa.strin
 
 #: One row per trial and epoch. seconds_input (reading samples, computing views) and seconds_communicate
 #: (messages between workers) are parts of seconds_refresh and seconds_train. gpu_memory is the peak, in
-#: bytes.
+#: bytes. flipped is the share of decisions on validation samples that the main phase has changed.
 HISTORY = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("phase", pa.string())],
     [(name, pa.float64()) for name in ("loss", "loss_labeled", "loss_unlabeled")],
@@ -130,13 +137,17 @@ HISTORY = _schema(
             "pseudo_precision",
             "pseudo_recall",
             "vdfd_mean",
+            "flipped",
         )
     ],
 )
 
+#: One row per trial, fold and epoch, if trials have several folds. HISTORY then has means over folds.
+FOLDS = HISTORY.append(pa.field("fold", pa.int32()))
+
 _COUNTS = pa.list_(pa.float64())
 #: Histograms of the angles to the label prototypes, as counts in equal bins over [0, pi]. They are null
-#: except at the best epoch of a trial: they would be most of the table, and a report shows one epoch.
+#: except at the last epoch of a trial: they would be most of the table, and a report shows one epoch.
 HISTOGRAMS = ("angles_positive", "angles_negative")
 
 #: One row per trial, epoch and label.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -47,14 +47,17 @@ class Table:
         schema: all columns.
         key: columns that identify a row; the first one names its group (the trial, for example). A new
             row with the same key replaces the old one.
+        optional: write no file as long as there are no rows.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, key: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, schema: pa.Schema, key: tuple[str, ...], *, optional: bool = False
+    ) -> None:
         self.path, self.schema, self._key = path, schema, key
         self._columns = frozenset(schema.names)
         self._stored: pa.Table = schema.empty_table()
         self._new: dict[Any, dict[Key, Row]] = {}  # by group
-        self._changed = not path.exists()
+        self._changed = not path.exists() and not optional
         if path.exists():
             for row in read_table(path).to_pylist():  # without columns of another version
                 self._add(row)
@@ -185,25 +188,20 @@ class StudyStore:
     Args:
         folder: ``<results>/<dataset>/<study>``, existing.
         parameter_kinds: see ``schemas.trials_schema``.
-        metric, mode: objective that decides which epoch of a trial is its best, and "max" or "min".
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        parameter_kinds: Mapping[str, str],
-        *,
-        metric: str = "val_map",
-        mode: Literal["max", "min"] = "max",
-    ) -> None:
-        self.folder, self.metric, self.mode = folder, metric, mode
+    def __init__(self, folder: Path, parameter_kinds: Mapping[str, str]) -> None:
+        self.folder = folder
         self.patience = Patience(folder)
-        #: By trial number: the epoch that has angle histograms, and its objective (greater is better).
-        self.best_epochs: dict[int, tuple[int, float | None]] = {}
+        #: By trial number: the epoch that has angle histograms.
+        self.histogram_epochs: dict[int, int] = {}
         self.trials = Table(
             folder / "trials.parquet", schemas.trials_schema(parameter_kinds), ("number",)
         )
         self.history = Table(folder / "history.parquet", schemas.HISTORY, ("number", "epoch"))
+        self.folds = Table(
+            folder / "folds.parquet", schemas.FOLDS, ("number", "fold", "epoch"), optional=True
+        )
         self.labels = Table(folder / "labels.parquet", schemas.LABELS, ("number", "epoch", "label"))
         self.confirm = Table(
             folder / "confirm.parquet", schemas.confirm_schema(parameter_kinds), ("number", "seed")
@@ -212,7 +210,7 @@ class StudyStore:
     def drop_unfinished(self) -> None:
         """Remove the epochs of trials that have not ended: they are trained again from the start."""
         ended = self.trials.groups()
-        for table in (self.history, self.labels):
+        for table in (self.history, self.labels, self.folds):
             table.drop(table.groups() - ended)
 
     def flush(self, *, wait: bool = False) -> bool:
@@ -233,7 +231,7 @@ class StudyStore:
         return self.patience.attempt(self._flush)
 
     def _flush(self) -> None:
-        for table in (self.labels, self.history, self.trials, self.confirm):
+        for table in (self.labels, self.folds, self.history, self.trials, self.confirm):
             table.flush()
         # Each flush made copies of whole tables; Arrow would keep their memory, more with every trial.
         pa.default_memory_pool().release_unused()

@@ -13,7 +13,7 @@ from bbam_ray.errors import UsageError, brief
 from bbam_ray.files import write_text
 
 STATE = ".storage.json"  # in the folder of a study: owner ID, and the files that were synchronized
-LAST = ("history.parquet", "confirm.parquet", "trials.parquet", "study.json")
+LAST = ("folds.parquet", "history.parquet", "confirm.parquet", "trials.parquet", "study.json")
 _NOT_UPLOADED = Path("checkpoints") / "trials"  # large, and deleted when their trial ends
 
 

@@ -13,11 +13,23 @@ DEFAULT_FRACTION = 0.05  # of the labels that are used, if all samples are label
 
 @dataclass(frozen=True)
 class Split:
-    """Disjoint sorted row indices (int64) that cover the training part."""
+    """Disjoint sorted row indices (int64) that cover the training part.
+
+    Args:
+        labeled, validation, unlabeled: row indices.
+        folds: (N_l + N_v,) fold of each labelled or validation row, in the order of their indices; None
+            without folds.
+    """
 
     labeled: np.ndarray
     validation: np.ndarray
     unlabeled: np.ndarray
+    folds: np.ndarray | None = None
+
+    @property
+    def pool(self) -> np.ndarray:
+        """Sorted indices of all rows whose labels may be used."""
+        return np.sort(np.concatenate([self.labeled, self.validation]))
 
 
 def make_split(
@@ -28,6 +40,8 @@ def make_split(
     *,
     is_labeled: np.ndarray | None = None,
     stratified: bool = False,
+    folds: int = 1,
+    fold: int = 0,
 ) -> Split:
     """Draw the split of one seed.
 
@@ -43,6 +57,9 @@ def make_split(
         seed: of permutation and stratification.
         is_labeled: (N,) bool, which samples are labelled at all; None = all of them.
         stratified: keep positives of every label in the pool where possible.
+        folds: stratified folds of the pool; above 1, ``fold`` is held out instead of
+            ``validation_fraction``. The pool is the same for any number of folds.
+        fold: from 0.
 
     Raises:
         UsageError: the pool is empty or has no positive label to learn from.
@@ -59,6 +76,8 @@ def make_split(
     else:
         pool = candidates[:size]
     unlabeled = np.setdiff1d(order, pool)
+    if folds > 1:
+        return _fold_split(labels, np.sort(pool), unlabeled, folds, fold, seed)
     held_out = 0
     if validation_fraction > 0 and size > 1:
         held_out = min(max(1, round(validation_fraction * size)), size - 1)
@@ -76,6 +95,73 @@ def make_split(
             "--labeled-fraction, or --set validation_fraction=..."
         )
     return Split(np.sort(labeled), np.sort(pool[validation]), unlabeled)
+
+
+def _fold_split(
+    labels: np.ndarray,
+    pool: np.ndarray,
+    unlabeled: np.ndarray,
+    folds: int,
+    fold: int,
+    seed: int,
+) -> Split:
+    """The split of one fold of a sorted pool."""
+    if len(pool) < folds:
+        raise UsageError(
+            f"folds = {folds}: only {len(pool)} samples are labelled; lower --folds or raise "
+            "--labeled-fraction"
+        )
+    fold_of_row = stratified_folds(labels[pool], folds, np.random.default_rng([seed, 102]))
+    held_out = fold_of_row == fold
+    for part, rows in (("other folds", pool[~held_out]), (f"fold {fold}", pool[held_out])):
+        if labels[rows].sum() == 0:
+            raise UsageError(
+                f"folds = {folds}: the {len(rows)} labelled samples of the {part} have no positive label; "
+                "lower --folds or raise --labeled-fraction"
+            )
+    return Split(pool[~held_out], pool[held_out], unlabeled, fold_of_row)
+
+
+def stratified_folds(labels: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Divide rows into folds with nearly equal numbers of rows and of positives of every label.
+
+    Iterative stratification (Sechidis et al., ECML PKDD 2011,
+    https://doi.org/10.1007/978-3-642-23808-6_10): the label with the fewest undecided positives comes
+    first, and each of its rows goes to the fold that lacks most of it.
+
+    Args:
+        labels: (N, K) 0/1.
+        folds: number of folds, at most N.
+        rng: breaks ties.
+
+    Returns:
+        (N,) int64 fold of each row, from 0; sizes of folds differ by at most one.
+    """
+    present = labels.astype(bool)
+    count = len(labels)
+    room = np.full(folds, count // folds)
+    room[: count % folds] += 1
+    missing = np.tile(present.sum(axis=0) / folds, (folds, 1))  # positives that a fold still lacks
+    fold_of_row = np.full(count, -1, dtype=np.int64)
+
+    def put(row: int, lacking: np.ndarray) -> None:
+        """Put a row into the open fold that lacks most; then the emptiest one; then any."""
+        preference = np.lexsort((rng.random(folds), room, lacking))
+        fold = next(int(f) for f in preference[::-1] if room[f] > 0)
+        fold_of_row[row] = fold
+        room[fold] -= 1
+        missing[fold] -= present[row]
+
+    undecided = present.any(axis=1)
+    while undecided.any():
+        left = present[undecided].sum(axis=0)
+        label = int(np.argmin(np.where(left > 0, left, count + 1)))
+        for row in rng.permutation(np.flatnonzero(undecided & present[:, label])):
+            undecided[row] = False
+            put(row, missing[:, label])
+    for row in rng.permutation(np.flatnonzero(fold_of_row < 0)):
+        put(row, np.zeros(folds))
+    return fold_of_row
 
 
 def stratified_subset(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from bbam_ray.results import schemas
+from bbam_ray.results.fold_rows import (
+    BEST,
+    LAST,
+    WARMUP,
+    kept_phase,
+    kept_reason,
+    kept_rows,
+    mean_metrics,
+    rows_by_fold,
+)
 from bbam_ray.results.redaction import redacted
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.search.space import Space
@@ -25,8 +35,10 @@ class Outcome:
         parameters: its configuration.
         state: COMPLETE, PRUNED or FAILED.
         values: one per objective of the space; None if the trial has none.
-        by_epoch: the first objective by epoch, 1, 2, ...
+        by_epoch: the first objective by epoch, 1, 2, ...; with folds, of the first fold.
         error: why it failed.
+        by_fold: the first objective by fold; empty with a single fold.
+        standard_error: of the first objective; None if it is not known.
     """
 
     number: int
@@ -35,6 +47,8 @@ class Outcome:
     values: tuple[float, ...] | None
     by_epoch: dict[int, float] = field(default_factory=dict)
     error: str | None = None
+    by_fold: list[float] = field(default_factory=list)
+    standard_error: float | None = None
 
 
 def trial_id(number: int) -> str:
@@ -57,16 +71,26 @@ def objective_by_epoch(rows: Iterable[Row], metric: str) -> dict[int, float]:
 
 
 def outcome_of(trial: Row, history: Iterable[Row], space: Space) -> Outcome:
-    """A stored trial as the search sees it."""
+    """A stored trial as the search sees it.
+
+    Args:
+        trial: its row.
+        history: its rows by epoch, or by fold and epoch.
+        space: that is searched.
+    """
     values = tuple(trial[name] for name, _ in space.objectives if trial.get(name) is not None)
     usable = trial["state"] != schemas.FAILED and len(values) == len(space.objectives)
+    by_fold = rows_by_fold(history)
+    kept = kept_rows(by_fold, _kept_phase(trial)) if len(by_fold) > 1 else []
     return Outcome(
         number=trial["number"],
         parameters=parameters_of(trial),
         state=trial["state"] if usable else schemas.FAILED,
         values=values if usable else None,
-        by_epoch=objective_by_epoch(history, space.metric),
+        by_epoch=objective_by_epoch(by_fold.get(0, []), space.metric),
         error=trial["error"],
+        by_fold=[row[space.metric] for row in kept],
+        standard_error=trial.get("standard_error"),
     )
 
 
@@ -74,35 +98,73 @@ def trial_row(
     identity: Row,
     parameters: Mapping[str, Any],
     state: str,
-    history: list[Row],
+    history: Iterable[Row],
     space: Space,
     error: str | None,
+    *,
+    keep: str = "phase",
+    bootstrap_error: Mapping[str, float] | None = None,
 ) -> Row:
-    """The row of an ended trial, without times and costs: its state and the metrics of its best epoch."""
-    by_epoch = objective_by_epoch(history, space.metric)
-    if state != schemas.FAILED and not by_epoch:
+    """The row of an ended trial, without times and costs: its state, and the metrics of its kept weights.
+
+    Args:
+        identity: study, trial_id and number.
+        parameters: its configuration.
+        state: how it ended.
+        history: its rows by epoch, or by fold and epoch.
+        space: that is searched.
+        error: why it failed.
+        keep: the setting of the trial.
+        bootstrap_error: standard error of val_map by phase, for a trial with one fold.
+    """
+    by_fold = rows_by_fold(history)
+    measured = {
+        fold: [row for row in rows if row.get(space.metric) is not None]
+        for fold, rows in by_fold.items()
+    }
+    measured = {fold: rows for fold, rows in measured.items() if rows}
+    if state != schemas.FAILED and not measured:
         state, error = schemas.FAILED, error or f"no epoch ended with a value of {space.metric}"
-    choose = max if space.mode == "max" else min
-    best = choose(by_epoch, key=by_epoch.__getitem__) if by_epoch else None
-    best_row = next((row for row in history if row["epoch"] == best), {})
-    seconds = [sum(row[f"seconds_{part}"] or 0.0 for part in _PARTS) for row in history]
+    phase = kept_phase(measured, keep)
+    kept = kept_rows(measured, phase)
+    rows = [row for each in by_fold.values() for row in each]
+    seconds = [sum(row[f"seconds_{part}"] or 0.0 for part in _PARTS) for row in rows]
+    standard_error = None
+    if len(kept) > 1:
+        standard_error = stdev(row[space.metric] for row in kept) / len(kept) ** 0.5
+    elif bootstrap_error and space.metric == "val_map":
+        standard_error = bootstrap_error.get(phase)
     return identity | {
         "state": state,
         **{f"{_PREFIX}{name}": value for name, value in parameters.items()},
-        **{name: value for name, value in best_row.items() if name.startswith("val_")},
-        "best_epoch": best,
-        "epochs": len(history),
+        **mean_metrics(kept),
+        "best_epoch": kept[0]["epoch"] if kept else None,
+        "epochs": max(map(len, by_fold.values()), default=0),
         "seconds_per_epoch": fmean(seconds) if seconds else None,
         "error": error and redacted(error),
+        "standard_error": standard_error,
+        "folds": len(by_fold) or None,
+        "kept": kept_reason(measured, phase) if kept else None,
     }
+
+
+def _kept_phase(trial: Row) -> str:
+    """The phase whose weights a stored trial kept."""
+    kept = trial.get("kept") or LAST
+    return next(phase for phase in (WARMUP, BEST, LAST) if kept.startswith(phase))
 
 
 def stored_outcomes(store: StudyStore, space: Space) -> dict[int, Outcome]:
     """All ended trials of a study by number."""
     return {
-        row["number"]: outcome_of(row, store.history.rows_of(row["number"]), space)
+        row["number"]: outcome_of(row, trial_history(store, row["number"]), space)
         for row in store.trials.rows()
     }
+
+
+def trial_history(store: StudyStore, number: int) -> list[Row]:
+    """The rows of a trial by fold and epoch, or by epoch if it has one fold."""
+    return store.folds.rows_of(number) or store.history.rows_of(number)
 
 
 def mark_pareto(store: StudyStore, space: Space) -> None:

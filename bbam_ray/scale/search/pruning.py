@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
-from bbam_ray.engine.pruning_rule import PruningRule
+from bbam_ray.engine.pruning_rule import FoldRule, PruningRule, TrialRules
 from bbam_ray.errors import UsageError
+from bbam_ray.results import schemas
 from bbam_ray.scale.search.outcomes import Outcome
 from bbam_ray.scale.search.schedulers import find_scheduler
 
@@ -29,6 +31,7 @@ class Stopping:
         epochs: of the longest trial.
         reduction: eta: one trial in eta passes a rung, and rungs are eta times further apart.
         metric, mode: the objective.
+        folds: of each trial.
 
     Raises:
         UsageError: unknown or refused scheduler, or values that prune no trial or too early.
@@ -41,6 +44,7 @@ class Stopping:
     reduction: int
     metric: str
     mode: Literal["max", "min"]
+    folds: int = 1
 
     def __post_init__(self) -> None:
         find_scheduler(self.scheduler)
@@ -78,6 +82,36 @@ class Stopping:
             rungs = ", ".join(map(str, self.rungs))
             return f"decides after epochs {rungs}; one trial in {self.reduction} continues"
         return f"from epoch {self.grace} on"
+
+    def rules(
+        self, number: int, outcomes: Iterable[Outcome], *, with_models: bool = False
+    ) -> TrialRules:
+        """What a trial follows; arguments are those of ``pruning_rule``."""
+        outcomes = list(outcomes)
+        return TrialRules(
+            self.pruning_rule(number, outcomes), self.fold_rule(outcomes), with_models
+        )
+
+    def fold_rule(self, outcomes: Iterable[Outcome]) -> FoldRule | None:
+        """When a trial is pruned between two folds; without an earlier complete trial it never is.
+
+        Args:
+            outcomes: of the trials that it may be compared with.
+
+        Returns:
+            None for trials with a single fold.
+        """
+        if self.folds == 1:
+            return None
+        complete = [
+            o for o in outcomes if o.state == schemas.COMPLETE and len(o.by_fold) == self.folds
+        ]
+        higher = self.mode == "max"
+        if not complete:
+            return FoldRule(self.metric, higher, (), 0.0)
+        choose = max if higher else min
+        best = choose(complete, key=lambda o: (fmean(o.by_fold), -o.number if higher else o.number))
+        return FoldRule(self.metric, higher, tuple(best.by_fold), best.standard_error or 0.0)
 
     def pruning_rule(self, number: int, outcomes: Iterable[Outcome]) -> PruningRule | None:
         """The values that a trial must reach to continue.

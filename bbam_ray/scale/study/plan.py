@@ -15,6 +15,7 @@ from bbam_ray.results.study import INTERRUPTED
 from bbam_ray.scale.search.outcomes import Outcome, ranked
 from bbam_ray.scale.search.pruning import Stopping
 from bbam_ray.scale.search.space import Space
+from bbam_ray.scale.study.final_kinds import Final
 from bbam_ray.scale.workers.shapes import GangShape, TrainShape
 
 
@@ -68,6 +69,10 @@ class StudyPlan:
         reuse: take results of identical trials from the store instead of training them again.
         trackers: experiment trackers that receive every epoch.
         prior: outcomes of another study that the sampler knows from the start.
+        final: the kind of the final answer.
+        same_pool: confirming runs use the labelled samples of the search, else each seed draws its own.
+        baselines: methods that the final answer is compared with.
+        published: also confirm the published settings.
     """
 
     space: Space
@@ -87,6 +92,20 @@ class StudyPlan:
     reuse: bool = True
     trackers: tuple[str, ...] = ()
     prior: tuple[Outcome, ...] = ()
+    final: Final = Final.single
+    same_pool: bool = False
+    baselines: tuple[str, ...] = ()
+    published: bool = False
+
+    @property
+    def folds(self) -> int:
+        """Folds of each trial."""
+        return self.published_config.training.folds
+
+    @property
+    def with_models(self) -> bool:
+        """Whether the final answer needs the models of folds."""
+        return self.final is not Final.single and self.confirm_seeds > 0
 
     def config_of(self, parameters: Mapping[str, Any]) -> RunConfig:
         """The complete configuration of a trial with these values of the searched parameters."""
@@ -99,8 +118,9 @@ class StudyPlan:
 
     @property
     def confirmations(self) -> int:
-        """Number of runs that confirm the best configurations."""
-        return min(self.confirm_top, self.num_samples) * self.confirm_seeds
+        """Number of answers and seeds that are measured on the test part, without baselines."""
+        answers = min(self.confirm_top, self.num_samples) + (self.published and self.confirm_top > 0)
+        return answers * self.confirm_seeds
 
     @property
     def gpus(self) -> float:

@@ -10,16 +10,20 @@ from typing import Any
 
 from ray.tune import Callback
 
-from bbam_ray.engine.pruning_rule import PruningRule
+from bbam_ray.engine.folds import FoldResult
+from bbam_ray.engine.pruning_rule import TrialRules
+from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.files import write_text
 from bbam_ray.results import schemas
 from bbam_ray.results.epoch_rows import put_epoch
+from bbam_ray.results.fold_rows import mean_labels, mean_scalars
 from bbam_ray.results.redaction import redacted
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale import private_api
 from bbam_ray.scale.search.outcomes import Outcome, mark_pareto, outcome_of, trial_id, trial_row
 from bbam_ray.scale.study.budget import Budget
 from bbam_ray.scale.study.events import EpochDone, Listener, TrialEnded, TrialStarted
+from bbam_ray.scale.study.fold_store import FoldStore, without_files
 from bbam_ray.scale.study.plan import StudyPlan
 from bbam_ray.scale.study.trial_cache import TrialCache
 from bbam_ray.scale.study.tune_searcher import StudySearcher
@@ -32,17 +36,36 @@ class _RunningTrial:
 
     Args:
         started: seconds since 1970; the first start counts.
-        rows: of the history, by epoch.
+        records: by fold and epoch.
+        folds: results of the folds that are done, without the files of their models.
         finished: whether its last epoch has ended.
         pruned: whether its pruning rule has ended it.
         error: why it failed.
     """
 
     started: float
-    rows: dict[int, Row] = field(default_factory=dict)
+    records: dict[int, dict[int, EpochRecord]] = field(default_factory=dict)
+    folds: dict[int, FoldResult] = field(default_factory=dict)
     finished: bool = False
     pruned: bool = False
     error: str | None = None
+
+    def rows(self) -> list[Row]:
+        """The scalars of every fold and epoch."""
+        return [
+            record.scalars | {"fold": fold}
+            for fold, by_epoch in self.records.items()
+            for record in by_epoch.values()
+        ]
+
+    def epoch(self, epoch: int) -> EpochRecord:
+        """Means of an epoch over the folds that have it."""
+        records = [self.records[fold].get(epoch) for fold in sorted(self.records)]
+        known = [record for record in records if record is not None]
+        return EpochRecord(
+            mean_scalars([record.scalars for record in known]),
+            mean_labels([record.labels for record in known]),
+        )
 
     def state(self) -> tuple[str, str | None]:
         """State and error of the trial, if it ends now."""
@@ -80,6 +103,7 @@ class Recorder(Callback):
         self._trial_cache, self._budget, self._listener = trial_cache, budget, listener
         self._running: dict[int, _RunningTrial] = {}
         self._ended: list[Any] = []  # Tune's trials, to be released
+        self._fold_store = FoldStore(store)
         self._writer = StudyWriter(store, plan.space, searcher.outcomes)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -92,10 +116,10 @@ class Recorder(Callback):
         return {"study": study, "trial_id": trial_id(number), "number": number}
 
     def lookup(
-        self, number: int, parameters: dict[str, Any], pruning_rule: PruningRule | None
+        self, number: int, parameters: dict[str, Any], rules: TrialRules
     ) -> Outcome | None:
         """The outcome of a configuration that was trained before; see ``TrialCache.lookup``."""
-        row = self._trial_cache.lookup(self.identity(number), parameters, pruning_rule)
+        row = self._trial_cache.lookup(self.identity(number), parameters, rules)
         if row is None:
             return None
         self._listener(TrialStarted(number, parameters))
@@ -122,19 +146,19 @@ class Recorder(Callback):
             running.error = result["error"]
             self._write_traceback(number, result["traceback"])
             return
-        record = result["record"]
-        row = put_epoch(
-            self._store,
-            self.identity(number),
-            record.scalars,
-            record.labels,
-            self._plan.label_names,
-        )
-        running.rows[row["epoch"]] = row
+        record, fold, epoch = result["record"], result["fold"], result["epoch"]
+        running.records.setdefault(fold, {})[epoch] = record
+        identity, mean = self.identity(number), running.epoch(epoch)
+        row = put_epoch(self._store, identity, mean.scalars, mean.labels, self._plan.label_names)
+        if self._plan.folds > 1:
+            self._store.folds.put([identity | record.scalars | {"fold": fold}])
+        if (fold_result := result["fold_result"]) is not None:
+            self._fold_store.write(trial_id(number), fold_result)
+            running.folds[fold] = without_files(fold_result)
         running.finished = result["finished"] and not result["stopped_early"]
         running.pruned |= result["stopped_early"]
         self._writer.flush_if_due()
-        self._listener(EpochDone(number, row))
+        self._listener(EpochDone(number, row | {"fold": fold}))
 
     def _write_traceback(self, number: int, traceback: str) -> None:
         folder = self._store.folder / "errors"
@@ -159,11 +183,24 @@ class Recorder(Callback):
         self._ended.append(trial)
         number, parameters = trial.config["number"], trial.config["parameters"]
         running = self._running.pop(number, None) or _RunningTrial(started=time.time())
-        history = list(running.rows.values())
+        history = running.rows()
         seconds = time.time() - running.started
         hours = self._budget.ended(number, seconds, complete=state == schemas.COMPLETE)
         space = self._plan.space
-        row = trial_row(self.identity(number), parameters, state, history, space, error) | {
+        errors = {}
+        if self._plan.folds == 1 and 0 in running.folds:
+            weights = running.folds[0].weights.items()
+            errors = {phase: each.standard_error for phase, each in weights}
+        row = trial_row(
+            self.identity(number),
+            parameters,
+            state,
+            history,
+            space,
+            error,
+            keep=self._plan.config_of(parameters).training.kept,
+            bootstrap_error=errors,
+        ) | {
             "seed": self._plan.settings["seed"],
             "started_at": datetime.fromtimestamp(running.started, UTC),
             "duration_s": seconds,
@@ -175,5 +212,6 @@ class Recorder(Callback):
         mark_pareto(self._store, space)
         self._trial_cache.add(row)
         self._searcher.outcomes[number] = outcome_of(row, history, space)
+        self._fold_store.keep_models(self._store.trials.rows(), space)
         self._writer.flush()
         self._listener(TrialEnded(number, row))

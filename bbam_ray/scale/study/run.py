@@ -53,7 +53,7 @@ def run_study(
         KeyboardInterrupt: after all results so far have been written.
     """
     space = plan.space
-    store = StudyStore(record.folder, space.kinds, metric=space.metric, mode=space.mode)
+    store = StudyStore(record.folder, space.kinds)
     store.drop_unfinished()
     store.flush()
     outcomes = stored_outcomes(store, plan.space)
@@ -147,6 +147,7 @@ def _search(
         plan.stopping,
         may_start=budget.may_start,
         max_failures=plan.max_failures,
+        with_models=plan.with_models,
     )
     trial_cache = TrialCache(plan, store)
     recorder = Recorder(plan, store, searcher, trial_cache, budget, listener)

@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow.compute as pc
 
 from bbam_ray.engine.fingerprint import data_state, run_fingerprint
-from bbam_ray.engine.pruning_rule import PruningRule
+from bbam_ray.engine.pruning_rule import TrialRules
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config
 from bbam_ray.results import schemas
+from bbam_ray.results.fold_rows import kept_phase, kept_rows, rows_by_fold
 from bbam_ray.results.store import Row, StudyStore, read_table
 from bbam_ray.scale.search.outcomes import (
     Outcome,
@@ -21,10 +22,12 @@ from bbam_ray.scale.search.outcomes import (
     objective_by_epoch,
     outcome_of,
     parameters_of,
+    trial_history,
     trial_id,
     trial_row,
 )
 from bbam_ray.scale.search.warm_start import parameters_in, study_settings
+from bbam_ray.scale.study.fold_store import FOLDS, FoldStore
 from bbam_ray.scale.study.plan import StudyPlan
 
 Source = tuple[Path, int]  # study folder and number of a trial
@@ -39,7 +42,7 @@ class TrialCache:
     """
 
     def __init__(self, plan: StudyPlan, store: StudyStore) -> None:
-        self._plan, self._store = plan, store
+        self._plan, self._store, self._fold_store = plan, store, FoldStore(store)
         self._sources: dict[str, Source] = {}
         self._first_trials: dict[Path, Row] = {}  # of the other studies
         self._data_states: dict[str, str] = {}
@@ -104,16 +107,17 @@ class TrialCache:
         return None
 
     def lookup(
-        self, identity: Row, parameters: dict[str, Any], pruning_rule: PruningRule | None
+        self, identity: Row, parameters: dict[str, Any], rules: TrialRules
     ) -> Row | None:
         """Copy the rows of an identical earlier trial into this study.
 
-        The copy ends where the pruning rule would have ended the trial.
+        The copy ends where the pruning rule would have ended the trial. With several folds, a trial that
+        would have been pruned is trained: the rows of its label table are means over all folds.
 
         Args:
             identity: the columns that name the new trial.
             parameters: its configuration.
-            pruning_rule: its pruning rule in this study.
+            rules: that it follows in this study.
 
         Returns:
             The trial's row, as stored; None if there is no such trial.
@@ -123,19 +127,34 @@ class TrialCache:
         if source is None:
             return None
         try:
-            history, labels = _rows(self._store, *source)
+            history, labels, folds = _rows(self._store, *source)
         except UsageError:  # deleted or damaged since
             del self._sources[fingerprint]
             return None
-        space = self._plan.space
-        end = pruning_rule.end(objective_by_epoch(history, space.metric)) if pruning_rule else None
-        history, labels = (
-            [row | identity for row in rows if end is None or row["epoch"] <= end]
-            for rows in (history, labels)
-        )
         folder, number = source
+        space = self._plan.space
+        end = self._end(history, folds, rules)
+        if folds and end is not None:
+            return None
+        history, labels, folds = (
+            [row | identity for row in rows if end is None or row["epoch"] <= end]
+            for rows in (history, labels, folds)
+        )
+        if end is None:
+            self._fold_store.copy(
+                folder / FOLDS / trial_id(number), trial_id(identity["number"])
+            )
         state = schemas.COMPLETE if end is None else schemas.PRUNED
-        row = trial_row(identity, parameters, state, history, space, None) | {
+        row = trial_row(
+            identity,
+            parameters,
+            state,
+            folds or history,
+            space,
+            None,
+            keep=self._plan.config_of(parameters).training.kept,
+            bootstrap_error=self._bootstrap_errors(trial_id(identity["number"])),
+        ) | {
             "seed": self._plan.settings["seed"],
             "started_at": datetime.now(UTC),
             "duration_s": 0.0,
@@ -145,29 +164,61 @@ class TrialCache:
             "answered_by": f"{folder.name}/{trial_id(number)}",
         }
         self._store.history.put(history)
+        self._store.folds.put(folds)
         self._store.labels.put(labels)
         self._store.trials.put([row])
         mark_pareto(self._store, space)
         self._store.flush()
         return row
 
+    def _end(self, history: list[Row], folds: list[Row], rules: TrialRules) -> int | None:
+        """The epoch or the number of folds after which a trial would have been pruned; None = never."""
+        metric = self._plan.space.metric
+        first = [row for row in folds if row["fold"] == 0] or history
+        if rules.pruning and (end := rules.pruning.end(objective_by_epoch(first, metric))):
+            return end
+        if not (rules.folds and folds):
+            return None
+        keep = self._plan.published_config.training.kept
+        by_fold = rows_by_fold(folds)
+        # A trial that is training decides for each fold by itself.
+        values = [
+            kept_rows({0: rows}, kept_phase({0: rows}, keep))[0][metric]
+            for rows in by_fold.values()
+        ]
+        return rules.folds.end(values)
+
+    def _bootstrap_errors(self, name: str) -> dict[str, float]:
+        """Standard errors of val_map by phase, of a trial with one fold."""
+        result = self._fold_store.read(name, 0) if self._plan.folds == 1 else None
+        weights = result.weights if result else {}
+        return {phase: each.standard_error for phase, each in weights.items()}
+
     def outcome(self, row: Row) -> Outcome:
         """A reused trial as the search sees it."""
-        return outcome_of(row, self._store.history.rows_of(row["number"]), self._plan.space)
+        return outcome_of(row, trial_history(self._store, row["number"]), self._plan.space)
 
 
-def _rows(store: StudyStore, folder: Path, number: int) -> tuple[list[Row], list[Row]]:
-    """History and label rows of a trial of this study or of another one."""
+def _rows(
+    store: StudyStore, folder: Path, number: int
+) -> tuple[list[Row], list[Row], list[Row]]:
+    """Rows of the history, of labels and of folds of a trial of this study or of another one."""
     if folder == store.folder:
-        return store.history.rows_of(number), store.labels.rows_of(number)
-    tables: list[list[Row]] = []
-    for table in (store.history, store.labels):
-        stored = read_table(folder / table.path.name)
+        tables = (store.history, store.labels, store.folds)
+        history, labels, folds = (table.rows_of(number) for table in tables)
+        return history, labels, folds
+    parts: list[list[Row]] = []
+    for table in (store.history, store.labels, store.folds):
+        path = folder / table.path.name
+        if table is store.folds and not path.exists():
+            parts.append([])
+            continue
+        stored = read_table(path)
         # Without columns of another version.
         names = [name for name in stored.column_names if name in table.schema.names]
         rows = stored.select(names).to_pylist()
-        tables.append([row for row in rows if row["number"] == number])
-    history, labels = tables
+        parts.append([row for row in rows if row["number"] == number])
+    history, labels, folds = parts
     if not history:
         raise UsageError(f"{folder}: the history of trial {number} is missing")
-    return history, labels
+    return history, labels, folds

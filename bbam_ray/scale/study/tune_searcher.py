@@ -10,28 +10,27 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from bbam_ray.engine.pruning_rule import PruningRule
+from bbam_ray.engine.pruning_rule import TrialRules
 from bbam_ray.scale.search.outcomes import Outcome
 from bbam_ray.scale.search.pruning import Stopping
 from bbam_ray.scale.search.sequence import ConfigSequence
 
-Lookup = Callable[[int, dict[str, Any], PruningRule | None], Outcome | None]
+Lookup = Callable[[int, dict[str, Any], TrialRules], Outcome | None]
 
 
-def _no_lookup(
-    number: int, parameters: dict[str, Any], pruning_rule: PruningRule | None
-) -> Outcome | None:
+def _no_lookup(number: int, parameters: dict[str, Any], rules: TrialRules) -> Outcome | None:
     return None
 
 
 class StudySearcher(Searcher):
-    """Hands numbered configurations to Ray Tune, each with the pruning rule of the trial.
+    """Hands numbered configurations to Ray Tune, each with the rules of the trial.
 
     Args:
         sequence: numbered configurations.
         total: trials of the study, those of earlier runs included.
         concurrency: trials at once.
-        stopping: creates the pruning rules.
+        stopping: creates the rules of trials.
+        with_models: whether trials yield the models of their folds.
         may_start: takes the number of running trials; whether the budget allows one more.
         max_failures: how often a trial that did not start is handed out again; -1 = always.
     """
@@ -44,8 +43,11 @@ class StudySearcher(Searcher):
         stopping: Stopping,
         may_start: Callable[[int], bool] = lambda running: True,
         max_failures: int = 0,
+        *,
+        with_models: bool = False,
     ) -> None:
         super().__init__()
+        self._with_models = with_models
         self._max_failures = max_failures
         self._lookup: Lookup = _no_lookup
         self._sequence, self._total, self._concurrency = sequence, total, concurrency
@@ -81,15 +83,17 @@ class StudySearcher(Searcher):
             parameters = sequence.draw()
             if number in sequence.outcomes:
                 continue
-            pruning_rule = self._stopping.pruning_rule(number, sequence.known(number))
-            if (outcome := self._lookup(number, parameters, pruning_rule)) is not None:
+            rules = self._stopping.rules(
+                number, sequence.known(number), with_models=self._with_models
+            )
+            if (outcome := self._lookup(number, parameters, rules)) is not None:
                 sequence.outcomes[number] = outcome
                 continue
             self._running.add(number)
             self._configs[number] = {
                 "number": number,
                 "parameters": parameters,
-                "pruning_rule": pruning_rule,
+                "rules": rules,
             }
             return self._configs[number]
         ended = all(number in sequence.outcomes for number in range(self._total))

@@ -15,7 +15,8 @@ from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from bbam_ray.scale.workers.shapes import GangShape
-from bbam_ray.scale.workers.trial_worker import Files, TrialWorker
+from bbam_ray.engine.folds import Files
+from bbam_ray.scale.workers.trial_worker import FOLD_PROGRESS, TrialWorker
 
 
 class Gang:
@@ -67,7 +68,8 @@ class Gang:
 
     def restore(self, folder: Path) -> None:
         """Let every rank resume from a checkpoint in a folder of this machine."""
-        files: Files = {path.name: path.read_bytes() for path in folder.glob("*.pt")}
+        paths = [*folder.glob("*.pt"), folder / FOLD_PROGRESS]
+        files: Files = {path.name: path.read_bytes() for path in paths}
         self.call("restore", files)
 
     def close(self) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 from ray import tune
 
+from bbam_ray.engine.pruning_rule import FoldRule
 from bbam_ray.engine.trainer import EpochRecord
+from bbam_ray.methods import run_config
 from bbam_ray.scale.search.outcomes import trial_id
 from bbam_ray.scale.workers.heartbeat import HeartbeatSender
 from bbam_ray.scale.workers.shapes import TrainShape
@@ -23,35 +25,78 @@ def train_trial(config: dict[str, Any]) -> None:
     """
     run = config["run"]
     folder = Path(run["checkpoints"]) / trial_id(config["number"])
-    shape = TrainShape(**run["train_shape"])
-    job = TrainJob(
-        values={**run["settings"], **config["parameters"]},
-        checkpoints=str(folder),
-        keep=1,
-        every=1,
-        cpus=shape.cpus,
-        pruning_rule=config["pruning_rule"],
-    )
-
-    def listen(entry: dict[str, Any]) -> None:
-        if entry["kind"] == "epoch":
-            record = entry["record"]
-            tune.report(
-                {
-                    "epoch": record["scalars"]["epoch"],
-                    "record": EpochRecord(**record),
-                    "finished": entry["finished"],
-                    "stopped_early": entry["stopped_early"],
-                }
-            )
-        elif entry["kind"] == "failed":
-            tune.report({"error": entry["error"], "traceback": entry["error"], "done": True})
-
+    shape, rules = TrainShape(**run["train_shape"]), config["rules"]
+    values = {**run["settings"], **config["parameters"]}
+    folds = run_config(values, "trial").training.folds
     heartbeat = HeartbeatSender(run["heartbeats"])
+    fold_values: list[float] = []
     try:
-        train_with_ray(job, shape, listen)
+        for fold in range(folds):
+            job = TrainJob(
+                values={**values, "fold": fold},
+                checkpoints=str(folder / f"fold-{fold}"),
+                keep=1,
+                every=1,
+                cpus=shape.cpus,
+                pruning_rule=rules.pruning if fold == 0 else None,
+                fold_models=rules.with_models,
+                is_fold=True,
+            )
+            if _train_fold(job, shape, rules.folds, fold_values, folds):
+                break
     except TrainingFailed as error:
         tune.report({"error": str(error), "traceback": str(error), "done": True})
     finally:
         heartbeat.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _train_fold(
+    job: TrainJob, shape: TrainShape, rule: FoldRule | None, values: list[float], folds: int
+) -> bool:
+    """Train one fold, or resume it, and report its epochs to Tune.
+
+    Args:
+        job: of the fold.
+        shape: of its workers.
+        rule: when the trial is pruned between two folds.
+        values: the objective of the folds before; that of this fold is added.
+        folds: of the trial.
+
+    Returns:
+        Whether the trial has ended.
+    """
+    fold = len(values)
+    ended = False
+    best: dict[int, Any] = {}  # the objective by epoch
+
+    def listen(entry: dict[str, Any]) -> None:
+        nonlocal ended
+        if entry["kind"] == "failed":
+            ended = True
+            tune.report({"error": entry["error"], "traceback": entry["error"], "done": True})
+        if entry["kind"] != "epoch":
+            return
+        record, stopped = entry["record"], entry["stopped_early"]
+        scalars = record["scalars"]
+        best[scalars["epoch"]] = scalars.get(rule.metric) if rule else None
+        finished = entry["finished"]
+        if finished and not stopped:
+            if len(values) == fold:
+                values.append(best[entry["best_epoch"]] if rule else float("nan"))
+            stopped = rule is not None and rule.stops(values)
+            finished = stopped or len(values) == folds
+        ended |= finished
+        tune.report(
+            {
+                "epoch": scalars["epoch"],
+                "fold": fold,
+                "record": EpochRecord(**record),
+                "fold_result": entry["fold_result"],
+                "finished": finished,
+                "stopped_early": stopped,
+            }
+        )
+
+    train_with_ray(job, shape, listen)
+    return ended

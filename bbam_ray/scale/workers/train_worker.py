@@ -13,6 +13,7 @@ import torch
 
 from bbam_ray import distributed
 from bbam_ray.engine import checkpoint_folder
+from bbam_ray.engine.folds import fold_result
 from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.session import is_due, run_epochs
@@ -34,6 +35,8 @@ class TrainJob:
         every: epochs between checkpoints.
         cpus: threads of a worker.
         pruning_rule: of a trial of a search.
+        is_fold: whether the run is a fold of a trial, whose result is sent with its last epoch.
+        fold_models: whether that result has the files of the models.
     """
 
     values: dict[str, Any]
@@ -42,6 +45,8 @@ class TrainJob:
     every: int
     cpus: int
     pruning_rule: PruningRule | None = None
+    is_fold: bool = False
+    fold_models: bool = False
 
 
 class TrainSession:
@@ -59,6 +64,14 @@ class TrainSession:
         if distributed.rank() == 0:
             ray.get(self._ledger.put.remote({"kind": kind, **content}))
 
+    def _progress(self, trainer: Trainer, *, last: bool) -> dict[str, Any]:
+        """Whether training has ended with an epoch, which epoch is kept, and the result of a fold."""
+        progress = trainer.progress if last else dict.fromkeys(trainer.progress, False)
+        result = None
+        if self._job.is_fold and progress["finished"] and not progress["stopped_early"]:
+            result = fold_result(trainer, with_models=self._job.fold_models)
+        return {**progress, "best_epoch": trainer.best_epoch, "fold_result": result}
+
     def resume_folder(self) -> Path | None:
         """The newest complete checkpoint; rank 0 finds it for all."""
         epoch, defects = 0, list[str]()
@@ -70,15 +83,16 @@ class TrainSession:
         return self._parent / checkpoint_folder.folder_name(epoch) if epoch else None
 
     def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
-        for record in records:
-            self.send("epoch", record=asdict(record), again=True, **trainer.progress)
+        for index, record in enumerate(records, start=1):
+            done = self._progress(trainer, last=index == len(records))
+            self.send("epoch", record=asdict(record), again=True, **done)
         if distributed.rank() == 0:
-            checkpoint_folder.tidy(self._parent, self._job.keep, trainer.best_epoch)
+            checkpoint_folder.tidy(self._parent, self._job.keep, trainer)
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         # Rows go to the driver first: a checkpoint may be older than the rows, but not newer.
         record = asdict(records[-1])
-        self.send("epoch", record=record, again=False, **trainer.progress)
+        self.send("epoch", record=record, again=False, **self._progress(trainer, last=True))
         due = is_due(trainer, self._job.every)
         if ray.train.get_preemption_info() is not None:  # the same on all ranks
             due = True
@@ -95,7 +109,7 @@ class TrainSession:
                 checkpoint_dir_name=checkpoint_folder.folder_name(trainer.epoch),
             )
         if distributed.rank() == 0:
-            checkpoint_folder.tidy(self._parent, self._job.keep, trainer.best_epoch)
+            checkpoint_folder.tidy(self._parent, self._job.keep, trainer)
 
 
 def train_worker(config: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from bbam_ray.scale.workers.shapes import GangShape
 
 
 class Trial(tune.Trainable):
-    """One epoch per step. Config: ``number``, ``parameters``, ``pruning_rule``, ``run`` (shared).
+    """One epoch of one fold per step. Config: ``number``, ``parameters``, ``rules``, ``run`` (shared).
 
     The actor is rank 0 of the trial's gang, and its only process if a trial has one worker. A trial that
     Tune restarts after the loss of a worker resumes from the checkpoint of its last epoch. This class
@@ -41,7 +41,7 @@ class Trial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._failure: Exception | None = None
-        self._unsaved = 0  # the epoch whose checkpoint is not written yet
+        self._unsaved = 0  # the step whose checkpoint is not written yet
         run, shape = config["run"], GangShape(**config["run"]["shape"])
         self._folder = Path(run["checkpoints"]) / trial_id(config["number"])
         self._heartbeat = self._heartbeat or HeartbeatSender(run["heartbeats"])
@@ -49,7 +49,7 @@ class Trial(tune.Trainable):
             self._gang = self._gang or Gang(shape, f"trials of {run['study']}")
             values = {**run["settings"], **config["parameters"]}
             self._gang.call(
-                "build", values, f"trial {config['number']}", shape.cpus, config["pruning_rule"]
+                "build", values, f"trial {config['number']}", shape.cpus, config["rules"]
             )
             checkpoint, _ = checkpoint_folder.resume_point(self._folder)
             if checkpoint is not None:
@@ -75,7 +75,7 @@ class Trial(tune.Trainable):
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             return {"error": reason, "traceback": traceback.format_exc(), "done": True}
-        self._unsaved = result["epoch"]
+        self._unsaved = result["step"]
         if result["finished"]:
             shutil.rmtree(self._folder, ignore_errors=True)
         return result | {"done": result["finished"]}

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bbam_ray import distributed
+from bbam_ray.data import Samples
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.confirm import train_and_test
+from bbam_ray.engine.folds import Files, FoldResult, fold_result
 from bbam_ray.engine.process import use_cpus
-from bbam_ray.engine.pruning_rule import PruningRule
-from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
+from bbam_ray.engine.pruning_rule import TrialRules
 from bbam_ray.engine.session import run_epochs
-from bbam_ray.engine.task import TrainingData, prepare_training
+from bbam_ray.engine.task import Task, load_part, prepare_training, split_of
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config
 from bbam_ray.scale.cluster.scratch import Scratch
 
-Files = dict[str, bytes]
+FOLD_PROGRESS = "folds.json"  # in a checkpoint: its fold, and the values of the folds that are done
+
 
 
 class TrialSession:
@@ -43,10 +46,16 @@ class TrialSession:
 
 
 class TrialWorker:
-    """Trains one trial after another; loads the data once, unless settings of the data change."""
+    """Trains one trial after another, the folds of each in their order.
 
-    _data: tuple[TrainingData, PseudoLabelAudit | None]
+    The data are loaded once, unless settings of the data change.
+    """
+
+    _samples: Samples
     _data_key: str | None = None
+    _values: dict[str, Any]  # settings of the trial
+    _rules: TrialRules
+    _fold_values: list[float]  # the objective of each fold that is done
     _trainer: Trainer
     _session: TrialSession
     _loop: Iterator[EpochRecord]
@@ -69,38 +78,74 @@ class TrialWorker:
     def leave(self) -> None:
         distributed.leave()
 
-    def build(
-        self,
-        values: dict[str, Any],
-        source: str,
-        threads: int,
-        pruning_rule: PruningRule | None = None,
-    ) -> None:
-        """Create the trainer of a configuration, before its first epoch."""
+    def build(self, values: dict[str, Any], source: str, threads: int, rules: TrialRules) -> None:
+        """Create the trainer of the first fold of a configuration, before its first epoch."""
         use_cpus(threads)
-        settings = run_config(values, source)
-        training = settings.training
-        key = repr((training.seed, training.labeled_fraction, training.validation_fraction))
-        key += repr((training.split, training.dataset, training.data_dir, settings.data))
-        if key != self._data_key:
-            self._data, self._data_key = prepare_training(settings), key
-        self._trainer = Trainer(settings, *self._data, pruning_rule)
+        self._values, self._source, self._rules = values, source, rules
+        self._fold_values = []
+        self._build_fold()
         self._start(None)
+
+    def _build_fold(self) -> None:
+        """Create the trainer of the first fold that is not done."""
+        fold = len(self._fold_values)
+        config = run_config({**self._values, "fold": fold}, self._source)
+        training = config.training
+        key = repr((training.dataset, training.data_dir, config.data))
+        if key != self._data_key:
+            self._samples, self._data_key = load_part(config, "train"), key
+        data = prepare_training(config, Task(self._samples, split_of(self._samples, config)))
+        # Other trials are compared at the epochs of their first fold.
+        rule = self._rules.pruning if fold == 0 else None
+        self._trainer = Trainer(config, *data, rule)
 
     def _start(self, folder: Path | None) -> None:
         self._session = TrialSession(folder)
         self._loop = run_epochs(self._trainer, self._session)
 
     def run_epoch(self) -> dict[str, Any]:
-        """Train an epoch; returns its record (the same on all ranks) and whether the trial is finished."""
+        """Train an epoch, of the next fold if the last one is done.
+
+        Returns:
+            Its record (the same on all ranks), the result of its fold if this was its last epoch, and
+            whether the trial is finished. ``step`` counts the epochs of all folds.
+        """
+        if self._trainer.finished:
+            self._build_fold()
+            self._start(None)
         record = next(self._loop)
+        trainer, fold = self._trainer, len(self._fold_values)
+        step = fold * trainer.config.training.epochs + trainer.epoch
+        finished, stopped = trainer.finished, trainer.stopped_early
+        result: FoldResult | None = None
+        if finished and not stopped:
+            result = fold_result(trainer, with_models=self._rules.with_models)
+            rule = self._rules.folds
+            if rule is not None:
+                best = self._session.records[trainer.best_epoch - 1]
+                self._fold_values.append(best.scalars[rule.metric])
+                stopped = rule.stops(self._fold_values)
+            else:
+                self._fold_values.append(float("nan"))
+            finished = stopped or len(self._fold_values) == trainer.config.training.folds
         # The record is one object: Tune keeps statistics of every number in a result.
-        return {"epoch": self._trainer.epoch, "record": record, **self._trainer.progress}
+        return {
+            "epoch": trainer.epoch,
+            "fold": fold,
+            "step": step,
+            "record": record,
+            "fold_result": result,
+            "finished": finished,
+            "stopped_early": stopped,
+        }
 
     def save(self, folder: Path) -> None:
         """Write this rank's part of a checkpoint of the last epoch."""
         records = self._session.records
         checkpoint_folder.save_part(folder, self._trainer, records, model=False)
+        if distributed.rank() == 0:
+            progress = {"fold": self._trainer.config.training.fold, "values": self._fold_values}
+            (folder / FOLD_PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
     def saved_files(self) -> Files:
         """This rank's part of a checkpoint as bytes: the ranks of a gang may be on several machines."""
@@ -116,7 +161,11 @@ class TrialWorker:
         folder.mkdir()
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        self._start(folder)
+        progress = json.loads(files[FOLD_PROGRESS])
+        self._fold_values = progress["values"]
+        self._build_fold()
+        in_progress = progress["fold"] == len(self._fold_values)
+        self._start(folder if in_progress else None)
 
     def confirm(
         self,

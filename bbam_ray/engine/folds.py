@@ -1,0 +1,82 @@
+"""What a trained fold of a trial yields: out-of-fold scores, and models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from bbam_ray import distributed
+from bbam_ray.engine.kept_weights import KeptWeights, map_standard_error
+from bbam_ray.engine.model_folder import save_model
+from bbam_ray.engine.trainer import Trainer
+
+Files = dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class FoldWeights:
+    """Weights of a fold that may be kept: those of the last epoch, or of the end of the warm-up.
+
+    Args:
+        epoch: from 1.
+        logits: (N_v, K) float32 out-of-fold scores of the validation samples.
+        files: of the model folder; empty if models are not needed.
+        standard_error: of val_map, from a bootstrap over the validation samples.
+    """
+
+    epoch: int
+    logits: np.ndarray
+    files: Files
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What a trained fold yields.
+
+    Args:
+        fold: from 0.
+        rows: (N_v,) row indices of its validation samples in the training part.
+        labels: (N_v, K) uint8, their labels.
+        weights: by phase: "last", and "warmup" if the end of the warm-up may be kept instead.
+    """
+
+    fold: int
+    rows: np.ndarray
+    labels: np.ndarray
+    weights: Mapping[str, FoldWeights]
+
+
+def fold_result(trainer: Trainer, *, with_models: bool) -> FoldResult | None:
+    """The result of a trained fold; None on every rank but the first.
+
+    Args:
+        trainer: after its last epoch, with validation samples.
+        with_models: include the files of the models.
+    """
+    if distributed.rank():
+        return None
+    data = trainer.data
+    weights = {"last": _weights(trainer, None, with_models)}
+    fallback = trainer.fallback
+    if fallback is not None and fallback.epoch < trainer.epoch:
+        weights["warmup"] = _weights(trainer, fallback, with_models)
+    labels = data.validation_labels.numpy().astype(np.uint8)
+    return FoldResult(trainer.config.training.fold, data.validation, labels, weights)
+
+
+def _weights(trainer: Trainer, kept: KeptWeights | None, with_models: bool) -> FoldWeights:
+    logits = trainer.last_logits if kept is None else kept.logits
+    files: Files = {}
+    if with_models:
+        with TemporaryDirectory(prefix="bbam-ray-") as scratch, trainer.using(kept):
+            folder = Path(scratch) / "model"
+            save_model(folder, trainer, [0.0] * len(trainer.data.label_names))
+            files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    error = map_standard_error(logits, trainer.data.validation_labels.to(logits.device))
+    epoch = trainer.epoch if kept is None else kept.epoch
+    return FoldWeights(epoch, logits.float().cpu().numpy(), files, error)

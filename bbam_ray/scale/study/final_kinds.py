@@ -1,0 +1,31 @@
+"""Names of the kinds of a final answer; loads no library."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Final(StrEnum):
+    """The kind of the final answer of a study."""
+
+    single = "single"
+    """One model, trained on all labelled samples."""
+
+    ensemble = "ensemble"
+    """The average of the fold models of the chosen configuration."""
+
+    soup = "soup"
+    """One model with the average of their weights."""
+
+    best = "best"
+    """An ensemble of fold models of good configurations and of baselines, by out-of-fold scores."""
+
+
+class Pools(StrEnum):
+    """Labelled samples of the runs that confirm an answer."""
+
+    same = "same"
+    """Those of the search."""
+
+    new = "new"
+    """Each seed draws its own, as papers do."""

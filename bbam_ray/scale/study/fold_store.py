@@ -1,0 +1,134 @@
+"""Out-of-fold scores and fold models of a study, in its folder ``folds``.
+
+``folds/t00003/fold-2/scores.npz`` has the scores of the fold's validation samples,
+``folds/t00003/fold-2/last/`` and ``warmup/`` are model folders. Scores are kept for every trial, models
+for the best trials and for the published settings. What is missing or damaged is trained again when it
+is needed: a fold is reproducible.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from bbam_ray.engine.folds import FoldResult, FoldWeights
+from bbam_ray.files import atomic_folder
+from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.scale.search.outcomes import ranked, trial_id
+from bbam_ray.scale.search.space import Space
+
+FOLDS, SCORES = "folds", "scores.npz"
+KEPT_TRIALS = 5  # trials with models, besides the published settings
+
+
+def without_files(result: FoldResult) -> FoldResult:
+    """A fold result without the files of its models."""
+    weights = {phase: replace(each, files={}) for phase, each in result.weights.items()}
+    return replace(result, weights=weights)
+
+
+class FoldStore:
+    """Writes and reads the results of folds.
+
+    Args:
+        store: of the study.
+    """
+
+    def __init__(self, store: StudyStore) -> None:
+        self._store = store
+
+    def folder(self, name: str, fold: int) -> Path:
+        """Folder of a fold.
+
+        Args:
+            name: ID of a trial, or another name of a series of folds.
+            fold: from 0.
+        """
+        return self._store.folder / FOLDS / name / f"fold-{fold}"
+
+    def write(self, name: str, result: FoldResult) -> None:
+        """Write or replace the result of a fold."""
+        target = self.folder(name, result.fold)
+
+        def write() -> None:
+            with atomic_folder(target) as new:
+                new.mkdir(parents=True)
+                (new / SCORES).write_bytes(_packed(result))
+                for phase, weights in result.weights.items():
+                    for file, content in weights.files.items():
+                        path = new / phase / file
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.write_bytes(content)
+
+        self._store.patience.insist(write)
+
+    def read(self, name: str, fold: int) -> FoldResult | None:
+        """The result of a fold without its models; None if it is missing or damaged."""
+        try:
+            with np.load(self.folder(name, fold) / SCORES) as arrays:
+                return _unpacked(fold, arrays)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return None
+
+    def model(self, name: str, fold: int, phase: str) -> Path:
+        """Folder of the model of a fold; it may not exist."""
+        return self.folder(name, fold) / phase
+
+    def copy(self, source: Path, name: str) -> None:
+        """Copy all folds of a trial from the folder of another study, if it has them."""
+        parent = self._store.folder / FOLDS / name
+        if source.is_dir() and not parent.exists():
+
+            def copy() -> None:
+                with atomic_folder(parent) as new:
+                    shutil.copytree(source, new)
+
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                self._store.patience.insist(copy)
+
+    def keep_models(self, trials: Iterable[Row], space: Space) -> None:
+        """Delete the models of trials that are neither among the best nor the published settings."""
+        best = [row["trial_id"] for row in ranked(trials, space)[:KEPT_TRIALS]]
+        kept = {trial_id(0), *best}
+        for row in trials:
+            parent = self._store.folder / FOLDS / row["trial_id"]
+            if row["trial_id"] not in kept and parent.is_dir():
+                for path in parent.glob("fold-*/*"):
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+
+
+def _packed(result: FoldResult) -> bytes:
+    arrays: dict[str, np.ndarray] = {"rows": result.rows, "labels": result.labels}
+    for phase, weights in result.weights.items():
+        arrays[f"{phase}_logits"] = weights.logits
+        arrays[f"{phase}_epoch"] = np.array(weights.epoch)
+        arrays[f"{phase}_error"] = np.array(weights.standard_error)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _unpacked(fold: int, arrays: Mapping[str, np.ndarray]) -> FoldResult:
+    phases = [name.removesuffix("_logits") for name in arrays if name.endswith("_logits")]
+    return FoldResult(
+        fold,
+        arrays["rows"],
+        arrays["labels"],
+        {
+            phase: FoldWeights(
+                int(arrays[f"{phase}_epoch"]),
+                arrays[f"{phase}_logits"],
+                {},
+                float(arrays[f"{phase}_error"]),
+            )
+            for phase in phases
+        },
+    )
