@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -76,7 +76,27 @@ def _weights(trainer: Trainer, kept: KeptWeights | None, with_models: bool) -> F
         with TemporaryDirectory(prefix="bbam-ray-") as scratch, trainer.using(kept):
             folder = Path(scratch) / "model"
             save_model(folder, trainer, [0.0] * len(trainer.data.label_names))
-            files = {path.name: path.read_bytes() for path in folder.iterdir()}
+            files = files_of(folder)
     error = map_standard_error(logits, trainer.data.validation_labels.to(logits.device))
     epoch = trainer.epoch if kept is None else kept.epoch
     return FoldWeights(epoch, logits.float().cpu().numpy(), files, error)
+
+
+def without_files(result: FoldResult) -> FoldResult:
+    """A fold result without the files of its models."""
+    weights = {phase: replace(each, files={}) for phase, each in result.weights.items()}
+    return replace(result, weights=weights)
+
+
+def files_of(folder: Path) -> Files:
+    """Content of all files in a folder and its subfolders, by relative path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def write_files(files: Files, folder: Path) -> None:
+    """Write files to a folder, the reverse of ``files_of``."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)

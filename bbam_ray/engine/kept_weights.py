@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -83,19 +84,46 @@ def is_harmful(before: Tensor, now: Tensor, labels: Tensor) -> bool:
         labels: (N, K) 0/1.
     """
     fall = _mean_average_precision(before, labels) - _mean_average_precision(now, labels)
-    if not fall > 0:
-        return False
+    return fall > 0 and fall > 2 * difference_error(before, now, labels)
+
+
+def difference_error(first: Tensor, second: Tensor, labels: Tensor) -> float:
+    """Standard error of the difference of two mean average precisions, by a paired bootstrap.
+
+    Args:
+        first, second: (N, K) scores of the same samples.
+        labels: (N, K) 0/1.
+    """
+    return _bootstrap_error(
+        lambda rows: _mean_average_precision(first[rows], labels[rows])
+        - _mean_average_precision(second[rows], labels[rows]),
+        labels,
+    )
+
+
+def map_standard_error(scores: Tensor, labels: Tensor) -> float:
+    """Standard error of the mean average precision over the samples, by a bootstrap.
+
+    Args:
+        scores: (N, K).
+        labels: (N, K) 0/1.
+    """
+    return _bootstrap_error(
+        lambda rows: _mean_average_precision(scores[rows], labels[rows]), labels
+    )
+
+
+def _bootstrap_error(statistic: Callable[[Tensor], float], labels: Tensor) -> float:
+    """Standard deviation of a statistic over resampled rows, the same ones in every call.
+
+    Resamples without any positive label have no value and are left out; NaN if fewer than two have one.
+    """
     generator = torch.Generator().manual_seed(0)
     size = min(len(labels), _SAMPLES)
-    falls = []
-    for _ in range(_RESAMPLES):
-        rows = torch.randint(len(labels), (size,), generator=generator).to(labels.device)
-        falls.append(
-            _mean_average_precision(before[rows], labels[rows])
-            - _mean_average_precision(now[rows], labels[rows])
-        )
-    error = torch.tensor(falls).double().std() * (size / len(labels)) ** 0.5
-    return bool(fall > 2 * error)
+    draws = [torch.randint(len(labels), (size,), generator=generator) for _ in range(_RESAMPLES)]
+    values = torch.tensor([statistic(rows.to(labels.device)) for rows in draws]).double()
+    values = values[values.isfinite()]
+    return float(values.std() * (size / len(labels)) ** 0.5) if len(values) > 1 else float("nan")
 
 
 def share_of_changed_decisions(before: Tensor, now: Tensor, labels: Tensor) -> float:
@@ -109,24 +137,6 @@ def share_of_changed_decisions(before: Tensor, now: Tensor, labels: Tensor) -> f
         scores >= tune_thresholds(scores, labels).to(scores.device) for scores in (before, now)
     ]
     return float((decisions[0] != decisions[1]).double().mean())
-
-
-def map_standard_error(scores: Tensor, labels: Tensor) -> float:
-    """Bootstrap standard error of the mean average precision over the samples.
-
-    Args:
-        scores: (N, K).
-        labels: (N, K) 0/1.
-    """
-    generator = torch.Generator().manual_seed(0)
-    size = min(len(labels), _SAMPLES)
-    values = []
-    for _ in range(_RESAMPLES):
-        rows = torch.randint(len(labels), (size,), generator=generator).to(labels.device)
-        values.append(_mean_average_precision(scores[rows], labels[rows]))
-    usable = torch.tensor(values).double()
-    usable = usable[usable.isfinite()]
-    return float(usable.std() * (size / len(labels)) ** 0.5) if len(usable) > 1 else float("nan")
 
 
 def _mean_average_precision(scores: Tensor, labels: Tensor) -> float:

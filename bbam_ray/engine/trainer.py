@@ -152,15 +152,14 @@ class Trainer:
 
     def _consider_fallback(self, validation_labels: Tensor) -> None:
         """After an evaluation: store weights that may be kept, and end a main phase that does harm."""
+        keep = self.config.training.kept
         in_warmup_end = self.epoch == self._warmup_epochs and self.method.semi_supervised
         best = self.fallback.value if self.fallback else float("-inf")
-        if (self.config.training.kept == "phase" and in_warmup_end) or (
-            self.config.training.kept == "best" and self.last_map > best
-        ):
+        if (keep == "phase" and in_warmup_end) or (keep == "best" and self.last_map > best):
             self.fallback = self._kept_now()
         main = self.config.training.epochs - self._warmup_epochs
-        late = self.epoch - self._warmup_epochs >= main / 2
-        if self.config.training.kept == "phase" and self.fallback and late and self.epoch > self.fallback.epoch:
+        done = self.epoch - self._warmup_epochs
+        if keep == "phase" and self.fallback and done >= max(1, main / 2):
             harm = is_harmful(self.fallback.logits, self.last_logits, validation_labels)
             self.harmful = bool(distributed.broadcast_float(float(harm), self.device))
 
@@ -253,7 +252,7 @@ class Trainer:
             by_label |= metrics_by_label
             self.last_map, self.last_logits = metrics["map"], logits
             self._consider_fallback(labels)
-            if main_phase and self.config.training.kept == "phase" and self.fallback:
+            if main_phase and common.kept == "phase" and self.fallback:
                 scalars["flipped"] = share_of_changed_decisions(
                     self.fallback.logits, logits, labels
                 )

@@ -152,7 +152,7 @@ def stratified_folds(labels: np.ndarray, folds: int, rng: np.random.Generator) -
         room[fold] -= 1
         missing[fold] -= present[row]
 
-    undecided = present.any(axis=1)
+    undecided: np.ndarray = np.asarray(present.any(axis=1))
     while undecided.any():
         left = present[undecided].sum(axis=0)
         label = int(np.argmin(np.where(left > 0, left, count + 1)))

@@ -1,129 +1,247 @@
-"""Confirmation: the best configurations, retrained in parallel over seeds the search has not used."""
+"""Confirmation: the final answer, the published settings and the baselines on the test part."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-from bbam_ray.engine.confirm import confirmation_config
+from bbam_ray.engine.confirm import Decisions, confirmation_config, pool_seed
+from bbam_ray.engine.folds import Files, files_of, write_files
 from bbam_ray.engine.model_folder import read_description, read_weights
-from bbam_ray.errors import UsageError, WorkerLostError
+from bbam_ray.errors import UsageError
 from bbam_ray.files import atomic_folder
 from bbam_ray.methods import run_config
-from bbam_ray.results.redaction import redacted
+from bbam_ray.results.fold_rows import BEST, WARMUP
 from bbam_ray.results.store import Row, StudyStore
-from bbam_ray.scale.cluster import interruption
-from bbam_ray.scale.search.outcomes import parameters_of
+from bbam_ray.results.study import StudyRecord
+from bbam_ray.scale.search.outcomes import parameters_of, trial_id
+from bbam_ray.scale.study.bags import Bags, kept_phase_of
+from bbam_ray.scale.study.compose import compose
 from bbam_ray.scale.study.events import ConfirmEnded, ConfirmStarted, Listener
+from bbam_ray.scale.study.final_answer import MAX_TRIALS, FinalAnswer, choose_answer, decisions_of
+from bbam_ray.scale.study.final_kinds import Final
+from bbam_ray.scale.study.jobs import Job, JobResult, run_jobs
 from bbam_ray.scale.study.plan import StudyPlan
-from bbam_ray.scale.workers.gang import Gang
-from bbam_ray.scale.workers.heartbeat import HEARTBEAT_SECONDS, HeartbeatMonitor, HeartbeatSender
-from bbam_ray.scale.workers.shapes import GangShape
-from bbam_ray.scale.workers.trial_worker import Files
+
+FINAL, TRIAL, PUBLISHED = "final", "trial", "published"  # in the column ``answer``
 
 
-def confirm(plan: StudyPlan, store: StudyStore, best: list[Row], listener: Listener) -> None:
-    """Retrain each of the best configurations over seeds; runs that succeeded before are kept.
+class Confirmation:
+    """Measures answers on the test part, each over seeds; what succeeded before is kept.
 
     Args:
         plan: of the study.
         store: its tables; rows are added to ``confirm``.
-        best: rows of the trials to confirm, the best first.
+        record: of the study; it gets the final answer.
         listener: gets an event at the start and the end of each run.
     """
-    ranks = {row["number"]: rank for rank, row in enumerate(best, start=1)}
-    rows = store.confirm.rows()
-    store.confirm.put(row | {"rank": ranks.get(row["number"])} for row in rows)
-    done = {(row["number"], row["seed"]) for row in rows if not row["error"]}
-    done -= {(row["number"], row["seed"]) for row in rows if _damaged(model_folder(store, row))}
-    waiting = [
-        (ranks[row["number"]], seed, row)
-        for row in best
-        for seed in confirmation_seeds(plan.settings["seed"], plan.confirm_seeds)
-        if (row["number"], seed) not in done
-    ]
-    store.flush()
-    shape = plan.shape
-    task = ray.remote(
-        num_cpus=shape.cpus,
-        num_gpus=shape.gpus,
-        max_retries=2,
-        retry_exceptions=[WorkerLostError, ray.exceptions.RayActorError],
-    )(_confirm_one)
-    study = store.folder.name
-    groups = [
-        placement_group(shape.bundles, name=f"confirmation of {study}, slot {slot}")
-        for slot in range(min(len(waiting), plan.concurrency))
-    ]
-    try:
-        with HeartbeatMonitor(plan.shape.timeout_s) as monitor:
-            _run_all(plan, store, waiting, task, groups, monitor, listener)
-    finally:
-        for group in groups:
-            remove_placement_group(group)
+
+    def __init__(
+        self, plan: StudyPlan, store: StudyStore, record: StudyRecord, listener: Listener
+    ) -> None:
+        self._plan, self._store, self._record, self._listener = plan, store, record, listener
+        self._bags = Bags(plan, store, self._run)
+        self._started = 0  # answers that were started
+        self._seeds = confirmation_seeds(plan)
+
+    def run(self, chosen: Row, order: Sequence[Row]) -> None:
+        """Measure the final answer and what it is compared with.
+
+        Args:
+            chosen: row of the chosen trial.
+            order: rows of complete trials, the best first.
+        """
+        plan = self._plan
+        others = [row for row in order if row["number"] != chosen["number"]]
+        compared = others[: plan.confirm_top - 1]
+        published = [] if not plan.published else [self._published_row(order)]
+        answer = self._choose(chosen, others)
+        changed = self._record.content.get("final") != answer.content()
+        self._record.update(final=answer.content())
+        entries = [(FINAL, chosen), *((TRIAL, row) for row in compared)]
+        entries += [(PUBLISHED, row) for row in published]
+        ranks = {(name, row["number"]): rank for rank, (name, row) in enumerate(entries, start=1)}
+        for index in range(len(plan.baselines)):
+            ranks[plan.baselines[index], -1 - index] = len(entries) + 1 + index
+        self._store.confirm.put(
+            row | {"rank": ranks.get((row["answer"] or TRIAL, row["number"]))}
+            for row in self._store.confirm.rows()
+        )
+        self._store.flush()
+        waiting = [
+            self._row(name, row, seed, ranks[name, row["number"]])
+            for name, row in entries
+            for seed in self._seeds
+        ]
+        waiting = [row for row in waiting if not self._is_done(row, changed)]
+        self._train(answer, waiting, {(n, r["number"]): r for n, r in entries})
+        self._test_baselines(ranks)
+
+    # ------------------------------------------------------------------ choice
+
+    def _choose(self, chosen: Row, others: Sequence[Row]) -> FinalAnswer:
+        """The final answer, from out-of-fold scores of the search and of the baselines."""
+        plan = self._plan
+        trials = [chosen, *others[: MAX_TRIALS - 1]] if plan.final is Final.best else [chosen]
+        self._bags.train_baselines()
+        self._bags.train_folds(trials, [plan.settings["seed"]])
+        bags = self._bags.of_trials(trials, plan.settings["seed"])
+        if plan.final is Final.best:
+            bags += self._bags.of_baselines()
+        return choose_answer(plan.final, bags)
+
+    def _published_row(self, order: Iterable[Row]) -> Row:
+        """The row of trial 0; without its results if it did not end well."""
+        for row in order:
+            if row["number"] == 0:
+                return row
+        parameters = {f"param_{k}": v for k, v in self._plan.space.published.items()}
+        study = self._store.folder.name
+        return {"study": study, "trial_id": trial_id(0), "number": 0, "kept": None, **parameters}
+
+    # -------------------------------------------------------------------- rows
+
+    def _row(self, answer: str, trial: Row, seed: int, rank: int | None) -> Row:
+        row = {name: value for name, value in trial.items() if name.startswith("param_")}
+        row |= {name: trial[name] for name in ("study", "trial_id", "number")}
+        return row | {"rank": rank, "seed": seed, "answer": answer}
+
+    def _is_done(self, row: Row, changed: bool) -> bool:
+        """Whether the store has a successful run with a readable model, of the same answer."""
+        key = ("answer", "number", "seed")
+        stored = [
+            each
+            for each in self._store.confirm.rows()
+            if all(each[name] == row[name] for name in key) and not each["error"]
+        ]
+        outdated = changed and row["answer"] == FINAL
+        return bool(stored) and not outdated and not _damaged(model_folder(self._store, row))
+
+    def _end(self, row: Row, result: JobResult) -> None:
+        """Store the row and the model of a run that has ended."""
+        metrics, files = result.value or ({}, {})
+        if files:
+            folder = model_folder(self._store, row)
+            self._store.patience.insist(partial(_write, files, folder))
+        row |= {"started_at": result.started_at, "error": result.error} | metrics
+        row["duration_s"] = result.seconds
+        row["gpu_hours"] = result.seconds / 3600 * self._plan.gpus
+        row["cost"] = self._plan.limits.cost_of(row["gpu_hours"])
+        index = row.pop("index", 0)
+        self._store.confirm.put([row])
+        self._store.flush()
+        self._listener(ConfirmEnded(index, row))
+
+    def _run(self, jobs: Iterable[Job], done: Any) -> None:
+        def started(job: Job) -> None:
+            if isinstance(job.tag, dict):  # a row of the table
+                job.tag["index"] = self._started
+                self._listener(ConfirmStarted(self._started, job.tag))
+                self._started += 1
+
+        run_jobs(self._plan, self._store.folder.name, jobs, done, started)
+
+    # ---------------------------------------------------------------- training
+
+    def _train(
+        self, answer: FinalAnswer, waiting: list[Row], trials: dict[tuple[str, int], Row]
+    ) -> None:
+        """Train and test what is not done.
+
+        Args:
+            answer: the final one.
+            waiting: rows to fill.
+            trials: row of the trial by answer and number.
+        """
+        plan = self._plan
+        singles, ensembles = [], []
+        for row in waiting:
+            is_single = row["answer"] != FINAL or plan.final is Final.single
+            (singles if is_single else ensembles).append(row)
+        own = [trials[row["answer"], row["number"]] for row in singles]
+        self._bags.train_folds(own, [plan.settings["seed"]])
+        members = self._bags.members(answer)
+        self._bags.train_folds(members, sorted({row["seed"] for row in ensembles}))
+        jobs = [self._single_job(row, trial) for row, trial in zip(singles, own, strict=True)]
+        for row in ensembles:
+            try:
+                jobs.append(self._ensemble_job(answer, members, row))
+            except UsageError as error:  # a fold of this seed could not be trained
+                self._end(row, JobResult(None, str(error), self._bags.now(), 0.0))
+        self._run(jobs, lambda job, result: self._end(job.tag, result))
+
+    def _single_job(self, row: Row, trial: Row) -> Job:
+        """Train one model on all labelled samples, and test it."""
+        plan, seed = self._plan, row["seed"]
+        (bag,) = self._bags.of_trials([trial], plan.settings["seed"])
+        config = confirmation_config(
+            plan.settings,
+            parameters_of(trial),
+            seed,
+            stop_epoch(plan.settings, trial),
+            same_pool=plan.same_pool,
+        )
+        name = f"confirm {row['answer']} {row['trial_id']}, seed {seed}"
+        decisions = Decisions.of(bag.scores, bag.labels)
+        return Job(name, "confirm", (config.flat(), decisions), tag=row)
+
+    def _ensemble_job(self, answer: FinalAnswer, members: list[Row], row: Row) -> Job:
+        """Put fold models of a seed together, and test the result."""
+        plan, seed = self._plan, row["seed"]
+        bags = self._bags.of_trials(members, seed)
+        bags += [bag for bag in self._bags.of_baselines() if bag.name in answer.weights]
+        files = compose(answer, bags, self._bags, seed, decisions_of(answer, bags))
+        settings = {**plan.settings, **parameters_of(row), "split_seed": pool_seed(plan.settings)}
+        values = {**settings, "folds": 1, "fold": 0, "validation_fraction": 0.0}
+        name = f"test the final answer, seed {seed}"
+        return Job(name, "test", (files, values), gang=False, tag=row)
+
+    def _test_baselines(self, ranks: dict[tuple[str, int], int]) -> None:
+        """Measure the models of the baselines."""
+        plan, jobs = self._plan, []
+        for index, name in enumerate(plan.baselines):
+            study, seed = self._store.folder.name, plan.settings["seed"]
+            trial = {"study": study, "trial_id": name, "number": -1 - index}
+            row = self._row(name, trial, seed, ranks[name, -1 - index])
+            if self._is_done(row, changed=False):
+                continue
+            if error := self._bags.baseline_error(name):
+                self._end(row, JobResult(None, error, self._bags.now(), 0.0))
+                continue
+            files = files_of(self._bags.baseline_model(name))
+            arguments = (files, self._bags.baseline_settings(name))
+            jobs.append(Job(f"test {name}", "test", arguments, gang=False, tag=row))
+        self._run(jobs, lambda job, result: self._end(job.tag, result))
 
 
-def _run_all(
-    plan: StudyPlan,
-    store: StudyStore,
-    waiting: list[tuple[int, int, Row]],
-    task: Any,
-    free: list[Any],
-    monitor: HeartbeatMonitor,
-    listener: Listener,
-) -> None:
-    """Keep every placement group busy until all runs are done."""
-    free = list(free)
-    running: dict[ray.ObjectRef[Any], tuple[int, Row, Any, Path]] = {}
-    index = 0  # of the next run to start
-    while index < len(waiting) or running:
-        while index < len(waiting) and free:
-            rank, seed, trial = waiting[index]
-            row = {name: value for name, value in trial.items() if name.startswith("param_")}
-            row |= {name: trial[name] for name in ("study", "trial_id", "number")}
-            row |= {"rank": rank, "seed": seed}
-            folder = model_folder(store, row)
-            thresholds = trial_thresholds(store, trial, plan.label_names)
-            listener(ConfirmStarted(index, row))
-            group = free.pop()
-            strategy = PlacementGroupSchedulingStrategy(group, 0, True)
-            name = f"{store.folder.name}: confirm trial {trial['number']}, seed {seed}"
-            reference = task.options(scheduling_strategy=strategy, name=name).remote(
-                plan.settings, trial, seed, thresholds, plan.shape, monitor.heartbeats
-            )
-            running[reference] = (index, row, group, folder)
-            index += 1
-        ready, _ = ray.wait(list(running), num_returns=1, timeout=HEARTBEAT_SECONDS)
-        interruption.check()
-        monitor.check()
-        if not ready:
-            continue
-        (finished,) = ready
-        number, row, group, folder = running.pop(finished)
-        free.append(group)
-        try:
-            metrics, files = ray.get(finished)
-            row |= metrics
-            if files:
-                store.patience.insist(partial(_write_files, files, folder))
-        except ray.exceptions.RayError as error:  # its workers were lost in every attempt
-            row |= {"error": f"{type(error).__name__}: its workers were lost", "duration_s": 0.0}
-        row["gpu_hours"] = row["duration_s"] / 3600 * plan.gpus
-        row["cost"] = plan.limits.cost_of(row["gpu_hours"])
-        store.confirm.put([row])
-        store.flush()
-        listener(ConfirmEnded(number, row))
+def confirmation_seeds(plan: StudyPlan) -> list[int]:
+    """Seeds of the confirmation.
+
+    The first one is that of the search, whose fold models exist, if the labelled samples are those of
+    the search as well. Otherwise its labelled samples chose the best trials, so it is left out.
+    """
+    first: int = plan.settings["seed"] + (not plan.same_pool)
+    return [first + index for index in range(plan.confirm_seeds)]
 
 
 def model_folder(store: StudyStore, row: Row) -> Path:
     """Folder of the model of a confirmed run."""
-    return store.folder / "checkpoints" / f"confirm-{row['trial_id']}-seed{row['seed']}"
+    name = PUBLISHED if row.get("answer") == PUBLISHED else row["trial_id"]
+    return store.folder / "checkpoints" / f"confirm-{name}-seed{row['seed']}"
+
+
+def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
+    """The last epoch to train if the kept weights are not those of the end of the schedule."""
+    training = run_config({**settings, **parameters_of(trial)}, "trial").training
+    phase = kept_phase_of(trial)
+    if phase == WARMUP:
+        return training.warmup_epochs
+    if phase == BEST and trial["epochs"] < training.epochs:  # patience ended it
+        best: int = trial["best_epoch"]
+        return best
+    return None
 
 
 def _damaged(model: Path) -> bool:
@@ -138,64 +256,7 @@ def _damaged(model: Path) -> bool:
     return False
 
 
-def confirmation_seeds(seed: int, count: int) -> list[int]:
-    """Seeds of the confirmation, without the seed of the search: its split selected the best trials."""
-    return [seed + 1 + index for index in range(count)]
-
-
-def _write_files(files: Files, folder: Path) -> None:
+def _write(files: Files, folder: Path) -> None:
     with atomic_folder(folder) as new:
         new.mkdir(parents=True)
-        for name, content in files.items():
-            (new / name).write_bytes(content)
-
-
-def _confirm_one(
-    settings: dict[str, Any],
-    trial: Row,
-    seed: int,
-    thresholds: list[float],
-    shape: GangShape,
-    heartbeats: Any,
-) -> tuple[Row, Files]:
-    """Run one confirmation in a Ray worker, rank 0 of its gang.
-
-    Returns:
-        The row, and the files of the model. A failure is a row with ``error`` and no files.
-    """
-    row: Row = {"started_at": datetime.now(UTC)}
-    gang, heartbeat = None, HeartbeatSender(heartbeats)
-    try:
-        gang = Gang(shape, f"confirmation of {trial['study']}, seed {seed}")
-        config = confirmation_config(
-            settings, parameters_of(trial), seed, stop_epoch(settings, trial)
-        )
-        metrics, files = gang.call("confirm", config.flat(), thresholds, shape.cpus)
-        return row | metrics, files
-    except (WorkerLostError, ray.exceptions.RayActorError):
-        raise  # Ray retries the whole run
-    except Exception as error:
-        elapsed = (datetime.now(UTC) - row["started_at"]).total_seconds()
-        reason = redacted(f"{type(error).__name__}: {error}")
-        return row | {"error": reason, "duration_s": elapsed}, {}
-    finally:
-        heartbeat.stop()
-        if gang is not None:
-            gang.close()
-
-
-def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
-    """The best epoch of a trial that ended before the end of its schedule, else None."""
-    epochs = run_config({**settings, **parameters_of(trial)}, "trial").training.epochs
-    best: int | None = trial["best_epoch"] if trial["epochs"] < epochs else None
-    return best
-
-
-def trial_thresholds(store: StudyStore, trial: Row, label_names: tuple[str, ...]) -> list[float]:
-    """Thresholds that a trial tuned on its validation data at its best epoch, in label order."""
-    rows = {
-        row["label"]: row["threshold"]
-        for row in store.labels.rows_of(trial["number"])
-        if row["epoch"] == trial["best_epoch"]
-    }
-    return [rows[name] for name in label_names]
+        write_files(files, new)

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
 
-from bbam_ray.engine.folds import FoldResult, FoldWeights
+from bbam_ray.engine.folds import FoldResult, FoldWeights, write_files
+from bbam_ray.engine.kept_weights import difference_error
 from bbam_ray.files import atomic_folder
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.search.outcomes import ranked, trial_id
@@ -26,12 +28,6 @@ from bbam_ray.scale.search.space import Space
 
 FOLDS, SCORES = "folds", "scores.npz"
 KEPT_TRIALS = 5  # trials with models, besides the published settings
-
-
-def without_files(result: FoldResult) -> FoldResult:
-    """A fold result without the files of its models."""
-    weights = {phase: replace(each, files={}) for phase, each in result.weights.items()}
-    return replace(result, weights=weights)
 
 
 class FoldStore:
@@ -62,10 +58,7 @@ class FoldStore:
                 new.mkdir(parents=True)
                 (new / SCORES).write_bytes(_packed(result))
                 for phase, weights in result.weights.items():
-                    for file, content in weights.files.items():
-                        path = new / phase / file
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        path.write_bytes(content)
+                    write_files(weights.files, new / phase)
 
         self._store.patience.insist(write)
 
@@ -105,8 +98,26 @@ class FoldStore:
                         shutil.rmtree(path, ignore_errors=True)
 
 
+def paired_error(folds: FoldStore) -> Callable[[int, int], float | None]:
+    """Standard errors of the difference in val_map of two trials with one fold, by a paired bootstrap.
+
+    Returns:
+        A function of two trial numbers; None where scores are missing.
+    """
+
+    def error(first: int, second: int) -> float | None:
+        results = [folds.read(trial_id(number), 0) for number in (first, second)]
+        if None in results:
+            return None
+        scores = [torch.from_numpy(r.weights["last"].logits) for r in results if r is not None]
+        labels = torch.from_numpy(next(r.labels for r in results if r is not None))
+        return difference_error(scores[0], scores[1], labels)
+
+    return error
+
+
 def _packed(result: FoldResult) -> bytes:
-    arrays: dict[str, np.ndarray] = {"rows": result.rows, "labels": result.labels}
+    arrays: dict[str, Any] = {"rows": result.rows, "labels": result.labels}
     for phase, weights in result.weights.items():
         arrays[f"{phase}_logits"] = weights.logits
         arrays[f"{phase}_epoch"] = np.array(weights.epoch)

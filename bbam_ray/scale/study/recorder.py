@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from bbam_ray.engine.folds import FoldResult
+from bbam_ray.engine.folds import FoldResult, without_files
 from bbam_ray.engine.pruning_rule import TrialRules
 from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.files import write_text
@@ -23,7 +23,7 @@ from bbam_ray.scale import private_api
 from bbam_ray.scale.search.outcomes import Outcome, mark_pareto, outcome_of, trial_id, trial_row
 from bbam_ray.scale.study.budget import Budget
 from bbam_ray.scale.study.events import EpochDone, Listener, TrialEnded, TrialStarted
-from bbam_ray.scale.study.fold_store import FoldStore, without_files
+from bbam_ray.scale.study.fold_store import FoldStore
 from bbam_ray.scale.study.plan import StudyPlan
 from bbam_ray.scale.study.trial_cache import TrialCache
 from bbam_ray.scale.study.tune_searcher import StudySearcher

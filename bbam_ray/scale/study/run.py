@@ -16,14 +16,17 @@ from bbam_ray.errors import StorageError
 from bbam_ray.results import schemas
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
+from bbam_ray.results.summary import gains
 from bbam_ray.scale.cluster.connection import driver_resources
 from bbam_ray.scale.cluster.scratch import Scratch
+from bbam_ray.scale.search.choice import choose
 from bbam_ray.scale.search.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
 from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.study_db import write_study_db
 from bbam_ray.scale.study.budget import Budget, Use
-from bbam_ray.scale.study.confirm import confirm, stop_epoch
+from bbam_ray.scale.study.confirm import Confirmation, stop_epoch
 from bbam_ray.scale.study.events import Listener, NothingReused, SearchStarted
+from bbam_ray.scale.study.fold_store import FoldStore, paired_error
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 from bbam_ray.scale.study.prometheus import StudyMetrics
 from bbam_ray.scale.study.recorder import Recorder
@@ -61,9 +64,10 @@ def run_study(
     reached = False
     try:
         reached = _search(plan, store, outcomes, record, listener, trainable)
-        best = ranked(store.trials.rows(), plan.space)[: plan.confirm_top]
-        if best and plan.confirm_seeds:
-            confirm(plan, store, best, listener)
+        chosen = chosen_trial(plan, store)
+        if chosen and plan.confirm_top and plan.confirm_seeds:
+            order = ranked(store.trials.rows(), plan.space)
+            Confirmation(plan, store, record, listener).run(chosen, order)
     except StorageError:  # nothing more can be written
         raise
     except KeyboardInterrupt:
@@ -79,9 +83,15 @@ def stored_result(plan: StudyPlan, record: StudyRecord) -> StudyResult:
     """The result of a study as stored in its folder at this moment."""
     store = StudyStore(record.folder, plan.space.kinds)
     trials = store.trials.rows()
-    order = ranked(trials, plan.space)
     status = record.content["status"]
-    return StudyResult(status, trials, store.confirm.rows(), order[0] if order else None)
+    return StudyResult(status, trials, store.confirm.rows(), chosen_trial(plan, store))
+
+
+def chosen_trial(plan: StudyPlan, store: StudyStore) -> Row | None:
+    """The trial that the search chooses by validation scores; None if none is complete."""
+    trials = store.trials.rows()
+    outcomes = stored_outcomes(store, plan.space)
+    return choose(trials, outcomes, plan.space, paired_error(FoldStore(store)))
 
 
 def _close(
@@ -94,10 +104,11 @@ def _close(
     """Write everything that a reader of the folder needs; `status` is that of the search."""
     store.flush(wait=True)
     store.patience.insist(lambda: write_study_db(record.folder, plan.space, outcomes.values()))
-    order = ranked(store.trials.rows(), plan.space)
-    if order:
-        _write_best(plan, store, order[0])
-    record.end(FAILED if status == COMPLETE and not order else status)
+    chosen = chosen_trial(plan, store)
+    if chosen:
+        _write_best(plan, store, chosen)
+    record.update(gain=gains(store.confirm.rows()))
+    record.end(FAILED if status == COMPLETE and not chosen else status)
     return stored_result(plan, record)
 
 
@@ -234,14 +245,15 @@ def _write_best(plan: StudyPlan, store: StudyStore, best: Row) -> None:
         f"Best of {len(store.trials.rows())} trials of study '{store.folder.name}': trial "
         f"{best['number']}, {space.metric} {best[space.metric]:.4f} on validation data.\n"
     )
-    tests = [r["test_map"] for r in store.confirm.rows() if r["number"] == best["number"]]
-    tests = [value for value in tests if value is not None]
+    rows = [row for row in store.confirm.rows() if row["rank"] == 1]
+    tests = [row["test_map"] for row in rows if row["test_map"] is not None]
     if tests:
         spread = f" +- {stdev(tests):.4f}" if len(tests) > 1 else ""
         seeds = f"{len(tests)} seed{'s' * (len(tests) > 1)}"
-        text += f"Confirmed on the test part: mAP {fmean(tests):.4f}{spread} ({seeds}).\n"
+        text += f"Final answer on the test part: mAP {fmean(tests):.4f}{spread} ({seeds}).\n"
     text += "Train it: bbam-ray train --config best.yaml"
     values = {**plan.settings, **parameters_of(best)}
+    values.pop("folds", None)  # a single run holds out validation_fraction
     if (epoch := stop_epoch(plan.settings, best)) is not None:
         values["stop_epoch"] = epoch
     store.write_best(values, text)

@@ -8,14 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from bbam_ray import distributed
+from bbam_ray.config import RunConfig
 from bbam_ray.data import Samples
 from bbam_ray.engine import checkpoint_folder
-from bbam_ray.engine.confirm import train_and_test
-from bbam_ray.engine.folds import Files, FoldResult, fold_result
+from bbam_ray.engine.confirm import Decisions, test_model, train, train_and_test
+from bbam_ray.engine.folds import (
+    Files,
+    FoldResult,
+    files_of,
+    fold_result,
+    without_files,
+    write_files,
+)
 from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.pruning_rule import TrialRules
 from bbam_ray.engine.session import run_epochs
-from bbam_ray.engine.task import Task, load_part, prepare_training, split_of
+from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
+from bbam_ray.engine.task import Task, TrainingData, load_part, prepare_training, split_of
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config
 from bbam_ray.scale.cluster.scratch import Scratch
@@ -90,14 +99,17 @@ class TrialWorker:
         """Create the trainer of the first fold that is not done."""
         fold = len(self._fold_values)
         config = run_config({**self._values, "fold": fold}, self._source)
+        # Other trials are compared at the epochs of their first fold.
+        rule = self._rules.pruning if fold == 0 else None
+        self._trainer = Trainer(config, *self._data_of(config), rule)
+
+    def _data_of(self, config: RunConfig) -> tuple[TrainingData, PseudoLabelAudit | None]:
+        """The data of a run; samples that are loaded already are used again."""
         training = config.training
         key = repr((training.dataset, training.data_dir, config.data))
         if key != self._data_key:
             self._samples, self._data_key = load_part(config, "train"), key
-        data = prepare_training(config, Task(self._samples, split_of(self._samples, config)))
-        # Other trials are compared at the epochs of their first fold.
-        rule = self._rules.pruning if fold == 0 else None
-        self._trainer = Trainer(config, *data, rule)
+        return prepare_training(config, Task(self._samples, split_of(self._samples, config)))
 
     def _start(self, folder: Path | None) -> None:
         self._session = TrialSession(folder)
@@ -167,10 +179,42 @@ class TrialWorker:
         in_progress = progress["fold"] == len(self._fold_values)
         self._start(folder if in_progress else None)
 
+    def train_fold(self, values: dict[str, Any], threads: int) -> FoldResult | None:
+        """Train one fold of a configuration to its end; returns its result with models on rank 0."""
+        use_cpus(threads)
+        self._values, self._source = values, "fold"
+        config = run_config(values, "fold")
+        self._trainer = Trainer(config, *self._data_of(config))
+        while not self._trainer.finished:
+            self._trainer.run_epoch()
+        return fold_result(self._trainer, with_models=True)
+
+    def baseline(
+        self, values: dict[str, Any], threads: int
+    ) -> tuple[list[FoldResult], Files]:
+        """Fit a baseline on every fold and on all labelled samples.
+
+        Args:
+            values: settings of the baseline, with ``folds``.
+            threads: of torch.
+
+        Returns:
+            The results of the folds, without models, and the files of the model of all labelled samples.
+        """
+        results = []
+        for fold in range(values["folds"]):
+            result = self.train_fold({**values, "fold": fold}, threads)
+            assert result is not None
+            results.append(without_files(result))
+        whole = {**values, "folds": 1, "fold": 0, "validation_fraction": 0.0}
+        with Scratch() as scratch:
+            train(run_config(whole, "baseline"), scratch / "model")
+            return results, files_of(scratch / "model")
+
     def confirm(
         self,
         values: dict[str, Any],
-        thresholds: list[float],
+        decisions: Decisions,
         threads: int,
     ) -> tuple[dict[str, Any], Files]:
         """Train a configuration to its end and evaluate it on the test part.
@@ -181,6 +225,23 @@ class TrialWorker:
         use_cpus(threads)
         with Scratch() as scratch:
             folder = scratch / "model"
-            metrics = train_and_test(run_config(values, "confirmation"), thresholds, folder)
-            paths = folder.iterdir() if folder.is_dir() else ()
-            return metrics, {path.name: path.read_bytes() for path in paths}
+            metrics = train_and_test(run_config(values, "confirmation"), decisions, folder)
+            return metrics, files_of(folder) if folder.is_dir() else {}
+
+    def test(
+        self, files: Files, values: dict[str, Any], threads: int
+    ) -> tuple[dict[str, Any], Files]:
+        """Evaluate a model on the test part.
+
+        Args:
+            files: of the model folder.
+            values: settings of a run with the data set.
+            threads: of torch.
+
+        Returns:
+            Its metrics, and its files.
+        """
+        use_cpus(threads)
+        with Scratch() as scratch:
+            write_files(files, scratch / "model")
+            return test_model(scratch / "model", run_config(values, "confirmation")), files

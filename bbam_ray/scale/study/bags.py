@@ -1,0 +1,201 @@
+"""Fold models of trials and of baselines: trained where they are missing, and their scores joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bbam_ray.engine.confirm import pool_seed
+from bbam_ray.engine.folds import Files, write_files
+from bbam_ray.engine.model_folder import WEIGHTS
+from bbam_ray.errors import UsageError
+from bbam_ray.files import atomic_folder
+from bbam_ray.methods import known_settings
+from bbam_ray.results.fold_rows import BEST, LAST, WARMUP
+from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.scale.search.outcomes import parameters_of
+from bbam_ray.scale.study.final_answer import Bag, FinalAnswer
+from bbam_ray.scale.study.fold_store import FOLDS, FoldStore
+from bbam_ray.scale.study.jobs import Job, JobResult
+from bbam_ray.scale.study.plan import StudyPlan
+
+RunJobs = Callable[[Iterable[Job], Callable[[Job, JobResult], None]], None]
+_MODEL = "model"
+
+
+def kept_phase_of(trial: Row) -> str:
+    """The phase whose weights a trial kept; "last" for a trial without results."""
+    kept = trial.get("kept") or LAST
+    return next((phase for phase in (WARMUP, BEST, LAST) if kept.startswith(phase)), LAST)
+
+
+def fold_phase(trial: Row) -> str:
+    """The weights of its fold results that a trial uses: fold results know no best epoch."""
+    return WARMUP if kept_phase_of(trial) == WARMUP else LAST
+
+
+class Bags:
+    """Fold models of the trials of a study, and baselines.
+
+    Args:
+        plan: of the study.
+        store: of the study.
+        run: runs jobs.
+    """
+
+    def __init__(self, plan: StudyPlan, store: StudyStore, run: RunJobs) -> None:
+        self._plan, self._store, self._run_jobs = plan, store, run
+        self._fold_store = FoldStore(store)
+        self._errors: dict[str, str] = {}
+        self._trials: dict[str, Row] = {}
+
+    @staticmethod
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    def _name(self, trial: Row, seed: int) -> str:
+        """Name of the fold results of a trial with a seed."""
+        name: str = trial["trial_id"]
+        return name if seed == self._plan.settings["seed"] else f"{name}-seed{seed}"
+
+    def model(self, bag: Bag, seed: int, fold: int) -> Path:
+        """Folder of the model of a fold."""
+        name = bag.name if seed == self._plan.settings["seed"] else f"{bag.name}-seed{seed}"
+        folder = self._fold_store.model(name, fold, bag.phase)
+        return folder if folder.is_dir() else self._fold_store.model(name, fold, LAST)
+
+    @property
+    def folds(self) -> int:
+        return self._plan.folds
+
+    # ------------------------------------------------------------------ trials
+
+    def train_folds(self, trials: Sequence[Row], seeds: Iterable[int]) -> None:
+        """Train the folds of trials that are missing or damaged.
+
+        Args:
+            trials: their rows.
+            seeds: of the training; the labelled samples are those of the search.
+        """
+        jobs, names = [], set[str]()
+        for seed in seeds:
+            for trial in trials:
+                name = self._name(trial, seed)
+                if name in names:
+                    continue
+                names.add(name)
+                for fold in range(self._plan.folds):
+                    if not self._has(trial, name, fold):
+                        jobs.append(self._fold_job(trial, name, seed, fold))
+        self._run_jobs(jobs, self._keep_fold)
+
+    def _has(self, trial: Row, name: str, fold: int) -> bool:
+        if self._fold_store.read(name, fold) is None:
+            return False
+        if not self._plan.with_models:
+            return True
+        phases = (fold_phase(trial), LAST)
+        models = (self._fold_store.model(name, fold, phase) / WEIGHTS for phase in phases)
+        return any(model.is_file() for model in models)
+
+    def _fold_job(self, trial: Row, name: str, seed: int, fold: int) -> Job:
+        settings = self._plan.settings
+        values = {
+            **settings,
+            **parameters_of(trial),
+            "seed": seed,
+            "split_seed": pool_seed(settings),
+            "fold": fold,
+        }
+        title = f"fold {fold} of {trial['trial_id']}, seed {seed}"
+        return Job(title, "train_fold", (values,), tag=(name, fold))
+
+    def _keep_fold(self, job: Job, result: JobResult) -> None:
+        name, fold = job.tag
+        if result.error is None:
+            self._fold_store.write(name, result.value)
+        else:
+            self._errors[name] = f"fold {fold}: {result.error}"
+
+    def of_trials(self, trials: Sequence[Row], seed: int) -> list[Bag]:
+        """The bags of trials whose folds are trained.
+
+        Raises:
+            UsageError: a fold could not be trained.
+        """
+        bags = []
+        for trial in trials:
+            name = self._name(trial, seed)
+            self._trials[trial["trial_id"]] = trial
+            results = [self._fold_store.read(name, fold) for fold in range(self._plan.folds)]
+            usable = [result for result in results if result is not None]
+            if len(usable) < len(results):
+                raise UsageError(self._errors.get(name, f"a fold of {name} is missing"))
+            bags.append(Bag.of(trial["trial_id"], fold_phase(trial), usable))
+        return bags
+
+    def members(self, answer: FinalAnswer) -> list[Row]:
+        """Rows of the trials in a final answer, the chosen one first."""
+        names = sorted(answer.weights, key=lambda name: (name != answer.trial, name))
+        return [self._trials[name] for name in names if name in self._trials]
+
+    # --------------------------------------------------------------- baselines
+
+    def baseline_settings(self, name: str) -> dict[str, Any]:
+        """Settings of a baseline: those of the study that it has."""
+        settings = self._plan.settings
+        known = known_settings(settings["dataset"], name)
+        shared = {key: value for key, value in settings.items() if key in known}
+        return {**shared, "method": name, "folds": 1, "fold": 0, "validation_fraction": 0.0}
+
+    def baseline_model(self, name: str) -> Path:
+        """Folder of the model of a baseline."""
+        return self._store.folder / FOLDS / name / _MODEL
+
+    def baseline_error(self, name: str) -> str | None:
+        """Why a baseline failed; None if it did not."""
+        return self._errors.get(name)
+
+    def train_baselines(self) -> None:
+        """Fit the baselines that are missing."""
+        jobs = []
+        for name in self._plan.baselines:
+            folds = [self._fold_store.read(name, fold) for fold in range(self._plan.folds)]
+            if None not in folds and (self.baseline_model(name) / WEIGHTS).is_file():
+                continue
+            held_out = self._plan.settings.get("validation_fraction")
+            values = self.baseline_settings(name) | {"folds": self._plan.folds}
+            values.pop("validation_fraction")
+            if held_out is not None:
+                values["validation_fraction"] = held_out
+            jobs.append(Job(f"baseline {name}", "baseline", (values,), gang=False, tag=name))
+        self._run_jobs(jobs, self._keep_baseline)
+
+    def _keep_baseline(self, job: Job, result: JobResult) -> None:
+        name = job.tag
+        if result.error is not None:
+            self._errors[name] = result.error
+            return
+        results, files = result.value
+        for each in results:
+            self._fold_store.write(name, each)
+        self._store.patience.insist(partial(_write, files, self.baseline_model(name)))
+
+    def of_baselines(self) -> list[Bag]:
+        """The bags of the baselines that could be fitted."""
+        bags = []
+        for name in self._plan.baselines:
+            results = [self._fold_store.read(name, fold) for fold in range(self._plan.folds)]
+            usable = [result for result in results if result is not None]
+            if len(usable) == len(results) and name not in self._errors:
+                bags.append(Bag.of(name, LAST, usable, is_baseline=True))
+        return bags
+
+
+def _write(files: Files, folder: Path) -> None:
+    with atomic_folder(folder) as new:
+        new.mkdir(parents=True)
+        write_files(files, new)
