@@ -1,9 +1,11 @@
-"""Per-label decision thresholds, tuned on validation data."""
+"""Decision thresholds, tuned on validation data or on out-of-fold scores."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from bbam_ray.core.calibration import Calibration
 
 
 def tune_thresholds(scores: Tensor, labels: Tensor, *, fallback: float = 0.0) -> Tensor:
@@ -40,3 +42,50 @@ def tune_thresholds(scores: Tensor, labels: Tensor, *, fallback: float = 0.0) ->
     # Between neighbouring floating-point numbers there is no middle: take the upper one.
     threshold = torch.where(middle > below, middle, ordered).gather(0, best).squeeze(0)
     return torch.where(totals > 0, threshold, torch.full_like(threshold, fallback)).cpu()
+
+
+def micro_threshold(log_odds: Tensor, labels: Tensor) -> Tensor:
+    """The one threshold on calibrated log-odds of all labels with the highest micro-F1.
+
+    Args:
+        log_odds: (N, K) calibrated log-odds of samples that the model was not trained on.
+        labels: (N, K) 0/1; without positives the threshold is 0, a probability of 1/2.
+
+    Returns:
+        Scalar float64 on the CPU.
+    """
+    limits = tune_thresholds(log_odds.reshape(-1, 1), labels.reshape(-1, 1), fallback=0.0)
+    return limits[0].double()
+
+
+def robust_thresholds(
+    scores: Tensor, labels: Tensor, calibration: Calibration, *, own: float = 50.0
+) -> Tensor:
+    """Thresholds for out-of-fold scores, robust where a label has few positives.
+
+    A label's own threshold of highest F1 is shrunk towards the threshold of highest micro-F1 on
+    calibrated log-odds, which all labels share: with n positives its own one has the weight
+    n / (n + own).
+
+    Args:
+        scores: (N, K) of samples that the scored model was not trained on.
+        labels: (N, K) 0/1.
+        calibration: of these scores, from ``fit_calibration``.
+        own: number of positives at which both thresholds count the same; inf = the shared one only.
+
+    Returns:
+        (K,) float32 on the CPU, on the scale of ``scores``.
+
+    Raises:
+        ValueError: ``own`` is negative.
+    """
+    if not own >= 0:
+        raise ValueError(f"own = {own}; it must be at least 0")
+    if scores.shape[0] == 0:
+        return calibration.scores_at(torch.tensor(0.0)).float()
+    log_odds = calibration.log_odds(scores)
+    shared = micro_threshold(log_odds, labels)
+    positives = (labels == 1).sum(0).double().cpu()
+    single = tune_thresholds(log_odds, labels, fallback=float(shared)).double()
+    share = torch.where(positives > 0, positives / (positives + own), 0.0)
+    return calibration.scores_at(share * single + (1 - share) * shared).float()

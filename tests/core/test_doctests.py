@@ -17,7 +17,9 @@ MODULES = [
 ]
 WITH_EXAMPLES = {
     "angles",
+    "calibration",
     "ema",
+    "ensembles",
     "losses",
     "metrics",
     "negatives",

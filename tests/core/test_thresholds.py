@@ -1,4 +1,4 @@
-"""Tuned decision thresholds against a search over every possible threshold."""
+"""Tuned decision thresholds against a search over every possible threshold; rules for few positives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
-from bbam_ray.core.thresholds import tune_thresholds
+from bbam_ray.core.calibration import Calibration, fit_calibration
+from bbam_ray.core.thresholds import micro_threshold, robust_thresholds, tune_thresholds
 
 
 def best_cut(scores: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
@@ -68,3 +69,63 @@ def test_the_order_of_samples_does_not_matter() -> None:
     assert torch.equal(
         tune_thresholds(scores, labels), tune_thresholds(scores[order], labels[order])
     )
+
+
+def calibrated(seed: int, n: int = 80, k: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.randn(n, k, generator=g)
+    odds = 2 * scores + torch.linspace(-3, 0, k)
+    return scores, (torch.rand(n, k, generator=g) < odds.sigmoid()).int()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_shared_threshold_has_the_highest_micro_f1(seed: int) -> None:
+    scores, labels = calibrated(seed)
+    log_odds = fit_calibration(scores, labels).log_odds(scores)
+    limit = micro_threshold(log_odds, labels)
+    best = max(
+        f1_score(labels, log_odds >= cut, average="micro") for cut in log_odds.flatten().tolist()
+    )
+    assert f1_score(labels, log_odds >= limit, average="micro") == pytest.approx(best)
+
+
+def test_robust_thresholds_lie_between_the_shared_and_the_own_one() -> None:
+    scores, labels = calibrated(1)
+    calibration = fit_calibration(scores, labels)
+    positives = labels.sum(0).double()
+    shared = robust_thresholds(scores, labels, calibration, own=float("inf")).double()
+    log_odds = calibration.log_odds(scores)
+    limit = micro_threshold(log_odds, labels)
+    assert torch.allclose(shared, calibration.scores_at(limit), atol=1e-5)
+    single = robust_thresholds(scores, labels, calibration, own=0)
+    assert torch.equal(scores >= single, scores >= tune_thresholds(scores, labels))
+    mixed = robust_thresholds(scores, labels, calibration, own=20)
+    share = positives / (positives + 20)
+    assert torch.allclose(mixed.double(), share * single + (1 - share) * shared, atol=1e-5)
+
+
+def test_a_label_without_positives_gets_the_shared_threshold() -> None:
+    scores, labels = calibrated(2)
+    labels[:, 1] = 0
+    calibration = fit_calibration(scores, labels)
+    limits = robust_thresholds(scores, labels, calibration, own=1)
+    limit = micro_threshold(calibration.log_odds(scores), labels)
+    assert float(limits[1]) == pytest.approx(float(calibration.scores_at(limit)[1]))
+
+
+def test_thresholds_follow_the_scale_of_the_scores() -> None:
+    scores, labels = calibrated(3)
+    limits = [
+        robust_thresholds(c * scores, labels, fit_calibration(c * scores, labels)) for c in (1, 50)
+    ]
+    assert torch.allclose(50 * limits[0], limits[1], rtol=1e-4)
+
+
+def test_without_samples_or_positives_the_threshold_is_a_probability_of_one_half() -> None:
+    calibration = Calibration(torch.tensor([2.0, 4.0]).double(), torch.tensor([1.0, -2.0]).double())
+    empty = torch.empty(0, 2)
+    assert robust_thresholds(empty, empty, calibration).tolist() == [-0.5, 0.5]
+    none = robust_thresholds(torch.randn(5, 2), torch.zeros(5, 2, dtype=torch.int8), calibration)
+    assert none.tolist() == [-0.5, 0.5]
+    with pytest.raises(ValueError, match="own = -1"):
+        robust_thresholds(empty, empty, calibration, own=-1)
