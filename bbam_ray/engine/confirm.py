@@ -50,9 +50,7 @@ class Decisions:
         """
         calibration = fit_calibration(logits, labels)
         thresholds = robust_thresholds(logits, labels, calibration)
-        return cls(
-            thresholds.tolist(), calibration.slope.tolist(), calibration.offset.tolist()
-        )
+        return cls(thresholds.tolist(), calibration.slope.tolist(), calibration.offset.tolist())
 
     @property
     def calibration(self) -> Calibration:

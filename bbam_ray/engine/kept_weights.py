@@ -95,8 +95,10 @@ def difference_error(first: Tensor, second: Tensor, labels: Tensor) -> float:
         labels: (N, K) 0/1.
     """
     return _bootstrap_error(
-        lambda rows: _mean_average_precision(first[rows], labels[rows])
-        - _mean_average_precision(second[rows], labels[rows]),
+        lambda rows: (
+            _mean_average_precision(first[rows], labels[rows])
+            - _mean_average_precision(second[rows], labels[rows])
+        ),
         labels,
     )
 

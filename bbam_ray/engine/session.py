@@ -100,6 +100,4 @@ class LocalSession:
                 checkpoint_folder.save_part(new, trainer, records)
 
         self._patience.insist(save)
-        self._patience.insist(
-            lambda: checkpoint_folder.tidy(self._folder, self._keep, trainer)
-        )
+        self._patience.insist(lambda: checkpoint_folder.tidy(self._folder, self._keep, trainer))

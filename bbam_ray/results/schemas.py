@@ -91,7 +91,11 @@ def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
         _measures("test"),
         _COST,
         [("error", pa.string())],
-        [("answer", pa.string()), ("networks", pa.int32()), ("test_calibration_error", pa.float64())],
+        [
+            ("answer", pa.string()),
+            ("networks", pa.int32()),
+            ("test_calibration_error", pa.float64()),
+        ],
     )
 
 

@@ -204,7 +204,9 @@ class StudyStore:
         )
         self.labels = Table(folder / "labels.parquet", schemas.LABELS, ("number", "epoch", "label"))
         self.confirm = Table(
-            folder / "confirm.parquet", schemas.confirm_schema(parameter_kinds), ("number", "seed")
+            folder / "confirm.parquet",
+            schemas.confirm_schema(parameter_kinds),
+            ("number", "answer", "seed"),
         )
 
     def drop_unfinished(self) -> None:

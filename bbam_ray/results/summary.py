@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
@@ -14,11 +14,12 @@ class Confirmed:
     """A test metric of one confirmed configuration over seeds.
 
     Args:
-        rank: of the configuration, 1 for the best.
-        number: of its trial.
+        rank: of the answer, 1 for the final one.
+        number: of its trial; negative for a baseline.
         seeds: number of seeds.
         mean: over seeds.
         deviation: sample standard deviation; None for a single seed.
+        answer: "final", "trial", "published" or the name of a baseline; None in older tables.
     """
 
     rank: int
@@ -26,6 +27,15 @@ class Confirmed:
     seeds: int
     mean: float
     deviation: float | None
+    answer: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name of the answer in tables."""
+        if self.answer in (None, "trial"):
+            return f"trial {self.number}"
+        titles = {"final": "final answer", "published": "published settings"}
+        return titles.get(self.answer or "", str(self.answer))
 
     @property
     def standard_error(self) -> float | None:
@@ -52,16 +62,87 @@ def confirmed_metrics(
         rows: of ``confirm.parquet``. Failed runs and configurations without a rank are ignored.
         metric: column.
     """
-    groups: dict[tuple[int, int], list[float]] = {}
+    groups: dict[tuple[int, int, str | None], list[float]] = {}
     for row in rows:
         value = row[metric]
         ranked = row["rank"] is not None and row["rank"] == row["rank"]
         if ranked and value is not None and value == value:
-            groups.setdefault((int(row["rank"]), row["number"]), []).append(value)
+            key = (int(row["rank"]), row["number"], row.get("answer"))
+            groups.setdefault(key, []).append(value)
     return [
-        Confirmed(rank, number, len(v), fmean(v), stdev(v) if len(v) > 1 else None)
-        for (rank, number), v in sorted(groups.items())
+        Confirmed(rank, number, len(v), fmean(v), stdev(v) if len(v) > 1 else None, answer)
+        for (rank, number, answer), v in sorted(groups.items(), key=lambda item: item[0][:2])
     ]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much the final answer of a study gained in test mAP over something else.
+
+    Args:
+        over: "published" or the name of a baseline.
+        difference: mean over seeds of final answer - other.
+        low, high: 95 % interval over seeds (Student's t, paired by seed); None for a single seed. It
+            covers the seeds of training, not the choice of labelled or test samples.
+        seeds: number of seeds.
+    """
+
+    over: str
+    difference: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+    @property
+    def sentence(self) -> str:
+        """The gain in words, in points of test mAP."""
+        over = "the published settings" if self.over == "published" else f"the baseline {self.over}"
+        points = f"{100 * self.difference:+.1f} points"
+        if self.low is None or self.high is None:
+            points += " of test mAP, one seed"
+        else:
+            points += f" of test mAP [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+        if self.difference <= 0:
+            return f"no gain over {over}: {points}"
+        if self.low is not None and self.low <= 0:
+            return f"no gain beyond noise over {over}: {points}"
+        return f"gain over {over}: {points}"
+
+
+def gains(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Gains of the final answer over the published settings and over the best baseline.
+
+    Args:
+        rows: of ``confirm.parquet``.
+
+    Returns:
+        The fields of a ``Gain`` for "published" and "baseline", as far as both sides were measured. The
+        best baseline is the one with the highest test mAP, so the comparison favours it.
+    """
+    by_answer: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row["rank"] is not None and row["test_map"] is not None and row["answer"]:
+            by_answer.setdefault(row["answer"], {})[row["seed"]] = row["test_map"]
+    final = by_answer.pop("final", {})
+    published = by_answer.pop("published", {})
+    by_answer.pop("trial", None)
+    result = {}
+    if final and published:
+        pairs = [final[seed] - published[seed] for seed in final if seed in published]
+        if pairs:
+            result["published"] = asdict(_gain("published", pairs))
+    if final and by_answer:
+        name = max(by_answer, key=lambda each: fmean(by_answer[each].values()))
+        value = fmean(by_answer[name].values())
+        pairs = [each - by_answer[name].get(seed, value) for seed, each in final.items()]
+        result["baseline"] = asdict(_gain(name, pairs))
+    return result
+
+
+def _gain(over: str, pairs: list[float]) -> Gain:
+    deviation = stdev(pairs) if len(pairs) > 1 else None
+    low, high = Confirmed(1, 0, len(pairs), fmean(pairs), deviation).interval or (None, None)
+    return Gain(over, fmean(pairs), low, high, len(pairs))
 
 
 def duration(seconds: float) -> str:

@@ -156,7 +156,8 @@ class Confirmation:
             trials: row of the trial by answer and number.
         """
         plan = self._plan
-        singles, ensembles = [], []
+        singles: list[Row] = []
+        ensembles: list[Row] = []
         for row in waiting:
             is_single = row["answer"] != FINAL or plan.final is Final.single
             (singles if is_single else ensembles).append(row)

@@ -110,9 +110,7 @@ def choose_answer(kind: Final, bags: Sequence[Bag]) -> FinalAnswer:
     weights = {
         bag.name: weight for bag, weight in zip(bags, chosen.tolist(), strict=True) if weight > 0
     }
-    return FinalAnswer(
-        kind, first.name, weights, mean_average_precision(combined, first.labels)
-    )
+    return FinalAnswer(kind, first.name, weights, mean_average_precision(combined, first.labels))
 
 
 def ensemble_scores(answer: FinalAnswer, bags: Sequence[Bag]) -> Tensor:

@@ -119,7 +119,9 @@ class StudyPlan:
     @property
     def confirmations(self) -> int:
         """Number of answers and seeds that are measured on the test part, without baselines."""
-        answers = min(self.confirm_top, self.num_samples) + (self.published and self.confirm_top > 0)
+        answers = min(self.confirm_top, self.num_samples) + (
+            self.published and self.confirm_top > 0
+        )
         return answers * self.confirm_seeds
 
     @property

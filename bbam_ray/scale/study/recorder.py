@@ -115,9 +115,7 @@ class Recorder(Callback):
         study = self._store.folder.name
         return {"study": study, "trial_id": trial_id(number), "number": number}
 
-    def lookup(
-        self, number: int, parameters: dict[str, Any], rules: TrialRules
-    ) -> Outcome | None:
+    def lookup(self, number: int, parameters: dict[str, Any], rules: TrialRules) -> Outcome | None:
         """The outcome of a configuration that was trained before; see ``TrialCache.lookup``."""
         row = self._trial_cache.lookup(self.identity(number), parameters, rules)
         if row is None:

@@ -106,9 +106,7 @@ class TrialCache:
                     return folder.name
         return None
 
-    def lookup(
-        self, identity: Row, parameters: dict[str, Any], rules: TrialRules
-    ) -> Row | None:
+    def lookup(self, identity: Row, parameters: dict[str, Any], rules: TrialRules) -> Row | None:
         """Copy the rows of an identical earlier trial into this study.
 
         The copy ends where the pruning rule would have ended the trial. With several folds, a trial that
@@ -141,9 +139,7 @@ class TrialCache:
             for rows in (history, labels, folds)
         )
         if end is None:
-            self._fold_store.copy(
-                folder / FOLDS / trial_id(number), trial_id(identity["number"])
-            )
+            self._fold_store.copy(folder / FOLDS / trial_id(number), trial_id(identity["number"]))
         state = schemas.COMPLETE if end is None else schemas.PRUNED
         row = trial_row(
             identity,
@@ -199,9 +195,7 @@ class TrialCache:
         return outcome_of(row, trial_history(self._store, row["number"]), self._plan.space)
 
 
-def _rows(
-    store: StudyStore, folder: Path, number: int
-) -> tuple[list[Row], list[Row], list[Row]]:
+def _rows(store: StudyStore, folder: Path, number: int) -> tuple[list[Row], list[Row], list[Row]]:
     """Rows of the history, of labels and of folds of a trial of this study or of another one."""
     if folder == store.folder:
         tables = (store.history, store.labels, store.folds)

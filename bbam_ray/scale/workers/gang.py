@@ -14,8 +14,8 @@ import ray
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from bbam_ray.scale.workers.shapes import GangShape
 from bbam_ray.engine.folds import Files
+from bbam_ray.scale.workers.shapes import GangShape
 from bbam_ray.scale.workers.trial_worker import FOLD_PROGRESS, TrialWorker
 
 

@@ -22,15 +22,14 @@ from bbam_ray.engine.folds import (
 )
 from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.pruning_rule import TrialRules
-from bbam_ray.engine.session import run_epochs
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
+from bbam_ray.engine.session import run_epochs
 from bbam_ray.engine.task import Task, TrainingData, load_part, prepare_training, split_of
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config
 from bbam_ray.scale.cluster.scratch import Scratch
 
 FOLD_PROGRESS = "folds.json"  # in a checkpoint: its fold, and the values of the folds that are done
-
 
 
 class TrialSession:
@@ -189,9 +188,7 @@ class TrialWorker:
             self._trainer.run_epoch()
         return fold_result(self._trainer, with_models=True)
 
-    def baseline(
-        self, values: dict[str, Any], threads: int
-    ) -> tuple[list[FoldResult], Files]:
+    def baseline(self, values: dict[str, Any], threads: int) -> tuple[list[FoldResult], Files]:
         """Fit a baseline on every fold and on all labelled samples.
 
         Args:
