@@ -13,7 +13,7 @@ from bbam_ray.commands.progress_lines import short
 from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.documents import standard_values
 from bbam_ray.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOME_TRIALS_FAILED
-from bbam_ray.results.summary import Confirmed, confirmed_metrics
+from bbam_ray.results.summary import Confirmed, confirmed_metrics, gain_sentences, gains
 
 if TYPE_CHECKING:
     from bbam_ray.scale.study.plan import StudyPlan, StudyResult
@@ -32,8 +32,10 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
     if best is None:
         console.print("no trial was completed", style="bold red")
         return
+    for sentence in gain_sentences({"gain": gains(result.confirm)}):
+        console.print(sentence[0].upper() + sentence[1:], style="bold", markup=False)
     console.print(
-        f"\nbest: trial {best['number']} of {len(result.trials)}, {metric} {best[metric]:.4f} "
+        f"\nchosen: trial {best['number']} of {len(result.trials)}, {metric} {best[metric]:.4f} "
         f"(validation, epoch {best['best_epoch']})",
         style="bold",
     )
@@ -75,7 +77,7 @@ def _confirmed_table(result: StudyResult) -> Table:
     by_metric = {m: confirmed_metrics(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
     for confirmed in by_metric["map"]:
         seeds = f"{confirmed.seeds} seed{'s' * (confirmed.seeds > 1)}"
-        table.add_column(f"trial {confirmed.number} ({seeds})", justify="right")
+        table.add_column(f"{confirmed.title} ({seeds})", justify="right")
     for metric, configurations in by_metric.items():
         table.add_row(f"test_{metric}", *map(_with_spread, configurations))
     return table
@@ -128,6 +130,7 @@ def as_json(folder: Path, plan: StudyPlan, result: StudyResult) -> dict[str, Any
         "out_of_budget": result.out_of_budget,
         "pareto": [row["number"] for row in result.trials if row["pareto"]],
         "gpu_hours": sum(row["gpu_hours"] or 0.0 for row in [*result.trials, *result.confirm]),
+        "gain": gains(result.confirm),
         "confirmed": [
             asdict(row) | {"interval": row.interval} for row in confirmed_metrics(result.confirm)
         ],

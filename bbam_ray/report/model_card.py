@@ -13,6 +13,7 @@ from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.report.markdown import render_markdown
 from bbam_ray.results.store import read_table
 from bbam_ray.results.study import StudyRecord
+from bbam_ray.results.summary import confirmed_folder
 
 _MOST_LABELS = 100
 
@@ -56,11 +57,14 @@ def find_origin(model: Path) -> Origin | None:
     table = study / "confirm.parquet"
     rows = read_table(table).to_pylist() if table.is_file() else []
     rows = [row for row in rows if not row["error"]]
-    by_folder = {f"confirm-{row['trial_id']}-seed{row['seed']}": row for row in rows}
+    by_folder = {confirmed_folder(row): row for row in rows}
     only_row = rows[0] if len(rows) == 1 and model.name == "model" else None
     model_row = by_folder.get(model.name, only_row)
     seed_rows = [
-        row for row in rows if model_row is not None and row["number"] == model_row["number"]
+        row
+        for row in rows
+        if model_row is not None
+        and (row["number"], row.get("answer")) == (model_row["number"], model_row.get("answer"))
     ]
     return Origin(record, model_row, seed_rows)
 

@@ -10,7 +10,7 @@ from bbam_ray.core.metric_names import HEADLINE_METRICS
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.tables import Table, number_text
 from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
-from bbam_ray.results.summary import Confirmed, confirmed_metrics
+from bbam_ray.results.summary import Confirmed, confirmed_metrics, gain_sentences
 
 _STATES = {COMPLETE: "complete", PRUNED: "pruned", FAILED: "failed"}
 
@@ -39,6 +39,7 @@ class Overview:
         best: the best trial; None without a complete one.
         published: trial 0 with the published settings; None if it did not complete.
         confirmed: test mAP over seeds of each confirmed configuration.
+        gains: what the final answer gained, in sentences; empty without one.
         status: of the study, for example COMPLETE or RUNNING.
         ended, planned: number of trials; ``planned`` is None in studies that did not record it.
         states: how many trials ended in which state, as texts.
@@ -52,6 +53,7 @@ class Overview:
     best: TrialValue | None
     published: TrialValue | None
     confirmed: list[Confirmed]
+    gains: list[str]
     status: str
     ended: int
     planned: int | None
@@ -75,6 +77,7 @@ def overview(data: ReportData) -> Overview:
         best=_best(data),
         published=_published(data),
         confirmed=confirmed_metrics(data.confirm_rows),
+        gains=gain_sentences(data.record),
         status=str(data.record["status"]),
         ended=len(data.trials),
         planned=data.record.get("num_samples"),
@@ -108,28 +111,30 @@ def _published(data: ReportData) -> TrialValue | None:
 
 
 def _metrics(data: ReportData) -> Table | None:
-    """A column per confirmed configuration, and one for the published one even if it was not confirmed."""
+    """A column per answer that was measured on the test part."""
     by_metric = {
-        name: {c.number: c for c in confirmed_metrics(data.confirm_rows, f"test_{name}")}
+        name: {c.rank: c for c in confirmed_metrics(data.confirm_rows, f"test_{name}")}
         for name in HEADLINE_METRICS
     }
-    confirmed = by_metric["map"]
-    numbers = list(confirmed)
-    if not numbers or data.best is None:
+    answers = by_metric["map"]
+    if not answers or data.best is None:
         return None
-    if data.published is not None and 0 not in numbers:
-        numbers.append(0)
     values = data.trials.set_index("number")[data.metric]
-    columns = [""]
-    for number in numbers:
-        name = "this run" if data.is_run else f"trial {number}"
-        columns.append(name + " (published)" * (number == 0 and not data.is_run))
-    rows = [[data.metric, *(number_text(float(values.get(n, "nan"))) for n in numbers)]]
+    columns = ["", *("this run" if data.is_run else a.title for a in answers.values())]
+    cells = [number_text(float(values.get(a.number, "nan"))) for a in answers.values()]
+    rows = [[f"{data.metric} of its trial", *("" if c == "nan" else c for c in cells)]]
     for name, metric in HEADLINE_METRICS.items():
-        cells = (by_metric[name].get(number) for number in numbers)
-        texts = ["not confirmed" if cell is None else interval_text(cell) for cell in cells]
+        cells_of_metric = (by_metric[name].get(rank) for rank in answers)
+        texts = ["" if cell is None else interval_text(cell) for cell in cells_of_metric]
         rows.append([f"test {metric.label}", *texts])
-    rows.append(["seeds", *(str(confirmed[n].seeds) if n in confirmed else "" for n in numbers)])
+    errors = {c.rank: c for c in confirmed_metrics(data.confirm_rows, "test_calibration_error")}
+    if errors:
+        cells = [interval_text(errors[rank]) if rank in errors else "" for rank in answers]
+        rows.append(["test calibration error", *cells])
+    rows.append(["seeds", *(str(answer.seeds) for answer in answers.values())])
+    networks = {row["rank"]: row["networks"] for row in data.confirm_rows if row.get("networks")}
+    if networks:
+        rows.append(["networks per sample", *(f"{networks.get(r, 1):.0f}" for r in answers)])
     return Table("Test metrics", columns, rows)
 
 

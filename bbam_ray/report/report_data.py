@@ -117,8 +117,10 @@ class ReportData:
 
     @cached_property
     def best(self) -> Any:
-        """The best trial's row, or None."""
-        return self.complete.iloc[0] if len(self.complete) else None
+        """The row of the chosen trial, while a search runs that of the best one so far; or None."""
+        chosen = self.complete[self.complete.number == self.record.get("chosen", -1)]
+        rows = chosen if len(chosen) else self.complete
+        return rows.iloc[0] if len(rows) else None
 
     @cached_property
     def published(self) -> Any:

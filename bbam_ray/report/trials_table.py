@@ -12,7 +12,8 @@ import pandas as pd
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.tables import number_text
 
-_OPTIONAL = ("answered_by", "error")
+_ERROR = ("standard_error",)  # of the first objective; older studies have none
+_OPTIONAL = ("folds", "kept", "answered_by", "error")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def trials_table(data: ReportData) -> TrialsTable:
     trials, best = data.trials, data.best
     searched = [f"param_{setting.name}" for setting in data.settings]
     objectives = [data.metric, *(name for name, _ in data.space.get("also", []))]
-    names = ["number", "state", *objectives, "best_epoch", "epochs", "duration_s"]
+    names = ["number", "state", *objectives, *_ERROR, "best_epoch", "epochs", "duration_s"]
+    names = [name for name in names if name not in _ERROR or name in trials]
     names += [name for name in searched if name not in names]
     names += [name for name in _OPTIONAL if name in trials and trials[name].notna().any()]
     kinds = {name: _kind(trials[name]) for name in names}

@@ -75,6 +75,12 @@ def confirmed_metrics(
     ]
 
 
+def confirmed_folder(row: Mapping[str, Any]) -> str:
+    """Name of the folder, in ``checkpoints``, of the model of a row of ``confirm.parquet``."""
+    name = "published" if row.get("answer") == "published" else row["trial_id"]
+    return f"confirm-{name}-seed{row['seed']}"
+
+
 @dataclass(frozen=True)
 class Gain:
     """How much the final answer of a study gained in test mAP over something else.
@@ -137,6 +143,12 @@ def gains(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         pairs = [each - by_answer[name].get(seed, value) for seed, each in final.items()]
         result["baseline"] = asdict(_gain(name, pairs))
     return result
+
+
+def gain_sentences(record: Mapping[str, Any]) -> list[str]:
+    """What the final answer of a study gained, over the published settings and the best baseline."""
+    stored = record.get("gain") or {}
+    return [Gain(**stored[key]).sentence for key in ("published", "baseline") if key in stored]
 
 
 def _gain(over: str, pairs: list[float]) -> Gain:

@@ -16,6 +16,7 @@ from bbam_ray.methods import run_config
 from bbam_ray.results.fold_rows import BEST, WARMUP
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.study import StudyRecord
+from bbam_ray.results.summary import confirmed_folder
 from bbam_ray.scale.search.outcomes import parameters_of, trial_id
 from bbam_ray.scale.study.bags import Bags, kept_phase_of
 from bbam_ray.scale.study.compose import compose
@@ -229,8 +230,7 @@ def confirmation_seeds(plan: StudyPlan) -> list[int]:
 
 def model_folder(store: StudyStore, row: Row) -> Path:
     """Folder of the model of a confirmed run."""
-    name = PUBLISHED if row.get("answer") == PUBLISHED else row["trial_id"]
-    return store.folder / "checkpoints" / f"confirm-{name}-seed{row['seed']}"
+    return store.folder / "checkpoints" / confirmed_folder(row)
 
 
 def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:

@@ -107,7 +107,7 @@ def _close(
     chosen = chosen_trial(plan, store)
     if chosen:
         _write_best(plan, store, chosen)
-    record.update(gain=gains(store.confirm.rows()))
+    record.update(chosen=chosen["number"] if chosen else None, gain=gains(store.confirm.rows()))
     record.end(FAILED if status == COMPLETE and not chosen else status)
     return stored_result(plan, record)
 
