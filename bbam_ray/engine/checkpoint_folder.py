@@ -54,7 +54,8 @@ def save_part(
     if rank:
         return
     if model and (trainer.finished or trainer.best_epoch == trainer.epoch):
-        thresholds = records[trainer.best_epoch - 1].labels.get("threshold")
+        best = next(r for r in records if r.scalars["epoch"] == trainer.best_epoch)
+        thresholds = best.labels.get("threshold")
         with trainer.using(trainer.kept):
             save_model(folder / MODEL, trainer, thresholds or [0.0] * len(trainer.data.label_names))
     state = {"trainer": trainer.state_dict(), "records": [asdict(record) for record in records]}
@@ -141,22 +142,33 @@ def resume_point(parent: Path) -> tuple[Path | None, list[str]]:
     return checkpoint, defects
 
 
-def tidy(parent: Path, last: int, trainer: Trainer) -> None:
+def tidy_run(parent: Path, last: int, trainer: Trainer) -> None:
+    """``tidy`` for the current state of a run."""
+    fallback = trainer.fallback.epoch if trainer.fallback else None
+    # The checkpoint of the last epoch has the model of the best one.
+    model = trainer.epoch if trainer.finished else trainer.best_epoch
+    tidy(parent, last, trainer.best_epoch, model_epoch=model, fallback_epoch=fallback)
+
+
+def tidy(
+    parent: Path,
+    last: int,
+    best_epoch: int,
+    *,
+    model_epoch: int | None = None,
+    fallback_epoch: int | None = None,
+) -> None:
     """Copy the model of the best epoch to ``parent/model``, and delete old checkpoints.
 
     Args:
         parent: folder of the checkpoints.
-        last: number of newest checkpoints to keep, in addition to those of the best epoch and of an
-            epoch that may become the best one again.
-        trainer: of the run.
+        last: number of newest checkpoints to keep, in addition to that of the best epoch.
+        best_epoch: the best epoch so far.
+        model_epoch: the epoch whose checkpoint has its model; default: ``best_epoch``.
+        fallback_epoch: an epoch that may become the best one again; its checkpoint is kept as well.
     """
-    best_epoch = trainer.best_epoch
-    # The checkpoint of the last epoch has the model of the best one.
-    source = trainer.epoch if trainer.finished else best_epoch
-    best = parent / folder_name(source) / MODEL
-    kept = {folder_name(best_epoch)}
-    if trainer.fallback:
-        kept.add(folder_name(trainer.fallback.epoch))
+    best = parent / folder_name(best_epoch if model_epoch is None else model_epoch) / MODEL
+    kept = {folder_name(epoch) for epoch in (best_epoch, fallback_epoch) if epoch is not None}
     if best.is_dir() and _age(best) != _age(parent / MODEL):
         with atomic_folder(parent / MODEL) as new:
             shutil.copytree(best, new)

@@ -86,7 +86,7 @@ class LocalSession:
     def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         for record in records:
             self._listener(record, True)
-        checkpoint_folder.tidy(self._folder, self._keep, trainer)
+        checkpoint_folder.tidy_run(self._folder, self._keep, trainer)
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         # Rows first: a checkpoint may be one epoch older than the rows, and the epoch is then repeated.
@@ -100,4 +100,4 @@ class LocalSession:
                 checkpoint_folder.save_part(new, trainer, records)
 
         self._patience.insist(save)
-        self._patience.insist(lambda: checkpoint_folder.tidy(self._folder, self._keep, trainer))
+        self._patience.insist(lambda: checkpoint_folder.tidy_run(self._folder, self._keep, trainer))

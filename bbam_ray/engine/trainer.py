@@ -148,7 +148,11 @@ class Trainer:
     def best_epoch(self) -> int:
         """The epoch whose weights are kept if training ends now; see the setting ``keep``."""
         fallback = self.fallback
-        return fallback.epoch if fallback and fallback.value > self.last_map else self.epoch
+        if fallback is None or fallback.value < self.last_map:
+            return self.epoch
+        # The first of equally good epochs, but the main phase if it is as good as the warm-up.
+        is_better = fallback.value > self.last_map or self.config.training.kept == "best"
+        return fallback.epoch if is_better else self.epoch
 
     def _consider_fallback(self, validation_labels: Tensor) -> None:
         """After an evaluation: store weights that may be kept, and end a main phase that does harm."""
@@ -192,8 +196,7 @@ class Trainer:
     @property
     def kept(self) -> KeptWeights | None:
         """The weights of ``best_epoch``; None = those of the last epoch."""
-        fallback = self.fallback
-        return fallback if fallback and fallback.epoch == self.best_epoch else None
+        return None if self.best_epoch == self.epoch else self.fallback
 
     @property
     def progress(self) -> dict[str, bool]:

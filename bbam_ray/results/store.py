@@ -84,7 +84,7 @@ class Table:
         self._changed = True
 
     def _key_of(self, row: Row) -> Key:
-        return tuple(row[name] for name in self._key)
+        return tuple(row.get(name) for name in self._key)
 
     def clear(self, group: Any, columns: Sequence[str]) -> None:
         """Set columns to null in all rows of a group."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bbam_ray.engine import checkpoint_folder as folders
+from bbam_ray.engine.kept_weights import KeptWeights
 from bbam_ray.engine.model_folder import load_weights, read_thresholds
 from bbam_ray.engine.session import LocalSession, run_epochs
 from bbam_ray.engine.trainer import EpochRecord, Trainer
@@ -137,7 +138,11 @@ def test_the_epoch_is_in_the_name(tmp_path: Path) -> None:
 
 def keep(parent: Path, epoch: int, trainer: Trainer, best: int) -> None:
     """A checkpoint of an epoch, whose trainer has ``best`` as best epoch."""
-    trainer.epoch, trainer.best_epoch = epoch, best
+    trainer.epoch, trainer.last_map, trainer.fallback = epoch, 0.0, None
+    if best != epoch:
+        network = trainer.average.module.state_dict()
+        scoring = trainer.method.scoring_state()
+        trainer.fallback = KeptWeights.of(best, 1.0, trainer.last_logits, network, scoring)
     record = EpochRecord({"epoch": epoch}, {"threshold": [epoch / 10] * 10})
     folders.save_part(parent / folders.folder_name(epoch), trainer, [record])
 
@@ -146,7 +151,7 @@ def keep(parent: Path, epoch: int, trainer: Trainer, best: int) -> None:
 def test_tidying_keeps_the_best_and_the_last_and_publishes_the_best_model(
     last: int, tiny_trainer: Make, tmp_path: Path, identical: Callable
 ) -> None:
-    trainer, best = tiny_trainer(), 0
+    trainer, best = tiny_trainer(epochs=9), 0
     for epoch in range(1, 7):
         best = epoch if epoch in (1, 3) else best
         trainer.run_epoch() if epoch in (1, 3) else None

@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from bbam_ray.core.calibration import expected_calibration_error
 from bbam_ray.core.metric_names import METRIC_NAMES
 from bbam_ray.core.metrics import multilabel_metrics
 from bbam_ray.data.datasets.digits import Digits
 from bbam_ray.engine import confirm
-from bbam_ray.engine.confirm import confirmation_config, train_and_test
+from bbam_ray.engine.confirm import CALIBRATION_ERROR, Decisions, confirmation_config, train_and_test
+from bbam_ray.engine.model import Model
 from bbam_ray.engine.model_folder import load_weights, read_thresholds
 from bbam_ray.engine.task import check_task, load_part, prepare_training
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError
 
-THRESHOLDS = [0.0] * 10
+DECISIONS = Decisions([0.0] * 10, [1.0] * 10, [0.0] * 10)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +40,9 @@ def test_it_uses_another_seed_all_labels_and_the_whole_schedule(settings: dict) 
 
 
 def test_train_and_test_returns_all_metrics_and_the_sizes(settings: dict) -> None:
-    figures = train_and_test(confirmation_config(settings, {}, 1, None), THRESHOLDS)
+    figures = train_and_test(confirmation_config(settings, {}, 1, None), DECISIONS)
     measures = {name for name in figures if name.startswith("test_")}
-    assert measures == {f"test_{name}" for name in METRIC_NAMES}
+    assert measures == {CALIBRATION_ERROR, *(f"test_{name}" for name in METRIC_NAMES)}
     assert all(np.isfinite(figures[name]) for name in measures)
     assert figures["n_labeled"] == 36  # 30 % of 120: nothing is held out
     assert figures["n_test"] == 40
@@ -51,7 +53,8 @@ def test_train_and_test_returns_all_metrics_and_the_sizes(settings: dict) -> Non
 def test_the_metrics_are_those_of_the_saved_model(settings: dict, tmp_path: Path) -> None:
     config = confirmation_config(settings, {}, 1, 3)
     thresholds = [0.3 * k - 1 for k in range(10)]
-    figures = train_and_test(config, thresholds, tmp_path / "model")
+    decisions = Decisions(thresholds, [2.0] * 10, [-1.0] * 10)
+    figures = train_and_test(config, decisions, tmp_path / "model")
     assert figures["epochs"] == 3
     trainer = Trainer(config, *prepare_training(config))
     load_weights(tmp_path / "model", trainer)
@@ -61,9 +64,13 @@ def test_the_metrics_are_those_of_the_saved_model(settings: dict, tmp_path: Path
     again = multilabel_metrics(
         logits, torch.from_numpy(test.labels), thresholds=torch.tensor(thresholds)
     )
-    assert {f"test_{name}": value for name, value in again.items()} == {
-        name: value for name, value in figures.items() if name.startswith("test_")
-    }
+    for name, value in again.items():
+        assert figures[f"test_{name}"] == value
+    saved = Model(tmp_path / "model", "cpu")
+    probabilities = torch.from_numpy(saved.predict_proba(test.inputs[np.arange(40)]))
+    assert torch.allclose(probabilities, torch.sigmoid(2 * logits.double() - 1), atol=1e-6)
+    error = expected_calibration_error(probabilities, torch.from_numpy(test.labels))
+    assert figures[CALIBRATION_ERROR] == pytest.approx(error, abs=1e-6)
 
 
 def test_the_test_part_is_opened_once_and_only_after_training(
@@ -82,7 +89,7 @@ def test_the_test_part_is_opened_once_and_only_after_training(
 
     monkeypatch.setattr(Digits, "load", watched_load)
     monkeypatch.setattr(confirm.Trainer, "run_epoch", watched_epoch)
-    train_and_test(confirmation_config(settings, {}, 1, None), THRESHOLDS)
+    train_and_test(confirmation_config(settings, {}, 1, None), DECISIONS)
     assert order == ["train", *["epoch"] * 4, "test"]
 
 

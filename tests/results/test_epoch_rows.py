@@ -1,10 +1,9 @@
-"""An epoch in the store: exactly the columns of the schemas, histograms for the best epoch only."""
+"""An epoch in the store: exactly the columns of the schemas, histograms for the last epoch only."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -23,7 +22,7 @@ def put(store: StudyStore, epoch: int, score: float | None, number: int = 0, **m
     labels: dict[str, Any] = {"prior": [0.1, 0.2]}
     if epoch not in WARMUP:
         labels |= {name: [[float(epoch), 1.0], [float(epoch), 2.0]] for name in HISTOGRAMS}
-    put_epoch(store, identity, {"epoch": epoch, store.metric: score} | more, labels, "ab")
+    put_epoch(store, identity, {"epoch": epoch, "val_map": score} | more, labels, "ab")
 
 
 def epochs_with_histograms(folder: Path, number: int = 0) -> set[int]:
@@ -38,7 +37,7 @@ def epochs_with_histograms(folder: Path, number: int = 0) -> set[int]:
 
 
 @pytest.mark.parametrize("flushes", [True, False])
-def test_only_the_best_epoch_so_far_keeps_its_histograms(flushes: bool, tmp_path: Path) -> None:
+def test_only_the_last_epoch_so_far_keeps_its_histograms(flushes: bool, tmp_path: Path) -> None:
     store = StudyStore(tmp_path, {})
     kept = []
     for epoch, score in SCORES.items():
@@ -48,35 +47,17 @@ def test_only_the_best_epoch_so_far_keeps_its_histograms(flushes: bool, tmp_path
             store.flush()
             kept.append(epochs_with_histograms(tmp_path))
     store.flush()
-    assert kept in ([], [set(), set(), {3}, {3}, {3}, {6}, {6}])  # the first of equal epochs
-    assert epochs_with_histograms(tmp_path) == {6}
-    assert epochs_with_histograms(tmp_path, number=1) == {3}  # epochs 1 and 2 have none
+    assert kept in ([], [set(), set(), {3}, {4}, {5}, {6}, {7}])
+    assert epochs_with_histograms(tmp_path) == {7}
+    assert epochs_with_histograms(tmp_path, number=1) == {7}
 
 
-@pytest.mark.parametrize(("mode", "best"), [("max", 6), ("min", 7)])
-def test_the_objective_of_the_study_decides(
-    mode: Literal["max", "min"], best: int, tmp_path: Path
-) -> None:
-    store = StudyStore(tmp_path, {}, metric="val_hamming_loss", mode=mode)
-    for epoch, score in SCORES.items():
-        put(store, epoch, score, val_map=-epoch)
-    store.flush()
-    assert epochs_with_histograms(tmp_path) == {best}
-
-
-@pytest.mark.parametrize("missing", [None, math.nan])
-def test_without_an_objective_the_last_epoch_keeps_them(
-    missing: float | None, tmp_path: Path
-) -> None:
+def test_a_further_fold_replaces_the_histograms_of_the_last_epoch_only(tmp_path: Path) -> None:
     store = StudyStore(tmp_path, {})
-    for epoch in (3, 4):
-        put(store, epoch, missing)
-    store.flush()
-    assert epochs_with_histograms(tmp_path) == {4}
-    put(store, 5, 0.1)  # measured: better than any that is not
-    put(store, 6, missing)
-    store.flush()
-    assert epochs_with_histograms(tmp_path) == {5}
+    for epoch in (*SCORES, *SCORES):  # the epochs of two folds, whose means are stored
+        put(store, epoch, SCORES[epoch])
+        store.flush()
+    assert epochs_with_histograms(tmp_path) == {7}
 
 
 @pytest.mark.parametrize("reopened", [True, False], ids=["after a restart", "in one process"])
@@ -109,7 +90,7 @@ def test_a_resumed_run_stores_the_rows_of_an_undisturbed_one(
     for table in ("history", "labels"):
         rows = [read_table(s.folder / f"{table}.parquet").to_pylist() for s in stores]
         assert rows[0] == rows[1]
-    assert epochs_with_histograms(resumed.folder) == {6}
+    assert epochs_with_histograms(resumed.folder) == {7}
 
 
 def test_a_trial_whose_worker_was_lost_stores_the_rows_of_an_undisturbed_one(
@@ -121,10 +102,10 @@ def test_a_trial_whose_worker_was_lost_stores_the_rows_of_an_undisturbed_one(
         for epoch in [*range(1, lost + 1), *range(max(1, lost - 1), 8)]:
             put(store, epoch, SCORES[epoch])
         store.flush()
-        assert epochs_with_histograms(tmp_path) == {6}
+        assert epochs_with_histograms(tmp_path) == {7}
 
 
-def test_a_table_of_an_older_version_loses_the_histograms_of_worse_epochs(tmp_path: Path) -> None:
+def test_a_table_of_an_older_version_loses_the_histograms_of_earlier_epochs(tmp_path: Path) -> None:
     store = StudyStore(tmp_path, {})
     for epoch in (3, 4, 5):
         row = {"study": "s", "trial_id": "t00000", "number": 0, "epoch": epoch, "prior": 0.1}
@@ -132,10 +113,10 @@ def test_a_table_of_an_older_version_loses_the_histograms_of_worse_epochs(tmp_pa
         store.labels.put([row | {"label": label} | histograms for label in "ab"])
     store.flush()
     again = StudyStore(tmp_path, {})
-    for epoch in (3, 4):
+    for epoch in (3, 4, 5):
         put(again, epoch, SCORES[epoch])
     again.flush()
-    assert epochs_with_histograms(tmp_path) == {3}
+    assert epochs_with_histograms(tmp_path) == {5}
 
 
 @pytest.mark.parametrize(

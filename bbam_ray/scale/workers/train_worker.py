@@ -87,7 +87,7 @@ class TrainSession:
             done = self._progress(trainer, last=index == len(records))
             self.send("epoch", record=asdict(record), again=True, **done)
         if distributed.rank() == 0:
-            checkpoint_folder.tidy(self._parent, self._job.keep, trainer)
+            checkpoint_folder.tidy_run(self._parent, self._job.keep, trainer)
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         # Rows go to the driver first: a checkpoint may be older than the rows, but not newer.
@@ -109,7 +109,7 @@ class TrainSession:
                 checkpoint_dir_name=checkpoint_folder.folder_name(trainer.epoch),
             )
         if distributed.rank() == 0:
-            checkpoint_folder.tidy(self._parent, self._job.keep, trainer)
+            checkpoint_folder.tidy_run(self._parent, self._job.keep, trainer)
 
 
 def train_worker(config: dict[str, Any]) -> None:
