@@ -44,28 +44,45 @@ def tune_thresholds(scores: Tensor, labels: Tensor, *, fallback: float = 0.0) ->
     return torch.where(totals > 0, threshold, torch.full_like(threshold, fallback)).cpu()
 
 
-def micro_threshold(log_odds: Tensor, labels: Tensor) -> Tensor:
-    """The one threshold on calibrated log-odds of all labels with the highest micro-F1.
+def expected_f1_threshold(log_odds: Tensor) -> Tensor:
+    """The one threshold on calibrated log-odds of all labels with the highest expected micro-F1.
+
+    With the m highest of all N K entries predicted, the ratio of expected counts is
+    2 sum of their probabilities / (m + sum of all probabilities). It needs no labels, only
+    probabilities that are calibrated, and is much less noisy than the threshold of highest F1 on a few
+    positives. The threshold is half-way between neighbouring log-odds.
 
     Args:
-        log_odds: (N, K) calibrated log-odds of samples that the model was not trained on.
-        labels: (N, K) 0/1; without positives the threshold is 0, a probability of 1/2.
+        log_odds: (N, K) calibrated, not empty.
 
     Returns:
         Scalar float64 on the CPU.
+
+    Source: [Lipton et al., Optimal thresholding of classifiers to maximize F1 measure, ECML PKDD
+    2014](https://doi.org/10.1007/978-3-662-44851-9_15).
+
+    Examples:
+        >>> float(expected_f1_threshold(torch.tensor([[4.0, 2.0], [-3.0, -5.0]])))
+        -0.5
     """
-    limits = tune_thresholds(log_odds.reshape(-1, 1), labels.reshape(-1, 1), fallback=0.0)
-    return limits[0].double()
+    ordered = log_odds.double().cpu().flatten().sort(descending=True).values
+    chances = ordered.sigmoid()
+    predicted = torch.arange(1, len(ordered) + 1)
+    f1 = 2 * chances.cumsum(0) / (predicted + chances.sum())
+    below = torch.cat([ordered[1:], ordered[-1:] - 1])
+    f1 = torch.where(ordered != below, f1, -1.0)  # a threshold cannot separate equal scores
+    best = f1.argmax()
+    return (ordered[best] + below[best]) / 2
 
 
 def robust_thresholds(
-    scores: Tensor, labels: Tensor, calibration: Calibration, *, own: float = 50.0
+    scores: Tensor, labels: Tensor, calibration: Calibration, *, own: float = 20.0
 ) -> Tensor:
     """Thresholds for out-of-fold scores, robust where a label has few positives.
 
-    A label's own threshold of highest F1 is shrunk towards the threshold of highest micro-F1 on
-    calibrated log-odds, which all labels share: with n positives its own one has the weight
-    n / (n + own).
+    A label's own threshold of highest F1 is shrunk, as log-odds, towards the one that all labels share
+    (``expected_f1_threshold``): with n positives its own one has the weight n / (n + own).
+    docs/models.md compares this rule with others.
 
     Args:
         scores: (N, K) of samples that the scored model was not trained on.
@@ -74,18 +91,19 @@ def robust_thresholds(
         own: number of positives at which both thresholds count the same; inf = the shared one only.
 
     Returns:
-        (K,) float32 on the CPU, on the scale of ``scores``.
+        (K,) float32 on the CPU, on the scale of ``scores``. Without samples, or without any positive:
+        where the calibrated probability is 1/2.
 
     Raises:
         ValueError: ``own`` is negative.
     """
     if not own >= 0:
         raise ValueError(f"own = {own}; it must be at least 0")
-    if scores.shape[0] == 0:
-        return calibration.scores_at(torch.tensor(0.0)).float()
-    log_odds = calibration.log_odds(scores)
-    shared = micro_threshold(log_odds, labels)
     positives = (labels == 1).sum(0).double().cpu()
+    if positives.sum() == 0:
+        return calibration.scores_at(torch.zeros(scores.shape[1])).float()
+    log_odds = calibration.log_odds(scores)
+    shared = expected_f1_threshold(log_odds)
     single = tune_thresholds(log_odds, labels, fallback=float(shared)).double()
     share = torch.where(positives > 0, positives / (positives + own), 0.0)
     return calibration.scores_at(share * single + (1 - share) * shared).float()

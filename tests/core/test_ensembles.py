@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from bbam_ray.core.ensembles import (
+    ensemble_weights,
     mean_average_precision,
     select_ensemble,
     standardization,
@@ -103,3 +104,56 @@ def test_wrong_arguments_are_refused() -> None:
         select_ensemble(scores, labels, start=torch.tensor([1.0, -1.0, 0.0, 0.0]))
     with pytest.raises(ValueError, match="a start or at least one round"):
         select_ensemble(scores, labels, rounds=0)
+
+
+class TestEnsembleWeights:
+    def test_without_draws_competitive_models_count_the_same(self) -> None:
+        scores, labels = draw(3)
+        value = [mean_average_precision(z, labels) for z in scores]
+        tolerance = (max(value) - sorted(value)[1]) + 1e-9  # all but the worst
+        weights = ensemble_weights(scores, labels, samples=0, tolerance=tolerance)
+        assert weights.tolist() == [0 if v == min(value) else pytest.approx(1 / 3) for v in value]
+
+    def test_draws_count_one_third(self) -> None:
+        scores, labels = draw(3)
+        start = torch.tensor([0.0, 0.0, 1.0, 1.0])
+        mean = ensemble_weights(scores, labels, start=start, samples=0, tolerance=1)
+        g = torch.Generator().manual_seed(5)
+        greedy = torch.zeros(4).double()
+        for _ in range(3):
+            rows = torch.randint(0, 50, (50,), generator=g)
+            greedy += select_ensemble(scores[:, rows], labels[rows], rounds=4) / 3
+        weights = ensemble_weights(
+            scores, labels, start=start, samples=3, rounds=4, tolerance=1, least=0, seed=5
+        )
+        assert torch.allclose(weights, (2 * mean + greedy) / 3)
+        cut = ensemble_weights(
+            scores, labels, start=start, samples=3, rounds=4, tolerance=1, least=0.3, seed=5
+        )
+        assert torch.equal(cut > 0, weights >= 0.3) and float(cut.sum()) == pytest.approx(1)
+
+    def test_a_hopeless_start_is_replaced_by_the_best_model(self) -> None:
+        g = torch.Generator().manual_seed(0)
+        labels = (torch.rand(60, 3, generator=g) < 0.3).int()
+        noise = torch.randn(2, 60, 3, generator=g)
+        scores = torch.stack([noise[0], labels + 0.01 * noise[1]])
+        weights = ensemble_weights(scores, labels, start=torch.tensor([1.0, 0.0]))
+        assert weights.tolist() == [0.0, 1.0]
+
+    def test_the_largest_weight_remains(self) -> None:
+        scores, labels = draw(4)
+        assert float(ensemble_weights(scores, labels, least=0.99).max()) == 1
+
+    def test_the_same_seed_gives_the_same_weights(self) -> None:
+        scores, labels = draw(5)
+        torch.manual_seed(1)
+        one = ensemble_weights(scores, labels)
+        torch.manual_seed(2)
+        assert torch.equal(one, ensemble_weights(scores, labels))
+
+    def test_wrong_arguments_are_refused(self) -> None:
+        scores, labels = draw(0)
+        with pytest.raises(ValueError, match="4 finite weights"):
+            ensemble_weights(scores, labels, start=torch.ones(3))
+        with pytest.raises(ValueError, match="no positive"):
+            ensemble_weights(scores, torch.zeros_like(labels))

@@ -8,7 +8,11 @@ import torch
 from sklearn.metrics import f1_score
 
 from bbam_ray.core.calibration import Calibration, fit_calibration
-from bbam_ray.core.thresholds import micro_threshold, robust_thresholds, tune_thresholds
+from bbam_ray.core.thresholds import (
+    expected_f1_threshold,
+    robust_thresholds,
+    tune_thresholds,
+)
 
 
 def best_cut(scores: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
@@ -79,14 +83,33 @@ def calibrated(seed: int, n: int = 80, k: int = 4) -> tuple[torch.Tensor, torch.
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_shared_threshold_has_the_highest_micro_f1(seed: int) -> None:
-    scores, labels = calibrated(seed)
-    log_odds = fit_calibration(scores, labels).log_odds(scores)
-    limit = micro_threshold(log_odds, labels)
-    best = max(
-        f1_score(labels, log_odds >= cut, average="micro") for cut in log_odds.flatten().tolist()
-    )
-    assert f1_score(labels, log_odds >= limit, average="micro") == pytest.approx(best)
+def test_the_shared_threshold_has_the_highest_expected_micro_f1(seed: int) -> None:
+    log_odds = fit_calibration(*calibrated(seed)).log_odds(calibrated(seed)[0])
+    chances = log_odds.sigmoid()
+
+    def expected_f1(limit: float) -> float:
+        predicted = log_odds >= limit
+        return float(2 * chances[predicted].sum() / (predicted.sum() + chances.sum()))
+
+    limit = float(expected_f1_threshold(log_odds))
+    best = max(expected_f1(cut) for cut in log_odds.flatten().tolist())
+    assert expected_f1(limit) == pytest.approx(best, abs=1e-12)
+    assert limit not in log_odds.flatten().tolist()
+
+
+def test_the_shared_threshold_is_a_probability_of_half_the_best_f1() -> None:
+    """The theorem of Lipton et al., in the limit of many entries."""
+    chances = torch.linspace(1e-4, 1 - 1e-4, 20_001).double().pow(2)
+    limit = float(expected_f1_threshold(chances.logit()[:, None]).sigmoid())
+    predicted = chances >= limit
+    f1 = float(2 * chances[predicted].sum() / (predicted.sum() + chances.sum()))
+    assert limit == pytest.approx(f1 / 2, abs=1e-3)
+
+
+def test_equal_scores_are_not_separated() -> None:
+    log_odds = torch.tensor([[1.0], [1.0], [-9.0]])
+    assert float(expected_f1_threshold(log_odds)) == -4.0
+    assert float(expected_f1_threshold(torch.zeros(4, 2))) == -0.5
 
 
 def test_robust_thresholds_lie_between_the_shared_and_the_own_one() -> None:
@@ -95,7 +118,7 @@ def test_robust_thresholds_lie_between_the_shared_and_the_own_one() -> None:
     positives = labels.sum(0).double()
     shared = robust_thresholds(scores, labels, calibration, own=float("inf")).double()
     log_odds = calibration.log_odds(scores)
-    limit = micro_threshold(log_odds, labels)
+    limit = expected_f1_threshold(log_odds)
     assert torch.allclose(shared, calibration.scores_at(limit), atol=1e-5)
     single = robust_thresholds(scores, labels, calibration, own=0)
     assert torch.equal(scores >= single, scores >= tune_thresholds(scores, labels))
@@ -109,7 +132,7 @@ def test_a_label_without_positives_gets_the_shared_threshold() -> None:
     labels[:, 1] = 0
     calibration = fit_calibration(scores, labels)
     limits = robust_thresholds(scores, labels, calibration, own=1)
-    limit = micro_threshold(calibration.log_odds(scores), labels)
+    limit = expected_f1_threshold(calibration.log_odds(scores))
     assert float(limits[1]) == pytest.approx(float(calibration.scores_at(limit)[1]))
 
 
