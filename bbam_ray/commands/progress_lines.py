@@ -25,16 +25,15 @@ def epoch_line(row: Mapping[str, Any], epochs: int) -> str:
         row: of the history table.
         epochs: of the whole run.
     """
-    seconds = row["seconds_refresh"] + row["seconds_train"] + row["seconds_evaluate"]
+    seconds = sum(row[f"seconds_{part}"] for part in ("refresh", "train", "evaluate"))
     metrics = ""
+    if (loss := row.get("loss")) is not None:
+        metrics += f"  loss {loss:.4f}"
     if (value := row.get("val_map")) is not None:
         metrics += f"  val_map {value:.4f}"
     if (precision := row.get("pseudo_precision")) is not None:
         metrics += f"  pseudo-label precision {precision:.3f}"
-    return (
-        f"epoch {row['epoch']:>3}/{epochs}  {row['phase']:<6}  loss {row['loss']:.4f}{metrics}"
-        f"  {seconds:.1f}s"
-    )
+    return f"epoch {row['epoch']:>3}/{epochs}  {row['phase']:<6}{metrics}  {seconds:.1f}s"
 
 
 def trial_line(row: Mapping[str, Any], metric: str) -> str:

@@ -16,12 +16,13 @@ from bbam_ray.commands.study_record import open_run
 from bbam_ray.config import RunConfig
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.engine.confirm import measure_test_metrics
+from bbam_ray.engine.fitted_trainer import make_trainer
 from bbam_ray.engine.model_folder import load_weights, read_thresholds
 from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.session import LocalSession, run_epochs
 from bbam_ray.engine.split_file import NamedSplit
 from bbam_ray.engine.task import Task, check_task, prepare_training
-from bbam_ray.engine.trainer import EpochRecord, Trainer
+from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.errors import NonFiniteError, UsageError
 from bbam_ray.methods import run_config
 from bbam_ray.results import study as studies
@@ -215,7 +216,7 @@ def _train_here(
         every=options.checkpoint_every,
     )
     try:
-        for _ in run_epochs(Trainer(config, *data), session):
+        for _ in run_epochs(make_trainer(config, *data), session):
             pass
     except NonFiniteError as failure:
         log.error = str(failure)
@@ -227,6 +228,6 @@ def _train_here(
 
 def _test_metrics(config: RunConfig, task: Task, folder: Path) -> dict[str, Any]:
     """Metrics of the best epoch's model on the test part."""
-    trainer = Trainer(config, *prepare_training(config, task))
+    trainer = make_trainer(config, *prepare_training(config, task))
     load_weights(folder / MODEL, trainer)
     return measure_test_metrics(trainer, read_thresholds(folder / MODEL))

@@ -17,6 +17,7 @@ from bbam_ray.core.calibration import Calibration, expected_calibration_error, f
 from bbam_ray.core.metrics import multilabel_metrics
 from bbam_ray.core.thresholds import robust_thresholds
 from bbam_ray.data.sampling.sharding import even_part
+from bbam_ray.engine.fitted_trainer import make_trainer
 from bbam_ray.engine.model import Model
 from bbam_ray.engine.model_folder import save_model
 from bbam_ray.engine.task import load_part, prepare_training
@@ -133,7 +134,7 @@ def train(
         model_folder: folder for the trained model; None = do not save it.
         decisions: of the model.
     """
-    trainer = Trainer(config, *prepare_training(config))
+    trainer = make_trainer(config, *prepare_training(config))
     while not trainer.finished:
         trainer.run_epoch()
     if model_folder is not None and distributed.rank() == 0:

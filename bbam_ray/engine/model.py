@@ -18,6 +18,7 @@ from bbam_ray.engine.evaluation import channels_last
 from bbam_ray.engine.model_folder import WEIGHTS, ModelDescription, read_description, read_weights
 from bbam_ray.errors import UsageError, brief
 from bbam_ray.methods import METHODS
+from bbam_ray.methods.fitted import FittedMethod
 from bbam_ray.methods.method import Method, TaskInfo
 from bbam_ray.models import Network, build_network
 from bbam_ray.results.remote import local_copy
@@ -273,7 +274,7 @@ def _build(folder: Path, description: ModelDescription, device: torch.device) ->
     elif common.backbone == "mlp":
         sizes["input_shape"] = description.input_shape[0]
     for entry, size in sizes.items():
-        if size not in sides:
+        if size not in sides and not issubclass(METHODS[common.method], FittedMethod):
             raise UsageError(
                 f"{folder / WEIGHTS}: does not fit config.json ({entry} = {size}); these files are from "
                 "different models"
@@ -291,6 +292,8 @@ def _build(folder: Path, description: ModelDescription, device: torch.device) ->
         network.auxiliary = METHODS[common.method].auxiliary(
             description.config.method, common.feature_dim, labels
         )
+        features = description.views.features(description.input_shape)
+        network = METHODS[common.method].adapted(network, features=features)
     task = TaskInfo(
         num_labels=labels,
         labels=torch.zeros(0, labels, dtype=torch.int8, device=device),

@@ -78,18 +78,7 @@ class Trainer:
         self.labels = data.labels.to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(common.seed)
-            model = build_network(
-                common.backbone,
-                data.input_shape,
-                len(data.label_names),
-                hidden_dim=common.hidden_dim,
-                feature_dim=common.feature_dim,
-                weights=common.weights,
-                vocabulary=data.views.vocabulary,
-            )
-            model.auxiliary = METHODS[common.method].auxiliary(
-                config.method, common.feature_dim, len(data.label_names)
-            )
+            model = self._build_network()
         model.to(self.device).to(memory_format=torch.channels_last)
         distributed.broadcast_module(model)
         if common.synchronized_batch_norm:
@@ -120,6 +109,24 @@ class Trainer:
         self._objective: dict[int, float] = {}  # by epoch, if there is a pruning rule
         self.stopped_early = False
         self._start_phase()
+
+    def _build_network(self) -> Network:
+        """The network in its initial state; the weights come from torch's global generator."""
+        common, data = self.config.training, self.data
+        network = build_network(
+            common.backbone,
+            data.input_shape,
+            len(data.label_names),
+            hidden_dim=common.hidden_dim,
+            feature_dim=common.feature_dim,
+            weights=common.weights,
+            vocabulary=data.views.vocabulary,
+        )
+        method = METHODS[common.method]
+        network.auxiliary = method.auxiliary(
+            self.config.method, common.feature_dim, len(data.label_names)
+        )
+        return method.adapted(network, features=data.views.features(data.input_shape))
 
     # ------------------------------------------------------------------ phases
 
@@ -243,22 +250,8 @@ class Trainer:
         if main_phase and (pseudo := self.method.pseudo_labels()):
             records = pseudo_label_records(pseudo, self._unlabeled_rows, self._audit)
             scalars, by_label = scalars | records[0], by_label | records[1]
-        if count := len(self.data.validation):
-            part = even_part(count, distributed.rank(), distributed.world_size())
-            logits, labels = distributed.gather_rows(
-                self.score(self.data.inputs, self.data.validation[part]),
-                self.data.validation_labels[part].to(self.device),
-            )
-            metrics, metrics_by_label = validation_metrics(logits, labels)
-            metrics["map"] = distributed.broadcast_float(metrics["map"], self.device)
-            scalars |= {f"val_{name}": value for name, value in metrics.items()}
-            by_label |= metrics_by_label
-            self.last_map, self.last_logits = metrics["map"], logits
-            self._consider_fallback(labels)
-            if main_phase and common.kept == "phase" and self.fallback:
-                scalars["flipped"] = share_of_changed_decisions(
-                    self.fallback.logits, logits, labels
-                )
+        metrics, metrics_by_label = self._evaluate(main_phase=main_phase)
+        scalars, by_label = scalars | metrics, by_label | metrics_by_label
         if (rule := self._pruning_rule) and (value := scalars.get(rule.metric)) is not None:
             self._objective[self.epoch] = value
             stops = rule.stops(self.epoch, self._objective)
@@ -333,6 +326,26 @@ class Trainer:
             self.device,
             self.precision,
         )
+
+    def _evaluate(self, *, main_phase: bool) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Metrics of the validation samples, as columns of the history and of the label table."""
+        count = len(self.data.validation)
+        if not count:
+            return {}, {}
+        part = even_part(count, distributed.rank(), distributed.world_size())
+        logits, labels = distributed.gather_rows(
+            self.score(self.data.inputs, self.data.validation[part]),
+            self.data.validation_labels[part].to(self.device),
+        )
+        metrics, by_label = validation_metrics(logits, labels)
+        metrics["map"] = distributed.broadcast_float(metrics["map"], self.device)
+        self.last_map, self.last_logits = metrics["map"], logits
+        self._consider_fallback(labels)
+        scalars = {f"val_{name}": value for name, value in metrics.items()}
+        if main_phase and self.config.training.kept == "phase" and self.fallback:
+            changed = share_of_changed_decisions(self.fallback.logits, logits, labels)
+            scalars["flipped"] = changed
+        return scalars, by_label
 
     def score(self, inputs: Inputs, rows: np.ndarray) -> Tensor:
         """Logits (N, K) of the averaged model.

@@ -28,6 +28,9 @@ METHODS: Registry[type[Method[Any]]] = Registry(
         "flatmatch": "bbam_ray.methods.flatmatch:Flatmatch",
         "mime": "bbam_ray.methods.mime:Mime",
         "drml": "bbam_ray.methods.drml:Drml",
+        "logistic": "bbam_ray.methods.fitted:Logistic",
+        "propagation": "bbam_ray.methods.fitted:Propagation",
+        "logistic+propagation": "bbam_ray.methods.fitted:LogisticPropagation",
     }
 )
 

@@ -45,6 +45,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bbam_ray.config import MethodOptions
+from bbam_ray.models.network import Network
 
 Views = Callable[[str], Tensor]
 OptionsT = TypeVar("OptionsT")  # the class ``Options`` of a method
@@ -163,6 +164,16 @@ class Method(ABC, Generic[OptionsT]):
             num_labels: K.
         """
         return None
+
+    @classmethod
+    def adapted(cls, network: Network, *, features: int | None) -> Network:
+        """The network for this method, before its weights are loaded or trained.
+
+        Args:
+            network: backbone, projector and cosine head.
+            features: F, for samples that are feature vectors; None = other samples.
+        """
+        return network
 
     @abstractmethod
     def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:

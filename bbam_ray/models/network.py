@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bbam_ray.models.backbones import build_backbone
+from bbam_ray.models.fitted_head import FittedHead
 
 
 class CosineHead(nn.Module):
@@ -52,11 +53,11 @@ class Network(nn.Module):
         self, backbone: nn.Module, width: int, hidden_dim: int, feature_dim: int, num_labels: int
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.width = backbone, width
         self.projector = nn.Sequential(
             nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, feature_dim)
         )
-        self.head = CosineHead(feature_dim, num_labels)
+        self.head: CosineHead | FittedHead = CosineHead(feature_dim, num_labels)
         #: a second network that some learning methods train; not part of ``forward``
         self.auxiliary: nn.Module | None = None
 

@@ -41,7 +41,7 @@ PACKAGES = ("bbam-ray", "torch", "torchvision", "ray", "optuna", "pyarrow", "num
 
 def default_name(method: str) -> str:
     """A new study name: method and UTC time."""
-    return f"{method}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return f"{method.replace('+', '-')}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 def check_folder(

@@ -42,6 +42,10 @@ class ViewSettings:
     vocabulary: int = 0
     tokenizer: str = ""
 
+    def features(self, input_shape: tuple[int, ...]) -> int | None:
+        """F, if samples of this shape are feature vectors; None for images and texts."""
+        return input_shape[0] if len(input_shape) == 1 and not self.vocabulary else None
+
 
 @dataclass(frozen=True)
 class Samples:

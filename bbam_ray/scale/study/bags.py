@@ -80,16 +80,19 @@ class Bags:
             trials: their rows.
             seeds: of the training; the labelled samples are those of the search.
         """
-        jobs, names = [], set[str]()
+        jobs: list[Job] = []
+        names = set[str]()
         for seed in seeds:
             for trial in trials:
                 name = self._name(trial, seed)
                 if name in names:
                     continue
                 names.add(name)
-                for fold in range(self._plan.folds):
-                    if not self._has(trial, name, fold):
-                        jobs.append(self._fold_job(trial, name, seed, fold))
+                jobs += [
+                    self._fold_job(trial, name, seed, fold)
+                    for fold in range(self._plan.folds)
+                    if not self._has(trial, name, fold)
+                ]
         self._run_jobs(jobs, self._keep_fold)
 
     def _has(self, trial: Row, name: str, fold: int) -> bool:

@@ -13,6 +13,7 @@ import torch
 
 from bbam_ray import distributed
 from bbam_ray.engine import checkpoint_folder
+from bbam_ray.engine.fitted_trainer import make_trainer
 from bbam_ray.engine.folds import fold_result
 from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.pruning_rule import PruningRule
@@ -122,7 +123,7 @@ def train_worker(config: dict[str, Any]) -> None:
     session = TrainSession(job, config["ledger"])
     try:
         for _ in run_epochs(
-            Trainer(settings, *prepare_training(settings), job.pruning_rule), session
+            make_trainer(settings, *prepare_training(settings), job.pruning_rule), session
         ):
             pass
     except (NonFiniteError, UsageError) as error:  # the same on every rank and in every attempt

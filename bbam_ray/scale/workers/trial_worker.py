@@ -12,6 +12,7 @@ from bbam_ray.config import RunConfig
 from bbam_ray.data import Samples
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.confirm import Decisions, test_model, train, train_and_test
+from bbam_ray.engine.fitted_trainer import make_trainer
 from bbam_ray.engine.folds import (
     Files,
     FoldResult,
@@ -100,7 +101,7 @@ class TrialWorker:
         config = run_config({**self._values, "fold": fold}, self._source)
         # Other trials are compared at the epochs of their first fold.
         rule = self._rules.pruning if fold == 0 else None
-        self._trainer = Trainer(config, *self._data_of(config), rule)
+        self._trainer = make_trainer(config, *self._data_of(config), rule)
 
     def _data_of(self, config: RunConfig) -> tuple[TrainingData, PseudoLabelAudit | None]:
         """The data of a run; samples that are loaded already are used again."""
@@ -183,7 +184,7 @@ class TrialWorker:
         use_cpus(threads)
         self._values, self._source = values, "fold"
         config = run_config(values, "fold")
-        self._trainer = Trainer(config, *self._data_of(config))
+        self._trainer = make_trainer(config, *self._data_of(config))
         while not self._trainer.finished:
             self._trainer.run_epoch()
         return fold_result(self._trainer, with_models=True)
