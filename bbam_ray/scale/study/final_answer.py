@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from bbam_ray.core.ensembles import (
     Standardization,
+    ensemble_weights,
     mean_average_precision,
-    select_ensemble,
     standardization,
 )
 from bbam_ray.engine.confirm import Decisions
@@ -105,7 +104,7 @@ def choose_answer(kind: Final, bags: Sequence[Bag]) -> FinalAnswer:
     if kind is not Final.best or len(bags) == 1:
         return FinalAnswer(kind, first.name, {first.name: 1.0}, first.map)
     scores = torch.stack([bag.standardization.apply(bag.scores) for bag in bags])
-    chosen = select_ensemble(scores, first.labels, start=torch.ones(len(bags)))
+    chosen = ensemble_weights(scores, first.labels)
     combined = torch.einsum("m,mnk->nk", chosen, scores)
     weights = {
         bag.name: weight for bag, weight in zip(bags, chosen.tolist(), strict=True) if weight > 0
@@ -135,18 +134,3 @@ def decisions_of(answer: FinalAnswer, bags: Sequence[Bag]) -> Decisions:
     if answer.kind in (Final.single, Final.soup):
         return Decisions.of(bags[0].scores, bags[0].labels)
     return Decisions.of(ensemble_scores(answer, bags), bags[0].labels)
-
-
-@dataclass(frozen=True)
-class MemberModel:
-    """A model of an ensemble.
-
-    Args:
-        folder: of the model.
-        weight: its share.
-        scale: of its scores.
-    """
-
-    folder: Path
-    weight: float
-    scale: Standardization

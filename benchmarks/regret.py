@@ -1,0 +1,181 @@
+"""What a search pays: the final answer against the published settings, the best baseline and the old rule.
+
+    python -m benchmarks.regret --data DATA --results FOLDER [--sets scene,emotions] [--methods bbam]
+        [--seeds 0,1,2,3,4] [--budgets 8,16,32]
+    python -m benchmarks.regret --table [--write docs/regret.md]
+
+DATA holds ``mulan/NAME`` and ``corel5k/features.parquet``; digits need nothing. Every study seed draws
+its own labelled samples (10 %, digits 5 %) and searches them twice: with the rule of this version (folds,
+out-of-fold scores, ensemble with baselines), and with the old one (one validation set, the best epoch of
+the best trial, a single model, thresholds of that epoch). A larger budget resumes the search of the
+smaller one. Rows are added to ``benchmarks/regret.parquet``; a cell that is there already is not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bbam_ray import tune_study
+from bbam_ray.core.calibration import Calibration
+from bbam_ray.engine.confirm import CALIBRATION_ERROR, confirmation_config, measure_test_metrics
+from bbam_ray.engine.confirm import train as train_model
+from bbam_ray.results.loading import Study
+from benchmarks.regret_table import write_tables
+
+STORE = Path(__file__).with_name("regret.parquet")
+SETS = ("scene", "yeast", "emotions", "corel5k", "digits")
+METHODS = ("bbam", "cap", "supervised")
+NEW, OLD = "folds", "one fold"
+
+
+def task_of(name: str, data: Path) -> dict[str, Any]:
+    """Arguments of ``tune_study`` for a data set."""
+    if name == "digits":
+        return {"dataset": "digits"}
+    folder = data / "corel5k" / "features.parquet" if name == "corel5k" else data / "mulan" / name
+    return {"dataset": "features", "data_dir": folder, "labeled_fraction": 0.1}
+
+
+def epochs_spent(study: Study) -> int:
+    """Epochs that trials have trained, over all folds."""
+    return len(study.folds) if len(study.folds) else len(study.history)
+
+
+def new_rule(name: str, method: str, seed: int, budget: int, task: dict, results: Path) -> dict:
+    """Search or resume with the rule of this version; the values of its final answer."""
+    study_name = f"{name}-{method}-{seed}"
+    study = tune_study(
+        **task,
+        method=method,
+        seed=seed,
+        num_samples=budget,
+        confirm_seeds=1,
+        results=results,
+        name=study_name,
+        resume=(results / task["dataset"] / study_name).exists(),
+        dashboard=False,
+        quiet=True,
+    )
+    rows = study.confirm[study.confirm["rank"].notna()].set_index("answer")
+    final = rows.loc["final"]
+    baselines = rows[rows["number"] < 0]["test_map"]
+    return {
+        "epochs": epochs_spent(study),
+        "test_map": final["test_map"],
+        "test_micro_f1": final["test_micro_f1"],
+        "calibration_error": final[CALIBRATION_ERROR],
+        "networks": final["networks"],
+        "published_map": rows.loc["published"]["test_map"],
+        **{f"{answer}_map": value for answer, value in baselines.items()},
+        "chosen": study.record["chosen"],
+        "kept": study.trials.set_index("number").loc[study.record["chosen"]]["kept"],
+    }
+
+
+def old_rule(name: str, method: str, seed: int, budget: int, task: dict, results: Path) -> dict:
+    """Search or resume with the old rule; the values of its single model."""
+    study_name = f"{name}-{method}-{seed}-old"
+    study = tune_study(
+        **task,
+        method=method,
+        seed=seed,
+        num_samples=budget,
+        settings={"keep": "best"},
+        folds=1,
+        final="single",
+        baselines=False,
+        confirm_seeds=0,
+        results=results,
+        name=study_name,
+        resume=(results / task["dataset"] / study_name).exists(),
+        dashboard=False,
+        quiet=True,
+    )
+    best = study.trials[study.trials["state"] == "COMPLETE"].iloc[0]  # the best come first
+    labels = study.labels[
+        (study.labels["number"] == best["number"]) & (study.labels["epoch"] == best["best_epoch"])
+    ].set_index("label")
+    parameters = {k[6:]: v for k, v in best.items() if str(k).startswith("param_")}
+    parameters = {k: v for k, v in parameters.items() if v is not None and v == v}
+    settings = {**study.record["settings"], "split_seed": seed}
+    config = confirmation_config(settings, parameters, seed, None, same_pool=True)
+    torch.set_num_threads(1)
+    trainer = train_model(config, None)
+    thresholds = labels.loc[list(trainer.data.label_names)]["threshold"].tolist()
+    plain = torch.ones(len(thresholds), dtype=torch.float64)
+    metrics = measure_test_metrics(trainer, thresholds, Calibration(plain, 0 * plain))
+    return {
+        "epochs": epochs_spent(study),
+        "test_map": metrics["test_map"],
+        "test_micro_f1": metrics["test_micro_f1"],
+        "calibration_error": metrics[CALIBRATION_ERROR],
+        "networks": 1,
+        "chosen": best["number"],
+    }
+
+
+def stored() -> pd.DataFrame:
+    """The rows so far."""
+    return pd.read_parquet(STORE) if STORE.exists() else pd.DataFrame()
+
+
+def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int, str]]:
+    """Set, method, study seed, budget and rule of everything to run, seeds outermost."""
+    for seed in arguments.seeds:
+        for name in arguments.sets:
+            for method in arguments.methods:
+                for rule in arguments.rules:
+                    for budget in arguments.budgets:
+                        yield name, method, seed, budget, rule
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run what is not stored, and store each row at once."""
+    for name, method, seed, budget, rule in cells(arguments):
+        rows = stored()
+        key = {"set": name, "method": method, "seed": seed, "budget": budget, "rule": rule}
+        if len(rows) and (rows[list(key)] == pd.Series(key)).all(axis=1).any():
+            continue
+        search = new_rule if rule == NEW else old_rule
+        task = task_of(name, arguments.data.absolute())
+        values = search(name, method, seed, budget, task, arguments.results.absolute())
+        rows = pd.concat([rows, pd.DataFrame([key | values])], ignore_index=True)
+        rows.to_parquet(STORE, index=False)
+        print({k: np.round(v, 4) if isinstance(v, float) else v for k, v in (key | values).items()})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+
+    def names(text: str) -> list[str]:
+        return text.split(",")
+
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in text.split(",")]
+
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--results", type=Path, default=Path("results/regret"))
+    parser.add_argument("--sets", type=names, default=list(SETS))
+    parser.add_argument("--methods", type=names, default=list(METHODS))
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--budgets", type=numbers, default=[8, 16, 32])
+    parser.add_argument("--rules", type=names, default=[NEW, OLD])
+    parser.add_argument("--table", action="store_true", help="print the tables and run nothing")
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        run(arguments)
+    write_tables(stored(), arguments.write)
+
+
+if __name__ == "__main__":
+    main()
