@@ -62,14 +62,19 @@ def _runs(plan: StudyPlan) -> str:
     per_trial = f"{shape.cpus} CPU" + (f", {shape.gpus:g} GPU" if shape.gpus else "")
     if shape.workers > 1:
         per_trial = f"{shape.workers} workers, {per_trial}"
-    return (
-        f"{plan.num_samples} trials ({per_trial} each), {plan.concurrency} at once; then "
-        f"{plan.confirmations} runs that confirm the best {_counted(plan.confirm_top, 'configuration')}."
-    )
+    folds = f" of {plan.folds} folds" if plan.folds > 1 else ""
+    text = f"{plan.num_samples} trials{folds} ({per_trial} each), {plan.concurrency} at once"
+    if not plan.confirmations:
+        return f"{text}; nothing is measured on the test part."
+    compared = ["the published settings"] * plan.published + ["baselines"] * bool(plan.baselines)
+    text += f"; then {_counted(plan.runs_after_search, 'run')} for the final answer ({plan.final})"
+    if compared:
+        text += f" and for {' and '.join(compared)}"
+    return f"{text}, over {_counted(plan.confirm_seeds, 'seed')}."
 
 
 def _counted(number: int, noun: str) -> str:
-    return noun if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _time(preview: Preview) -> str:

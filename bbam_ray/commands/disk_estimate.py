@@ -9,6 +9,8 @@ from bbam_ray.data import Samples
 from bbam_ray.errors import UsageError
 from bbam_ray.files import free_bytes
 from bbam_ray.models import build_network
+from bbam_ray.scale.study.final_answer import MAX_TRIALS
+from bbam_ray.scale.study.fold_store import KEPT_TRIALS
 from bbam_ray.scale.study.plan import StudyPlan
 
 # Bytes of an epoch's rows in the three tables, and of the report with its plotting library.
@@ -20,7 +22,7 @@ class DiskNeed:
     """Bytes in the results folder.
 
     Args:
-        models: of confirmed runs, which are kept.
+        models: of confirmed runs and of folds, which are kept.
         checkpoints: of running trials, which are deleted when their trial ends.
         tables: with their previous versions, and the report.
     """
@@ -52,11 +54,17 @@ def expected_disk(plan: StudyPlan, samples: Samples) -> DiskNeed:
         vocabulary=samples.views.vocabulary,
     )
     model = 4 * sum(tensor.numel() for tensor in network.state_dict().values())
-    rows = plan.num_samples * plan.stopping.epochs * (len(plan.label_names) + 2)
+    labels = len(plan.label_names)
+    rows = plan.num_samples * plan.stopping.epochs * (labels + 1 + plan.folds)
+    models = plan.confirmations
+    if plan.with_models:
+        # Two models for each fold: of kept trials, of further seeds; those in answers are copies.
+        folds = min(plan.num_samples, KEPT_TRIALS + 1) + MAX_TRIALS * (plan.confirm_seeds - 1)
+        models += 2 * folds * plan.folds + MAX_TRIALS * plan.folds * plan.confirm_seeds
     # A checkpoint holds the model, its average and two moments of the optimizer; the old one is deleted
     # after the new one is written.
     return DiskNeed(
-        models=plan.confirmations * model,
+        models=models * model,
         checkpoints=plan.concurrency * 2 * 4 * model,
         tables=2 * rows * _BYTES_PER_LABEL_ROW + _REPORT_BYTES,
     )

@@ -41,15 +41,17 @@ def trial_line(row: Mapping[str, Any], metric: str) -> str:
     value, source = row.get(metric), row.get("answered_by")
     result = f"{metric} {value:.4f}" if value is not None else row["error"]
     took = f"from {source}" if source else duration(row["duration_s"])
-    return (
-        f"trial {row['number']:>3}  {row['state'].lower():<8}  {result}  "
-        f"{row['epochs']} epochs  {took}"
-    )
+    if value is not None and row.get("standard_error") is not None:
+        result += f" +- {row['standard_error']:.4f}"
+    epochs = f"{row['epochs']} epochs"
+    if (folds := row.get("folds") or 1) > 1:
+        epochs = f"{folds} folds, {epochs}"
+    line = f"trial {row['number']:>3}  {row['state'].lower():<8}  {result}  {epochs}  {took}"
+    kept = row.get("kept") or ""
+    return f"{line}\n           {kept}" if kept.startswith("warmup:") else line
 
 
 def confirmation_line(row: Mapping[str, Any]) -> str:
     """A run that confirms one of the best configurations."""
     result = row.get("error") or f"test_map {row['test_map']:.4f}"
-    return (
-        f"confirm  rank {row['rank']}  seed {row['seed']}  {result}  {duration(row['duration_s'])}"
-    )
+    return f"confirm  {row.get('answer') or 'trial'}  seed {row['seed']}  {result}  {duration(row['duration_s'])}"

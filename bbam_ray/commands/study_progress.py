@@ -34,18 +34,20 @@ class StudyProgress:
         confirmed: rows of the confirmed runs.
         best: row of the best complete trial of this run; None before the first one.
         finished, total, confirmations: numbers of trials and of confirming runs.
-        epochs: of a full trial.
+        epochs: of a full trial, over all of its folds.
         metric: the objective.
     """
 
     def __init__(self, plan: StudyPlan, done: int) -> None:
         self.metric, self._higher_is_better = plan.space.metric, plan.space.mode == "max"
-        self.epochs = plan.published_config.training.epochs
+        self._run_epochs = plan.published_config.training.epochs
+        self.epochs = self._run_epochs * plan.folds
         self.total, self.finished, self.confirmations = plan.num_samples, done, plan.confirmations
         self.trials: dict[int, dict[str, Any]] = {}
         self.confirmed: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
-        self._work_left = (self.total - done + self.confirmations) * self.epochs
+        self._work_left = (self.total - done) * self.epochs
+        self._work_left += plan.runs_after_search * self._run_epochs
         self._work_done = 0
         self._epochs_seen: dict[int, int] = {}
         self._budget_left: Callable[[], str] = lambda: ""
@@ -93,10 +95,11 @@ class StudyProgress:
         self.trials[number] = {"state": "running", "epochs": 0, "settings": settings}
 
     def _epoch_done(self, number: int, values: dict[str, Any]) -> None:
-        if values["epoch"] > self._epochs_seen.get(number, 0):
-            self._epochs_seen[number] = values["epoch"]
+        epoch = values["fold"] * self._run_epochs + values["epoch"]
+        if epoch > self._epochs_seen.get(number, 0):
+            self._epochs_seen[number] = epoch
             self._work_done += 1
-        self.trials[number] |= {"epochs": values["epoch"], "value": values.get(self.metric)}
+        self.trials[number] |= {"epochs": epoch, "value": values.get(self.metric)}
 
     def _trial_ended(self, number: int, values: dict[str, Any]) -> str:
         value = values.get(self.metric)
@@ -104,7 +107,7 @@ class StudyProgress:
         self._work_left -= self.epochs - self._epochs_seen.get(number, 0)
         self.trials[number] |= {
             "state": values["state"].lower(),
-            "epochs": values["epochs"],
+            "epochs": values["epochs"] * (values.get("folds") or 1),
             "value": value,
         }
         self.finished += 1
@@ -118,7 +121,7 @@ class StudyProgress:
         return f"{trial_line(values, self.metric)}  [best {self.best_value}, {left}]"
 
     def _confirm_ended(self, values: dict[str, Any]) -> str:
-        self._work_done += self.epochs
+        self._work_done += self._run_epochs
         self.confirmed.append(values)
         return confirmation_line(values)
 

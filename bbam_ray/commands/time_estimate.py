@@ -62,7 +62,7 @@ def expected_time(plan: StudyPlan, folder: Path) -> TimeEstimate | None:
     if throughput is None:
         return None
     per_run = plan.stopping.epochs * throughput.seconds_per_epoch + throughput.overhead
-    runs = plan.num_samples + plan.confirmations
+    runs = plan.runs
     hours = runs * per_run / 3600 * plan.gpus
     return TimeEstimate(
         seconds=runs * per_run / plan.concurrency,

@@ -125,6 +125,21 @@ class StudyPlan:
         return answers * self.confirm_seeds
 
     @property
+    def runs_after_search(self) -> int:
+        """Trainings of the confirmation, if the final answer has the folds of one trial."""
+        runs = self.confirmations
+        if (
+            self.with_models and self.confirm_top
+        ):  # the first seed has the fold models of the search
+            runs += (self.confirm_seeds - 1) * self.folds - self.confirm_seeds
+        return runs
+
+    @property
+    def runs(self) -> int:
+        """Trainings of the whole study, if no trial is pruned."""
+        return self.num_samples * self.folds + self.runs_after_search
+
+    @property
     def gpus(self) -> float:
         """Most GPUs that a trial uses."""
         workers = self.train_shape.max_workers if self.train_shape else self.shape.workers
