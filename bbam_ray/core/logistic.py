@@ -70,11 +70,11 @@ def logistic_weights(features: Tensor, labels: Tensor, C: float) -> tuple[Tensor
         fit = F.binary_cross_entropy_with_logits(scores, target, reduction="sum")
         penalty = parameters[:, :-1].square().sum() / (2 * C * unit.square())
         value = (fit + penalty) / len(x)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[arg-type]
+        optimizer.step(loss)
     solved = parameters.detach()
     weights[learned], biases[learned] = solved[:, :-1] / unit, solved[:, -1]
     return weights, biases

@@ -75,8 +75,12 @@ def confirmed_metrics(
     ]
 
 
-def confirmed_folder(row: Mapping[str, Any]) -> str:
-    """Name of the folder, in ``checkpoints``, of the model of a row of ``confirm.parquet``."""
+def confirmed_folder(row: Any) -> str:
+    """Name of the folder, in ``checkpoints``, of the model of a row of ``confirm.parquet``.
+
+    Args:
+        row: a mapping from columns to values.
+    """
     name = "published" if row.get("answer") == "published" else row["trial_id"]
     return f"confirm-{name}-seed{row['seed']}"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bbam_ray.engine.confirm import Decisions, confirmation_config, pool_seed
 from bbam_ray.engine.folds import Files, files_of, write_files
-from bbam_ray.engine.model_folder import read_description, read_weights
+from bbam_ray.engine.model import Model
 from bbam_ray.errors import UsageError
 from bbam_ray.files import atomic_folder
 from bbam_ray.methods import run_config
@@ -250,8 +250,7 @@ def _damaged(model: Path) -> bool:
     if not model.is_dir():
         return False
     try:
-        read_description(model)
-        read_weights(model)
+        Model(model, "cpu")
     except UsageError:
         return True
     return False
