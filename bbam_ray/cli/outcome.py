@@ -70,16 +70,27 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
 
 
 def _confirmed_table(result: StudyResult) -> Table:
-    """Test metrics of the confirmed configurations, over their seeds."""
-    title = "confirmed on the test part: mean +- standard deviation over seeds [95 % interval]"
+    """A row of test metrics for each answer; means over seeds, mAP with its 95 % interval."""
+    title = "test part: means over seeds, mAP +- standard deviation [95 % interval]"
     table = Table(title=title, box=None, header_style="bold", title_justify="left")
     table.add_column("")
-    by_metric = {m: confirmed_metrics(result.confirm, f"test_{m}") for m in HEADLINE_METRICS}
-    for confirmed in by_metric["map"]:
-        seeds = f"{confirmed.seeds} seed{'s' * (confirmed.seeds > 1)}"
-        table.add_column(f"{confirmed.title} ({seeds})", justify="right")
-    for metric, configurations in by_metric.items():
-        table.add_row(f"test_{metric}", *map(_with_spread, configurations))
+    by_metric = {
+        name: {row.rank: row for row in confirmed_metrics(result.confirm, f"test_{name}")}
+        for name in HEADLINE_METRICS
+    }
+    for metric in HEADLINE_METRICS.values():
+        table.add_column(metric.label, justify="right")
+    for name in ("networks", "seeds"):
+        table.add_column(name, justify="right")
+    networks = {row["rank"]: row.get("networks") for row in result.confirm}
+    for rank, answer in by_metric["map"].items():
+        others = [
+            f"{rows[rank].mean:.4f}" if rank in rows else ""
+            for name, rows in by_metric.items()
+            if name != "map"
+        ]
+        counts = [str(networks.get(rank) or 1), str(answer.seeds)]
+        table.add_row(answer.title, _with_spread(answer), *others, *counts)
     return table
 
 

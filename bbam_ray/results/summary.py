@@ -115,7 +115,7 @@ class Gain:
         if self.difference <= 0:
             return f"no gain over {over}: {points}"
         if self.low is not None and self.low <= 0:
-            return f"no gain beyond noise over {over}: {points}"
+            return f"gain over {over}, within the noise of {self.seeds} seeds: {points}"
         return f"gain over {over}: {points}"
 
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.data import Samples
@@ -79,8 +82,6 @@ class TrialWorker:
     def join(self, address: str, rank: int, size: int, backend: str, timeout_s: float) -> None:
         """Join a gang as a rank; all its workers call this at the same time."""
         if backend == "nccl":
-            import torch
-
             torch.cuda.set_device(0)  # Ray makes only the worker's own GPU visible
         distributed.join(address, rank, size, backend=backend, timeout_s=timeout_s)
 
@@ -205,8 +206,11 @@ class TrialWorker:
             assert result is not None
             results.append(without_files(result))
         whole = {**values, "folds": 1, "fold": 0, "validation_fraction": 0.0}
+        logits = torch.from_numpy(np.concatenate([r.weights["last"].logits for r in results]))
+        labels = torch.from_numpy(np.concatenate([result.labels for result in results]))
         with Scratch() as scratch:
-            train(run_config(whole, "baseline"), scratch / "model")
+            decisions = Decisions.of(logits, labels)
+            train(run_config(whole, "baseline"), scratch / "model", decisions)
             return results, files_of(scratch / "model")
 
     def confirm(
