@@ -52,12 +52,14 @@ def export(
         console.print(f"error: {error}; nothing was written", markup=False)
         return EXIT_FAILED
     if json_:
-        typer.echo(json.dumps({"output": str(output), "differences": result.differences}))
+        content = {"output": str(output), "differences": result.differences}
+        typer.echo(json.dumps(content | {"networks": result.networks}))
         return 0
     for name, difference in result.differences.items():
         console.print(
             f"{name}: checked with {result.samples} samples; logits differ by at most {difference:.2g}",
             markup=False,
         )
-    console.print(f"model and card: {output}", markup=False)
+    cost = f"{result.networks} network" + "s" * (result.networks > 1)
+    console.print(f"model and card: {output}; {cost} per prediction", markup=False)
     return 0

@@ -33,7 +33,7 @@ def predict(
     ],
     output: Annotated[Path, typer.Option(help="New file, .parquet or .csv.")],
     scores: Annotated[
-        Scores, typer.Option(help="Write probabilities (sigmoid of the logits) or logits.")
+        Scores, typer.Option(help="Write probabilities (calibrated if the model is) or logits.")
     ] = Scores.probability,
     workers: Annotated[
         int, typer.Option(min=1, help="Number of processes; more than one use Ray.")

@@ -41,11 +41,13 @@ class ExportedModel:
         output: the folder that was written.
         differences: by file, the largest difference of a logit from the original's.
         samples: real samples that the files were checked with.
+        networks: number of networks that score a sample, which is the cost of a prediction.
     """
 
     output: Path
     differences: dict[str, float]
     samples: int
+    networks: int = 1
 
 
 def export(
@@ -82,9 +84,17 @@ def export(
         folder.mkdir(parents=True)
         differences = export_model(loaded, folder, files, samples)
         content = {name: text for name, text in CONTENT.items() if (folder / name).is_file()}
-        card = model_card(settings, loaded.label_names, origin, content, license)
+        card = model_card(
+            settings,
+            loaded.label_names,
+            origin,
+            content,
+            license,
+            networks=loaded.networks,
+            calibrated=loaded.is_calibrated,
+        )
         (folder / "README.md").write_text(card, encoding="utf-8")
-    return ExportedModel(output, differences, len(samples))
+    return ExportedModel(output, differences, len(samples), loaded.networks)
 
 
 def _files(formats: Sequence[str]) -> list[str]:

@@ -13,11 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bbam_ray.engine.ensemble_description import is_ensemble
 from bbam_ray.engine.model import Model
-from bbam_ray.engine.model_folder import (
+from bbam_ray.engine.model_description import (
+    CALIBRATION,
     CONFIG,
     ENCODER,
+    ENSEMBLE,
     LABELS,
+    MEMBERS,
     THRESHOLDS,
     TOKENIZER,
     WEIGHTS,
@@ -28,12 +32,14 @@ from bbam_ray.optional import needed
 
 ONNX, PROGRAM = "model.onnx", "model.pt2"
 #: largest accepted difference of a logit from that of the original, by file
-TOLERANCE = {WEIGHTS: 1e-5, ONNX: 1e-4, PROGRAM: 1e-4}
+TOLERANCE = {WEIGHTS: 1e-5, ENSEMBLE: 1e-5, ONNX: 1e-4, PROGRAM: 1e-4}
 CONTENT = {
     WEIGHTS: "weights, and the state that the method needs for scoring",
+    ENSEMBLE: "weight of each member in `members/`, and mean and standard deviation of its logits",
     CONFIG: "architecture, settings and normalisation",
     LABELS: "names of the labels, in the order of the scores",
     THRESHOLDS: "one threshold per label, on logits",
+    CALIBRATION: "slope and offset per label: probability = sigmoid(slope * logit + offset)",
     TOKENIZER: "turns texts into tokens; read by `tokenizers.Tokenizer.from_file`",
     ENCODER: "architecture of the pretrained encoder",
     ONNX: "ONNX: `inputs` (batch, ...) float32, pixels 0 to 255 or features, or int32 tokens "
@@ -98,15 +104,17 @@ def export_model(
     Raises:
         ExportError: a difference is larger than ``TOLERANCE``.
     """
-    for name in (WEIGHTS, LABELS, THRESHOLDS, TOKENIZER, ENCODER):
-        if (model.folder / name).is_file():
-            shutil.copyfile(model.folder / name, output / name)
-    config = json.loads((model.folder / CONFIG).read_text(encoding="utf-8"))
-    config["data_dir"] = None  # a path of this machine
-    (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    _copy(model.folder, output)
+    stored = WEIGHTS
+    if is_ensemble(model.folder):
+        stored = ENSEMBLE
+        shutil.copyfile(model.folder / ENSEMBLE, output / ENSEMBLE)
+        for folder in model.member_folders:
+            (output / MEMBERS / folder.name).mkdir(parents=True)
+            _copy(folder, output / MEMBERS / folder.name)
     expected = model.logits(samples)
     makers = {ONNX: _onnx, PROGRAM: _program}
-    logits = {WEIGHTS: Model(output, "cpu").logits(samples)}
+    logits = {stored: Model(output, "cpu").logits(samples)}
     inputs = torch.from_numpy(np.ascontiguousarray(samples))  # exported programs fix the strides
     if not model.takes_texts:
         inputs = inputs.float()
@@ -122,6 +130,16 @@ def export_model(
                 f"{TOLERANCE[name]:g}"
             )
     return differences
+
+
+def _copy(folder: Path, output: Path) -> None:
+    """Copy the files of one model, without paths of this machine."""
+    for name in (WEIGHTS, LABELS, THRESHOLDS, CALIBRATION, TOKENIZER, ENCODER):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, output / name)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config["data_dir"] = None
+    (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _program(model: Model, path: Path, inputs: Tensor) -> np.ndarray:

@@ -2,66 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from bbam_ray.data import ViewSettings
 from bbam_ray.data.cache.token_rows import trimmed
-from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_image, without_warnings
-from bbam_ray.data.formats.tokenizer import TokenEncoder
-from bbam_ray.engine.evaluation import channels_last
-from bbam_ray.engine.model_folder import WEIGHTS, ModelDescription, read_description, read_weights
-from bbam_ray.errors import UsageError, brief
-from bbam_ray.methods import METHODS
-from bbam_ray.methods.method import Method, TaskInfo
-from bbam_ray.models import Network, build_network
+from bbam_ray.engine.ensemble_description import is_ensemble, read_ensemble
+from bbam_ray.engine.ensemble_folder import build_ensemble_module
+from bbam_ray.engine.model_description import (
+    ENSEMBLE,
+    WEIGHTS,
+    ModelDescription,
+    read_description,
+)
+from bbam_ray.engine.scoring import EnsembleModule, ScoringModule, build_scoring_module
+from bbam_ray.engine.stored_samples import StoredSamples
+from bbam_ray.errors import UsageError
 from bbam_ray.results.remote import local_copy
 
-
-class ScoringModule(nn.Module):
-    """The module that is exported: stored samples to logits at y = 1/2 (docs/method.md, section 2).
-
-    Args:
-        network: in evaluation mode.
-        method: maps cosines to logits.
-        views: normalisation of the inputs.
-        images: whether samples are images with values 0 to 255.
-    """
-
-    def __init__(
-        self, network: Network, method: Method[Any], views: ViewSettings, *, images: bool
-    ) -> None:
-        super().__init__()
-        self.network, self._method, self._images = network, method, images
-        self._texts = views.vocabulary > 0
-        shape = (1, -1, 1, 1) if images else (1, -1)
-        self.input_mean: Tensor
-        self.input_std: Tensor
-        self.register_buffer("input_mean", torch.tensor(views.mean).view(shape))
-        self.register_buffer("input_std", torch.tensor(views.std).view(shape))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Map (B, C, H, W) with values 0 to 255, (B, F) features or (B, L) tokens to (B, K) logits."""
-        if self._texts:
-            _, cosine = self.network(inputs)
-            return self._method.logits(cosine.float())
-        scaled = inputs.float()
-        if self._images:
-            scaled = scaled / 255
-        _, cosine = self.network(channels_last((scaled - self.input_mean) / self.input_std))
-        return self._method.logits(cosine.float())
+__all__ = ["Model", "find_model", "load_model", "probabilities"]
 
 
 class Model:
-    """Predicts scores and labels of new samples.
+    """Predicts scores and labels of new samples, with one network or an ensemble of several.
 
     Args:
-        folder: model folder, with ``model.safetensors`` and its JSON files.
+        folder: model folder, with ``model.safetensors`` or ``ensemble.json``, and its other files.
         device: "auto" uses a GPU if one is available.
 
     Raises:
@@ -73,15 +41,23 @@ class Model:
         self.description: ModelDescription = read_description(self.folder)
         has_gpu = torch.cuda.is_available()
         self.device = torch.device(("cuda" if has_gpu else "cpu") if device == "auto" else device)
-        self.module = _build(self.folder, self.description, self.device)
-        views = self.description.views
-        self._encode: TokenEncoder | None = None
-        if views.vocabulary:
-            self._encode = TokenEncoder(views.tokenizer, self.input_shape[0])
+        #: number of networks that score a sample, which is the cost of a prediction
+        self.networks = 1
+        #: model folders of an ensemble; empty for a single model
+        self.member_folders: list[Path] = []
+        self.module: ScoringModule | EnsembleModule
+        if is_ensemble(self.folder):
+            members = read_ensemble(self.folder, self.description)
+            self.networks = len(members)
+            self.member_folders = [member.folder for member in members]
+            self.module = build_ensemble_module(members, self.device)
+        else:
+            self.module = build_scoring_module(self.folder, self.description, self.device)
+        self._samples = StoredSamples(self.description)
 
     @property
     def takes_texts(self) -> bool:
-        return self._encode is not None
+        return self.description.views.vocabulary > 0
 
     @property
     def label_names(self) -> list[str]:
@@ -121,12 +97,27 @@ class Model:
         return np.concatenate(parts) if parts else np.empty((0, len(self.label_names)), np.float32)
 
     def predict_proba(self, inputs: Any) -> np.ndarray:
-        """Sigmoid of the logits, (N, K) float64; same order as the logits, not calibrated.
+        """Probabilities (N, K) float64, in the order of the logits within each label.
+
+        If the model has a calibration (``is_calibrated``), sigmoid(slope_k z + offset_k), fitted on scores
+        of labelled samples that the scored networks were not trained on: about a share p of all entries
+        with probability p is positive. Otherwise the sigmoid of the logits, which only ranks.
 
         Args:
             inputs: see ``logits``.
         """
-        return probabilities(self.logits(inputs))
+        return self.probabilities(self.logits(inputs))
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether probabilities are calibrated: the folder has a ``calibration.json``."""
+        return self.description.calibration is not None
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities (N, K) float64 of logits (N, K), as in ``predict_proba``."""
+        if (calibration := self.description.calibration) is not None:
+            logits = calibration.log_odds(torch.from_numpy(logits)).numpy()
+        return probabilities(logits)
 
     def predict(self, inputs: Any) -> np.ndarray:
         """Predicted labels (N, K) uint8: 1 where the logit is above its threshold.
@@ -146,55 +137,6 @@ class Model:
             inputs = np.stack(inputs)
         return self._samples(inputs)
 
-    def _samples(self, inputs: Any) -> np.ndarray:
-        if self._encode is not None:
-            return self._tokens(self._encode, inputs)
-        if _are_files(inputs):
-            return self._read_files(inputs)
-        samples = inputs.detach().cpu().numpy() if isinstance(inputs, Tensor) else inputs
-        samples = np.asarray(samples)
-        images = len(self.input_shape) > 1
-        expected = "uint8" if images else "numbers"
-        fits = samples.dtype == np.uint8 if images else samples.dtype.kind in "fiub"
-        if samples.shape[1:] != self.input_shape or samples.ndim == 0 or not fits:
-            sides = ", ".join(str(side) for side in self.input_shape)
-            raise UsageError(
-                f"inputs are {samples.dtype} {samples.shape}; this model takes {expected} of shape "
-                f"(N, {sides})"
-            )
-        return samples if images else samples.astype(np.float32)
-
-    def _tokens(self, encode: TokenEncoder, inputs: Any) -> np.ndarray:
-        if isinstance(inputs, str):
-            raise UsageError("inputs is a single text; give a list of texts")
-        if not isinstance(inputs, (np.ndarray, Tensor)) and all(isinstance(i, str) for i in inputs):
-            return encode(list(inputs))
-        tokens = np.asarray(inputs)
-        (longest,), vocabulary = self.input_shape, self.description.views.vocabulary
-        if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or tokens.shape[1] > longest:
-            raise UsageError(
-                f"inputs are {tokens.dtype} {tokens.shape}; this model takes texts, or int32 tokens "
-                f"of shape (N, l) with l up to {longest}"
-            )
-        if tokens.size and tokens.max() >= vocabulary:
-            raise UsageError(
-                f"inputs contain token {tokens.max()}; this model's vocabulary has {vocabulary} tokens"
-            )
-        return tokens.astype(np.int32)
-
-    def _read_files(self, names: Sequence[Path | str]) -> np.ndarray:
-        if len(self.input_shape) != 3:
-            raise UsageError("this model takes feature vectors, not files; give an array (N, F)")
-        channels, side, _ = self.input_shape
-        samples = np.empty((len(names), *self.input_shape), np.uint8)
-        for row, name in enumerate(names):
-            try:
-                with without_warnings():
-                    samples[row] = read_image(Path(name), side, channels)
-            except UnreadableImageError as error:
-                raise UsageError(f"{brief(str(name), 300)}: {error}; leave it out") from None
-        return samples
-
 
 def load_model(folder: Path | str, device: str = "auto") -> Model:
     """Load a trained model for prediction.
@@ -211,14 +153,14 @@ def load_model(folder: Path | str, device: str = "auto") -> Model:
 
 
 def find_model(folder: Path) -> Path:
-    """The model folder with the weights: the folder itself, or one inside a run or a study.
+    """The folder of a model or ensemble: the folder itself, or one inside a run or a study.
 
     Raises:
         UsageError: no model found.
     """
     folder = local_copy(folder)
     for candidate in (folder, folder / "model", folder / "checkpoints" / "model"):
-        if (candidate / WEIGHTS).is_file():
+        if _has_model(candidate):
             return candidate
     if (folder / "confirm.parquet").is_file():
         from bbam_ray.results.loading import load_study
@@ -226,88 +168,18 @@ def find_model(folder: Path) -> Path:
         rows = load_study(folder).confirm
         for _, row in rows[rows["rank"].notna()].sort_values(["rank", "seed"]).iterrows():
             candidate = folder / "checkpoints" / f"confirm-{row.trial_id}-seed{row.seed}"
-            if (candidate / WEIGHTS).is_file():
+            if _has_model(candidate):
                 return candidate
     raise UsageError(
-        f"{folder}: contains no {WEIGHTS}; give the folder of an exported model, of a run, or of a study "
-        "that has confirmed its best configuration"
+        f"{folder}: contains no {WEIGHTS} or {ENSEMBLE}; give the folder of an exported model, of a "
+        "run, or of a study that has confirmed its best configuration"
     )
+
+
+def _has_model(folder: Path) -> bool:
+    return (folder / WEIGHTS).is_file() or is_ensemble(folder)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Sigmoid in float64, which keeps the order of scores up to 36."""
     return 1 / (1 + np.exp(-logits.astype(np.float64)))
-
-
-def _are_files(inputs: Any) -> bool:
-    return (
-        isinstance(inputs, Sequence)
-        and not isinstance(inputs, (str, bytes))
-        and len(inputs) > 0
-        and all(isinstance(name, (str, Path)) for name in inputs)
-    )
-
-
-def _build(folder: Path, description: ModelDescription, device: torch.device) -> ScoringModule:
-    """Network and method with the stored weights."""
-    common, labels = description.config.training, len(description.label_names)
-    weights, scoring = read_weights(folder)
-    for name, tensor in weights.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise UsageError(
-                f"{folder / WEIGHTS}: {name} holds numbers that are not finite; train again or use "
-                "another checkpoint"
-            )
-    head = weights.get("head.weight")
-    if head is not None and len(head) != labels:
-        raise UsageError(
-            f"{folder}: the weights are for {len(head)} labels, labels.json names {labels}; these files "
-            "are from different models"
-        )
-    # Check sizes first: a wrong size in config.json would allocate a network of that size.
-    sides = {side for tensor in weights.values() for side in tensor.shape}
-    sizes = {"hidden_dim": common.hidden_dim, "feature_dim": common.feature_dim}
-    if description.views.vocabulary:
-        if common.backbone != "transformer":  # its table of tokens may be larger
-            sizes["input_vocabulary"] = description.views.vocabulary
-    elif common.backbone == "mlp":
-        sizes["input_shape"] = description.input_shape[0]
-    for entry, size in sizes.items():
-        if size not in sides:
-            raise UsageError(
-                f"{folder / WEIGHTS}: does not fit config.json ({entry} = {size}); these files are from "
-                "different models"
-            )
-    with torch.random.fork_rng(devices=[]):
-        network = build_network(
-            common.backbone,
-            description.input_shape,
-            labels,
-            hidden_dim=common.hidden_dim,
-            feature_dim=common.feature_dim,
-            vocabulary=description.views.vocabulary,
-            architecture=description.architecture,
-        )
-        network.auxiliary = METHODS[common.method].auxiliary(
-            description.config.method, common.feature_dim, labels
-        )
-    task = TaskInfo(
-        num_labels=labels,
-        labels=torch.zeros(0, labels, dtype=torch.int8, device=device),
-        positive_frequency=torch.zeros(labels, dtype=torch.float64, device=device),
-        labeled_batch=common.labeled_batch,
-        unlabeled_batch=common.unlabeled_batch,
-    )
-    method = METHODS[common.method](description.config.method, task)
-    try:
-        network.load_state_dict(weights)
-        method.load_scoring_state(scoring)
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"{folder / WEIGHTS}: does not fit config.json ({reason}); these files are from different "
-            "models"
-        ) from None
-    network.to(device).to(memory_format=torch.channels_last).eval()
-    images = len(description.input_shape) > 1
-    return ScoringModule(network, method, description.views, images=images).to(device).eval()

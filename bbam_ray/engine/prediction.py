@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from bbam_ray.data.prediction.chunks import Chunk
-from bbam_ray.engine.model import Model, probabilities
+from bbam_ray.engine.model import Model
 from bbam_ray.errors import UsageError
 from bbam_ray.files import atomic_file, remove_unfinished
 from bbam_ray.results.remote import check_local
@@ -36,7 +36,7 @@ def predictions(model: Model, chunk: Chunk, *, logits: bool = False) -> Iterator
     Args:
         model: the trained model.
         chunk: the samples; one that cannot be read gets an error and no scores.
-        logits: scores are logits z instead of their sigmoid.
+        logits: scores are logits z instead of probabilities.
 
     Yields:
         Tables of ``prediction_schema``.
@@ -49,7 +49,7 @@ def predictions(model: Model, chunk: Chunk, *, logits: bool = False) -> Iterator
         labels = [
             None if wrong else names[row].tolist() for row, wrong in zip(decided, bad, strict=True)
         ]
-        scores = outputs.astype(np.float64) if logits else probabilities(outputs)
+        scores = outputs.astype(np.float64) if logits else model.probabilities(outputs)
         columns = [pa.array(scores[:, k], mask=bad) for k in range(len(names))]
         first = [
             pa.array(values, kind)

@@ -71,6 +71,9 @@ def model_card(
     origin: Origin | None,
     files: Mapping[str, str],
     license_: str | None,
+    *,
+    networks: int = 1,
+    calibrated: bool = False,
 ) -> str:
     """The card as Markdown.
 
@@ -80,6 +83,8 @@ def model_card(
         origin: the study of the model, if it is known.
         files: name and content of each exported file.
         license_: of model and data, as stated by the user.
+        networks: number of networks that score a sample.
+        calibrated: the scores are calibrated probabilities.
     """
     record = origin.record if origin else None
     row = origin.model_row if origin else None
@@ -94,6 +99,8 @@ def model_card(
         input=_input(settings),
         files=files,
         license=license_,
+        networks=networks,
+        calibrated=calibrated,
         record=record,
         packages=", ".join(f"{name} {version}" for name, version in versions.items() if version),
         samples={"labelled": row["n_labeled"], "test": row["n_test"]} if row else None,
