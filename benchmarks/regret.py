@@ -104,6 +104,8 @@ def old_rule(name: str, method: str, seed: int, budget: int, task: dict, results
     ].set_index("label")
     parameters = {k[6:]: v for k, v in best.items() if str(k).startswith("param_")}
     parameters = {k: v for k, v in parameters.items() if v is not None and v == v}
+    # to Python's own types, from NumPy's
+    parameters = {k: v.item() if isinstance(v, np.generic) else v for k, v in parameters.items()}
     settings = {**study.record["settings"], "split_seed": seed}
     config = confirmation_config(settings, parameters, seed, None, same_pool=True)
     torch.set_num_threads(1)

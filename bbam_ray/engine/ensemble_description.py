@@ -88,24 +88,24 @@ def _read_member(folder: Path, entry: Any, description: ModelDescription) -> Sto
             f"{path}: weight {quoted(entry.get('weight'))} of member {name} is not a positive number; "
             "leave out members without weight"
         )
+    own = folder / MEMBERS / name
+    member = read_description(own)
+    same = {
+        "labels": (member.label_names, description.label_names),
+        "sizes of samples": (member.input_shape, description.input_shape),
+        "tokens": (member.views.tokenizer, description.views.tokenizer),
+    }
+    if different := next((what for what, (a, b) in same.items() if a != b), None):
+        raise UsageError(
+            f"{own}: its {different} differ from those of the ensemble; the members of an ensemble take "
+            "the same samples and predict the same labels"
+        )
     for part in ("mean", "std"):
         if not is_vector(entry.get(part), labels, positive=part == "std"):
             raise UsageError(
                 f"{path}: '{part}' of member {name} is not a list of {labels} "
                 f"{'positive ' * (part == 'std')}numbers, one per label; copy the model again"
             )
-    own = folder / MEMBERS / name
-    member = read_description(own)
-    same = {
-        "labels": (member.label_names, description.label_names),
-        "shape of a sample": (member.input_shape, description.input_shape),
-        "tokenizer": (member.views.tokenizer, description.views.tokenizer),
-    }
-    if different := next((what for what, (a, b) in same.items() if a != b), None):
-        raise UsageError(
-            f"{own}: its {different} differs from that of the ensemble; the members of an ensemble take "
-            "the same samples and predict the same labels"
-        )
     if entry.get(CHECKSUM) != file_checksum(own / WEIGHTS):
         raise UsageError(
             f"{own / WEIGHTS}: not the weights that were saved here (their checksum differs); copy the "

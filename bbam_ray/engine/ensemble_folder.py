@@ -108,7 +108,10 @@ def save_ensemble(
         config = read_json(first / CONFIG, dict)
         config.pop(CHECKSUM, None)
         _write(new / CONFIG, config | {ENSEMBLE_CHECKSUM: file_checksum(new / ENSEMBLE)})
-        read_ensemble(new, read_description(new))  # the checks of every reader
+        try:
+            read_ensemble(new, read_description(new))  # the checks of every reader
+        except UsageError as error:
+            raise UsageError(str(error).replace(str(new), str(folder))) from None
 
 
 def _copy_model(files: Path | Mapping[str, bytes], target: Path) -> None:

@@ -105,7 +105,7 @@ def _check_same(
     }
     if different := next((name for name, (a, b) in pairs.items() if a != b), None):
         raise UsageError(
-            f"{folder}: its {different} differs from that of {first_folder}; only models of equal "
+            f"{folder}: '{different}' is not the same as in {first_folder}; only models of equal "
             "architecture, method and labels can be averaged"
         )
 

@@ -75,9 +75,9 @@ def test_an_average_is_a_model_with_calibration(
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"method": "supervised"}, "its method differs"),
-        ({"scale": 7.0}, "its scale differs"),
-        ({"feature_dim": 12}, "its feature_dim differs"),
+        ({"method": "supervised"}, \"'method' is not the same\"),
+        ({"scale": 7.0}, \"'scale' is not the same\"),
+        ({"feature_dim": 12}, \"'feature_dim' is not the same\"),
     ],
 )
 def test_models_that_differ_are_refused(
@@ -98,7 +98,7 @@ def test_models_that_differ_are_refused(
 
 
 def test_models_of_other_samples_are_refused(epochs: list[Path], features_model: Stored) -> None:
-    with pytest.raises(UsageError, match="differs from that of"):
+    with pytest.raises(UsageError, match="is not the same as in"):
         average_weights([epochs[0], features_model[1]])
 
 
