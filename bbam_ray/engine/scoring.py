@@ -71,18 +71,18 @@ class EnsembleModule(nn.Module):
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        factors = [w / s.std for w, s in zip(weights, standardizations, strict=True)]
-        self.factor: Tensor
-        self.mean: Tensor
-        self.register_buffer("factor", torch.stack(factors).float())
-        self.register_buffer("mean", torch.stack([s.mean for s in standardizations]).float())
+        # One buffer per member: the exporter to ONNX cannot fold rows of a common one.
+        for index, (weight, moments) in enumerate(zip(weights, standardizations, strict=True)):
+            self.register_buffer(f"mean_{index}", moments.mean.float())
+            self.register_buffer(f"factor_{index}", (weight / moments.std).float())
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map a batch of stored samples, see ``ScoringModule``, to (B, K) logits."""
-        total = torch.zeros_like(self.mean[0])
-        for index, member in enumerate(self.members):
-            total = total + self.factor[index] * (member(inputs) - self.mean[index])
-        return total
+        terms = [
+            (member(inputs) - self.get_buffer(f"mean_{index}")) * self.get_buffer(f"factor_{index}")
+            for index, member in enumerate(self.members)
+        ]
+        return torch.stack(terms).sum(0)
 
 
 def build_scoring_module(
