@@ -71,18 +71,17 @@ class EnsembleModule(nn.Module):
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        # One buffer per member: the exporter to ONNX cannot fold rows of a common one.
-        for index, (weight, moments) in enumerate(zip(weights, standardizations, strict=True)):
-            self.register_buffer(f"mean_{index}", moments.mean.float())
-            self.register_buffer(f"factor_{index}", (weight / moments.std).float())
+        factors = [w / s.std for w, s in zip(weights, standardizations, strict=True)]
+        # Not named "mean": the exporter to ONNX gives that name to results of torch.mean.
+        self.logit_mean: Tensor
+        self.logit_factor: Tensor
+        self.register_buffer("logit_mean", torch.stack([s.mean for s in standardizations]).float())
+        self.register_buffer("logit_factor", torch.stack(factors).float())
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map a batch of stored samples, see ``ScoringModule``, to (B, K) logits."""
-        terms = [
-            (member(inputs) - self.get_buffer(f"mean_{index}")) * self.get_buffer(f"factor_{index}")
-            for index, member in enumerate(self.members)
-        ]
-        return torch.stack(terms).sum(0)
+        logits = torch.stack([member(inputs) for member in self.members], dim=1)
+        return ((logits - self.logit_mean) * self.logit_factor).sum(1)
 
 
 def build_scoring_module(
