@@ -98,8 +98,8 @@ def predict(
     )
     total = sum(chunk.count for chunk in chunks)
     many = f", {workers} workers" if workers > 1 else ""
-    cost = f"{loaded.networks} network" + "s" * (loaded.networks > 1)
-    listener.message(f"model {loaded.folder}, {cost} per sample: {total} samples{many}")
+    cost = f" ({loaded.networks} networks per sample)" if loaded.networks > 1 else ""
+    listener.message(f"model {loaded.folder}{cost}: {total} samples{many}")
     started = time.monotonic()
     processes = _Workers(workers, cpus_per_worker, gpus_per_worker, address)
     with prediction_file(output, prediction_schema(loaded.label_names)) as file:

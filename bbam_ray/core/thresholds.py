@@ -76,7 +76,7 @@ def expected_f1_threshold(log_odds: Tensor) -> Tensor:
 
 
 def robust_thresholds(
-    scores: Tensor, labels: Tensor, calibration: Calibration, *, own: float = 20.0
+    scores: Tensor, labels: Tensor, calibration: Calibration, *, own: float = 40.0
 ) -> Tensor:
     """Thresholds for out-of-fold scores, robust where a label has few positives.
 

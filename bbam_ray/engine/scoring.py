@@ -73,17 +73,16 @@ class EnsembleModule(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         factors = [w / s.std for w, s in zip(weights, standardizations, strict=True)]
-        self.factor: Tensor
-        self.mean: Tensor
-        self.register_buffer("factor", torch.stack(factors).float())
-        self.register_buffer("mean", torch.stack([s.mean for s in standardizations]).float())
+        # Not named "mean": the exporter to ONNX gives that name to results of torch.mean.
+        self.logit_mean: Tensor
+        self.logit_factor: Tensor
+        self.register_buffer("logit_mean", torch.stack([s.mean for s in standardizations]).float())
+        self.register_buffer("logit_factor", torch.stack(factors).float())
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map a batch of stored samples, see ``ScoringModule``, to (B, K) logits."""
-        total = torch.zeros_like(self.mean[0])
-        for index, member in enumerate(self.members):
-            total = total + self.factor[index] * (member(inputs) - self.mean[index])
-        return total
+        logits = torch.stack([member(inputs) for member in self.members], dim=1)
+        return ((logits - self.logit_mean) * self.logit_factor).sum(1)
 
 
 def build_scoring_module(

@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 
 from bbam_ray import load_model
 from bbam_ray.cli.main import app
+from bbam_ray.core.ensembles import Standardization
 from bbam_ray.data.example_texts import compose
+from bbam_ray.engine.ensemble_folder import EnsembleMember, save_ensemble
 from bbam_ray.engine.export import PROGRAM, export_model
 from bbam_ray.engine.model_folder import save_model
 from bbam_ray.engine.trainer import Trainer
@@ -170,6 +172,20 @@ def test_a_program_made_with_short_texts_takes_all_lengths(stored: Stored, tmp_p
         part = np.ascontiguousarray(tokens[:5, :length])
         found = program(torch.from_numpy(part)).detach().numpy()
         np.testing.assert_allclose(found, model.logits(part), atol=1e-4)
+
+
+def test_an_ensemble_takes_texts(stored: Stored, tmp_path: Path) -> None:
+    single = load_model(stored[1], "cpu").logits(TEXTS)
+    moments = Standardization(torch.arange(10).double(), torch.full((10,), 2.0).double())
+    members = [EnsembleMember(stored[1], weight, moments) for weight in (0.5, 1.0)]
+    save_ensemble(tmp_path / "e", members, [0.0] * 10)
+    model = load_model(tmp_path / "e", "cpu")
+    assert model.takes_texts and model.networks == 2
+    np.testing.assert_allclose(model.logits(TEXTS), 1.5 * (single - np.arange(10)) / 2, atol=1e-4)
+    tokens = model.stored(TEXTS)
+    (tmp_path / "out").mkdir()
+    differences = export_model(model, tmp_path / "out", [PROGRAM], tokens)
+    assert set(differences) == {"ensemble.json", PROGRAM}
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "encoder.json"])

@@ -75,9 +75,9 @@ def test_an_average_is_a_model_with_calibration(
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"method": "supervised"}, \"'method' is not the same\"),
-        ({"scale": 7.0}, \"'scale' is not the same\"),
-        ({"feature_dim": 12}, \"'feature_dim' is not the same\"),
+        ({"method": "supervised"}, "'method' is not the same"),
+        ({"scale": 7.0}, "'scale' is not the same"),
+        ({"feature_dim": 12}, "'feature_dim' is not the same"),
     ],
 )
 def test_models_that_differ_are_refused(
