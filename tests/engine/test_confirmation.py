@@ -15,7 +15,12 @@ from bbam_ray.core.metric_names import METRIC_NAMES
 from bbam_ray.core.metrics import multilabel_metrics
 from bbam_ray.data.datasets.digits import Digits
 from bbam_ray.engine import confirm
-from bbam_ray.engine.confirm import CALIBRATION_ERROR, Decisions, confirmation_config, train_and_test
+from bbam_ray.engine.confirm import (
+    CALIBRATION_ERROR,
+    Decisions,
+    confirmation_config,
+    train_and_test,
+)
 from bbam_ray.engine.model import Model
 from bbam_ray.engine.model_folder import load_weights, read_thresholds
 from bbam_ray.engine.task import check_task, load_part, prepare_training
