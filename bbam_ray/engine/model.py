@@ -266,11 +266,15 @@ def _build(folder: Path, description: ModelDescription, device: torch.device) ->
         )
     # Check sizes first: a wrong size in config.json would allocate a network of that size.
     sides = {side for tensor in weights.values() for side in tensor.shape}
-    sizes = {"hidden_dim": common.hidden_dim, "feature_dim": common.feature_dim}
+    sizes: dict[str, int] = {}
+    if common.projector == "mlp":
+        sizes["hidden_dim"] = common.hidden_dim
+    if common.projector != "none":
+        sizes["feature_dim"] = common.feature_dim
     if description.views.vocabulary:
         if common.backbone != "transformer":  # its table of tokens may be larger
             sizes["input_vocabulary"] = description.views.vocabulary
-    elif common.backbone == "mlp":
+    elif common.backbone in ("mlp", "identity"):
         sizes["input_shape"] = description.input_shape[0]
     for entry, size in sizes.items():
         if size not in sides:
@@ -285,11 +289,12 @@ def _build(folder: Path, description: ModelDescription, device: torch.device) ->
             labels,
             hidden_dim=common.hidden_dim,
             feature_dim=common.feature_dim,
+            projector=common.projector,
             vocabulary=description.views.vocabulary,
             architecture=description.architecture,
         )
         network.auxiliary = METHODS[common.method].auxiliary(
-            description.config.method, common.feature_dim, labels
+            description.config.method, network.feature_dim, labels
         )
     task = TaskInfo(
         num_labels=labels,

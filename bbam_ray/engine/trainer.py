@@ -17,6 +17,7 @@ from bbam_ray.data import Inputs
 from bbam_ray.data.sampling.sharding import even_part, owned_rows
 from bbam_ray.data.views.images import Views
 from bbam_ray.engine.evaluation import cosines, snapshot, validation_metrics
+from bbam_ray.engine.head_start import start_from_logistic
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
 from bbam_ray.engine.optim import Precision, apply_step, one_cycle, parameter_groups
 from bbam_ray.engine.pruning_rule import PruningRule
@@ -81,13 +82,18 @@ class Trainer:
                 len(data.label_names),
                 hidden_dim=common.hidden_dim,
                 feature_dim=common.feature_dim,
+                projector=common.projector,
                 weights=common.weights,
                 vocabulary=data.views.vocabulary,
             )
             model.auxiliary = METHODS[common.method].auxiliary(
-                config.method, common.feature_dim, len(data.label_names)
+                config.method, model.feature_dim, len(data.label_names)
             )
         model.to(self.device).to(memory_format=torch.channels_last)
+        if common.head_init == "logistic":
+            start_from_logistic(
+                model, data, self.views, common.evaluation_batch, self.device, self.precision
+            )
         distributed.broadcast_module(model)
         if common.synchronized_batch_norm:
             model = cast(Network, synchronized(model, self.device))
