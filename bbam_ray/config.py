@@ -98,17 +98,32 @@ class TrainingConfig(Options):
     fold: int = Field(0, ge=0, description="Fold that is held out, from 0, if `folds` is above 1.")
     backbone: str = Field(
         "small-cnn",
-        description="Network that extracts features: `small-cnn` or a ResNet for images, `mlp` for "
-        "feature vectors, `tiny-text` or `transformer` for texts.",
+        description="Network that extracts features: `small-cnn` or a ResNet for images, `mlp` or "
+        "`identity` (no layers) for feature vectors, `tiny-text` or `transformer` for texts.",
     )
     weights: str = Field(
         "none",
         description="Initial weights of the backbone: `none`, a name of torchvision or of the hub, or a "
         "path.",
     )
-    hidden_dim: int = Field(512, ge=1, description="Width of the projector's hidden layer.")
+    projector: Literal["mlp", "linear", "none"] = Field(
+        "mlp",
+        description="Layers between backbone and head: `mlp` has a hidden layer, `linear` is one layer, "
+        "`none` measures angles between the backbone's own features.",
+    )
+    head_init: Literal["random", "logistic"] = Field(
+        "random",
+        description="Initial weights of the head: `logistic` takes those of a logistic regression on the "
+        "labelled samples' initial features.",
+    )
+    hidden_dim: int = Field(
+        512, ge=1, description="Width of the hidden layer of projector `mlp`; the others have none."
+    )
     feature_dim: int = Field(
-        256, ge=1, description="Width D of the features between which angles are measured."
+        256,
+        ge=1,
+        description="Width D of the features between which angles are measured; with projector `none` "
+        "that of the backbone.",
     )
     epochs: int = Field(40, ge=1, description="Number of epochs, warm-up included.")
     warmup_epochs: int = Field(

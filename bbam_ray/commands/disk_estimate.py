@@ -50,6 +50,7 @@ def expected_disk(plan: StudyPlan, samples: Samples) -> DiskNeed:
         len(plan.label_names),
         hidden_dim=common.hidden_dim,
         feature_dim=common.feature_dim,
+        projector=common.projector,
         weights=common.weights if common.backbone == "transformer" else "none",
         vocabulary=samples.views.vocabulary,
     )

@@ -10,7 +10,7 @@ from bbam_ray.results.throughput import measured_throughput
 from bbam_ray.scale.study.plan import StudyPlan
 
 _SETTINGS = (
-    *("backbone", "hidden_dim", "feature_dim", "labeled_fraction", "labeled_batch"),
+    *("backbone", "projector", "hidden_dim", "feature_dim", "labeled_fraction", "labeled_batch"),
     *("unlabeled_batch", "device", "warmup_passes", "amp", "amp_cpu"),
 )
 

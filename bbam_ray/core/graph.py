@@ -1,4 +1,4 @@
-"""Smoothing of scores over a graph of nearest neighbours, exact and in blocks."""
+"""Label propagation over a graph of nearest neighbours, exact and in blocks."""
 
 from __future__ import annotations
 
@@ -67,10 +67,12 @@ def neighbor_graph(features: Tensor, neighbors: int, index: Tensor | None = None
     own = position[start : start + len(features)]
     count = min(neighbors, total - 1)
     blocks = range(0, total, _BLOCK_ROWS)
-    mine = [b for n, b in enumerate(blocks) if n % distributed.world_size() == distributed.rank()]
+    own_blocks = [
+        b for n, b in enumerate(blocks) if n % distributed.world_size() == distributed.rank()
+    ]
     edge_rows, edge_columns, edge_weights = [], [], []
     lowest_first = (2**32 - 1) - torch.arange(total, device=units.device)
-    for first in mine:
+    for first in own_blocks:
         rows = torch.arange(first, min(first + _BLOCK_ROWS, total), device=units.device)
         cosine = units[rows] @ units.T
         # Unique 64-bit keys: the similarity, then the lower position.
@@ -98,25 +100,69 @@ def neighbor_graph(features: Tensor, neighbors: int, index: Tensor | None = None
     return NeighborGraph(matrix.coalesce(), own, order)
 
 
-def smooth_scores(graph: NeighborGraph, scores: Tensor, alpha: float) -> Tensor:
-    """Smooth scores over a graph: (1 - alpha) (I - alpha S)^-1 scores, by 50 iterations of
+def propagate_labels(graph: NeighborGraph, labels: Tensor, alpha: float) -> Tensor:
+    """Label propagation, F = (1 - alpha) (I - alpha S)^-1 Y, by 50 iterations of
+    F <- alpha S F + (1 - alpha) Y.
 
-    F <- alpha S F + (1 - alpha) scores. Each rank gathers the scores of all samples (N x K float32, once)
-    and iterates over all of them, so that no further message is needed.
+    Y holds the labels of labelled samples minus their mean, so that both classes count, and 0 for
+    unlabelled samples. Each rank gathers Y (N x K int8, once) and iterates over all samples in float64, so
+    that no further message is needed.
+
+    Args:
+        graph: of all samples, labelled ones first on each rank.
+        labels: (n_l, K) 0/1, of this rank's labelled samples.
+        alpha: weight of the neighbours, in [0, 1).
+
+    Returns:
+        (n - n_l, K) float64, of this rank's unlabelled samples.
+
+    Source: [Zhou et al., Learning with Local and Global Consistency, NeurIPS
+    2003](https://papers.nips.cc/paper/2506-learning-with-local-and-global-consistency).
+    """
+    unknown = labels.new_full((len(graph.own) - len(labels), labels.shape[1]), -1, dtype=torch.int8)
+    everything = graph.gather(torch.cat([labels.to(torch.int8), unknown]))
+    known = everything[:, :1] >= 0
+    start = everything.double() * known
+    start = torch.where(known, start - start.sum(0) / known.sum().clamp_min(1), 0.0)
+    return _propagated(graph, start, alpha)[graph.own][len(labels) :]
+
+
+def propagate_scores(graph: NeighborGraph, scores: Tensor, alpha: float) -> Tensor:
+    """Propagation of any start values, (1 - alpha) (I - alpha S)^-1 scores; see ``propagate_labels``.
 
     Args:
         graph: of all samples.
-        scores: (n, K) of this rank's samples, for example probabilities, with known labels as 0 and 1.
-        alpha: weight of the neighbours, in [0, 1); 0 changes nothing.
+        scores: (n, K) of this rank's samples.
+        alpha: weight of the neighbours, in [0, 1).
 
     Returns:
-        (n, K) float32.
-
-    Source: [Zhou et al., Learning with Local and Global
-    Consistency](https://papers.nips.cc/paper/2506-learning-with-local-and-global-consistency), NeurIPS 2003.
+        (n, K) float64.
     """
-    start = graph.gather(scores.float()).double()
+    return _propagated(graph, graph.gather(scores.double()), alpha)[graph.own]
+
+
+def _propagated(graph: NeighborGraph, start: Tensor, alpha: float) -> Tensor:
     smooth = start
     for _ in range(_STEPS):
         smooth = alpha * (graph.weights @ smooth) + (1 - alpha) * start
-    return smooth[graph.own].float()
+    return smooth
+
+
+def standardized(scores: Tensor) -> Tensor:
+    """Scores with mean 0 and deviation 1 for each label, over all ranks; a constant column becomes 0.
+
+    Two messages of K float64 numbers.
+
+    Args:
+        scores: (n, K) of this rank's samples.
+
+    Returns:
+        (n, K) float64.
+    """
+    scores = scores.double()
+    count = torch.tensor(len(scores), dtype=torch.float64, device=scores.device)
+    count, total = distributed.all_reduce_sum(count, scores.sum(0))
+    centred = scores - total / count.clamp_min(1)
+    (squares,) = distributed.all_reduce_sum(centred.square().sum(0))
+    deviation = (squares / count.clamp_min(1)).sqrt()
+    return torch.where(deviation > 1e-12, centred / deviation.clamp_min(1e-12), 0.0)

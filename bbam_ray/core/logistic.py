@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bbam_ray.core.metrics import average_precision
-
 #: regularisation strengths that ``choose_regularization`` compares
 REGULARIZATIONS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_LIMIT = 5.0  # logit of a class that training samples do not contradict
 _PASSES = 1000  # most evaluations of the loss
 
 
@@ -87,17 +86,19 @@ def choose_regularization(
     *,
     folds: int = 5,
 ) -> float:
-    """The strength C with the best mean average precision on held-out folds.
+    """The smallest C whose log loss on held-out folds is within one standard error of the best one.
 
-    Sample i is held out in fold i modulo ``folds``, so the order of the samples should be random. The
-    out-of-fold scores of all folds are ranked together; labels without positives or without negatives
-    are left out. Ties go to the stronger regularisation.
+    Sample i is held out in fold i modulo ``folds``, so the order of the samples should be random. Labels
+    without positives or without negatives are left out. The standard error is that of the mean over
+    samples.
 
     Args:
         features: (N, F).
         labels: (N, K) 0/1.
         candidates: values of C, ascending.
         folds: limited to N; with fewer than two the first candidate is returned.
+
+    Source: [The Elements of Statistical Learning](https://hastie.su.domains/ElemStatLearn/), section 7.10.
     """
     folds = min(folds, len(features))
     counts = labels.sum(0)
@@ -106,16 +107,17 @@ def choose_regularization(
         return candidates[0]
     labels = labels[:, counted]
     fold = torch.arange(len(features), device=features.device) % folds
-    best, chosen = -math.inf, candidates[0]
+    losses = []
     for C in candidates:
         scores = features.new_zeros(labels.shape, dtype=torch.float64)
         for held_out in range(folds):
             train = fold != held_out
             weights, biases = logistic_weights(features[train], labels[train], C)
-            # An infinite bias would say nothing about the order within its fold.
-            biases = biases.clamp(-1e3, 1e3)
+            biases = biases.clamp(-_LIMIT, _LIMIT)  # of a label with one class only in this fold
             scores[~train] = F.linear(features[~train].double(), weights, biases)
-        value = float(average_precision(scores, labels).mean())
-        if value > best + 1e-12:
-            best, chosen = value, C
-    return chosen
+        each = F.binary_cross_entropy_with_logits(scores, labels.double(), reduction="none")
+        losses.append(each.mean(1))
+    means = [float(loss.mean()) for loss in losses]
+    best = min(range(len(means)), key=means.__getitem__)
+    error = float(losses[best].std()) / math.sqrt(len(features))
+    return next(C for C, mean in zip(candidates, means, strict=True) if mean <= means[best] + error)

@@ -109,11 +109,15 @@ def build_scoring_module(
         )
     # Check sizes first: a wrong size in config.json would allocate a network of that size.
     sides = {side for tensor in weights.values() for side in tensor.shape}
-    sizes = {"hidden_dim": common.hidden_dim, "feature_dim": common.feature_dim}
+    sizes: dict[str, int] = {}
+    if common.projector == "mlp":
+        sizes["hidden_dim"] = common.hidden_dim
+    if common.projector != "none":
+        sizes["feature_dim"] = common.feature_dim
     if description.views.vocabulary:
         if common.backbone != "transformer":  # its table of tokens may be larger
             sizes["input_vocabulary"] = description.views.vocabulary
-    elif common.backbone == "mlp":
+    elif common.backbone in ("mlp", "identity"):
         sizes["input_shape"] = description.input_shape[0]
     for entry, size in sizes.items():
         if size not in sides and not issubclass(METHODS[common.method], FittedMethod):
@@ -128,11 +132,12 @@ def build_scoring_module(
             labels,
             hidden_dim=common.hidden_dim,
             feature_dim=common.feature_dim,
+            projector=common.projector,
             vocabulary=description.views.vocabulary,
             architecture=description.architecture,
         )
         network.auxiliary = METHODS[common.method].auxiliary(
-            description.config.method, common.feature_dim, labels
+            description.config.method, network.feature_dim, labels
         )
         features = description.views.features(description.input_shape)
         network = METHODS[common.method].adapted(network, features=features)

@@ -19,6 +19,7 @@ from bbam_ray.data import Inputs
 from bbam_ray.data.sampling.sharding import even_part, owned_rows
 from bbam_ray.data.views.images import Views
 from bbam_ray.engine.evaluation import cosines, snapshot, validation_metrics
+from bbam_ray.engine.head_start import start_from_logistic
 from bbam_ray.engine.kept_weights import KeptWeights, is_harmful, share_of_changed_decisions
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
 from bbam_ray.engine.optim import Precision, apply_step, one_cycle, parameter_groups
@@ -80,6 +81,10 @@ class Trainer:
             torch.manual_seed(common.seed)
             model = self._build_network()
         model.to(self.device).to(memory_format=torch.channels_last)
+        if common.head_init == "logistic":
+            start_from_logistic(
+                model, data, self.views, common.evaluation_batch, self.device, self.precision
+            )
         distributed.broadcast_module(model)
         if common.synchronized_batch_norm:
             model = cast(Network, synchronized(model, self.device))
@@ -119,12 +124,13 @@ class Trainer:
             len(data.label_names),
             hidden_dim=common.hidden_dim,
             feature_dim=common.feature_dim,
+            projector=common.projector,
             weights=common.weights,
             vocabulary=data.views.vocabulary,
         )
         method = METHODS[common.method]
         network.auxiliary = method.auxiliary(
-            self.config.method, common.feature_dim, len(data.label_names)
+            self.config.method, network.feature_dim, len(data.label_names)
         )
         return method.adapted(network, features=data.views.features(data.input_shape))
 

@@ -30,7 +30,12 @@ from bbam_ray.methods.method import (
     concat_views,
     masked_batch_mean,
 )
-from bbam_ray.methods.shared_options import PseudoLabelOptions, ScaleOptions, unlabeled_weight
+from bbam_ray.methods.shared_options import (
+    PseudoLabelOptions,
+    ScaleOptions,
+    pseudo_label_scores,
+    unlabeled_weight,
+)
 
 
 class BbamOptions(ScaleOptions, PseudoLabelOptions):
@@ -134,8 +139,9 @@ class Bbam(Method[BbamOptions]):
         Source: docs/method.md, section 4.
         """
         o, known = self.options, self.task.labels
+        scores = replace_in_blocks(self.logits, snapshot.unlabeled_cosine)
         pseudo, confident = assign_pseudo_labels(
-            replace_in_blocks(self.logits, snapshot.unlabeled_cosine),
+            pseudo_label_scores(o, known, snapshot, scores),
             self.task.positive_frequency,
             positive_keep=o.positive_keep,
             negative_keep=o.negative_keep,

@@ -17,7 +17,12 @@ from bbam_ray.core.pseudo_labels import assign_pseudo_labels
 from bbam_ray.core.rows import replace_in_blocks
 from bbam_ray.methods.method import Minibatch, Snapshot, StepLoss, TaskInfo, masked_batch_mean
 from bbam_ray.methods.scaled_cosine import ScaledCosineMethod, forward_together
-from bbam_ray.methods.shared_options import AsymmetricLossOptions, PseudoLabelOptions, ScaleOptions
+from bbam_ray.methods.shared_options import (
+    AsymmetricLossOptions,
+    PseudoLabelOptions,
+    ScaleOptions,
+    pseudo_label_scores,
+)
 
 
 class CapOptions(ScaleOptions, PseudoLabelOptions, AsymmetricLossOptions):
@@ -69,8 +74,9 @@ class Cap(ScaledCosineMethod[CapOptions]):
     @torch.no_grad()
     def refresh(self, snapshot: Snapshot) -> None:
         """Assign pseudo-labels by the scores of the averaged model (docs/method.md, section 5)."""
+        scores = replace_in_blocks(self.logits, snapshot.unlabeled_cosine)
         self.pseudo, self.confident = assign_pseudo_labels(
-            replace_in_blocks(self.logits, snapshot.unlabeled_cosine),
+            pseudo_label_scores(self.options, self.task.labels, snapshot, scores),
             self.task.positive_frequency,
             positive_keep=self.options.positive_keep,
             negative_keep=self.options.negative_keep,

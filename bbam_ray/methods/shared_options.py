@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Protocol, Self
 
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from bbam_ray.config import MethodOptions
-from bbam_ray.methods.method import TaskInfo
+from bbam_ray.core.graph import neighbor_graph, propagate_labels, standardized
+from bbam_ray.methods.method import Snapshot, TaskInfo
 
 
 class ScaledOptions(Protocol):
@@ -56,6 +58,28 @@ class PseudoLabelOptions(MethodOptions):
         0.998, ge=0, le=1, description="Share of the pseudo-negatives that are confident."
     )
 
+    graph_neighbors: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Nearest neighbours of each sample in the graph over which known labels are "
+        "propagated, to improve pseudo-labels; 0 uses the scores of the network alone.",
+    )
+    graph_alpha: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="How far labels are propagated over the graph, from 0 (not at all) to 1; unused if "
+        "graph_neighbors is 0.",
+    )
+    graph_weight: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="Weight of the propagated labels relative to the network's scores; unused if "
+        "graph_neighbors is 0.",
+    )
+
     @model_validator(mode="after")
     def _something_is_confident(self) -> Self:
         if self.positive_keep == 0 and self.negative_keep == 0:
@@ -74,6 +98,31 @@ class AsymmetricLossOptions(MethodOptions):
     clip: float = Field(
         0.05, ge=0, lt=1, description="Probability shift of the negatives in the asymmetric loss."
     )
+
+
+def pseudo_label_scores(
+    options: PseudoLabelOptions, labels: Tensor, snapshot: Snapshot, logits: Tensor
+) -> Tensor:
+    """Scores for pseudo-labels: the logits, or their sum with labels propagated over a graph.
+
+    With graph_neighbors > 0: standardised logits + graph_weight x standardised ``propagate_labels`` over
+    the graph of the snapshot's features, labelled and unlabelled samples of all ranks. Messages and time:
+    ``core.graph``.
+
+    Args:
+        options: graph_neighbors, graph_alpha and graph_weight.
+        labels: (N_l, K) 0/1, of this rank's labelled samples.
+        snapshot: of this rank's samples.
+        logits: (N_u, K).
+
+    Returns:
+        (N_u, K) float32, increasing with the probability of the label.
+    """
+    if options.graph_neighbors == 0:
+        return logits
+    graph = neighbor_graph(snapshot.features, options.graph_neighbors, snapshot.index)
+    propagated = standardized(propagate_labels(graph, labels, options.graph_alpha))
+    return (standardized(logits) + options.graph_weight * propagated).float()
 
 
 def unlabeled_weight(options: ScaledOptions, task: TaskInfo) -> float:

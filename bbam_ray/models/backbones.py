@@ -63,9 +63,16 @@ def _mlp(input_shape: tuple[int, ...]) -> tuple[nn.Module, int]:
     ), 512
 
 
+def _identity(input_shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+    """Feature vectors as they are, so that all weights are in projector and head."""
+    (width,) = input_shape
+    return nn.Identity(), width
+
+
 BACKBONES: dict[str, Callable[[tuple[int, ...]], tuple[nn.Module, int]] | None] = {
     "small-cnn": _small_cnn,
     "mlp": _mlp,
+    "identity": _identity,
     **dict.fromkeys(RESNETS),
     **dict.fromkeys(TEXT_BACKBONES),
 }
@@ -118,7 +125,11 @@ def _fitting(input_shape: tuple[int, ...], vocabulary: int) -> tuple[str, tuple[
     """The kind of samples of a shape, and the backbones that accept them."""
     if vocabulary:
         return "texts", TEXT_BACKBONES
-    return ("feature vectors", ("mlp",)) if len(input_shape) == 1 else ("images", _IMAGE_BACKBONES)
+    return (
+        ("feature vectors", ("mlp", "identity"))
+        if len(input_shape) == 1
+        else ("images", _IMAGE_BACKBONES)
+    )
 
 
 def _resnet(name: str) -> Any:

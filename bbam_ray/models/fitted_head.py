@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bbam_ray.core.graph import neighbor_graph, smooth_scores
+from bbam_ray.core.graph import neighbor_graph, propagate_scores
 from bbam_ray.core.logistic import choose_regularization, logistic_weights
 
 _LARGEST_BIAS = 30.0  # log-odds of a label that all labelled samples have
@@ -105,7 +105,7 @@ class FittedHead(nn.Module):
             start = x.new_zeros(len(x), labels.shape[1])
             start[labeled] = (labels.double() - labels.double().mean(0)).float()
             self.rows = F.normalize(x, dim=1)
-            self.values = smooth_scores(graph, start, alpha)
+            self.values = propagate_scores(graph, start, alpha).float()
             self.neighbors.fill_(min(neighbors, len(x)))
         blocks = [self._parts(block) for block in x.split(_BLOCK_ROWS)]
         for part in range(2):

@@ -39,27 +39,47 @@ class CosineHead(nn.Module):
 
 
 class Network(nn.Module):
-    """Backbone, projector (width -> hidden -> GELU -> D) and cosine head.
+    """Backbone, projector and cosine head.
 
     Args:
         backbone: maps inputs to (B, width).
         width: of the backbone's output.
-        hidden_dim: width of the projector's hidden layer.
-        feature_dim: D.
+        hidden_dim: width of the projector's hidden layer, if it has one.
+        feature_dim: D; with projector "none" it is ``width`` instead.
         num_labels: K.
+        projector: "mlp" (width -> hidden -> GELU -> D), "linear" (width -> D) or "none".
     """
 
     def __init__(
-        self, backbone: nn.Module, width: int, hidden_dim: int, feature_dim: int, num_labels: int
+        self,
+        backbone: nn.Module,
+        width: int,
+        hidden_dim: int,
+        feature_dim: int,
+        num_labels: int,
+        projector: str = "mlp",
     ) -> None:
         super().__init__()
         self.backbone, self.width = backbone, width
-        self.projector = nn.Sequential(
-            nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, feature_dim)
-        )
+        self.projector: nn.Module
+        if projector == "mlp":
+            self.projector = nn.Sequential(
+                nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, feature_dim)
+            )
+        elif projector == "linear":
+            self.projector = nn.Linear(width, feature_dim)
+        elif projector == "none":
+            self.projector, feature_dim = nn.Identity(), width
+        else:
+            raise ValueError(f"projector '{projector}' is none of mlp, linear, none")
         self.head: CosineHead | FittedHead = CosineHead(feature_dim, num_labels)
         #: a second network that some learning methods train; not part of ``forward``
         self.auxiliary: nn.Module | None = None
+
+    @property
+    def feature_dim(self) -> int:
+        """D, width of the features between which angles are measured."""
+        return int(self.head.weight.shape[1])
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Map inputs to features (B, D), not normalised, and cosines (B, K)."""
@@ -74,6 +94,7 @@ def build_network(
     *,
     hidden_dim: int,
     feature_dim: int,
+    projector: str = "mlp",
     weights: str = "none",
     vocabulary: int = 0,
     architecture: str | None = None,
@@ -86,6 +107,7 @@ def build_network(
         num_labels: K.
         hidden_dim: width of the projector's hidden layer.
         feature_dim: D.
+        projector: see ``Network``.
         weights: initial weights of the backbone: "none", a torchvision name or a file; for a transformer
             a folder or a name on the hub.
         vocabulary: number of distinct tokens of texts; 0 = not texts.
@@ -93,4 +115,4 @@ def build_network(
             ``HubEncoder.architecture``.
     """
     module, width = build_backbone(backbone, input_shape, weights, vocabulary, architecture)
-    return Network(module, width, hidden_dim, feature_dim, num_labels)
+    return Network(module, width, hidden_dim, feature_dim, num_labels, projector)
