@@ -20,7 +20,7 @@ from bbam_ray.engine.confirm import Decisions
 from bbam_ray.engine.folds import FoldResult
 from bbam_ray.scale.study.final_kinds import Final
 
-MAX_TRIALS = 3  # whose fold models may be in an ensemble
+MAX_TRIALS = 2  # whose fold models may be in an ensemble
 
 
 @dataclass(frozen=True)
