@@ -155,8 +155,8 @@ def global_index(count: int, device: torch.device) -> Tensor:
 def gather_rows(*tensors: Tensor) -> list[Tensor]:
     """Gather the rows of (N, ...) tensors from all ranks, in rank order, on every rank.
 
-    Shards may be uneven or empty. For small tensors only: validation or test scores, never those of the
-    unlabelled samples.
+    Shards may be uneven or empty. For validation and test scores. Of unlabelled samples only the
+    neighbour graph (``core.graph``) gathers anything, since any two samples may be neighbours.
     """
     if not is_active():
         return list(tensors)

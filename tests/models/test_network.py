@@ -131,3 +131,34 @@ def test_what_passes_the_check_can_be_run(backbone: str, channels: int) -> None:
     model = build_network(backbone, shape, 4, hidden_dim=8, feature_dim=4).eval()
     with torch.no_grad():
         assert model(torch.rand(1, *shape))[1].shape == (1, 4)
+
+
+@pytest.mark.parametrize(("projector", "width"), [("none", 30), ("linear", 6), ("mlp", 6)])
+def test_the_identity_backbone_leaves_layers_to_the_projector(projector: str, width: int) -> None:
+    model = build_network("identity", (30,), 5, hidden_dim=12, feature_dim=6, projector=projector)
+    inputs = torch.randn(4, 30)
+    features, cosine = model(inputs)
+    assert features.shape == (4, width) and model.feature_dim == width and cosine.shape == (4, 5)
+    if projector == "none":
+        assert torch.equal(features, inputs)
+        assert [name for name, _ in model.named_parameters()] == ["head.weight"]
+    middle, _ = model((inputs[:1] + inputs[1:2]) / 2)
+    is_affine = torch.allclose(middle, (features[:1] + features[1:2]) / 2, atol=1e-6)
+    assert is_affine == (projector != "mlp")
+    (cosine * torch.randn(4, 5)).sum().backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None and weight.grad.any(), name
+
+
+def test_an_unknown_projector_is_refused() -> None:
+    with pytest.raises(ValueError, match="deep"):
+        build_network("identity", (30,), 5, hidden_dim=12, feature_dim=6, projector="deep")
+
+
+@pytest.mark.parametrize(("shape", "vocabulary"), [((3, 64, 64), 0), ((20,), 99)])
+def test_only_feature_vectors_can_do_without_a_backbone(
+    shape: tuple[int, ...], vocabulary: int
+) -> None:
+    with pytest.raises(UsageError, match="'identity' does not take"):
+        check_backbone("identity", "none", shape, vocabulary)
+    check_backbone("identity", "none", (30,))

@@ -61,6 +61,20 @@ def side_by_side(sequence: ConfigSequence, total: int, slots: int, rng: random.R
     return sequence.drawn
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_configurations_of_start_follow_trial_0_and_a_resumed_study_keeps_them(
+    space: Space, sampler: str
+) -> None:
+    start = tuple({**space.published, "margin": margin} for margin in (0.2, 0.25))
+    longer = space.model_copy(update={"start": start})
+    whole = drawn(ConfigSequence(longer, 3, 1, sampler=sampler), 6)
+    assert whole[:3] == [space.published, *start]
+    assert all(values not in whole[:3] for values in whole[3:])
+    for ended in (1, 2, 3, 5):
+        done = [outcome(number, whole[number]) for number in range(ended)]
+        assert drawn(ConfigSequence(longer, 3, 1, done, sampler=sampler), 6) == whole
+
+
 def test_trial_0_is_the_published_configuration(space: Space) -> None:
     for seed in (0, 1):
         assert ConfigSequence(space, seed, 1).draw() == space.published

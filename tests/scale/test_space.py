@@ -332,6 +332,27 @@ DEFECTS: dict[str, tuple[Any, list[str]]] = {
         with_parameter("device", {"type": "categorical", "choices": ["cpu", "tpu"]}, "cpu"),
         ["parameters.device", "'tpu'"],
     ),
+    "start is no list": (changed(start={"margin": 0.2}), ["start must be a list"]),
+    "start of no mappings": (changed(start=[3]), ["start[0]", "mapping"]),
+    "unknown name in start": (changed(start=[{"margn": 1}]), ["start[0].margn", "'margin'?"]),
+    "start of a fixed setting": (changed(start=[{"scale": 9}]), ["start[0].scale", "not searched"]),
+    "start out of range": (
+        changed(start=[{"margin": 0.2}, {"margin": 0.9}]),
+        ["start[1].margin", "0.9", "range"],
+    ),
+    "start of an inactive parameter": (
+        changed(start=[{"balance": False, "clamp": True}]),
+        ["start[0].clamp", "'when' condition"],
+    ),
+    "start without an active parameter": (
+        changed(
+            published={"margin": 0.4, "balance": False, "warmup_epochs": 4},
+            start=[{"balance": True}],
+        ),
+        ["start[0].clamp is missing"],
+    ),
+    "start equal to published": (changed(start=[{"margin": 0.4}]), ["start[0]", "remove it"]),
+    "start twice": (changed(start=[{"margin": 0.3}, {"margin": 0.3}]), ["start[1]", "remove it"]),
     "fixed value out of range": (changed(fixed={"scale": -1}), ["fixed", "scale = -1"]),
     "unknown metric": (changed(metric="val_mp"), ["metric", "'val_mp'", "'val_map'?"]),
     "measure of the test part": (changed(metric="test_map"), ["metric", "'test_map'"]),
@@ -422,6 +443,26 @@ def test_a_setting_of_the_command_line_leaves_the_search(tmp_path: Path) -> None
     assert "margin" not in space.parameters and "margin" not in space.published
     assert space.fixed == {"margin": 0.3, "epochs": 9}  # the seed is no part of a space
     assert space.published == {"balance": True, "clamp": False, "warmup_epochs": 4}
+
+
+def test_configurations_of_start_take_what_they_leave_out_from_published(tmp_path: Path) -> None:
+    space = read(changed(start=[{"margin": 0.2}, {"balance": False}]), tmp_path)
+    assert space.start == (
+        {"margin": 0.2, "balance": True, "clamp": False, "warmup_epochs": 4},
+        {"margin": 0.4, "balance": False, "warmup_epochs": 4},
+    )
+    assert space.first == (space.published, *space.start)
+    assert read(GOOD, tmp_path).start == ()
+
+
+def test_the_command_line_reduces_configurations_of_start(tmp_path: Path) -> None:
+    content = changed(
+        start=[{"margin": 0.2}, {"margin": 0.2, "balance": False}, {"balance": False}]
+    )
+    space = read(content, tmp_path, balance=False)
+    # What --set decides is the same in all of them, and no configuration is run twice.
+    assert space.published == {"margin": 0.4, "warmup_epochs": 4}
+    assert space.start == ({"margin": 0.2, "warmup_epochs": 4},)
 
 
 def test_a_condition_that_cannot_hold_any_more_takes_its_parameter_out(tmp_path: Path) -> None:

@@ -71,10 +71,10 @@ class ConfigSequence:
             end_trial(self._study, in_optuna, self.space, self.outcomes[self._reported])
             self._reported += 1
         stored = self.outcomes.get(number)
-        if stored is None and number > 0:
+        if stored is None and number >= len(self.space.first):
             values = self._suggest(self._study, number)
         else:
-            values = self.space.published if stored is None else stored.parameters
+            values = self.space.first[number] if stored is None else stored.parameters
             self._study.add_trial(running_trial(self.space, values))
         self.drawn.append(dict(values))
         return dict(values)

@@ -142,6 +142,8 @@ class Space(Options):
         also: the objectives after the first one, with their modes.
         parameters: by name; a parameter comes after those that its condition names.
         published: trial 0, a value for every parameter that is active in it.
+        start: trials 1, 2, ...: further configurations with which every search starts, complete as
+            ``published`` is.
         fixed: settings that differ from the defaults and are not searched.
     """
 
@@ -150,6 +152,7 @@ class Space(Options):
     also: tuple[tuple[str, Mode], ...] = Field((), strict=False)
     parameters: dict[str, Parameter]
     published: dict[str, bool | int | float | str]
+    start: tuple[dict[str, bool | int | float | str], ...] = Field((), strict=False)
     fixed: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -175,6 +178,11 @@ class Space(Options):
     def objectives(self) -> tuple[tuple[str, Mode], ...]:
         """All objectives with their modes, the first one first."""
         return ((self.metric, self.mode), *self.also)
+
+    @property
+    def first(self) -> tuple[dict[str, bool | int | float | str], ...]:
+        """The configurations that are not drawn: trial 0, 1, ..."""
+        return (self.published, *self.start)
 
     def active(self, name: str, values: Mapping[str, Any]) -> bool:
         """Whether the conditions of a parameter hold for the values of the parameters before it."""

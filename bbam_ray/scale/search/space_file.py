@@ -12,7 +12,7 @@ from bbam_ray.errors import UsageError, brief, nearest, quoted, similar
 from bbam_ray.methods import known_settings, run_config, setting_hint
 from bbam_ray.scale.search.space import Parameter, Space
 
-KEYS = ("metric", "mode", "parameters", "published", "fixed")
+KEYS = ("metric", "mode", "parameters", "published", "start", "fixed")
 #: Objectives of a search, with the direction in which each is better.
 OBJECTIVES = {
     **{f"val_{name}": "max" if m.higher_is_better else "min" for name, m in METRICS.items()},
@@ -36,8 +36,12 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
         if key not in KEYS:
             raise UsageError(f"{path}: unknown key '{brief(key)}'; {similar(key, KEYS)}")
     known = known_settings(dataset, method)
-    for key in ("parameters", "published", "fixed"):
-        section = content.get(key, {})
+    start = content.get("start", [])
+    if not isinstance(start, list):
+        raise UsageError(f"{path}: start must be a list of configurations")
+    sections = {key: content.get(key, {}) for key in ("parameters", "published", "fixed")}
+    sections |= {f"start[{number}]": section for number, section in enumerate(start)}
+    for key, section in sections.items():
         if not isinstance(section, dict):
             raise UsageError(f"{path}: {key} must be a mapping of names")
         for name in section:
@@ -76,7 +80,8 @@ def read_space(path: Path, dataset: str, method: str, overrides: Mapping[str, An
                 f"{path}: mode: '{name}' has mode {mode}, but "
                 f"{'higher' if mode == 'min' else 'lower'} values are better; use {OBJECTIVES[name]}"
             )
-    _check_published(path, space)
+    _check_configuration(path, space, "published", space.published)
+    space = _with_complete_start(path, space)
     space = _without(space, overrides)
     _check_settings(path, space, {"dataset": dataset, "method": method, **overrides})
     return space
@@ -114,24 +119,42 @@ def _in_order(path: Path, parameters: Mapping[str, Parameter]) -> dict[str, Para
     return ordered
 
 
-def _check_published(path: Path, space: Space) -> None:
-    """Trial 0 must have a value in range for each parameter that is active in it."""
-    for name, value in space.published.items():
+def _check_configuration(path: Path, space: Space, key: str, values: Mapping[str, Any]) -> None:
+    """A configuration must have a value in range for each parameter that is active in it."""
+    for name, value in values.items():
         if name not in space.parameters:
             raise UsageError(
-                f"{path}: published.{name}: is not searched; {nearest(name, space.parameters)}"
+                f"{path}: {key}.{name}: is not searched; {nearest(name, space.parameters)}"
             )
         if not space.parameters[name].holds(value):
             raise UsageError(
-                f"{path}: published.{name} = {quoted(value)} is outside its range; change "
+                f"{path}: {key}.{name} = {quoted(value)} is outside its range; change "
                 "the value or the range"
             )
     for name in space.parameters:
-        active = space.active(name, space.published)
-        if active != (name in space.published):
-            missing = "is missing: trial 0 needs it"
+        active = space.active(name, values)
+        if active != (name in values):
+            trial = "trial 0 needs it" if key == "published" else "published has no value for it"
+            missing = f"is missing: {trial}"
             unused = "is set, but its 'when' condition does not hold; remove it"
-            raise UsageError(f"{path}: published.{name} {missing if active else unused}")
+            raise UsageError(f"{path}: {key}.{name} {missing if active else unused}")
+
+
+def _with_complete_start(path: Path, space: Space) -> Space:
+    """The space with the values of ``published`` for what a configuration of ``start`` leaves out."""
+    start = []
+    for number, changes in enumerate(space.start):
+        values = dict(changes)
+        for name in space.parameters:  # each after those that its condition names
+            if name not in values and name in space.published and space.active(name, values):
+                values[name] = space.published[name]
+        _check_configuration(path, space, f"start[{number}]", values)
+        if values == space.published or values in start:
+            raise UsageError(
+                f"{path}: start[{number}] is a configuration that is listed before; remove it"
+            )
+        start.append(values)
+    return space.model_copy(update={"start": tuple(start)})
 
 
 def _check_settings(path: Path, space: Space, settings: Mapping[str, Any]) -> None:
@@ -139,6 +162,8 @@ def _check_settings(path: Path, space: Space, settings: Mapping[str, Any]) -> No
     base = {**space.fixed, **settings}
     run_config(base, f"{path}: fixed")
     run_config({**base, **space.published}, f"{path}: published")
+    for number, values in enumerate(space.start):
+        run_config({**base, **values}, f"{path}: start[{number}]")
     for name, parameter in space.parameters.items():
         for value in parameter.extremes():
             values = {**base, **space.published, name: value}
@@ -161,11 +186,25 @@ def _without(space: Space, overrides: Mapping[str, Any]) -> Space:
             continue
         rest = {other: value for other, value in when.items() if other not in overrides}
         searched[name] = parameter.model_copy(update={"when": rest})
-    published = {name: value for name, value in space.published.items() if name in searched}
-    for name, parameter in searched.items():
-        if name not in published and all(published.get(o) == v for o, v in parameter.when.items()):
-            published[name] = parameter.extremes()[0]
+
+    def reduced(configuration: Mapping[str, Any]) -> dict[str, Any]:
+        values = {name: value for name, value in configuration.items() if name in searched}
+        for name, parameter in searched.items():
+            if name not in values and all(values.get(o) == v for o, v in parameter.when.items()):
+                values[name] = parameter.extremes()[0]
+        return values
+
+    published, start = reduced(space.published), []
+    for values in map(reduced, space.start):
+        if values != published and values not in start:
+            start.append(values)
     fixed = {**space.fixed, **{k: v for k, v in overrides.items() if k not in RESERVED}}
     if not searched:
         raise UsageError("--set fixes every parameter of the space; leave at least one to search")
-    return space.model_copy(update={"parameters": searched, "published": published, "fixed": fixed})
+    changed = {
+        "parameters": searched,
+        "published": published,
+        "start": tuple(start),
+        "fixed": fixed,
+    }
+    return space.model_copy(update=changed)

@@ -103,6 +103,17 @@ def space_schema() -> dict[str, Any]:
                 "properties": dict.fromkeys(settings, _VALUE),
                 "additionalProperties": False,
             },
+            "start": {
+                "description": "trials 1, 2, ...: further configurations with which every search starts; "
+                "what one leaves out has its published value",
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": dict.fromkeys(settings, _VALUE),
+                    "additionalProperties": False,
+                    "minProperties": 1,
+                },
+            },
             "fixed": {
                 "description": "settings that are not searched but differ from the defaults",
                 "type": "object",
