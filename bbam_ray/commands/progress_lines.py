@@ -54,4 +54,5 @@ def trial_line(row: Mapping[str, Any], metric: str) -> str:
 def confirmation_line(row: Mapping[str, Any]) -> str:
     """A run that confirms one of the best configurations."""
     result = row.get("error") or f"test_map {row['test_map']:.4f}"
-    return f"confirm  {row.get('answer') or 'trial'}  seed {row['seed']}  {result}  {duration(row['duration_s'])}"
+    answer, took = row.get("answer") or "trial", duration(row["duration_s"])
+    return f"confirm  {answer}  seed {row['seed']}  {result}  {took}"

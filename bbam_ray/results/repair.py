@@ -161,12 +161,27 @@ def _drop_incomplete(folder: Path) -> list[str]:
         return len(rows) == count and labels.get(number, {}) == dict.fromkeys(rows, per_epoch)
 
     ended = zip(trials["number"].to_pylist(), trials["epochs"].to_pylist(), strict=True)
-    lost = sorted(number for number, count in ended if not is_complete(number, count or 0))
+    incomplete = {number for number, count in ended if not is_complete(number, count or 0)}
+    lost = sorted(incomplete | _without_folds(folder, trials))
     if not lost:
         return []
     complete = trials.filter(pc.invert(pc.is_in(trials["number"], pa.array(lost, pa.int64()))))
     Patience(folder).insist(lambda: write_table(path, complete))
     return [f"epochs of {_ranges(lost)} are lost: they are trained again"]
+
+
+def _without_folds(folder: Path, trials: pa.Table) -> set[int]:
+    """Numbers of the trials with several folds whose rows by fold are incomplete."""
+    if "folds" not in trials.column_names:  # of an older version
+        return set()
+    path = folder / "folds.parquet"
+    known: dict[int, set[int]] = {}
+    if path.exists():
+        rows = read_table(path).select(["number", "fold"]).to_pylist()
+        for row in rows:
+            known.setdefault(row["number"], set()).add(row["fold"])
+    counts = zip(trials["number"].to_pylist(), trials["folds"].to_pylist(), strict=True)
+    return {n for n, folds in counts if (folds or 1) > 1 and len(known.get(n, ())) < folds}
 
 
 def _rows_by_epoch(path: Path) -> dict[int, dict[int, int]]:

@@ -8,19 +8,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bbam_ray.engine.confirm import pool_seed
+from bbam_ray.engine.confirm import confirmation_config, pool_seed
 from bbam_ray.engine.folds import Files, write_files
 from bbam_ray.engine.model_folder import WEIGHTS
 from bbam_ray.errors import UsageError
 from bbam_ray.files import atomic_folder
-from bbam_ray.methods import known_settings
+from bbam_ray.methods import known_settings, run_config
 from bbam_ray.results.fold_rows import BEST, LAST, WARMUP
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.search.outcomes import parameters_of
 from bbam_ray.scale.study.final_answer import Bag, FinalAnswer
+from bbam_ray.scale.study.final_kinds import Final
 from bbam_ray.scale.study.fold_store import FOLDS, FoldStore
 from bbam_ray.scale.study.jobs import Job, JobResult
 from bbam_ray.scale.study.plan import StudyPlan
+
+#: The models of a bag in an ensemble: those of the folds, and one of all labelled samples.
+FULL = "full"
 
 RunJobs = Callable[[Iterable[Job], Callable[[Job, JobResult], None]], None]
 _MODEL = "model"
@@ -35,6 +39,18 @@ def kept_phase_of(trial: Row) -> str:
 def fold_phase(trial: Row) -> str:
     """The weights of its fold results that a trial uses: fold results know no best epoch."""
     return WARMUP if kept_phase_of(trial) == WARMUP else LAST
+
+
+def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
+    """The last epoch to train if the kept weights are not those of the end of the schedule."""
+    training = run_config({**settings, **parameters_of(trial)}, "trial").training
+    phase = kept_phase_of(trial)
+    if phase == WARMUP:
+        return training.warmup_epochs
+    if phase == BEST and trial["epochs"] < training.epochs:  # patience ended it
+        best: int = trial["best_epoch"]
+        return best
+    return None
 
 
 class Bags:
@@ -67,11 +83,57 @@ class Bags:
         folder = self._fold_store.model(name, fold, bag.phase)
         return folder if folder.is_dir() else self._fold_store.model(name, fold, LAST)
 
+    def members_of(self, bag: Bag, seed: int) -> list[Path]:
+        """Folders of the models of a bag in an ensemble, which share its weight."""
+        if bag.is_baseline:
+            return [self.baseline_model(bag.name)]
+        folds = [self.model(bag, seed, fold) for fold in range(self._plan.folds)]
+        name = bag.name if seed == self._plan.settings["seed"] else f"{bag.name}-seed{seed}"
+        return [*folds, self._full_model(name)] if self._has_full_models else folds
+
     @property
-    def folds(self) -> int:
-        return self._plan.folds
+    def _has_full_models(self) -> bool:
+        """Whether an ensemble also has a model of all labelled samples: with folds they differ."""
+        return self._plan.final in (Final.best, Final.ensemble) and self._plan.folds > 1
+
+    def _full_model(self, name: str) -> Path:
+        return self._store.folder / FOLDS / name / FULL
 
     # ------------------------------------------------------------------ trials
+
+    def train_full_models(self, trials: Sequence[Row], seeds: Iterable[int]) -> None:
+        """Train the members of an ensemble that see all labelled samples, where they are missing.
+
+        Args:
+            trials: their rows.
+            seeds: of the training.
+        """
+        if not self._has_full_models:
+            return
+        jobs = []
+        for seed in seeds:
+            for trial in trials:
+                name = self._name(trial, seed)
+                if (self._full_model(name) / WEIGHTS).is_file():
+                    continue
+                settings = self._plan.settings
+                config = confirmation_config(
+                    settings,
+                    parameters_of(trial),
+                    seed,
+                    stop_epoch(settings, trial),
+                    same_pool=True,
+                )
+                title = f"full model of {trial['trial_id']}, seed {seed}"
+                jobs.append(Job(title, "train_full", (config.flat(),), tag=name))
+        self._run_jobs(jobs, self._keep_full_model)
+
+    def _keep_full_model(self, job: Job, result: JobResult) -> None:
+        name = job.tag
+        if result.error is None:
+            self._store.patience.insist(partial(_write, result.value, self._full_model(name)))
+        else:
+            self._errors[name] = f"full model: {result.error}"
 
     def train_folds(self, trials: Sequence[Row], seeds: Iterable[int]) -> None:
         """Train the folds of trials that are missing or damaged.
@@ -135,7 +197,7 @@ class Bags:
             self._trials[trial["trial_id"]] = trial
             results = [self._fold_store.read(name, fold) for fold in range(self._plan.folds)]
             usable = [result for result in results if result is not None]
-            if len(usable) < len(results):
+            if len(usable) < len(results) or name in self._errors:
                 raise UsageError(self._errors.get(name, f"a fold of {name} is missing"))
             bags.append(Bag.of(trial["trial_id"], fold_phase(trial), usable))
         return bags

@@ -33,7 +33,7 @@ def compose(
     with TemporaryDirectory(prefix="bbam-ray-") as scratch:
         folder = Path(scratch) / "model"
         if answer.kind is Final.soup:
-            folders = [models.model(bags[0], seed, fold) for fold in range(models.folds)]
+            folders = models.members_of(bags[0], seed)
             save_average(folder, folders, decisions.thresholds, decisions.calibration)
         else:
             members = [member for bag in bags for member in _members(answer, bag, models, seed)]
@@ -43,11 +43,6 @@ def compose(
 
 def _members(answer: FinalAnswer, bag: Bag, models: Bags, seed: int) -> list[EnsembleMember]:
     """The models of a bag, which share its weight; all have the scale of its out-of-fold scores."""
-    weight, scale = answer.weights[bag.name], bag.standardization
-    if bag.is_baseline:
-        return [EnsembleMember(models.baseline_model(bag.name), weight, scale)]
-    count = models.folds
-    return [
-        EnsembleMember(models.model(bag, seed, fold), weight / count, scale)
-        for fold in range(count)
-    ]
+    scale, folders = bag.standardization, models.members_of(bag, seed)
+    weight = answer.weights[bag.name] / len(folders)
+    return [EnsembleMember(folder, weight, scale) for folder in folders]

@@ -12,13 +12,11 @@ from bbam_ray.engine.folds import Files, files_of, write_files
 from bbam_ray.engine.model import Model
 from bbam_ray.errors import UsageError
 from bbam_ray.files import atomic_folder
-from bbam_ray.methods import run_config
-from bbam_ray.results.fold_rows import BEST, WARMUP
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.study import StudyRecord
 from bbam_ray.results.summary import confirmed_folder
 from bbam_ray.scale.search.outcomes import parameters_of, trial_id
-from bbam_ray.scale.study.bags import Bags, kept_phase_of
+from bbam_ray.scale.study.bags import Bags, stop_epoch
 from bbam_ray.scale.study.compose import compose
 from bbam_ray.scale.study.events import ConfirmEnded, ConfirmStarted, Listener
 from bbam_ray.scale.study.final_answer import MAX_TRIALS, FinalAnswer, choose_answer, decisions_of
@@ -165,7 +163,9 @@ class Confirmation:
         own = [trials[row["answer"], row["number"]] for row in singles]
         self._bags.train_folds(own, [plan.settings["seed"]])
         members = self._bags.members(answer)
-        self._bags.train_folds(members, sorted({row["seed"] for row in ensembles}))
+        seeds = sorted({row["seed"] for row in ensembles})
+        self._bags.train_folds(members, seeds)
+        self._bags.train_full_models(members, seeds)
         jobs = [self._single_job(row, trial) for row, trial in zip(singles, own, strict=True)]
         for row in ensembles:
             try:
@@ -231,18 +231,6 @@ def confirmation_seeds(plan: StudyPlan) -> list[int]:
 def model_folder(store: StudyStore, row: Row) -> Path:
     """Folder of the model of a confirmed run."""
     return store.folder / "checkpoints" / confirmed_folder(row)
-
-
-def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
-    """The last epoch to train if the kept weights are not those of the end of the schedule."""
-    training = run_config({**settings, **parameters_of(trial)}, "trial").training
-    phase = kept_phase_of(trial)
-    if phase == WARMUP:
-        return training.warmup_epochs
-    if phase == BEST and trial["epochs"] < training.epochs:  # patience ended it
-        best: int = trial["best_epoch"]
-        return best
-    return None
 
 
 def _damaged(model: Path) -> bool:

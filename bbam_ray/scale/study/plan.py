@@ -131,7 +131,8 @@ class StudyPlan:
         if (
             self.with_models and self.confirm_top
         ):  # the first seed has the fold models of the search
-            runs += (self.confirm_seeds - 1) * self.folds - self.confirm_seeds
+            runs += (self.confirm_seeds - 1) * self.folds
+            runs -= 0 if self.folds > 1 and self.final is not Final.soup else self.confirm_seeds
         return runs
 
     @property

@@ -23,8 +23,9 @@ from bbam_ray.scale.search.choice import choose
 from bbam_ray.scale.search.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
 from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.study_db import write_study_db
+from bbam_ray.scale.study.bags import stop_epoch
 from bbam_ray.scale.study.budget import Budget, Use
-from bbam_ray.scale.study.confirm import Confirmation, stop_epoch
+from bbam_ray.scale.study.confirm import Confirmation
 from bbam_ray.scale.study.events import Listener, NothingReused, SearchStarted
 from bbam_ray.scale.study.fold_store import FoldStore, paired_error
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult

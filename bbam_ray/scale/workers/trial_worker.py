@@ -190,6 +190,13 @@ class TrialWorker:
             self._trainer.run_epoch()
         return fold_result(self._trainer, with_models=True)
 
+    def train_full(self, values: dict[str, Any], threads: int) -> Files:
+        """Train a configuration on all labelled samples; returns the files of its model on rank 0."""
+        use_cpus(threads)
+        with Scratch() as scratch:
+            train(run_config(values, "full model"), scratch / "model")
+            return files_of(scratch / "model") if distributed.rank() == 0 else {}
+
     def baseline(self, values: dict[str, Any], threads: int) -> tuple[list[FoldResult], Files]:
         """Fit a baseline on every fold and on all labelled samples.
 
