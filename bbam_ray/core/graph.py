@@ -45,7 +45,7 @@ def neighbor_graph(features: Tensor, neighbors: int, index: Tensor | None = None
     S = D^-1/2 W D^-1/2 with the row sums D. Neighbours are exact: each rank compares a share of the rows
     with all of them, 256 at a time, so that it holds 256 x N similarities and no N x N matrix. The time is
     N^2 D / ranks. Traffic per rank: the features of all samples (N D float32) once, and N x neighbours
-    pairs of 12 bytes.
+    edges of 20 bytes.
 
     Args:
         features: (n, D) of this rank's samples; a sample of length 0 has no neighbours.

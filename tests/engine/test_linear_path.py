@@ -143,7 +143,7 @@ def test_two_ranks_train_as_one_process(
                 together = torch.empty_like(labels)
                 together[index] = labels
                 assert torch.equal(together[expected["index"]], expected["pseudo"])
-        assert float((one.average.module.head.weight.detach() - start).abs().max()) > 1e-2
+        assert float((one.average.module.head.weight.detach() - start).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("projector", ["none", "linear"])
