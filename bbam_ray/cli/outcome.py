@@ -35,7 +35,7 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
     for sentence in gain_sentences({"gain": gains(result.confirm)}):
         console.print(sentence[0].upper() + sentence[1:], style="bold", markup=False)
     console.print(
-        f"\nchosen: trial {best['number']} of {len(result.trials)}, {metric} {best[metric]:.4f} "
+        f"\nbest: trial {best['number']} of {len(result.trials)}, {metric} {best[metric]:.4f} "
         f"(validation, epoch {best['best_epoch']})",
         style="bold",
     )

@@ -1,7 +1,7 @@
-"""Out-of-fold scores and fold models of a study, in its folder ``folds``.
+"""Out-of-fold scores and fold models of a study, in its folder ``checkpoints/folds``.
 
-``folds/t00003/fold-2/scores.npz`` has the scores of the fold's validation samples,
-``folds/t00003/fold-2/last/`` and ``warmup/`` are model folders. Scores are kept for every trial, models
+``t00003/fold-2/scores.npz`` has the scores of the fold's validation samples, ``t00003/fold-2/last/`` and
+``warmup/`` are model folders, ``t00003/full/`` is a model of all labelled samples. Scores are kept for every trial, models
 for the best trials and for the published settings. What is missing or damaged is trained again when it
 is needed: a fold is reproducible.
 """
@@ -26,7 +26,7 @@ from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.search.outcomes import ranked, trial_id
 from bbam_ray.scale.search.space import Space
 
-FOLDS, SCORES = "folds", "scores.npz"
+FOLDS, SCORES = Path("checkpoints") / "folds", "scores.npz"
 KEPT_TRIALS = 5  # trials with models, besides the published settings
 
 
