@@ -20,6 +20,7 @@ from pyarrow import fs
 from bbam_ray.config import RunConfig
 from bbam_ray.data.example_texts import compose, write_example
 from bbam_ray.data.formats.tokenizer import train_tokenizer
+from bbam_ray.engine.fitted_trainer import make_trainer
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config
@@ -67,7 +68,7 @@ def tiny_trainer(tiny_config: Callable[..., RunConfig]) -> Callable[..., Trainer
 
     def make(**changes: Any) -> Trainer:
         config = tiny_config(**changes)
-        return Trainer(config, *prepare_training(config))
+        return make_trainer(config, *prepare_training(config))
 
     return make
 
@@ -112,7 +113,7 @@ def text_trainer(text_folder: Path) -> Callable[..., Trainer]:
         settings |= {"dataset": "text", "data_dir": str(text_folder), "labeled_fraction": 0.4}
         settings |= {"max_length": 48, "vocabulary": 400}
         config = run_config({**settings, **changes}, "test")
-        return Trainer(config, *prepare_training(config))
+        return make_trainer(config, *prepare_training(config))
 
     return make
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bbam_ray import distributed
 from bbam_ray.core.graph import neighbor_graph, propagate_scores
 from bbam_ray.core.logistic import choose_regularization, logistic_weights
 
@@ -80,6 +81,8 @@ class FittedHead(nn.Module):
     ) -> None:
         """Fit on all training samples; only labels of the labelled ones are used.
 
+        All ranks call this together, each with all samples, and fit the same head.
+
         Args:
             features: (N, F) of all training samples.
             labeled: (N_l,) positions of the labelled ones.
@@ -101,11 +104,15 @@ class FittedHead(nn.Module):
             self.weight = weight.float()
             self.bias.copy_(bias.clamp(-_LARGEST_BIAS, _LARGEST_BIAS))
         if propagation:
-            graph = neighbor_graph(x, neighbors)
+            # Every rank has all samples and divides the graph with the others.
+            own = torch.arange(len(x), device=x.device)[
+                distributed.rank() :: distributed.world_size()
+            ]
+            graph = neighbor_graph(x[own], neighbors, own)
             start = x.new_zeros(len(x), labels.shape[1])
             start[labeled] = (labels.double() - labels.double().mean(0)).float()
             self.rows = F.normalize(x, dim=1)
-            self.values = propagate_scores(graph, start, alpha).float()
+            self.values = graph.gather(propagate_scores(graph, start[own], alpha)).float()
             self.neighbors.fill_(min(neighbors, len(x)))
         blocks = [self._parts(block) for block in x.split(_BLOCK_ROWS)]
         for part in range(2):

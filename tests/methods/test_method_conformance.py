@@ -1,4 +1,7 @@
-"""Conformance tests of learning methods; they cover a new method as soon as it is registered."""
+"""Conformance tests of learning methods; they cover a new method as soon as it is registered.
+
+Methods that are fitted instead of trained by steps have their own: test_fitted_methods.py.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,10 @@ from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
 from bbam_ray.engine.task import TrainingData, prepare_training
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.methods import METHODS
+from bbam_ray.methods.fitted import FittedMethod
 from bbam_ray.methods.method import Minibatch, StepLoss
 
+TRAINED = [name for name, method in METHODS.items() if not issubclass(method, FittedMethod)]
 Make = Callable[..., Trainer]
 
 
@@ -78,7 +83,7 @@ def uninterrupted(
     return train
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRAINED)
 class TestMethod:
     def test_the_loss_is_a_finite_number_and_on_labels_not_negative(
         self, method: str, tiny_trainer: Make

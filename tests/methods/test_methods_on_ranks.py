@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bbam_ray.data.sampling.sharding import main_phase_shares
 from bbam_ray.methods import METHODS
+from bbam_ray.methods.fitted import FittedMethod
 
 SCRIPT = Path(__file__).with_name("rank_methods.py")
 SETTINGS: dict[str, Any] = {
@@ -40,7 +41,9 @@ OWN = {
     "bbam": {"labeled_batch": 8, "unlabeled_batch": 8},
     "drml": {"agreement": 0.25},  # about half of the samples agree by then
 }
-RUNS = {method: SETTINGS | {"method": method} | SMALL | OWN.get(method, {}) for method in METHODS}
+# Methods that are fitted, not trained by steps, are in test_fitted_methods.py.
+TRAINED = [name for name, method in METHODS.items() if not issubclass(method, FittedMethod)]
+RUNS = {method: SETTINGS | {"method": method} | SMALL | OWN.get(method, {}) for method in TRAINED}
 WARMUP, MAIN, LAST = 1, 2, 3
 SEMI_SUPERVISED = [name for name, method in METHODS.items() if method.semi_supervised]
 
@@ -90,7 +93,7 @@ def by_sample(epochs: list[dict[str, Any]]) -> dict[str, Tensor]:
     return {n: torch.cat([epoch["pseudo"][n] for epoch in epochs])[order] for n in names}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRAINED)
 def test_parameters_are_those_of_one_process(
     method: str, two: list[Any], one: dict[str, Any]
 ) -> None:
@@ -108,7 +111,7 @@ def test_parameters_are_those_of_one_process(
     )  # the agreement is not that of a run whose weights hardly change
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRAINED)
 def test_the_state_of_a_method_is_the_same_on_both_ranks(
     method: str, two: list[Any], one: dict[str, Any], identical: Callable
 ) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import io
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ from bbam_ray.scale.search.space import Space
 
 FOLDS, SCORES = Path("checkpoints") / "folds", "scores.npz"
 KEPT_TRIALS = 5  # trials with models, besides the published settings
+# what reading a damaged file raises
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, BadZipFile, zlib.error)
 
 
 class FoldStore:
@@ -65,9 +68,14 @@ class FoldStore:
     def read(self, name: str, fold: int) -> FoldResult | None:
         """The result of a fold without its models; None if it is missing or damaged."""
         try:
-            with np.load(self.folder(name, fold) / SCORES) as arrays:
+            content = io.BytesIO((self.folder(name, fold) / SCORES).read_bytes())
+            with ZipFile(content) as archive:
+                if archive.testzip():  # checksums, which numpy does not always verify
+                    return None
+            content.seek(0)
+            with np.load(content) as arrays:
                 return _unpacked(fold, arrays)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        except _DAMAGE:
             return None
 
     def model(self, name: str, fold: int, phase: str) -> Path:
@@ -129,6 +137,8 @@ def _packed(result: FoldResult) -> bytes:
 
 def _unpacked(fold: int, arrays: Mapping[str, np.ndarray]) -> FoldResult:
     phases = [name.removesuffix("_logits") for name in arrays if name.endswith("_logits")]
+    if "last" not in phases:
+        raise KeyError("last_logits")
     return FoldResult(
         fold,
         arrays["rows"],
