@@ -91,7 +91,8 @@ def measure(name: str, method: str, seed: int, data: Path) -> dict[str, Any]:
 def table(data: pd.DataFrame) -> str:
     """A row per set and method: means over seeds, in points."""
     lines = [
-        "| set | method | seeds | end of warm-up | last epoch - warm-up | kept - warm-up | main phase kept |",
+        "| set | method | seeds | end of warm-up | last epoch - warm-up | kept - warm-up "
+        "| main phase kept |",
         "|---" * 7 + "|",
     ]
     groups: Any = data.groupby(["set", "method"], sort=False)
