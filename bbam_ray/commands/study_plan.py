@@ -71,18 +71,25 @@ def make_plan(
         from bbam_ray.scale.study.trackers import check_trackers  # loads Ray
 
         check_trackers(rules.trackers)
-    run_config(settings, "command line")
+    run_config({**settings, "fold": 0}, "command line")
     space = read_space(space_path, settings["dataset"], settings["method"], settings)
     shared = {"device": "cuda" if shape.gpus else "cpu", **space.fixed, **settings}
+    if "fold" in shared:
+        raise UsageError(f"fold = {shared['fold']}: a search trains all folds; leave it out")
+    if rules.folds is not None:
+        if shared.get("folds", rules.folds) != rules.folds:
+            raise UsageError(
+                f"--folds {rules.folds} and folds = {shared['folds']}: give one of them"
+            )
+        shared["folds"] = rules.folds
     config = run_config({**shared, **space.published}, "command line")
-    if config.training.fold:
+    if config.training.validation_fraction == 0 and config.training.folds == 1:
         raise UsageError(
-            f"fold = {config.training.fold}: a search trains all folds; leave it out, or use train"
+            "validation_fraction = 0: a search needs validation samples to choose by; leave it out, or "
+            "use --folds"
         )
-    if config.training.validation_fraction == 0:
-        raise UsageError("validation_fraction = 0: a search needs validation samples to choose by")
     task = check_task(config, samples)
-    shared["folds"] = _folds(rules, config, task)
+    shared["folds"] = _folds(config, task, "folds" in shared)
     if shared["folds"] != config.training.folds:
         config = run_config({**shared, **space.published}, "command line")
         task = check_task(config, task.samples)
@@ -124,11 +131,9 @@ def make_plan(
     return plan, task
 
 
-def _folds(rules: SearchRules, config: RunConfig, task: Task) -> int:
-    """The number of folds: that of the flag, of the setting, or what the labelled samples need."""
-    if rules.folds is not None:
-        return rules.folds
-    if config.training.folds > 1:
+def _folds(config: RunConfig, task: Task, chosen: bool) -> int:
+    """The number of folds: the one that the user has chosen, or what the labelled samples need."""
+    if chosen:
         return config.training.folds
     for folds in range(default_folds(task.samples.labels, task.split), 1, -1):
         try:  # every fold needs a positive label

@@ -19,7 +19,7 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True)
 class FoldWeights:
-    """Weights of a fold that may be kept: those of the last epoch, or of the end of the warm-up.
+    """Weights of a fold that may be kept: of the last epoch, the end of the warm-up or the best epoch.
 
     Args:
         epoch: from 1.
@@ -42,7 +42,7 @@ class FoldResult:
         fold: from 0.
         rows: (N_v,) row indices of its validation samples in the training part.
         labels: (N_v, K) uint8, their labels.
-        weights: by phase: "last", and "warmup" if the end of the warm-up may be kept instead.
+        weights: by phase: "last", and "warmup" or "best" if those may be kept instead.
     """
 
     fold: int
@@ -64,7 +64,8 @@ def fold_result(trainer: Trainer, *, with_models: bool) -> FoldResult | None:
     weights = {"last": _weights(trainer, None, with_models)}
     fallback = trainer.fallback
     if fallback is not None and fallback.epoch < trainer.epoch:
-        weights["warmup"] = _weights(trainer, fallback, with_models)
+        phase = "best" if trainer.config.training.kept == "best" else "warmup"
+        weights[phase] = _weights(trainer, fallback, with_models)
     labels = data.validation_labels.numpy().astype(np.uint8)
     return FoldResult(trainer.config.training.fold, data.validation, labels, weights)
 

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
-from bbam_ray.results.store import StudyStore
+import pytest
+
 from bbam_ray.scale.search.outcomes import parameters_of
-from bbam_ray.scale.study.confirm import confirmation_seeds, stop_epoch, trial_thresholds
+from bbam_ray.scale.study.bags import kept_phase_of, stop_epoch
+from bbam_ray.scale.study.confirm import confirmation_seeds
+
+SETTINGS = {"dataset": "digits", "method": "bbam", "epochs": 6, "warmup_epochs": 2}
 
 
-def test_thresholds_come_in_label_order_from_the_best_epoch(tmp_path: Path) -> None:
-    store = StudyStore(tmp_path, {})
-    identity = {"study": "s", "trial_id": "t", "number": 2}
-    names = ("zebra", "ant", "fox")
-    store.labels.put(
-        identity | {"epoch": epoch, "label": name, "threshold": 10.0 * epoch + place}
-        for epoch in (1, 2)
-        for place, name in enumerate(names)
-    )
-    trial = {"number": 2, "best_epoch": 2}
-    assert trial_thresholds(store, trial, names) == [20.0, 21.0, 22.0]
+@dataclass
+class Seeds:
+    """What ``confirmation_seeds`` reads of a plan."""
+
+    same_pool: bool
+    confirm_seeds: int = 3
+
+    @property
+    def settings(self) -> dict[str, int]:
+        return {"seed": 7}
 
 
-def test_confirmation_seeds_leave_out_the_seed_of_the_search() -> None:
-    assert confirmation_seeds(7, 3) == [8, 9, 10]
+def test_the_first_seed_is_that_of_the_search_unless_seeds_draw_their_own_samples() -> None:
+    assert confirmation_seeds(Seeds(same_pool=True)) == [7, 8, 9]  # type: ignore[arg-type]
+    assert confirmation_seeds(Seeds(same_pool=False)) == [8, 9, 10]  # type: ignore[arg-type]
 
 
-def test_only_a_trial_that_ended_early_is_confirmed_to_its_best_epoch() -> None:
-    settings = {"dataset": "digits", "method": "bbam", "epochs": 6, "warmup_epochs": 2}
-    trial = {"param_scale": 10.0, "best_epoch": 3, "epochs": 6, "param_clamp": None}
+@pytest.mark.parametrize(
+    ("kept", "epochs", "expected"),
+    [
+        ("last", 6, None),
+        ("last", 5, None),  # the main phase ended early, but its weights were kept
+        ("warmup: the main phase lowered val_map from 0.600 to 0.500", 6, 2),
+        ("best", 6, None),  # the highest value of a noisy curve does not shorten the schedule
+        ("best", 5, 3),  # patience ended it
+        (None, 6, None),  # of an older version
+    ],
+)
+def test_training_ends_where_the_kept_weights_were(
+    kept: str | None, epochs: int, expected: int | None
+) -> None:
+    trial = {
+        "param_scale": 10.0,
+        "best_epoch": 3,
+        "epochs": epochs,
+        "param_clamp": None,
+        "kept": kept,
+    }
     assert parameters_of(trial) == {"scale": 10.0}
-    assert stop_epoch(settings, trial) is None
-    assert stop_epoch(settings, {**trial, "epochs": 5}) == 3
+    assert stop_epoch(SETTINGS, trial) == expected
+    assert kept_phase_of(trial) == (kept or "last").partition(":")[0]

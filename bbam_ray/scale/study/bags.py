@@ -36,11 +36,6 @@ def kept_phase_of(trial: Row) -> str:
     return next((phase for phase in (WARMUP, BEST, LAST) if kept.startswith(phase)), LAST)
 
 
-def fold_phase(trial: Row) -> str:
-    """The weights of its fold results that a trial uses: fold results know no best epoch."""
-    return WARMUP if kept_phase_of(trial) == WARMUP else LAST
-
-
 def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
     """The last epoch to train if the kept weights are not those of the end of the schedule."""
     training = run_config({**settings, **parameters_of(trial)}, "trial").training
@@ -162,7 +157,7 @@ class Bags:
             return False
         if not self._plan.with_models:
             return True
-        phases = (fold_phase(trial), LAST)
+        phases = (kept_phase_of(trial), LAST)
         models = (self._fold_store.model(name, fold, phase) / WEIGHTS for phase in phases)
         return any(model.is_file() for model in models)
 
@@ -199,7 +194,7 @@ class Bags:
             usable = [result for result in results if result is not None]
             if len(usable) < len(results) or name in self._errors:
                 raise UsageError(self._errors.get(name, f"a fold of {name} is missing"))
-            bags.append(Bag.of(trial["trial_id"], fold_phase(trial), usable))
+            bags.append(Bag.of(trial["trial_id"], kept_phase_of(trial), usable))
         return bags
 
     def members(self, answer: FinalAnswer) -> list[Row]:

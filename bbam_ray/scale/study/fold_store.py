@@ -106,20 +106,27 @@ class FoldStore:
                         shutil.rmtree(path, ignore_errors=True)
 
 
-def paired_error(folds: FoldStore) -> Callable[[int, int], float | None]:
+def paired_error(folds: FoldStore, phases: Mapping[int, str]) -> Callable[[int, int], float | None]:
     """Standard errors of the difference in val_map of two trials with one fold, by a paired bootstrap.
+
+    Args:
+        folds: results of the study.
+        phases: of the kept weights, by trial.
 
     Returns:
         A function of two trial numbers; None where scores are missing.
     """
 
     def error(first: int, second: int) -> float | None:
-        results = [folds.read(trial_id(number), 0) for number in (first, second)]
-        if None in results:
+        one, two = (folds.read(trial_id(number), 0) for number in (first, second))
+        if one is None or two is None:
             return None
-        scores = [torch.from_numpy(r.weights["last"].logits) for r in results if r is not None]
-        labels = torch.from_numpy(next(r.labels for r in results if r is not None))
-        return difference_error(scores[0], scores[1], labels)
+        pairs = ((one, phases[first]), (two, phases[second]))
+        scores = [
+            torch.from_numpy(result.weights.get(phase, result.weights["last"]).logits)
+            for result, phase in pairs
+        ]
+        return difference_error(scores[0], scores[1], torch.from_numpy(one.labels))
 
     return error
 
