@@ -214,7 +214,7 @@ class TrainingConfig(Options):
     )
 
     @property
-    def kept(self) -> str:
+    def keep_rule(self) -> str:
         """The rule for the kept weights: ``keep``, or "best" with ``patience``."""
         return self.keep if self.patience is None else "best"
 

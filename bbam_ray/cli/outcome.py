@@ -83,14 +83,14 @@ def _confirmed_table(result: StudyResult) -> Table:
     for name in ("networks", "seeds"):
         table.add_column(name, justify="right")
     networks = {row["rank"]: row.get("networks") for row in result.confirm}
-    for rank, answer in by_metric["map"].items():
-        others = [
+    for rank, measured in by_metric["map"].items():
+        cells = [
             f"{rows[rank].mean:.4f}" if rank in rows else ""
             for name, rows in by_metric.items()
             if name != "map"
         ]
-        counts = [str(networks.get(rank) or 1), str(answer.seeds)]
-        table.add_row(answer.title, _with_spread(answer), *others, *counts)
+        counts = [str(networks.get(rank) or 1), str(measured.seeds)]
+        table.add_row(measured.title, _with_spread(measured), *cells, *counts)
     return table
 
 

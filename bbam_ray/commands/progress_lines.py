@@ -47,12 +47,12 @@ def trial_line(row: Mapping[str, Any], metric: str) -> str:
     if (folds := row.get("folds") or 1) > 1:
         epochs = f"{folds} folds, {epochs}"
     line = f"trial {row['number']:>3}  {row['state'].lower():<8}  {result}  {epochs}  {took}"
-    kept = row.get("kept") or ""
-    return f"{line}\n           {kept}" if kept.startswith("warmup:") else line
+    reason = row.get("kept") or ""
+    return f"{line}\n           {reason}" if reason.startswith("warmup:") else line
 
 
 def confirmation_line(row: Mapping[str, Any]) -> str:
     """A run that confirms one of the best configurations."""
     result = row.get("error") or f"test_map {row['test_map']:.4f}"
-    answer, took = row.get("answer") or "trial", duration(row["duration_s"])
-    return f"confirm  {answer}  seed {row['seed']}  {result}  {took}"
+    name, took = row.get("answer") or "trial", duration(row["duration_s"])
+    return f"confirm  {name}  seed {row['seed']}  {result}  {took}"

@@ -56,7 +56,7 @@ def save_part(
     if model and (trainer.finished or trainer.best_epoch == trainer.epoch):
         best = next(r for r in records if r.scalars["epoch"] == trainer.best_epoch)
         thresholds = best.labels.get("threshold")
-        with trainer.using(trainer.kept):
+        with trainer.using(trainer.kept_weights):
             save_model(folder / MODEL, trainer, thresholds or [0.0] * len(trainer.data.label_names))
     state = {"trainer": trainer.state_dict(), "records": [asdict(record) for record in records]}
     save_checkpoint(folder / STATE, state)
@@ -168,12 +168,12 @@ def tidy(
         fallback_epoch: an epoch that may become the best one again; its checkpoint is kept as well.
     """
     best = parent / folder_name(best_epoch if model_epoch is None else model_epoch) / MODEL
-    kept = {folder_name(epoch) for epoch in (best_epoch, fallback_epoch) if epoch is not None}
+    needed = {folder_name(epoch) for epoch in (best_epoch, fallback_epoch) if epoch is not None}
     if best.is_dir() and _age(best) != _age(parent / MODEL):
         with atomic_folder(parent / MODEL) as new:
             shutil.copytree(best, new)
     for index, folder in enumerate(newest_first(parent)):
-        if index >= last and folder.name not in kept:
+        if index >= last and folder.name not in needed:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -64,22 +64,22 @@ def fold_result(trainer: Trainer, *, with_models: bool) -> FoldResult | None:
     weights = {"last": _weights(trainer, None, with_models)}
     fallback = trainer.fallback
     if fallback is not None and fallback.epoch < trainer.epoch:
-        phase = "best" if trainer.config.training.kept == "best" else "warmup"
+        phase = "best" if trainer.config.training.keep_rule == "best" else "warmup"
         weights[phase] = _weights(trainer, fallback, with_models)
     labels = data.validation_labels.numpy().astype(np.uint8)
     return FoldResult(trainer.config.training.fold, data.validation, labels, weights)
 
 
-def _weights(trainer: Trainer, kept: KeptWeights | None, with_models: bool) -> FoldWeights:
-    logits = trainer.last_logits if kept is None else kept.logits
+def _weights(trainer: Trainer, stored: KeptWeights | None, with_models: bool) -> FoldWeights:
+    logits = trainer.last_logits if stored is None else stored.logits
     files: Files = {}
     if with_models:
-        with TemporaryDirectory(prefix="bbam-ray-") as scratch, trainer.using(kept):
+        with TemporaryDirectory(prefix="bbam-ray-") as scratch, trainer.using(stored):
             folder = Path(scratch) / "model"
             save_model(folder, trainer, [0.0] * len(trainer.data.label_names))
             files = files_of(folder)
     error = map_standard_error(logits, trainer.data.validation_labels.to(logits.device))
-    epoch = trainer.epoch if kept is None else kept.epoch
+    epoch = trainer.epoch if stored is None else stored.epoch
     return FoldWeights(epoch, logits.float().cpu().numpy(), files, error)
 
 

@@ -164,12 +164,12 @@ class Trainer:
         if fallback is None or fallback.value < self.last_map:
             return self.epoch
         # The first of equally good epochs, but the main phase if it is as good as the warm-up.
-        is_better = fallback.value > self.last_map or self.config.training.kept == "best"
+        is_better = fallback.value > self.last_map or self.config.training.keep_rule == "best"
         return fallback.epoch if is_better else self.epoch
 
     def _consider_fallback(self, validation_labels: Tensor) -> None:
         """After an evaluation: store weights that may be kept, and end a main phase that does harm."""
-        keep = self.config.training.kept
+        keep = self.config.training.keep_rule
         in_warmup_end = self.epoch == self._warmup_epochs and self.method.semi_supervised
         best = self.fallback.value if self.fallback else float("-inf")
         if (keep == "phase" and in_warmup_end) or (keep == "best" and self.last_map > best):
@@ -190,24 +190,24 @@ class Trainer:
         )
 
     @contextmanager
-    def using(self, kept: KeptWeights | None) -> Iterator[None]:
+    def using(self, weights: KeptWeights | None) -> Iterator[None]:
         """Score and save with earlier weights for a while; None = with those of the last epoch."""
-        if kept is None:
+        if weights is None:
             yield
             return
         now = self._kept_now()
-        self._restore(kept)
+        self._restore(weights)
         try:
             yield
         finally:
             self._restore(now)
 
-    def _restore(self, kept: KeptWeights) -> None:
-        self.average.module.load_state_dict(kept.average)
-        self.method.load_scoring_state(kept.scoring)
+    def _restore(self, weights: KeptWeights) -> None:
+        self.average.module.load_state_dict(weights.average)
+        self.method.load_scoring_state(weights.scoring)
 
     @property
-    def kept(self) -> KeptWeights | None:
+    def kept_weights(self) -> KeptWeights | None:
         """The weights of ``best_epoch``; None = those of the last epoch."""
         return None if self.best_epoch == self.epoch else self.fallback
 
@@ -348,7 +348,7 @@ class Trainer:
         self.last_map, self.last_logits = metrics["map"], logits
         self._consider_fallback(labels)
         scalars = {f"val_{name}": value for name, value in metrics.items()}
-        if main_phase and self.config.training.kept == "phase" and self.fallback:
+        if main_phase and self.config.training.keep_rule == "phase" and self.fallback:
             changed = share_of_changed_decisions(self.fallback.logits, logits, labels)
             scalars["flipped"] = changed
         return scalars, by_label

@@ -131,7 +131,7 @@ def _metrics(data: ReportData) -> Table | None:
     if errors:
         cells = [interval_text(errors[rank]) if rank in errors else "" for rank in answers]
         rows.append(["test calibration error", *cells])
-    rows.append(["seeds", *(str(answer.seeds) for answer in answers.values())])
+    rows.append(["seeds", *(str(each.seeds) for each in answers.values())])
     networks = {row["rank"]: row["networks"] for row in data.confirm_rows if row.get("networks")}
     if networks:
         rows.append(["networks per sample", *(f"{networks.get(r, 1):.0f}" for r in answers)])

@@ -19,7 +19,7 @@ class Confirmed:
         seeds: number of seeds.
         mean: over seeds.
         deviation: sample standard deviation; None for a single seed.
-        answer: "final", "trial", "published" or the name of a baseline; None in older tables.
+        kind: of the answer: "final", "trial", "published" or the name of a baseline; None in older tables.
     """
 
     rank: int
@@ -27,15 +27,15 @@ class Confirmed:
     seeds: int
     mean: float
     deviation: float | None
-    answer: str | None = None
+    kind: str | None = None
 
     @property
     def title(self) -> str:
         """The name of the answer in tables."""
-        if self.answer in (None, "trial"):
+        if self.kind in (None, "trial"):
             return f"trial {self.number}"
         titles = {"final": "final answer", "published": "published settings"}
-        return titles.get(self.answer or "", str(self.answer))
+        return titles.get(self.kind or "", str(self.kind))
 
     @property
     def standard_error(self) -> float | None:
@@ -67,13 +67,13 @@ def confirmed_metrics(
         value = row[metric]
         ranked = row["rank"] is not None and row["rank"] == row["rank"]
         if ranked and value is not None and value == value:
-            answer = row.get("answer")
-            known = answer if isinstance(answer, str) else None  # null is NaN in pandas
+            stored = row.get("answer")
+            known = stored if isinstance(stored, str) else None  # null is NaN in pandas
             key = (int(row["rank"]), row["number"], known)
             groups.setdefault(key, []).append(value)
     return [
-        Confirmed(rank, number, len(v), fmean(v), stdev(v) if len(v) > 1 else None, answer)
-        for (rank, number, answer), v in sorted(groups.items(), key=lambda item: item[0][:2])
+        Confirmed(rank, number, len(v), fmean(v), stdev(v) if len(v) > 1 else None, kind)
+        for (rank, number, kind), v in sorted(groups.items(), key=lambda item: item[0][:2])
     ]
 
 

@@ -72,12 +72,12 @@ class TestDestructiveMainPhase:
         assert trainer.harmful and not trainer.stopped_early
         assert trainer.epoch == WARMUP + (EPOCHS - WARMUP) // 2  # judged from there on
         assert trainer.best_epoch == WARMUP
-        assert trainer.kept is trainer.fallback is not None
-        assert torch.equal(trainer.kept.logits, scores)
-        assert identical(trainer.kept.average, at_end)
+        assert trainer.kept_weights is trainer.fallback is not None
+        assert torch.equal(trainer.kept_weights.logits, scores)
+        assert identical(trainer.kept_weights.average, at_end)
         last, weights = validation_scores(trainer), averages(trainer)
         assert not torch.allclose(last, scores)
-        with trainer.using(trainer.kept):
+        with trainer.using(trainer.kept_weights):
             assert torch.equal(validation_scores(trainer), scores)
             assert identical(averages(trainer), at_end)
         assert torch.equal(validation_scores(trainer), last)
@@ -92,8 +92,8 @@ class TestDestructiveMainPhase:
         while not trainer.finished:
             trainer.run_epoch()
         weights = averages(trainer)
-        assert trainer.kept is not None
-        with pytest.raises(ValueError, match="while saving"), trainer.using(trainer.kept):
+        assert trainer.kept_weights is not None
+        with pytest.raises(ValueError, match="while saving"), trainer.using(trainer.kept_weights):
             raise ValueError("while saving")
         assert identical(averages(trainer), weights)
 
@@ -103,7 +103,7 @@ class TestDestructiveMainPhase:
         trainer = make(keep="last")
         records = run_to_end(trainer)
         assert (trainer.epoch, trainer.best_epoch, trainer.harmful) == (EPOCHS, EPOCHS, False)
-        assert trainer.kept is None and trainer.fallback is None
+        assert trainer.kept_weights is None and trainer.fallback is None
         assert all("flipped" not in record.scalars for record in records)
 
     def test_keep_best_keeps_the_first_highest_epoch(
@@ -113,7 +113,7 @@ class TestDestructiveMainPhase:
         values = [record.scalars["val_map"] for record in run_to_end(trainer)]
         assert trainer.epoch == len(values) == EPOCHS
         assert trainer.best_epoch == 1 + int(np.argmax(values)) == WARMUP
-        assert trainer.kept is not None and trainer.kept.value == max(values)
+        assert trainer.kept_weights is not None and trainer.kept_weights.value == max(values)
 
     @pytest.mark.parametrize("stop", [2, 3, 4, 5])
     def test_a_resumed_run_is_the_uninterrupted_one(
@@ -141,8 +141,10 @@ class TestDestructiveMainPhase:
         checkpoint_folder.save_part(tmp_path / "c", trainer, records)
         model = Model(tmp_path / "c" / checkpoint_folder.MODEL, "cpu")
         inputs = trainer.data.inputs[trainer.data.validation]
-        assert trainer.kept is not None
-        np.testing.assert_allclose(model.logits(inputs), trainer.kept.logits.numpy(), atol=1e-4)
+        assert trainer.kept_weights is not None
+        np.testing.assert_allclose(
+            model.logits(inputs), trainer.kept_weights.logits.numpy(), atol=1e-4
+        )
         thresholds = records[WARMUP - 1].labels["threshold"]
         np.testing.assert_allclose(model.thresholds, thresholds, rtol=1e-6)
 
@@ -182,7 +184,7 @@ def test_a_main_phase_that_helps_is_kept(make: Make, monkeypatch: pytest.MonkeyP
         values.append(trainer.run_epoch().scalars["val_map"])
     assert not trainer.harmful and trainer.epoch == EPOCHS
     assert values[-1] > values[WARMUP - 1]
-    assert trainer.best_epoch == EPOCHS and trainer.kept is None
+    assert trainer.best_epoch == EPOCHS and trainer.kept_weights is None
     # Of the epochs of the main phase the last one is kept, even if an earlier one was better.
     assert trainer.fallback is not None and trainer.fallback.epoch == WARMUP
 

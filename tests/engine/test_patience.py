@@ -46,7 +46,7 @@ def test_patience_ends_a_run_that_does_not_improve(
     trainer = tiny_trainer(epochs=6, patience=patience)
     run_to_end(trainer)
     assert (trainer.epoch, trainer.best_epoch) == (end, best)
-    assert (trainer.kept is None) == (best == end)
+    assert (trainer.kept_weights is None) == (best == end)
 
 
 def test_patience_is_not_ignored_where_all_epochs_are_supervised(

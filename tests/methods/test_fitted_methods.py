@@ -83,7 +83,7 @@ class TestFittedMethod:
         assert not trainer.finished
         record = trainer.run_epoch()
         assert trainer.finished and trainer.epoch == trainer.best_epoch == 1
-        assert trainer.kept is None
+        assert trainer.kept_weights is None
         assert set(record.scalars) <= set(schemas.HISTORY.names)
         assert set(record.labels) <= set(schemas.LABELS.names)
         chance = float(trainer.data.validation_labels.double().mean())

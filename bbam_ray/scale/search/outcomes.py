@@ -81,7 +81,7 @@ def outcome_of(trial: Row, history: Iterable[Row], space: Space) -> Outcome:
     values = tuple(trial[name] for name, _ in space.objectives if trial.get(name) is not None)
     usable = trial["state"] != schemas.FAILED and len(values) == len(space.objectives)
     by_fold = rows_by_fold(history)
-    kept = kept_rows(by_fold, _kept_phase(trial)) if len(by_fold) > 1 else []
+    fold_rows = kept_rows(by_fold, _kept_phase(trial)) if len(by_fold) > 1 else []
     return Outcome(
         number=trial["number"],
         parameters=parameters_of(trial),
@@ -89,7 +89,7 @@ def outcome_of(trial: Row, history: Iterable[Row], space: Space) -> Outcome:
         values=values if usable else None,
         by_epoch=objective_by_epoch(by_fold.get(0, []), space.metric),
         error=trial["error"],
-        by_fold=[row[space.metric] for row in kept],
+        by_fold=[row[space.metric] for row in fold_rows],
         standard_error=trial.get("standard_error"),
     )
 
@@ -126,32 +126,32 @@ def trial_row(
     if state != schemas.FAILED and not measured:
         state, error = schemas.FAILED, error or f"no epoch ended with a value of {space.metric}"
     phase = kept_phase(measured, keep)
-    kept = kept_rows(measured, phase)
+    fold_rows = kept_rows(measured, phase)
     rows = [row for each in by_fold.values() for row in each]
     seconds = [sum(row[f"seconds_{part}"] or 0.0 for part in _PARTS) for row in rows]
     standard_error = None
-    if len(kept) > 1:
-        standard_error = stdev(row[space.metric] for row in kept) / len(kept) ** 0.5
+    if len(fold_rows) > 1:
+        standard_error = stdev(row[space.metric] for row in fold_rows) / len(fold_rows) ** 0.5
     elif bootstrap_error and space.metric == "val_map":
         standard_error = bootstrap_error.get(phase)
     return identity | {
         "state": state,
         **{f"{_PREFIX}{name}": value for name, value in parameters.items()},
-        **mean_metrics(kept),
-        "best_epoch": kept[0]["epoch"] if kept else None,
+        **mean_metrics(fold_rows),
+        "best_epoch": fold_rows[0]["epoch"] if fold_rows else None,
         "epochs": max(map(len, by_fold.values()), default=0),
         "seconds_per_epoch": fmean(seconds) if seconds else None,
         "error": error and redacted(error),
         "standard_error": standard_error,
         "folds": len(by_fold) or None,
-        "kept": kept_reason(measured, phase) if kept else None,
+        "kept": kept_reason(measured, phase) if fold_rows else None,
     }
 
 
 def _kept_phase(trial: Row) -> str:
     """The phase whose weights a stored trial kept."""
-    kept = trial.get("kept") or LAST
-    return next(phase for phase in (WARMUP, BEST, LAST) if kept.startswith(phase))
+    reason = trial.get("kept") or LAST
+    return next(phase for phase in (WARMUP, BEST, LAST) if reason.startswith(phase))
 
 
 def stored_outcomes(store: StudyStore, space: Space) -> dict[int, Outcome]:

@@ -32,8 +32,8 @@ _MODEL = "model"
 
 def kept_phase_of(trial: Row) -> str:
     """The phase whose weights a trial kept; "last" for a trial without results."""
-    kept = trial.get("kept") or LAST
-    return next((phase for phase in (WARMUP, BEST, LAST) if kept.startswith(phase)), LAST)
+    reason = trial.get("kept") or LAST
+    return next((phase for phase in (WARMUP, BEST, LAST) if reason.startswith(phase)), LAST)
 
 
 def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
@@ -197,9 +197,9 @@ class Bags:
             bags.append(Bag.of(trial["trial_id"], kept_phase_of(trial), usable))
         return bags
 
-    def members(self, answer: FinalAnswer) -> list[Row]:
+    def members(self, final: FinalAnswer) -> list[Row]:
         """Rows of the trials in a final answer, the chosen one first."""
-        names = sorted(answer.weights, key=lambda name: (name != answer.trial, name))
+        names = sorted(final.weights, key=lambda name: (name != final.trial, name))
         return [self._trials[name] for name in names if name in self._trials]
 
     # --------------------------------------------------------------- baselines

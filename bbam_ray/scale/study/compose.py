@@ -16,12 +16,12 @@ from bbam_ray.scale.study.final_kinds import Final
 
 
 def compose(
-    answer: FinalAnswer, bags: Sequence[Bag], models: Bags, seed: int, decisions: Decisions
+    final: FinalAnswer, bags: Sequence[Bag], models: Bags, seed: int, decisions: Decisions
 ) -> Files:
     """The files of the model folder of an answer.
 
     Args:
-        answer: an ensemble or an average of weights.
+        final: an ensemble or an average of weights.
         bags: of one seed, all that the answer names.
         models: where their models are.
         seed: of the training.
@@ -32,17 +32,17 @@ def compose(
     """
     with TemporaryDirectory(prefix="bbam-ray-") as scratch:
         folder = Path(scratch) / "model"
-        if answer.kind is Final.soup:
+        if final.kind is Final.soup:
             folders = models.members_of(bags[0], seed)
             save_average(folder, folders, decisions.thresholds, decisions.calibration)
         else:
-            members = [member for bag in bags for member in _members(answer, bag, models, seed)]
+            members = [member for bag in bags for member in _members(final, bag, models, seed)]
             save_ensemble(folder, members, decisions.thresholds, decisions.calibration)
         return files_of(folder)
 
 
-def _members(answer: FinalAnswer, bag: Bag, models: Bags, seed: int) -> list[EnsembleMember]:
+def _members(final: FinalAnswer, bag: Bag, models: Bags, seed: int) -> list[EnsembleMember]:
     """The models of a bag, which share its weight; all have the scale of its out-of-fold scores."""
     scale, folders = bag.standardization, models.members_of(bag, seed)
-    weight = answer.weights[bag.name] / len(folders)
+    weight = final.weights[bag.name] / len(folders)
     return [EnsembleMember(folder, weight, scale) for folder in folders]

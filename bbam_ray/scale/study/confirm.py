@@ -23,6 +23,7 @@ from bbam_ray.scale.study.final_answer import MAX_TRIALS, FinalAnswer, choose_an
 from bbam_ray.scale.study.final_kinds import Final
 from bbam_ray.scale.study.jobs import Job, JobResult, run_jobs
 from bbam_ray.scale.study.plan import StudyPlan
+from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 
 FINAL, TRIAL, PUBLISHED = "final", "trial", "published"  # in the column ``answer``
 
@@ -34,14 +35,21 @@ class Confirmation:
         plan: of the study.
         store: its tables; rows are added to ``confirm``.
         record: of the study; it gets the final answer.
+        monitor: kills frozen processes.
         listener: gets an event at the start and the end of each run.
     """
 
     def __init__(
-        self, plan: StudyPlan, store: StudyStore, record: StudyRecord, listener: Listener
+        self,
+        plan: StudyPlan,
+        store: StudyStore,
+        record: StudyRecord,
+        monitor: HeartbeatMonitor,
+        listener: Listener,
     ) -> None:
         self._plan, self._store, self._record, self._listener = plan, store, record, listener
         self._bags = Bags(plan, store, self._run)
+        self._monitor = monitor
         self._started = 0  # answers that were started
         self._seeds = confirmation_seeds(plan)
 
@@ -53,12 +61,12 @@ class Confirmation:
             order: rows of complete trials, the best first.
         """
         plan = self._plan
-        others = [row for row in order if row["number"] != chosen["number"]]
-        compared = others[: plan.confirm_top - 1]
+        rest = [row for row in order if row["number"] != chosen["number"]]
+        compared = rest[: plan.confirm_top - 1]
         published = [] if not plan.published else [self._published_row(order)]
-        answer = self._choose(chosen, others)
-        changed = self._record.content.get("final") != answer.content()
-        self._record.update(final=answer.content())
+        final = self._choose(chosen, rest)
+        changed = self._record.content.get("final") != final.content()
+        self._record.update(final=final.content())
         entries = [(FINAL, chosen), *((TRIAL, row) for row in compared)]
         entries += [(PUBLISHED, row) for row in published]
         ranks = {(name, row["number"]): rank for rank, (name, row) in enumerate(entries, start=1)}
@@ -75,15 +83,15 @@ class Confirmation:
             for seed in self._seeds
         ]
         waiting = [row for row in waiting if not self._is_done(row, changed)]
-        self._train(answer, waiting, {(n, r["number"]): r for n, r in entries})
+        self._train(final, waiting, {(n, r["number"]): r for n, r in entries})
         self._test_baselines(ranks)
 
     # ------------------------------------------------------------------ choice
 
-    def _choose(self, chosen: Row, others: Sequence[Row]) -> FinalAnswer:
+    def _choose(self, chosen: Row, rest: Sequence[Row]) -> FinalAnswer:
         """The final answer, from out-of-fold scores of the search and of the baselines."""
         plan = self._plan
-        trials = [chosen, *others[: MAX_TRIALS - 1]] if plan.final is Final.best else [chosen]
+        trials = [chosen, *rest[: MAX_TRIALS - 1]] if plan.final is Final.best else [chosen]
         self._bags.train_baselines()
         self._bags.train_folds(trials, [plan.settings["seed"]])
         bags = self._bags.of_trials(trials, plan.settings["seed"])
@@ -102,10 +110,10 @@ class Confirmation:
 
     # -------------------------------------------------------------------- rows
 
-    def _row(self, answer: str, trial: Row, seed: int, rank: int | None) -> Row:
+    def _row(self, kind: str, trial: Row, seed: int, rank: int | None) -> Row:
         row = {name: value for name, value in trial.items() if name.startswith("param_")}
         row |= {name: trial[name] for name in ("study", "trial_id", "number")}
-        return row | {"rank": rank, "seed": seed, "answer": answer}
+        return row | {"rank": rank, "seed": seed, "answer": kind}
 
     def _is_done(self, row: Row, changed: bool) -> bool:
         """Whether the store has a successful run with a readable model, of the same answer."""
@@ -140,17 +148,18 @@ class Confirmation:
                 self._listener(ConfirmStarted(self._started, job.tag))
                 self._started += 1
 
-        run_jobs(self._plan, self._store.folder.name, jobs, done, started)
+        study = self._store.folder.name
+        run_jobs(self._plan, study, jobs, self._monitor, done, started)
 
     # ---------------------------------------------------------------- training
 
     def _train(
-        self, answer: FinalAnswer, waiting: list[Row], trials: dict[tuple[str, int], Row]
+        self, final: FinalAnswer, waiting: list[Row], trials: dict[tuple[str, int], Row]
     ) -> None:
         """Train and test what is not done.
 
         Args:
-            answer: the final one.
+            final: the final answer.
             waiting: rows to fill.
             trials: row of the trial by answer and number.
         """
@@ -162,14 +171,14 @@ class Confirmation:
             (singles if is_single else ensembles).append(row)
         own = [trials[row["answer"], row["number"]] for row in singles]
         self._bags.train_folds(own, [plan.settings["seed"]])
-        members = self._bags.members(answer)
+        members = self._bags.members(final)
         seeds = sorted({row["seed"] for row in ensembles})
         self._bags.train_folds(members, seeds)
         self._bags.train_full_models(members, seeds)
         jobs = [self._single_job(row, trial) for row, trial in zip(singles, own, strict=True)]
         for row in ensembles:
             try:
-                jobs.append(self._ensemble_job(answer, members, row))
+                jobs.append(self._ensemble_job(final, members, row))
             except UsageError as error:  # a fold of this seed could not be trained
                 self._end(row, JobResult(None, str(error), self._bags.now(), 0.0))
         self._run(jobs, lambda job, result: self._end(job.tag, result))
@@ -189,12 +198,12 @@ class Confirmation:
         decisions = Decisions.of(bag.scores, bag.labels)
         return Job(name, "confirm", (config.flat(), decisions), tag=row)
 
-    def _ensemble_job(self, answer: FinalAnswer, members: list[Row], row: Row) -> Job:
+    def _ensemble_job(self, final: FinalAnswer, members: list[Row], row: Row) -> Job:
         """Put fold models of a seed together, and test the result."""
         plan, seed = self._plan, row["seed"]
         bags = self._bags.of_trials(members, seed)
-        bags += [bag for bag in self._bags.of_baselines() if bag.name in answer.weights]
-        files = compose(answer, bags, self._bags, seed, decisions_of(answer, bags))
+        bags += [bag for bag in self._bags.of_baselines() if bag.name in final.weights]
+        files = compose(final, bags, self._bags, seed, decisions_of(final, bags))
         settings = {**plan.settings, **parameters_of(row), "split_seed": pool_seed(plan.settings)}
         values = {**settings, "folds": 1, "fold": 0, "validation_fraction": 0.0}
         name = f"test the final answer, seed {seed}"

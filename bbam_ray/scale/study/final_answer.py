@@ -114,25 +114,25 @@ def choose_answer(kind: Final, bags: Sequence[Bag]) -> FinalAnswer:
     return FinalAnswer(kind, first.name, weights, mean_average_precision(combined, first.labels))
 
 
-def ensemble_scores(answer: FinalAnswer, bags: Sequence[Bag]) -> Tensor:
+def ensemble_scores(final: FinalAnswer, bags: Sequence[Bag]) -> Tensor:
     """Out-of-fold scores (N, K) of an answer: weighted sum of standardised scores.
 
     Args:
-        answer: chosen before, perhaps with models of another seed.
+        final: chosen before, perhaps with models of another seed.
         bags: of one seed, all that the answer names.
     """
     return sum(
         (
-            answer.weights[bag.name] * bag.standardization.apply(bag.scores)
+            final.weights[bag.name] * bag.standardization.apply(bag.scores)
             for bag in bags
-            if bag.name in answer.weights
+            if bag.name in final.weights
         ),
         torch.zeros(1, dtype=torch.float64),
     )
 
 
-def decisions_of(answer: FinalAnswer, bags: Sequence[Bag]) -> Decisions:
+def decisions_of(final: FinalAnswer, bags: Sequence[Bag]) -> Decisions:
     """Thresholds and calibration of an answer, from its out-of-fold scores."""
-    if answer.kind in (Final.single, Final.soup):
+    if final.kind in (Final.single, Final.soup):
         return Decisions.of(bags[0].scores, bags[0].labels)
-    return Decisions.of(ensemble_scores(answer, bags), bags[0].labels)
+    return Decisions.of(ensemble_scores(final, bags), bags[0].labels)

@@ -97,10 +97,10 @@ class FoldStore:
     def keep_models(self, trials: Iterable[Row], space: Space) -> None:
         """Delete the models of trials that are neither among the best nor the published settings."""
         best = [row["trial_id"] for row in ranked(trials, space)[:KEPT_TRIALS]]
-        kept = {trial_id(0), *best}
+        with_models = {trial_id(0), *best}
         for row in trials:
             parent = self._store.folder / FOLDS / row["trial_id"]
-            if row["trial_id"] not in kept and parent.is_dir():
+            if row["trial_id"] not in with_models and parent.is_dir():
                 for path in parent.glob("fold-*/*"):
                     if path.is_dir():
                         shutil.rmtree(path, ignore_errors=True)

@@ -61,6 +61,7 @@ def run_jobs(
     plan: StudyPlan,
     study: str,
     jobs: Iterable[Job],
+    monitor: HeartbeatMonitor,
     done: Callable[[Job, JobResult], None],
     started: Callable[[Job], None] = lambda job: None,
 ) -> None:
@@ -70,6 +71,7 @@ def run_jobs(
         plan: of the study.
         study: its name.
         jobs: to run, in this order.
+        monitor: kills frozen processes.
         done: called with each job that has ended, in the order in which they end.
         started: called with each job that starts.
 
@@ -93,22 +95,21 @@ def run_jobs(
     groups = list(free)
     running: dict[ray.ObjectRef[Any], tuple[Job, Any]] = {}
     try:
-        with HeartbeatMonitor(shape.timeout_s) as monitor:
-            while waiting or running:
-                while waiting and free:
-                    job, group = waiting.pop(0), free.pop()
-                    started(job)
-                    strategy = PlacementGroupSchedulingStrategy(group, 0, True)
-                    options = {"scheduling_strategy": strategy, "name": f"{study}: {job.name}"}
-                    reference = task.options(**options).remote(job, shape, monitor.heartbeats)
-                    running[reference] = (job, group)
-                ready, _ = ray.wait(list(running), num_returns=1, timeout=HEARTBEAT_SECONDS)
-                interruption.check()
-                monitor.check()
-                for reference in ready:
-                    job, group = running.pop(reference)
-                    free.append(group)
-                    done(job, _result(reference))
+        while waiting or running:
+            while waiting and free:
+                job, group = waiting.pop(0), free.pop()
+                started(job)
+                strategy = PlacementGroupSchedulingStrategy(group, 0, True)
+                options = {"scheduling_strategy": strategy, "name": f"{study}: {job.name}"}
+                reference = task.options(**options).remote(job, shape, monitor.heartbeats)
+                running[reference] = (job, group)
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=HEARTBEAT_SECONDS)
+            interruption.check()
+            monitor.check()
+            for reference in ready:
+                job, group = running.pop(reference)
+                free.append(group)
+                done(job, _result(reference))
     finally:
         for group in groups:
             remove_placement_group(group)

@@ -196,7 +196,7 @@ class Recorder(Callback):
             history,
             space,
             error,
-            keep=self._plan.config_of(parameters).training.kept,
+            keep=self._plan.config_of(parameters).training.keep_rule,
             bootstrap_error=errors,
         ) | {
             "seed": self._plan.settings["seed"],

@@ -68,7 +68,8 @@ def run_study(
         chosen = chosen_trial(plan, store)
         if chosen and plan.confirm_top and plan.confirm_seeds:
             order = ranked(store.trials.rows(), plan.space)
-            Confirmation(plan, store, record, listener).run(chosen, order)
+            with HeartbeatMonitor(plan.shape.timeout_s) as monitor:
+                Confirmation(plan, store, record, monitor, listener).run(chosen, order)
     except StorageError:  # nothing more can be written
         raise
     except KeyboardInterrupt:

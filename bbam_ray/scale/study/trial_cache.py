@@ -148,7 +148,7 @@ class TrialCache:
             folds or history,
             space,
             None,
-            keep=self._plan.config_of(parameters).training.kept,
+            keep=self._plan.config_of(parameters).training.keep_rule,
             bootstrap_error=self._bootstrap_errors(trial_id(identity["number"])),
         ) | {
             "seed": self._plan.settings["seed"],
@@ -175,7 +175,7 @@ class TrialCache:
             return end
         if not (rules.folds and folds):
             return None
-        keep = self._plan.published_config.training.kept
+        keep = self._plan.published_config.training.keep_rule
         by_fold = rows_by_fold(folds)
         # A trial that is training decides for each fold by itself.
         values = [

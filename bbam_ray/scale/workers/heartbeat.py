@@ -30,9 +30,12 @@ class HeartbeatStore:
     def __repr__(self) -> str:
         return "heartbeats of a study's processes"
 
+    # A heartbeat that is lost is followed by another one; Ray would report each of its retries.
+    @ray.method(max_task_retries=0)  # type: ignore[untyped-decorator]
     def beat(self, node: str, pid: int) -> None:
         self._last[node, pid] = time.monotonic()
 
+    @ray.method(max_task_retries=0)  # type: ignore[untyped-decorator]
     def forget(self, node: str, pid: int) -> None:
         self._last.pop((node, pid), None)
 
