@@ -93,7 +93,7 @@ class TrainingConfig(Options):
         ge=1,
         le=100,
         description="Number of stratified folds of the labelled samples, one of which is held out for "
-        "validation; 1 holds out `validation_fraction` instead. `tune` sets it and trains all folds.",
+        "validation; 1 holds out `validation_fraction` instead; `tune` sets it and trains all folds.",
     )
     fold: int = Field(0, ge=0, description="Fold that is held out, from 0, if `folds` is above 1.")
     backbone: str = Field(

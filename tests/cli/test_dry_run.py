@@ -41,7 +41,7 @@ def test_it_shows_space_rules_first_configurations_and_what_fits(tmp_path: Path)
         "objective val_map (max); sampler tpe, scheduler asha (decides after epochs 6, 8;",
         "trial 0: scale=20 margin=0.4",
         "trial 2:",
-        "9 trials (1 CPU each), 2 at once; then 3 runs that confirm the best configuration.",
+        "9 trials of 5 folds (1 CPU each), 2 at once; then 13 runs for the final answer (best)",
         "Expected time: unknown, because no earlier study",
         "MB of confirmed models",
         "Ray's session folder: each log is rotated at 16 MB with 2 backups",
@@ -90,7 +90,7 @@ def test_the_time_is_that_of_an_earlier_study_of_the_same_kind(tmp_path: Path) -
     prepare = study_setup.prepare
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study_setup, "prepare", lambda *a: studies.append(prepare(*a)) or studies[-1])
-        dry("--max-concurrent", "2")
+        dry("--max-concurrent", "2", "--folds", "1")
     throughput = json.loads(json.dumps(throughput_settings(studies[0].plan)))
     parent = tmp_path / "results" / "digits"
     earlier_study(parent / "answered", throughput, 9.0, answered=True)
@@ -98,6 +98,10 @@ def test_the_time_is_that_of_an_earlier_study_of_the_same_kind(tmp_path: Path) -
     assert measured_throughput(parent, "bbam", throughput) is None
     earlier_study(parent / "like", throughput, 0.5, answered=False)
     assert measured_throughput(parent, "supervised", throughput) is None
-    shown = dry("--max-concurrent", "2")
-    # 8 trials and 3 confirmations of 13 epochs of 0.5 s and 1.5 s of overhead each, two at once.
-    assert "At most 44s: 0.50 s per epoch in study 'like', 11 runs of 13 epochs" in shown
+    shown = dry("--max-concurrent", "2", "--folds", "1")
+    # 8 trials, 3 runs for the final answer and 3 for the published settings, of 13 epochs of 0.5 s and
+    # 1.5 s of overhead each, two at once.
+    assert "At most 56s: 0.50 s per epoch in study 'like', 14 runs of 13 epochs" in shown
+    # 8 trials and 2 further seeds of 5 folds each, and 3 runs for the published settings.
+    shown = dry("--max-concurrent", "2", "--folds", "5")
+    assert "0.50 s per epoch in study 'like', 53 runs of 13 epochs" in shown

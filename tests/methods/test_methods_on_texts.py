@@ -14,12 +14,15 @@ import torch
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import METHODS, run_config
+from bbam_ray.methods.fitted import FittedMethod
 from bbam_ray.methods.method import concat_views
 
 Make = Callable[..., Trainer]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [name for name, method in METHODS.items() if not issubclass(method, FittedMethod)]
+)
 class TestMethodOnTexts:
     def test_it_trains_through_both_phases(self, method: str, text_trainer: Make) -> None:
         trainer = text_trainer(method=method)

@@ -116,11 +116,11 @@ def test_the_report_is_one_file_that_loads_nothing(study: Callable[..., Path]) -
 def test_the_best_result_comes_first(study: Callable[..., Path]) -> None:
     source, page = page_of(study())
     text = page.text
-    assert "Best of 2 complete trials: trial 1, val_map 0.6250" in text
+    assert "Chosen of 2 complete trials: trial 1, val_map 0.6250" in text
     assert "Published settings (trial 0): 0.5000" in text
     assert "rank 1, 2 seeds" in text and "mAP 0.7500" in text
     assert "0.0707" in text  # the deviation of 0.7 and 0.8
-    assert text.index("Best of") < text.index("Trials") < text.index("Learning curves")
+    assert text.index("Chosen of") < text.index("Trials") < text.index("Learning curves")
     rows = [attributes for tag, attributes in page.tags if tag == "tr"]
     assert sum(attributes.get("class") == "best" for attributes in rows) == 1
     table = source.split('<table class="sortable">')[1].split("</table>")[0]

@@ -82,7 +82,8 @@ def test_it_follows_the_study(port: int, running: tuple[StudyRecord, StudyStore]
     text = get(port, "/")[1]
     assert "1 of 3 trials have ended" in text and "0.50 GPU-hours" in text
     assert "of searching left" in text and "Learning curves" in text
-    assert ">trial 1<" in text.split("Best of")[0] and ">trial 0<" not in text.split("Best of")[0]
+    before = text.split("Chosen of")[0]
+    assert ">trial 1<" in before and ">trial 0<" not in before
     record.end("COMPLETE")
     text = get(port, "/")[1]
     assert "complete: 1 of 3" in text and "searching left" not in text

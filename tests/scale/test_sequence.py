@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
+from bbam_ray.engine.pruning_rule import TrialRules
 from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
 from bbam_ray.scale.search.outcomes import Outcome, pareto
@@ -191,7 +192,7 @@ def test_the_searcher_fills_the_slots_and_ends_with_the_last_trial(space: Space)
     sequence = ConfigSequence(space, 0, 4)
     searcher = StudySearcher(sequence, 3, 2, NEVER)
     first = searcher.suggest("a")
-    assert first == {"number": 0, "parameters": space.published, "pruning_rule": None}
+    assert first == {"number": 0, "parameters": space.published, "rules": TrialRules()}
     second = searcher.suggest("b")
     assert second["number"] == 1
     assert searcher.suggest("c") is None  # both slots are taken
