@@ -27,7 +27,7 @@ from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.engine.task import Task, check_task, load_part, prepare_training
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.methods import BASELINES, METHODS, run_config
-from bbam_ray.results.fold_rows import kept_phase
+from bbam_ray.results.fold_rows import RowsByFold, kept_phase
 from benchmarks.page import write_section
 from benchmarks.regret import SETS, task_of
 from benchmarks.regret_table import interval
@@ -39,9 +39,9 @@ FOLDS = 5
 def published(dataset: str, method: str) -> dict[str, Any]:
     """The published settings of a search space."""
     spaces = Path(__file__).parents[1] / "search_spaces"
-    names = (f"{dataset}.{method}.yaml", f"{method}.yaml", f"{dataset}.yaml")
+    names = [f"{dataset}.{method}.yaml", f"{method}.yaml"]
     if method == "bbam":
-        names = (f"{dataset}.yaml",)
+        names = [f"{dataset}.yaml"]
     path = next(spaces / name for name in names if (spaces / name).exists())
     space = read_yaml_mapping(path)
     return {**(space.get("fixed") or {}), **space["published"]}
@@ -64,7 +64,8 @@ def measure(name: str, method: str, seed: int, data: Path) -> dict[str, Any]:
         "folds": FOLDS,
     }
     samples, test = None, None
-    histories, warmup, last = {}, [], []
+    histories: RowsByFold = {}
+    warmup, last = [], []
     for fold in range(FOLDS):
         config = run_config({**values, "fold": fold}, "benchmark")
         checked: Task = check_task(config, samples)
@@ -83,17 +84,19 @@ def measure(name: str, method: str, seed: int, data: Path) -> dict[str, Any]:
         "last_map": fmean(last),
         "kept_map": fmean(warmup if phase == "warmup" else last),
         "kept": phase,
-        "epochs": sum(map(len, histories.values())),
+        "epochs": sum(len(rows) for rows in histories.values()),
     }
 
 
 def table(data: pd.DataFrame) -> str:
     """A row per set and method: means over seeds, in points."""
     lines = [
-        "| set | method | seeds | end of warm-up | last epoch - warm-up | kept - warm-up | main phase kept |",
+        "| set | method | seeds | end of warm-up | last epoch - warm-up | kept - warm-up "
+        "| main phase kept |",
         "|---" * 7 + "|",
     ]
-    for (name, method), rows in data.groupby(["set", "method"], sort=False):
+    groups: Any = data.groupby(["set", "method"], sort=False)
+    for (name, method), rows in groups:
         cells = [name, f"`{method}`", str(len(rows)), f"{rows['warmup_map'].mean():.3f}"]
         cells.append(interval(rows["last_map"] - rows["warmup_map"]))
         cells.append(interval(rows["kept_map"] - rows["warmup_map"]))

@@ -34,8 +34,10 @@ SETS = ("scene", "yeast", "emotions", "corel5k", "digits")
 METHODS = ("bbam", "cap", "supervised")
 NEW, OLD = "folds", "one fold"
 
+Values = dict[str, Any]
 
-def task_of(name: str, data: Path) -> dict[str, Any]:
+
+def task_of(name: str, data: Path) -> Values:
     """Arguments of ``tune_study`` for a data set."""
     if name == "digits":
         return {"dataset": "digits"}
@@ -48,7 +50,7 @@ def epochs_spent(study: Study) -> int:
     return len(study.folds) if len(study.folds) else len(study.history)
 
 
-def new_rule(name: str, method: str, seed: int, budget: int, task: dict, results: Path) -> dict:
+def new_rule(name: str, method: str, seed: int, budget: int, task: Values, results: Path) -> Values:
     """Search or resume with the rule of this version; the values of its final answer."""
     study_name = f"{name}-{method}-{seed}"
     study = tune_study(
@@ -79,7 +81,7 @@ def new_rule(name: str, method: str, seed: int, budget: int, task: dict, results
     }
 
 
-def old_rule(name: str, method: str, seed: int, budget: int, task: dict, results: Path) -> dict:
+def old_rule(name: str, method: str, seed: int, budget: int, task: Values, results: Path) -> Values:
     """Search or resume with the old rule; the values of its single model."""
     study_name = f"{name}-{method}-{seed}-old"
     study = tune_study(
@@ -102,8 +104,8 @@ def old_rule(name: str, method: str, seed: int, budget: int, task: dict, results
     labels = study.labels[
         (study.labels["number"] == best["number"]) & (study.labels["epoch"] == best["best_epoch"])
     ].set_index("label")
-    parameters = {k[6:]: v for k, v in best.items() if str(k).startswith("param_")}
-    parameters = {k: v for k, v in parameters.items() if v is not None and v == v}
+    columns: Values = {str(name): value for name, value in best.items()}
+    parameters = {k[6:]: v for k, v in columns.items() if k.startswith("param_") and pd.notna(v)}
     # to Python's own types, from NumPy's
     parameters = {k: v.item() if isinstance(v, np.generic) else v for k, v in parameters.items()}
     settings = {**study.record["settings"], "split_seed": seed}

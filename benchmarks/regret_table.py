@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from scipy.stats import t
@@ -11,18 +12,22 @@ from bbam_ray.methods import BASELINES
 from benchmarks.page import write_section
 
 _HEAD = (
-    "| set | method | trials | seeds | final answer | - published | - best baseline | micro-F1 - old rule | "
-    "calibration error (old rule) | networks |"
+    "| set | method | trials | seeds | final answer | - published | - best baseline "
+    "| micro-F1 - old rule | calibration error (old rule) | networks |"
 )
 
 
 def interval(values: pd.Series) -> str:
     """Mean in points with its 95 % interval (Student's t)."""
-    values = 100 * values.dropna()
-    if len(values) < 2:
-        return f"{values.mean():+.1f}" if len(values) else ""
-    half = float(t.ppf(0.975, len(values) - 1)) * values.sem()
-    return f"{values.mean():+.1f} [{values.mean() - half:+.1f}, {values.mean() + half:+.1f}]"
+    points = 100 * values.dropna().to_numpy(dtype=float)
+    if not len(points):
+        return ""
+    mean = float(points.mean())
+    if len(points) == 1:
+        return f"{mean:+.1f}"
+    error = float(points.std(ddof=1)) / len(points) ** 0.5
+    half = float(t.ppf(0.975, len(points) - 1)) * error
+    return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
 
 
 def best_baseline(rows: pd.DataFrame) -> pd.Series:
@@ -42,7 +47,8 @@ def paired(rows: pd.DataFrame, new_budget: int, old_budget: int | None) -> pd.Da
 def gains_table(data: pd.DataFrame) -> str:
     """A row per set, method and budget, at equal numbers of trials."""
     lines = [_HEAD, "|---" * 10 + "|"]
-    for (name, method, budget), rows in data.groupby(["set", "method", "budget"], sort=False):
+    groups: Any = data.groupby(["set", "method", "budget"], sort=False)
+    for (name, method, budget), rows in groups:
         pairs = paired(rows, budget, budget)
         if pairs.empty:
             continue
@@ -72,7 +78,8 @@ def cost_table(data: pd.DataFrame) -> str:
         "difference |",
         "|---" * 6 + "|",
     ]
-    for (name, method), rows in data.groupby(["set", "method"], sort=False):
+    groups: Any = data.groupby(["set", "method"], sort=False)
+    for (name, method), rows in groups:
         budgets = sorted(rows["budget"].unique())
         for budget in budgets:
             spent = rows[(rows["rule"] == "folds") & (rows["budget"] == budget)]["epochs"].mean()
@@ -95,10 +102,11 @@ def summary(data: pd.DataFrame) -> str:
     for budget, rows in data[data["rule"] == "folds"].groupby("budget"):
         cells = rows.assign(gain=rows["test_map"] - rows["published_map"])
         means = 100 * cells.groupby(["set", "method"])["gain"].mean()
-        lowest = means.idxmin()
+        lowest: Any = means.idxmin()
         lines.append(
-            f"- {budget} trials, {len(means)} cells: final answer - published {means.mean():+.1f} points of "
-            f"test mAP in the mean over cells; lowest cell {means.min():+.1f} ({lowest[0]}, {lowest[1]})."
+            f"- {budget} trials, {len(means)} cells: final answer - published {means.mean():+.1f} "
+            f"points of test mAP in the mean over cells; lowest cell {means.min():+.1f} "
+            f"({lowest[0]}, {lowest[1]})."
         )
     return "\n".join(lines)
 

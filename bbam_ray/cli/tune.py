@@ -14,8 +14,7 @@ from bbam_ray.cli.dry_run import show_preview
 from bbam_ray.cli.outcome import as_json, exit_code, show_result
 from bbam_ray.cli.screen import Screen
 from bbam_ray.commands import checks
-from bbam_ray.commands.choices import TrialRunner
-from bbam_ray.scale.study.final_kinds import Final, Pools
+from bbam_ray.commands.choices import Final, Pools, TrialRunner
 
 
 def tune(

@@ -11,6 +11,8 @@ from typing import ParamSpec, TypeVar
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.scale.search.samplers import SAMPLERS as SAMPLERS
 from bbam_ray.scale.search.schedulers import SCHEDULERS as SCHEDULERS
+from bbam_ray.scale.study.final_kinds import Final as Final
+from bbam_ray.scale.study.final_kinds import Pools as Pools
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -67,7 +67,9 @@ def confirmed_metrics(
         value = row[metric]
         ranked = row["rank"] is not None and row["rank"] == row["rank"]
         if ranked and value is not None and value == value:
-            key = (int(row["rank"]), row["number"], row.get("answer"))
+            answer = row.get("answer")
+            known = answer if isinstance(answer, str) else None  # null is NaN in pandas
+            key = (int(row["rank"]), row["number"], known)
             groups.setdefault(key, []).append(value)
     return [
         Confirmed(rank, number, len(v), fmean(v), stdev(v) if len(v) > 1 else None, answer)

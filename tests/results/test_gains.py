@@ -17,7 +17,7 @@ from bbam_ray.results.summary import (
 )
 
 
-def rows(answer: str | None, values: dict[int, float | None], rank: int | None = 1) -> list[Any]:
+def rows(answer: Any, values: dict[int, float | None], rank: int | None = 1) -> list[Any]:
     return [
         {"rank": rank, "number": 0, "answer": answer, "seed": seed, "test_map": value}
         for seed, value in values.items()
@@ -114,6 +114,12 @@ def test_answers_of_the_same_trial_are_apart_and_have_titles() -> None:
     ]
     titles = [Confirmed(1, 7, 1, 0.5, None, answer).title for answer in (None, "trial")]
     assert titles == ["trial 7", "trial 7"]
+
+
+def test_rows_of_older_tables_and_of_pandas_have_no_answer() -> None:
+    measured = rows(None, {1: 0.5}) + rows(float("nan"), {2: 0.7}) + rows(float("nan"), {3: 0.6})
+    (figure,) = confirmed_metrics(measured)
+    assert (figure.title, figure.seeds, figure.answer) == ("trial 0", 3, None)
 
 
 def test_models_of_the_published_settings_have_a_folder_of_their_own() -> None:
