@@ -12,7 +12,7 @@ RUN := $(VENV)/bin
 .PHONY: demo docs generated test test-with-ray test-without-ray test-slow check audit clean
 
 demo: $(VENV)/.installed
-	$(RUN)/python launch/tune.py
+	$(RUN)/python launch/tune.py --folds 3 --confirm-seeds 2
 
 test: $(VENV)/.installed-dev check docs
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-with-ray test-without-ray
