@@ -75,7 +75,8 @@ def test_sides_that_were_not_measured_are_left_out() -> None:
         ),
         (
             Gain("published", 0.01, -0.003, 0.023, 3),
-            "no gain beyond noise over the published settings: +1.0 points of test mAP [-0.3, +2.3]",
+            "gain over the published settings, within the noise of 3 seeds: +1.0 points of test mAP "
+            "[-0.3, +2.3]",
         ),
         (
             Gain("logistic", -0.02, -0.03, -0.01, 3),
@@ -98,7 +99,8 @@ def test_the_sentence_says_plainly_whether_there_is_a_gain(gain: Gain, sentence:
 def test_sentences_come_from_the_record_of_a_study() -> None:
     measured = rows("final", FINAL) + rows("published", PUBLISHED, 2) + rows("logistic", {1: 0.7})
     first, second = gain_sentences({"gain": gains(measured)})
-    assert first.startswith("no gain beyond noise over the published settings: +2.7 points")
+    assert first.startswith("gain over the published settings, within the noise of ")
+    assert ": +2.7 points" in first
     assert second.startswith("no gain over the baseline logistic: -6.3 points")
     assert gain_sentences({}) == gain_sentences({"gain": None}) == []
 
@@ -119,7 +121,7 @@ def test_answers_of_the_same_trial_are_apart_and_have_titles() -> None:
 def test_rows_of_older_tables_and_of_pandas_have_no_answer() -> None:
     measured = rows(None, {1: 0.5}) + rows(float("nan"), {2: 0.7}) + rows(float("nan"), {3: 0.6})
     (figure,) = confirmed_metrics(measured)
-    assert (figure.title, figure.seeds, figure.answer) == ("trial 0", 3, None)
+    assert (figure.title, figure.seeds, figure.kind) == ("trial 0", 3, None)
 
 
 def test_models_of_the_published_settings_have_a_folder_of_their_own() -> None:
