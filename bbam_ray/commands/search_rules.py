@@ -146,6 +146,7 @@ def stopping_of(rules: SearchRules, space: Space, settings: Mapping[str, Any]) -
         metric=space.metric,
         mode=space.mode,
         folds=run_config(published, "space").training.folds,
+        between_folds=len(space.objectives) == 1,
     )
 
 

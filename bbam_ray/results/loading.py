@@ -16,7 +16,7 @@ from bbam_ray.results.remote import local_copy
 from bbam_ray.results.schema_checks import check_record, checked_table
 from bbam_ray.results.schemas import TrialState
 from bbam_ray.results.study import StudyRecord
-from bbam_ray.results.summary import confirmed_metrics
+from bbam_ray.results.summary import confirmed_metrics, gain_sentences
 
 
 class Study:
@@ -115,7 +115,8 @@ class Study:
             f"{len(self.trials)} of {self.record.get('num_samples') or len(self.trials)} trials"
         ]
         if len(self.trials) and self.trials["state"].iloc[0] == TrialState.COMPLETE:
-            top = self.trials.iloc[0]
+            chosen = self.trials[self.trials["number"] == self.record.get("chosen", -1)]
+            top = (chosen if len(chosen) else self.trials).iloc[0]
             lines.append(f"best: trial {top['number']}, {self.metric} {top[self.metric]:.4f}")
             searched = [n for n in top.index if n.startswith("param_") and pd.notna(top[n])]
             if searched:
@@ -125,9 +126,10 @@ class Study:
         for confirmed in confirmed_metrics(rows):  # type: ignore[arg-type]
             spread = "" if confirmed.deviation is None else f" +- {confirmed.deviation:.4f}"
             lines.append(
-                f"confirmed: trial {confirmed.number}, test mAP {confirmed.mean:.4f}{spread} over "
+                f"{confirmed.title}: test mAP {confirmed.mean:.4f}{spread} over "
                 f"{confirmed.seeds} seed{'s' * (confirmed.seeds > 1)}"
             )
+        lines += gain_sentences(self.record)
         return [*lines, f"files: {self.folder}"]
 
     def __repr__(self) -> str:

@@ -35,7 +35,7 @@ def choose(
         trials: rows of all trials.
         outcomes: by number.
         space: that was searched.
-        paired_error: used for trials with one fold.
+        paired_error: used for trials with one fold, if val_map is the objective.
     """
     order = ranked(trials, space)
     if not order or len(space.objectives) > 1:
@@ -61,6 +61,8 @@ def _may_be_noise(
     if folds[0] and len(folds[0]) == len(folds[1]):
         gaps = [a - b for a, b in zip(*folds, strict=True)]
         return abs(fmean(gaps)) <= stdev(gaps) / math.sqrt(len(gaps))
+    if space.metric != "val_map":
+        return False
     error = paired_error(best["number"], other["number"])
     gap = abs(best[space.metric] - other[space.metric])
     return error is not None and gap <= error

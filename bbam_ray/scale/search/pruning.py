@@ -32,6 +32,7 @@ class Stopping:
         reduction: eta: one trial in eta passes a rung, and rungs are eta times further apart.
         metric, mode: the objective.
         folds: of each trial.
+        between_folds: whether a trial may be pruned between two folds.
 
     Raises:
         UsageError: unknown or refused scheduler, or values that prune no trial or too early.
@@ -45,6 +46,7 @@ class Stopping:
     metric: str
     mode: Literal["max", "min"]
     folds: int = 1
+    between_folds: bool = True
 
     def __post_init__(self) -> None:
         find_scheduler(self.scheduler)
@@ -99,9 +101,9 @@ class Stopping:
             outcomes: of the trials that it may be compared with.
 
         Returns:
-            None for trials with a single fold.
+            None for trials with a single fold, or with several objectives.
         """
-        if self.folds == 1:
+        if self.folds == 1 or not self.between_folds:
             return None
         complete = [
             o for o in outcomes if o.state == schemas.COMPLETE and len(o.by_fold) == self.folds

@@ -55,10 +55,13 @@ class Bags:
         plan: of the study.
         store: of the study.
         run: runs jobs.
+        count: gets the seconds of each job.
     """
 
-    def __init__(self, plan: StudyPlan, store: StudyStore, run: RunJobs) -> None:
-        self._plan, self._store, self._run_jobs = plan, store, run
+    def __init__(
+        self, plan: StudyPlan, store: StudyStore, run: RunJobs, count: Callable[[float], None]
+    ) -> None:
+        self._plan, self._store, self._run_jobs, self._count = plan, store, run, count
         self._fold_store = FoldStore(store)
         self._errors: dict[str, str] = {}
         self._trials: dict[str, Row] = {}
@@ -124,6 +127,7 @@ class Bags:
         self._run_jobs(jobs, self._keep_full_model)
 
     def _keep_full_model(self, job: Job, result: JobResult) -> None:
+        self._count(result.seconds)
         name = job.tag
         if result.error is None:
             self._store.patience.insist(partial(_write, result.value, self._full_model(name)))
@@ -174,6 +178,7 @@ class Bags:
         return Job(title, "train_fold", (values,), tag=(name, fold))
 
     def _keep_fold(self, job: Job, result: JobResult) -> None:
+        self._count(result.seconds)
         name, fold = job.tag
         if result.error is None:
             self._fold_store.write(name, result.value)
@@ -235,6 +240,7 @@ class Bags:
         self._run_jobs(jobs, self._keep_baseline)
 
     def _keep_baseline(self, job: Job, result: JobResult) -> None:
+        self._count(result.seconds)
         name = job.tag
         if result.error is not None:
             self._errors[name] = result.error

@@ -25,6 +25,7 @@ from bbam_ray.scale.study.jobs import Job, JobResult, run_jobs
 from bbam_ray.scale.study.plan import StudyPlan
 from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 
+FOLD_GPU_HOURS = "fold_gpu_hours"  # in study.json: of fold models and baselines after the search
 FINAL, TRIAL, PUBLISHED = "final", "trial", "published"  # in the column ``answer``
 
 
@@ -48,7 +49,7 @@ class Confirmation:
         listener: Listener,
     ) -> None:
         self._plan, self._store, self._record, self._listener = plan, store, record, listener
-        self._bags = Bags(plan, store, self._run)
+        self._bags = Bags(plan, store, self._run, self._count)
         self._monitor = monitor
         self._started = 0  # answers that were started
         self._seeds = confirmation_seeds(plan)
@@ -85,6 +86,13 @@ class Confirmation:
         waiting = [row for row in waiting if not self._is_done(row, changed)]
         self._train(final, waiting, {(n, r["number"]): r for n, r in entries})
         self._test_baselines(ranks)
+
+    def _count(self, seconds: float) -> None:
+        """Add the GPU-hours of a job that has no row of its own to the record."""
+        if self._plan.gpus:
+            before = self._record.content.get(FOLD_GPU_HOURS, 0.0)
+            hours = seconds / 3600 * self._plan.gpus
+            self._record.update(**{FOLD_GPU_HOURS: before + hours})
 
     # ------------------------------------------------------------------ choice
 

@@ -12,7 +12,7 @@ class Final(StrEnum):
     """One model, trained on all labelled samples."""
 
     ensemble = "ensemble"
-    """The average of the fold models of the chosen configuration."""
+    """The average of the fold models of the chosen configuration and of one of all labelled samples."""
 
     soup = "soup"
     """One model with the average of their weights."""

@@ -25,7 +25,7 @@ from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.study_db import write_study_db
 from bbam_ray.scale.study.bags import kept_phase_of, stop_epoch
 from bbam_ray.scale.study.budget import Budget, Use
-from bbam_ray.scale.study.confirm import Confirmation
+from bbam_ray.scale.study.confirm import FOLD_GPU_HOURS, Confirmation
 from bbam_ray.scale.study.events import Listener, NothingReused, SearchStarted
 from bbam_ray.scale.study.fold_store import FoldStore, paired_error
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
@@ -124,6 +124,7 @@ def _used_before(store: StudyStore, record: StudyRecord) -> Use:
     trained = [row for row in store.trials.rows() if not row["answered_by"]]
     complete = [row for row in trained if row["state"] == schemas.COMPLETE]
     total = hours(trained) + hours(store.confirm.rows()) + record.content.get(_UNFINISHED, 0.0)
+    total += record.content.get(FOLD_GPU_HOURS, 0.0)
     return Use(total, len(complete), hours(complete))
 
 
@@ -152,7 +153,9 @@ def _search(
         prior=plan.prior,
     )
     sequence.outcomes = outcomes  # shared: the recorder adds to it as trials end
-    budget = Budget(plan.limits, plan.gpus, _used_before(store, record), plan.confirmations)
+    # In units of a whole trial, of which the budget knows the mean.
+    later_trials = -(-plan.runs_after_search // plan.folds)
+    budget = Budget(plan.limits, plan.gpus, _used_before(store, record), later_trials)
     monitor = HeartbeatMonitor(plan.shape.timeout_s)
     searcher = StudySearcher(
         sequence,
