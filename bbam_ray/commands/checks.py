@@ -151,9 +151,19 @@ def check_machine(workers: int, cpus: int, gpus: float) -> None:
         )
 
 
-def unused_samples(config: RunConfig) -> str | None:
-    """A warning if a run never uses its unlabelled samples although its method could; else None."""
+def unused(config: RunConfig, settings: Mapping[str, Any]) -> str | None:
+    """A warning about unlabelled samples or settings that a run does not use; None if it uses all.
+
+    Args:
+        config: of the run.
+        settings: that the user has chosen, by name.
+    """
     common = config.training
+    if names := [name for name in METHODS[common.method].unused if name in settings]:
+        return (
+            f"note: method '{common.method}' is fitted once and does not use {', '.join(names)}; leave "
+            f"{'it' if len(names) == 1 else 'them'} out"
+        )
     if not METHODS[common.method].semi_supervised or common.warmup_epochs < common.epochs:
         return None
     return (

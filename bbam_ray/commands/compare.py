@@ -115,7 +115,7 @@ def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener
     total = len(prepared.studies)
     for number, study in enumerate(prepared.studies, start=1):
         entry = study.entry
-        if note := checks.unused_samples(study.plan.published_config):
+        if note := checks.unused(study.plan.published_config, study.plan.settings):
             listener.warning(f"{entry.text}: {note}")
         with locked(entry.folder, make=True):
             resume = not is_empty_study(entry.folder)

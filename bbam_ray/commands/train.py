@@ -81,6 +81,8 @@ class PreparedRun:
     config: RunConfig
     folder: Path
     task: Task
+    settings: Mapping[str, Any]
+    """Settings of the command line and the configuration file, without defaults."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def prepare(options: TrainOptions, listener: Listener = SILENT) -> PreparedRun:
     from_file = read_yaml_mapping(options.config) if options.config else {}
     from_file["device"] = "cuda" if shape.gpus else "cpu"
     source = str(options.config or "command line")
-    config = run_config({**from_file, **options.settings}, source)
+    settings = {**from_file, **options.settings}
+    config = run_config(settings, source)
     name = options.name or studies.default_name(config.training.method)
     dataset = config.training.dataset
     folder = studies.check_folder(options.results, dataset, name, resume=options.resume)
@@ -129,7 +132,7 @@ def prepare(options: TrainOptions, listener: Listener = SILENT) -> PreparedRun:
     checks.check_workers(config, shape, len(task.split.labeled))
     if local:
         checks.check_machine(shape.min_workers, shape.cpus, shape.gpus)
-    return PreparedRun(options, config, folder, task)
+    return PreparedRun(options, config, folder, task, settings)
 
 
 def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
@@ -159,7 +162,7 @@ def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
                 stack.enter_context(studies.locked(folder, make=True))
             record = open_run(folder, config, split, resume=options.resume)
             listener.message(_headline(prepared))
-            if note := checks.unused_samples(config):
+            if note := checks.unused(config, prepared.settings):
                 listener.warning(note)
             gpus = shape.gpus * shape.max_workers
             return RunLog(record, config, task.label_names, gpus, listener)

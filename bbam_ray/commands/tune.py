@@ -107,7 +107,7 @@ def _progress(plan: StudyPlan, record: StudyRecord, listener: StudyListener) -> 
         + (f", {workers} workers each" if workers > 1 else "")
         + (f", {done} done before" if done else "")
     )
-    if note := checks.unused_samples(plan.published_config):
+    if note := checks.unused(plan.published_config, plan.settings):
         listener.warning(note)
     return StudyProgress(plan, done)
 

@@ -68,7 +68,8 @@ def setting_hint(name: str, known: Mapping[str, type]) -> str:
 def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
     """Build the complete configuration of a run from flat user values.
 
-    ``values`` override the defaults of the data set, which override the general defaults.
+    ``values`` override the defaults of the data set, which override the general defaults. Settings that
+    the method does not use may be fixed by it.
 
     Args:
         values: setting name to value; ``dataset`` and ``method`` decide which other settings exist.
@@ -79,7 +80,7 @@ def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
     """
     dataset, method = values.get("dataset", "digits"), values.get("method", "bbam")
     owners = known_settings(dataset, method)
-    merged = {**DATASETS[dataset].defaults, **values}
+    merged = {**DATASETS[dataset].defaults, **values, **METHODS[method].fixed_settings}
     for name in values:
         if name not in owners:
             raise UsageError(

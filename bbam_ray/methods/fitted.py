@@ -49,6 +49,13 @@ class FittedMethod(Method[Any]):
     stand for the cosines of other methods.
     """
 
+    fixed_settings: ClassVar[dict[str, Any]] = {"epochs": 1, "warmup_epochs": 1}
+    unused: ClassVar[tuple[str, ...]] = (
+        *("epochs", "warmup_epochs", "warmup_passes", "stop_epoch", "patience", "keep"),
+        *("labeled_batch", "unlabeled_batch", "warmup_learning_rate", "learning_rate"),
+        *("backbone_rate", "weight_decay", "pct_start", "ema_decay", "strong_magnitude", "cutout"),
+        *("hidden_dim", "feature_dim", "projector", "head_init", "synchronized_batch_norm"),
+    )
     semi_supervised: ClassVar[bool] = False
     regression: ClassVar[bool] = False
     propagation: ClassVar[bool] = False

@@ -146,6 +146,10 @@ class Method(ABC, Generic[OptionsT]):
 
     name: ClassVar[str]
     Options: ClassVar[type[MethodOptions]]
+    #: values of unused settings, whatever the user chooses
+    fixed_settings: ClassVar[dict[str, Any]] = {}
+    #: settings of every run that the method does not use
+    unused: ClassVar[tuple[str, ...]] = ()
     #: whether there is a main phase with unlabelled samples
     semi_supervised: ClassVar[bool]
     #: whether every epoch of the main phase begins with a ``refresh``
