@@ -50,8 +50,9 @@ class FittedTrainer(Trainer):
         self.epoch = 1
         started = time.perf_counter()
         data = self.data
-        rows = np.concatenate([data.labeled, data.validation, data.unlabeled])
-        order = np.argsort(rows)  # the same for every fold
+        # Validation samples are left out, so that their scores are those of new samples.
+        rows = np.concatenate([data.labeled, data.unlabeled])
+        order = np.argsort(rows)
         positions = np.empty(len(rows), dtype=np.int64)
         positions[order] = np.arange(len(rows))
         features = self._features(rows[order])

@@ -13,6 +13,7 @@ from bbam_ray.core.graph import neighbor_graph, propagate_scores
 from bbam_ray.core.logistic import choose_regularization, logistic_weights
 
 _LARGEST_BIAS = 30.0  # log-odds of a label that all labelled samples have
+_PRIOR_WEIGHT = 0.01  # of the label frequencies, relative to the mean weight that reaches a sample
 _BLOCK_ROWS = 512
 
 
@@ -109,10 +110,15 @@ class FittedHead(nn.Module):
                 distributed.rank() :: distributed.world_size()
             ]
             graph = neighbor_graph(x[own], neighbors, own)
-            start = x.new_zeros(len(x), labels.shape[1])
-            start[labeled] = (labels.double() - labels.double().mean(0)).float()
-            self.rows = F.normalize(x, dim=1)
-            self.values = graph.gather(propagate_scores(graph, start[own], alpha)).float()
+            # The share of positives among all labels that reach a sample.
+            known = labels.double()
+            start = known.new_zeros(len(x), labels.shape[1] + 1)
+            start[labeled] = torch.cat([known, known.new_ones(len(known), 1)], dim=1)
+            reached = graph.gather(propagate_scores(graph, start[own], alpha))
+            positives, everything = reached[:, :-1], reached[:, -1:]
+            extra = _PRIOR_WEIGHT * everything.mean()
+            shares = (positives + extra * known.mean(0)) / (everything + extra)
+            self.rows, self.values = F.normalize(x, dim=1), shares.float()
             self.neighbors.fill_(min(neighbors, len(x)))
         blocks = [self._parts(block) for block in x.split(_BLOCK_ROWS)]
         for part in range(2):

@@ -101,9 +101,11 @@ class TestFittedMethod:
         raw = torch.from_numpy(np.asarray(trainer.data.inputs[:])).float()
         views = trainer.data.views
         inputs = (raw - torch.tensor(views.mean)) / torch.tensor(views.std)
+        # Validation samples are new to the fitted head.
+        rows = np.sort(np.concatenate([trainer.data.labeled, trainer.data.unlabeled]))
         head.fit(
-            inputs,
-            torch.from_numpy(trainer.data.labeled),
+            inputs[torch.from_numpy(rows)],
+            torch.from_numpy(np.searchsorted(rows, trainer.data.labeled)),
             trainer.data.labels,
             regression="logistic" in method,
             propagation="propagation" in method,

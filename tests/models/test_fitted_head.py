@@ -52,7 +52,7 @@ def regression_reference(data: tuple[Tensor, Tensor, Tensor]) -> np.ndarray:
 
 
 def propagated_labels(data: tuple[Tensor, Tensor, Tensor]) -> np.ndarray:
-    """(N, K) closed form of label propagation with dense matrices."""
+    """(N, K) closed form of label propagation with dense matrices: positives / all labels that arrive."""
     features, labeled, labels = data
     x = standardized(features)
     units = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -65,9 +65,12 @@ def propagated_labels(data: tuple[Tensor, Tensor, Tensor]) -> np.ndarray:
     weights = (weights + weights.T) / 2
     scale = 1 / np.sqrt(weights.sum(1))
     smoothing = scale[:, None] * weights * scale[None, :]
-    start = np.zeros((COUNT, LABELS))
-    start[labeled] = labels.numpy() - labels.double().mean(0).numpy()
-    return (1 - ALPHA) * np.linalg.solve(np.eye(COUNT) - ALPHA * smoothing, start)
+    start, one = np.zeros((COUNT, LABELS)), np.zeros((COUNT, 1))
+    start[labeled], one[labeled] = labels.numpy(), 1
+    solve = (1 - ALPHA) * np.linalg.inv(np.eye(COUNT) - ALPHA * smoothing)
+    positives, everything = solve @ start, solve @ one
+    extra = 0.01 * everything.mean()
+    return (positives + extra * labels.double().mean(0).numpy()) / (everything + extra)
 
 
 def graph_score(data: tuple[Tensor, Tensor, Tensor], sample: np.ndarray) -> np.ndarray:
