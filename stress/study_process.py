@@ -23,7 +23,7 @@ for _setting in ("scenes=400", "test_scenes=60", "labeled_fraction=0.3", "warmup
     _SETTINGS += ["--set", _setting]
 _COMMANDS = {
     "tune": f"--epochs 8 --num-samples {TRIALS} --confirm-seeds 1 --no-dashboard --no-reuse "
-    "--scheduler asha --worker-timeout 20s",
+    "--scheduler asha --worker-timeout 20s --folds 1 --final single --no-baselines",
     "train": "--epochs 40 --worker-timeout 20s",
 }
 

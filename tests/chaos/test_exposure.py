@@ -23,7 +23,7 @@ from bbam_ray.commands.watch import Watched, server_for
 from bbam_ray.results.study import StudyRecord, describe_environment
 
 ROOT = Path(__file__).parents[2]
-SEARCH = ["--num-samples", "1", "--confirm-seeds", "0"]
+SEARCH = ["--num-samples", "1", "--confirm-seeds", "0", "--folds", "1"]
 TINY = {"scenes": 120, "test_scenes": 40, "labeled_fraction": 0.3, "warmup_passes": 1}
 
 

@@ -63,6 +63,7 @@ def test_the_command_searches_outside_the_repository(site: Path, tmp_path: Path)
         *("tune", "--num-samples", "1", "--epochs", "2", "--warmup-epochs", "1", "--json"),
         *("--set", "scenes=100", "--set", "labeled_fraction=0.4", "--confirm-seeds", "1"),
         *("--set", "test_scenes=40", "--no-dashboard", "--name", "outside"),
+        *("--folds", "1", "--final", "single", "--no-baselines"),
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["confirmed"][0]["seeds"] == 1

@@ -183,7 +183,7 @@ def real_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "feature_dim": 8,
     }
     flags = "--name real --num-samples 3 --epochs 4 --warmup-epochs 2 --max-concurrent 1"
-    flags += " --confirm-seeds 2 --no-dashboard"
+    flags += " --confirm-seeds 2 --no-dashboard --folds 1 --final single --no-baselines"
     for name, value in settings.items():
         flags += f" --set {name}={value}"
     script = [sys.executable, str(ROOT / "launch" / "tune.py"), "--results", "results"]

@@ -48,7 +48,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
     results = tmp_path_factory.mktemp("running") / "results"
     command = ["launch/tune.py", "--results", str(results), "--name", "shown", "--no-reuse"]
     command += ["--num-samples", "300", "--max-concurrent", "1", "--workers", "2"]
-    command += ["--epochs", "24", "--warmup-epochs", "4", "--confirm-seeds", "0"]
+    command += ["--epochs", "24", "--warmup-epochs", "4", "--confirm-seeds", "0", "--folds", "1"]
     # Trials of many seconds, so that one is seen while it runs.
     command += ["--set", "scenes=1200", "--set", "warmup_passes=1"]
     process = started(*command)

@@ -27,6 +27,7 @@ RULES: dict[str, Any] = {
     "reduction_factor": 2,
     "reuse": False,
     "confirm_seeds": 0,
+    "folds": 1,
     "num_samples": 6,
     "max_concurrent": 2,
 }

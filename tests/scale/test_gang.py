@@ -46,6 +46,7 @@ def arguments(results: Path, name: str, flags: list[str], *more: str) -> list[st
     return [
         *("--results", str(results), "--name", name, "--space", str(space), "--no-dashboard"),
         "--no-reuse",
+        *("--folds", "1", "--final", "single", "--no-baselines"),
         *("--num-samples", str(TRIALS), "--max-concurrent", "1", *flags, *more),
     ]
 
@@ -125,12 +126,13 @@ def test_two_workers_find_what_one_finds(alone: Path, pair: tuple) -> None:
 def test_the_winner_of_two_workers_is_confirmed_by_two(pair: tuple) -> None:
     folder, _ = pair
     confirm = frame(folder, "confirm")
-    assert confirm["seed"].tolist() == [1, 2]
+    assert confirm["seed"].tolist() == [0, 1, 0, 1]
+    assert confirm["answer"].tolist() == ["final"] * 2 + ["published"] * 2
     assert confirm["error"].isna().all()
     assert confirm["test_map"].between(0.3, 1).all()
-    assert confirm["n_test"].tolist() == [60, 60]
-    for seed in (1, 2):
-        (model,) = (folder / "checkpoints").glob(f"confirm-*-seed{seed}/model.safetensors")
+    assert confirm["n_test"].tolist() == [60] * 4
+    for seed in (0, 1):
+        (model,) = (folder / "checkpoints").glob(f"confirm-t*-seed{seed}/model.safetensors")
         assert model.stat().st_size > 0
 
 
@@ -293,7 +295,7 @@ def test_a_configuration_that_fails_on_all_workers_leaves_the_gang_whole(
     study = launch(
         *("launch/tune.py", "--results", str(tmp_path / "results"), "--name", "f"),
         *("--space", str(space), "--no-dashboard", "--num-samples", "6", "--confirm-seeds", "0"),
-        *("--epochs", "3", "--warmup-epochs", "2", "--workers", "2", *settings),
+        *("--epochs", "3", "--warmup-epochs", "2", "--workers", "2", "--folds", "1", *settings),
     )
     code = study.finish()
     trials = frame(tmp_path / "results" / "digits" / "f", "trials")

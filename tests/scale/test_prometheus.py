@@ -89,7 +89,7 @@ def test_every_query_of_the_dashboard_has_data_while_a_study_runs(
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
     command = ["launch/tune.py", "--results", str(tmp_path / "results"), "--name", "watched"]
     command += ["--num-samples", "500", "--max-concurrent", "1", "--epochs", "4"]
-    command += ["--warmup-epochs", "1", "--confirm-seeds", "0", "--no-reuse"]
+    command += ["--warmup-epochs", "1", "--confirm-seeds", "0", "--no-reuse", "--folds", "1"]
     for setting in ("scenes=200", "test_scenes=40", "warmup_passes=1", "labeled_fraction=0.4"):
         command += ["--set", setting]
     study = program(*command)

@@ -21,6 +21,7 @@ SETTINGS = [part for name, value in TINY.items() for part in ("--set", f"{name}=
 
 def arguments(results: Path, name: str, *more: str) -> list[str]:
     common = ["--epochs", "6", "--warmup-epochs", "2", "--confirm-seeds", "0", "--no-dashboard"]
+    common += ["--folds", "1"]
     where = ["launch/tune.py", "--results", str(results), "--name", name, "--no-reuse"]
     return [*where, *common, *SETTINGS, *more]
 
