@@ -79,7 +79,7 @@ def setting_rows(method: str | None = None, dataset: str | None = None) -> list[
     datasets = list(DATASETS) if everything else [dataset] if dataset else []
     own_defaults = {**DATASETS[dataset].defaults, "dataset": dataset} if dataset else {}
     if method:
-        own_defaults["method"] = method
+        own_defaults |= {"method": method, **METHODS[method].fixed_settings}
     rows = _rows(COMMON, TrainingConfig, own_defaults)
     for name in methods:
         rows += _rows(f"method {name}", METHODS[name].Options, {})
