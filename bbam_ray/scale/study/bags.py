@@ -26,7 +26,7 @@ from bbam_ray.scale.study.plan import StudyPlan
 #: The models of a bag in an ensemble: those of the folds, and one of all labelled samples.
 FULL = "full"
 
-RunJobs = Callable[[Iterable[Job], Callable[[Job, JobResult], None]], None]
+RunJobs = Callable[[Sequence[Job], Callable[[Job, JobResult], None], str], None]
 _MODEL = "model"
 
 
@@ -124,7 +124,7 @@ class Bags:
                 )
                 title = f"full model of {trial['trial_id']}, seed {seed}"
                 jobs.append(Job(title, "train_full", (config.flat(),), tag=name))
-        self._run_jobs(jobs, self._keep_full_model)
+        self._run_jobs(jobs, self._keep_full_model, "training models of all labelled samples")
 
     def _keep_full_model(self, job: Job, result: JobResult) -> None:
         self._count(result.seconds)
@@ -154,7 +154,7 @@ class Bags:
                     for fold in range(self._plan.folds)
                     if not self._has(trial, name, fold)
                 ]
-        self._run_jobs(jobs, self._keep_fold)
+        self._run_jobs(jobs, self._keep_fold, "training fold models")
 
     def _has(self, trial: Row, name: str, fold: int) -> bool:
         if self._fold_store.read(name, fold) is None:
@@ -237,7 +237,7 @@ class Bags:
             if held_out is not None:
                 values["validation_fraction"] = held_out
             jobs.append(Job(f"baseline {name}", "baseline", (values,), gang=False, tag=name))
-        self._run_jobs(jobs, self._keep_baseline)
+        self._run_jobs(jobs, self._keep_baseline, "fitting baselines")
 
     def _keep_baseline(self, job: Job, result: JobResult) -> None:
         self._count(result.seconds)

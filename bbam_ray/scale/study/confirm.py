@@ -18,7 +18,7 @@ from bbam_ray.results.summary import confirmed_folder
 from bbam_ray.scale.search.outcomes import parameters_of, trial_id
 from bbam_ray.scale.study.bags import Bags, stop_epoch
 from bbam_ray.scale.study.compose import compose
-from bbam_ray.scale.study.events import ConfirmEnded, ConfirmStarted, Listener
+from bbam_ray.scale.study.events import ConfirmEnded, ConfirmStarted, JobsStarted, Listener
 from bbam_ray.scale.study.final_answer import MAX_TRIALS, FinalAnswer, choose_answer, decisions_of
 from bbam_ray.scale.study.final_kinds import Final
 from bbam_ray.scale.study.jobs import Job, JobResult, run_jobs
@@ -149,7 +149,17 @@ class Confirmation:
         self._store.flush()
         self._listener(ConfirmEnded(index, row))
 
-    def _run(self, jobs: Iterable[Job], done: Any) -> None:
+    def _run(self, jobs: Sequence[Job], done: Any, text: str = "") -> None:
+        """Run jobs.
+
+        Args:
+            jobs: to run.
+            done: called with each job that has ended, and its result.
+            text: what they are, unless they have rows of their own.
+        """
+        if jobs and text:
+            self._listener(JobsStarted(f"{text} ({len(jobs)})"))
+
         def started(job: Job) -> None:
             if isinstance(job.tag, dict):  # a row of the table
                 job.tag["index"] = self._started
@@ -183,11 +193,16 @@ class Confirmation:
         seeds = sorted({row["seed"] for row in ensembles})
         self._bags.train_folds(members, seeds)
         self._bags.train_full_models(members, seeds)
-        jobs = [self._single_job(row, trial) for row, trial in zip(singles, own, strict=True)]
-        for row in ensembles:
+        makers = [
+            (row, partial(self._single_job, row, trial))
+            for row, trial in zip(singles, own, strict=True)
+        ]
+        makers += [(row, partial(self._ensemble_job, final, members, row)) for row in ensembles]
+        jobs = []
+        for row, make in makers:
             try:
-                jobs.append(self._ensemble_job(final, members, row))
-            except UsageError as error:  # a fold of this seed could not be trained
+                jobs.append(make())
+            except UsageError as error:  # a fold could not be trained
                 self._end(row, JobResult(None, str(error), self._bags.now(), 0.0))
         self._run(jobs, lambda job, result: self._end(job.tag, result))
 

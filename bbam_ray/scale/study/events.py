@@ -73,6 +73,17 @@ class TrialEnded:
 
 
 @dataclass(frozen=True)
+class JobsStarted:
+    """Trainings after the search start that have no row of their own: folds, full models, baselines.
+
+    Args:
+        text: what they are, for people.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
 class ConfirmStarted:
     """A run of the confirmation starts.
 
@@ -104,6 +115,7 @@ Event = (
     | TrialStarted
     | EpochDone
     | TrialEnded
+    | JobsStarted
     | ConfirmStarted
     | ConfirmEnded
 )
