@@ -146,7 +146,7 @@ class Method(ABC, Generic[OptionsT]):
 
     name: ClassVar[str]
     Options: ClassVar[type[MethodOptions]]
-    #: values of unused settings, whatever the user chooses
+    #: values of unused settings, regardless of what the user chooses
     fixed_settings: ClassVar[dict[str, Any]] = {}
     #: settings of every run that the method does not use
     unused: ClassVar[tuple[str, ...]] = ()
