@@ -193,14 +193,18 @@ def test_models_are_kept_of_the_best_trials_and_of_the_published_settings(
 
 
 def test_the_paired_error_of_two_trials_is_that_of_their_scores(fold_store: FoldStore) -> None:
-    first, second = results(scores(0.5, 0))[0], results(scores(0.9, 1))[0]
+    first = results(scores(0.5, 0))[0]
+    second = results(scores(0.9, 1), warmup=scores(0.7, 2))[0]
     fold_store.write(trial_id(4), first)
     fold_store.write(trial_id(7), second)
-    tensors = [torch.from_numpy(r.weights["last"].logits) for r in (first, second)]
-    expected = difference_error(*tensors, torch.from_numpy(first.labels))
-    error = paired_error(fold_store)
-    assert error(4, 7) == expected and expected > 0
-    assert error(4, 5) is None
+    labels = torch.from_numpy(first.labels)
+    before = torch.from_numpy(first.weights["last"].logits)
+    for phase in ("last", "warmup"):
+        after = torch.from_numpy(second.weights[phase].logits)
+        expected = difference_error(before, after, labels)
+        error = paired_error(fold_store, {4: "last", 5: "last", 7: phase})
+        assert error(4, 7) == expected and expected > 0
+        assert error(4, 5) is None
 
 
 def test_files_round_trip_with_their_folders(tmp_path: Path) -> None:
