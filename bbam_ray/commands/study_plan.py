@@ -71,11 +71,11 @@ def make_plan(
         from bbam_ray.scale.study.trackers import check_trackers  # loads Ray
 
         check_trackers(rules.trackers)
-    run_config({**settings, "fold": 0}, "command line")
+    if "fold" in settings:
+        raise UsageError(f"fold = {settings['fold']}: a search trains all folds; leave it out")
+    run_config(settings, "command line")
     space = read_space(space_path, settings["dataset"], settings["method"], settings)
     shared = {"device": "cuda" if shape.gpus else "cpu", **space.fixed, **settings}
-    if "fold" in shared:
-        raise UsageError(f"fold = {shared['fold']}: a search trains all folds; leave it out")
     if rules.folds is not None:
         if shared.get("folds", rules.folds) != rules.folds:
             raise UsageError(
