@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from bbam_ray import load_model, tune_study
 from bbam_ray.data import DATASETS
 
 
-def main(results: Path = Path("results"), trials: int = 4, epochs: int = 16) -> None:
+def main(
+    results: Path = Path("results"), trials: int = 4, epochs: int = 16, **options: Any
+) -> None:
     # 1. Search the settings of the method on validation data; trial 0 has the published ones.
     study = tune_study(
         "digits",
@@ -22,6 +25,7 @@ def main(results: Path = Path("results"), trials: int = 4, epochs: int = 16) -> 
         confirm_seeds=2,
         results=results,
         quiet=True,
+        **options,  # such as folds=1
     )
     # 2. The best configuration, and every trial as a DataFrame.
     print(study.best)

@@ -114,7 +114,9 @@ class StoredStudy:
             epochs = sorted(history.loc[history["number"] == number, "epoch"])
             wrong += epochs != list(range(1, count + 1))
         if self.command == "tune":
-            wrong += len(self.table("confirm")) != 1
+            confirm = self.table("confirm")
+            answers = sorted(confirm["answer"]) if len(confirm) else []
+            wrong += int(answers != ["final", "published"])
         return wrong
 
     def differences(self, reference: StoredStudy, *, exact: bool) -> int:

@@ -117,7 +117,8 @@ class StudyProcess(StoredStudy):
 
         def trains(process: psutil.Process) -> bool:
             try:
-                return " ".join(process.cmdline()).startswith(("ray::Trial", "ray::_confirm"))
+                # jobs after the search are named after the study
+                return " ".join(process.cmdline()).startswith(("ray::Trial", "ray::s: "))
             except psutil.Error:
                 return False
 

@@ -91,7 +91,8 @@ def test_the_checks_find_lost_trials_lost_epochs_and_unreadable_tables(tmp_path:
         values = {"prior": [0.1] * 10}
         put_epoch(store, identity, {"epoch": 1, "val_map": 0.5}, values, "abcdefghij")
         store.trials.put([{**identity, "state": "COMPLETE", "epochs": 1, "val_map": 0.5}])
-    store.confirm.put([{"study": "s", "trial_id": "t0", "number": 0, "seed": 1}])
+    confirmed = {"study": "s", "trial_id": "t0", "number": 0, "seed": 0}
+    store.confirm.put([confirmed | {"answer": answer} for answer in ("final", "published")])
     store.flush()
     study.check_tables()
     assert study.lost_or_duplicated() == 0

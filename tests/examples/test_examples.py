@@ -53,7 +53,8 @@ def test_add_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.ray
 def test_quickstart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    load("quickstart").main(tmp_path, trials=2, epochs=4)
+    one_fold = {"folds": 1, "final": "single", "baselines": False}
+    load("quickstart").main(tmp_path, trials=2, epochs=4, **one_fold)
     printed = capsys.readouterr().out
     assert printed.count("highest score") == 3 and "COMPLETE" in printed
 

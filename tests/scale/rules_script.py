@@ -78,6 +78,9 @@ def main() -> None:
         price=3600.0,
         max_concurrent=1,
     )
+    study("folded", num_samples=4, folds=3)
+    last = study("folded-late", num_samples=200, folds=3, time_budget=6.0)
+    study("folded-late", num_samples=max(4, last + 1), folds=3)
     last = study("late", num_samples=200, time_budget=6.0)
     study("late", num_samples=max(8, last + 1))  # with all that were cut off
     ray.shutdown()

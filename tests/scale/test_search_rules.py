@@ -91,8 +91,10 @@ def test_trials_that_are_stopped_early_leave_what_they_had_done(studies: Any) ->
     for row in trials.itertuples():
         mine = study.history[study.history["number"] == row.number]
         assert mine["epoch"].tolist() == list(range(1, row.epochs + 1))
-        assert row.val_map == mine["val_map"].max()
-    assert study.best["margin"] == complete.sort_values("val_map").iloc[-1]["param_margin"]
+        assert row.best_epoch == (WARMUP if row.kept.startswith("warmup") else row.epochs)
+        assert row.val_map == mine.set_index("epoch")["val_map"][row.best_epoch]
+    chosen = complete.set_index("number").loc[study.record["chosen"]]
+    assert study.best["margin"] == chosen["param_margin"]
 
 
 def test_the_same_seed_gives_the_same_trials_twice(studies: Any) -> None:
@@ -211,6 +213,30 @@ def test_time_runs_out_and_the_study_resumes_later(studies: Any, summaries: Any)
     assert set(trials["state"]) == {"COMPLETE"}  # what was cut off has been trained again
     both = by_number(studies["plain"]).merge(trials, on="number", suffixes=("", "_late"))
     assert both["val_map"].tolist() == both["val_map_late"].tolist()
+
+
+def test_time_runs_out_between_folds_and_the_study_resumes_later(
+    studies: Any, summaries: Any
+) -> None:
+    first, second = (entry for entry in summaries[1] if entry["name"] == "folded-late")
+    assert first["out_of_budget"] and not second["out_of_budget"]
+    study = studies["folded-late"]
+    trials = by_number(study)
+    assert trials["number"].tolist() == list(range(len(trials))) and len(trials) >= 4
+    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}  # between two folds
+    grid = study.folds.groupby("number")[["fold", "epoch"]].apply(
+        lambda f: list(map(tuple, f.values))
+    )
+    for row in trials.itertuples():
+        epochs = range(1, EPOCHS + 1)
+        assert sorted(grid[row.number]) == [(fold, e) for fold in range(row.folds) for e in epochs]
+        assert (row.folds == 3) == (row.state == "COMPLETE")
+    whole = by_number(studies["folded"])
+    pd.testing.assert_frame_equal(trials[:4].drop(columns=CLOCK), whole.drop(columns=CLOCK))
+    numbers = list(range(4))
+    pd.testing.assert_frame_equal(
+        *(figures(studies[n], numbers) for n in ("folded-late", "folded"))
+    )
 
 
 def test_checkpoints_of_trials_do_not_stay(studies: Any) -> None:
