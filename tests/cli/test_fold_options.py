@@ -127,7 +127,7 @@ def test_baselines_can_be_left_out_and_are_not_compared_with_themselves() -> Non
         (("--folds", "31"), "folds = 31: only 30 samples are labelled; lower --folds or raise"),
         (("--final", "all"), "'all' is not one of"),
         (("--confirm-pools", "other"), "'other' is not one of"),
-        (("--set", "fold=1"), "fold = 1 does not exist with folds = 1: folds count from 0"),
+        (("--set", "fold=1"), "fold = 1: a search trains all folds"),
         (("--set", "fold=1", "--set", "folds=3"), "fold = 1: a search trains all folds; leave it"),
     ],
 )
