@@ -22,6 +22,7 @@ from bbam_ray.report.search_figures import (
     time_by_phase,
 )
 from bbam_ray.report.space_figures import scale_and_margin, settings_section
+from bbam_ray.report.trial_figures import trial_values
 from bbam_ray.report.trials_table import TrialsTable, trials_table
 
 
@@ -78,6 +79,7 @@ def study_heading(record: dict[str, object]) -> str:
 def report_sections(data: ReportData) -> list[Section]:
     """The sections with figures, in the order of the page; empty ones are left out."""
     sections = [
+        _single("Trials with their standard errors", trial_values(data)),
         _single("Learning curves", learning_curves(data)),
         importance_section(data),
         settings_section(data),

@@ -18,6 +18,7 @@ from bbam_ray.report.search_figures import (
     time_by_phase,
 )
 from bbam_ray.report.study_report import report_sections, write_report
+from bbam_ray.report.trial_figures import trial_values
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import StudyRecord
 
@@ -34,6 +35,33 @@ def test_the_best_curve_lies_on_top_and_few_trials_are_all_drawn(rich: Path) -> 
     assert [c.name for c in curves[-2:]] == ["trial 0 (published)", "trial 1 (best)"]
     assert [c.line.color for c in curves[-2:]] == [PUBLISHED, BEST]
     assert [c.name for c in curves if c.showlegend] == ["trial 0 (published)", "trial 1 (best)"]
+
+
+def test_trials_are_drawn_with_their_standard_errors(
+    write_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = write_study(tmp_path / "errors", trials=5, labels=1, epochs=2)
+    assert trial_values(ReportData(folder)) is None  # a study of an older version has none
+    store = StudyStore(folder, {"scale": "float", "margin": "float"})
+    rows = store.trials.rows()
+    for index, row in enumerate(rows):
+        row["standard_error"] = None if index == 3 else 0.01 * (index + 1)
+    store.trials.put(rows)
+    store.flush()
+    data = ReportData(folder)
+    report_figure = trial_values(data)
+    assert report_figure is not None
+    drawn = {
+        number: (value, error)
+        for curve in report_figure.figure.data
+        for number, value, error in zip(curve.x, curve.y, curve.error_y.array, strict=True)
+    }
+    expected = {
+        row.number: (row[data.metric], 0.0 if np.isnan(row.standard_error) else row.standard_error)
+        for _, row in data.complete.iterrows()
+    }
+    assert drawn == expected
+    assert next(curve.name for curve in report_figure.figure.data) == "best"
 
 
 def test_of_many_trials_the_best_and_the_published_are_drawn(

@@ -1,0 +1,44 @@
+"""The value of each trial with its standard error."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from bbam_ray.report.figures import BEST, OTHERS, PUBLISHED, ReportFigure
+from bbam_ray.report.report_data import ReportData
+
+
+def trial_values(data: ReportData) -> ReportFigure | None:
+    """The metric of every complete trial with its standard error, by number; None without errors."""
+    rows = data.complete.sort_values("number")
+    if "standard_error" not in rows or not rows["standard_error"].notna().any() or len(rows) < 2:
+        return None
+    best_number = None if data.best is None else int(data.best.number)
+    groups = (
+        ("best", BEST, rows[rows.number == best_number]),
+        ("published settings", PUBLISHED, rows[(rows.number == 0) & (rows.number != best_number)]),
+        ("other trials", OTHERS, rows[(rows.number != 0) & (rows.number != best_number)]),
+    )
+    figure = go.Figure()
+    for name, color, part in groups:
+        if len(part):
+            figure.add_scatter(
+                x=part.number.tolist(),
+                y=part[data.metric].tolist(),
+                error_y={
+                    "type": "data",
+                    "array": part.standard_error.fillna(0.0).tolist(),
+                    "thickness": 1.5,
+                    "color": color,
+                },
+                mode="markers",
+                marker={"size": 9, "color": color},
+                name=name,
+            )
+    figure.update_xaxes(title="trial", dtick=max(1, len(rows) // 12))
+    figure.update_yaxes(title=data.metric)
+    caption = (
+        "Mean over folds and its standard error (with one fold: of its validation samples). Folds differ "
+        "more than trials do, so the choice compares trials fold by fold."
+    )
+    return ReportFigure("trial-values", f"{data.metric} of the trials", figure, caption)
