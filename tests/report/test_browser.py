@@ -68,7 +68,7 @@ def test_the_report_of_a_real_search_is_drawn(real_study: Path, tab: Any) -> Non
     tab.open(real_study / "report.html")
     check_drawn(tab, at_least=18)
     text = tab.run("return document.body.innerText")
-    assert "Confirmed on test data (rank 1, 2 seeds)" in text
+    assert "On test data, final answer (2 seeds): mAP" in text
     assert "Too few trials: 3 complete" in text
 
 
