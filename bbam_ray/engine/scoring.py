@@ -140,7 +140,9 @@ def build_scoring_module(
             description.config.method, network.feature_dim, labels
         )
         features = description.views.features(description.input_shape)
-        network = METHODS[common.method].adapted(network, features=features)
+        network = METHODS[common.method].adapted(
+            description.config.method, network, features=features
+        )
     task = TaskInfo(
         num_labels=labels,
         labels=torch.zeros(0, labels, dtype=torch.int8, device=device),

@@ -132,7 +132,9 @@ class Trainer:
         network.auxiliary = method.auxiliary(
             self.config.method, network.feature_dim, len(data.label_names)
         )
-        return method.adapted(network, features=data.views.features(data.input_shape))
+        return method.adapted(
+            self.config.method, network, features=data.views.features(data.input_shape)
+        )
 
     # ------------------------------------------------------------------ phases
 

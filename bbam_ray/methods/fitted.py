@@ -61,10 +61,11 @@ class FittedMethod(Method[Any]):
     propagation: ClassVar[bool] = False
 
     @classmethod
-    def adapted(cls, network: Network, *, features: int | None) -> Network:
+    def adapted(cls, options: Any, network: Network, *, features: int | None) -> Network:
         """The network for this method.
 
         Args:
+            options: settings of the method.
             network: that other methods would train.
             features: F, for samples that are feature vectors; None = other samples.
         """
@@ -72,7 +73,7 @@ class FittedMethod(Method[Any]):
         if features is not None:
             network.backbone, width = nn.Identity(), features
         network.projector = nn.Sequential()
-        network.head = FittedHead(width, num_labels)
+        network.head = FittedHead(width, num_labels, getattr(options, "neighbors", 1))
         return network
 
     def fit(self, network: Network, features: Tensor, labeled: Tensor, labels: Tensor) -> None:
@@ -93,7 +94,6 @@ class FittedMethod(Method[Any]):
             regression=self.regression,
             propagation=self.propagation,
             regularization=getattr(options, "regularization", None),
-            neighbors=getattr(options, "neighbors", 1),
             alpha=getattr(options, "propagation_alpha", 0.0),
         )
 

@@ -170,10 +170,11 @@ class Method(ABC, Generic[OptionsT]):
         return None
 
     @classmethod
-    def adapted(cls, network: Network, *, features: int | None) -> Network:
+    def adapted(cls, options: Any, network: Network, *, features: int | None) -> Network:
         """The network for this method, before its weights are loaded or trained.
 
         Args:
+            options: settings of the method.
             network: backbone, projector and cosine head.
             features: F, for samples that are feature vectors; None = other samples.
         """

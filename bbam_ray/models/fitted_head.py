@@ -25,11 +25,12 @@ class FittedHead(nn.Module):
     Args:
         width: F, of the features.
         num_labels: K.
+        neighbors: of a sample in the graph.
     """
 
-    def __init__(self, width: int, num_labels: int) -> None:
+    def __init__(self, width: int, num_labels: int, neighbors: int = 1) -> None:
         super().__init__()
-        self._shape = (width, num_labels)
+        self._shape, self._neighbors = (width, num_labels), neighbors
         for name, shape in (
             ("mean", (width,)),
             ("std", (width,)),
@@ -39,7 +40,6 @@ class FittedHead(nn.Module):
             ("values", (0, num_labels)),  # their propagated labels
             ("score_mean", (2, num_labels)),  # of regression and graph, over all training rows
             ("score_std", (2, num_labels)),
-            ("neighbors", ()),
         ):
             self.register_buffer(name, torch.zeros(shape))
         self.mean: Tensor
@@ -50,7 +50,6 @@ class FittedHead(nn.Module):
         self.values: Tensor
         self.score_mean: Tensor
         self.score_std: Tensor
-        self.neighbors: Tensor
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in ("weight", "rows", "values"):
@@ -77,7 +76,6 @@ class FittedHead(nn.Module):
         regression: bool,
         propagation: bool,
         regularization: float | None,
-        neighbors: int,
         alpha: float,
     ) -> None:
         """Fit on all training samples; only labels of the labelled ones are used.
@@ -91,7 +89,7 @@ class FittedHead(nn.Module):
             regression: use logistic regression.
             propagation: use label propagation.
             regularization: C of the regression; None = chosen by cross-validation.
-            neighbors, alpha: of the graph.
+            alpha: weight of the neighbours in the propagation.
         """
         x = features.double()
         self.mean.copy_(x.mean(0))
@@ -109,7 +107,7 @@ class FittedHead(nn.Module):
             own = torch.arange(len(x), device=x.device)[
                 distributed.rank() :: distributed.world_size()
             ]
-            graph = neighbor_graph(x[own], neighbors, own)
+            graph = neighbor_graph(x[own], self._neighbors, own)
             # The share of positives among all labels that reach a sample.
             known = labels.double()
             start = known.new_zeros(len(x), labels.shape[1] + 1)
@@ -119,37 +117,34 @@ class FittedHead(nn.Module):
             extra = _PRIOR_WEIGHT * everything.mean()
             shares = (positives + extra * known.mean(0)) / (everything + extra)
             self.rows, self.values = F.normalize(x, dim=1), shares.float()
-            self.neighbors.fill_(min(neighbors, len(x)))
-        blocks = [self._parts(block) for block in x.split(_BLOCK_ROWS)]
-        for part in range(2):
-            scores = torch.cat([block[part] for block in blocks]).double()
-            spread = scores.std(0, correction=0)
-            self.score_mean[part] = scores.mean(0)
-            self.score_std[part] = torch.where(spread > 1e-12, spread, 1.0)
+        for part, scores_of in enumerate((self._regression, self._graph)):
+            if (regression, propagation)[part]:
+                scores = torch.cat([scores_of(block) for block in x.split(_BLOCK_ROWS)]).double()
+                spread = scores.std(0, correction=0)
+                self.score_mean[part] = scores.mean(0)
+                self.score_std[part] = torch.where(spread > 1e-12, spread, 1.0)
 
     def _standardized(self, features: Tensor) -> Tensor:
         return (features.float() - self.mean) / self.std
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (B, K) of the regression and of the graph; zeros for the one that is not used."""
-        zeros = x.new_zeros(len(x), self._shape[1])
-        regression, graph = zeros, zeros
-        if self.weight.shape[1]:
-            regression = F.linear(x, self.weight, self.bias)
-        if len(self.rows):
-            cosine = F.normalize(x, dim=1) @ self.rows.T
-            nearest, index = cosine.topk(int(self.neighbors), dim=1)
-            share = nearest.clamp_min(0).pow(3)
-            total = share.sum(1, keepdim=True).clamp_min(1e-12)
-            graph = (self.values[index] * (share / total).unsqueeze(2)).sum(1)
-        return regression, graph
+    def _regression(self, x: Tensor) -> Tensor:
+        """Log-odds (B, K) of standardised features (B, F)."""
+        return F.linear(x, self.weight, self.bias)
+
+    def _graph(self, x: Tensor) -> Tensor:
+        """Means (B, K) of the values of the nearest rows, weighted with cosine^3."""
+        cosine = F.normalize(x, dim=1) @ self.rows.T
+        nearest, index = cosine.topk(min(self._neighbors, self.rows.shape[0]), dim=1)
+        share = nearest.clamp_min(0).pow(3)
+        total = share.sum(1, keepdim=True).clamp_min(1e-12)
+        return (self.values[index] * (share / total).unsqueeze(2)).sum(1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, F) to scores (B, K)."""
-        regression, graph = self._parts(self._standardized(features))
-        if not len(self.rows):
-            return regression
-        graph = (graph - self.score_mean[1]) / self.score_std[1]
+        x = self._standardized(features)
+        if not self.rows.shape[0]:
+            return self._regression(x)
+        graph = (self._graph(x) - self.score_mean[1]) / self.score_std[1]
         if not self.weight.shape[1]:
             return graph
-        return (regression - self.score_mean[0]) / self.score_std[0] + graph
+        return (self._regression(x) - self.score_mean[0]) / self.score_std[0] + graph

@@ -15,14 +15,15 @@ import torch
 from bbam_ray.data import Samples
 from bbam_ray.engine import task
 from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
+from bbam_ray.engine.export import ONNX, PROGRAM, export_model
 from bbam_ray.engine.fitted_trainer import FittedTrainer, make_trainer
 from bbam_ray.engine.folds import fold_result, write_files
 from bbam_ray.engine.model import Model
-from bbam_ray.engine.model_folder import load_weights, save_model
+from bbam_ray.engine.model_folder import WEIGHTS, load_weights, save_model
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError
-from bbam_ray.methods import METHODS, run_config
+from bbam_ray.methods import BASELINES, METHODS, run_config
 from bbam_ray.methods.fitted import FittedMethod
 from bbam_ray.models.fitted_head import FittedHead
 from bbam_ray.results import schemas
@@ -97,7 +98,7 @@ class TestFittedMethod:
     ) -> None:
         trainer = make(method)
         trainer.run_epoch()
-        head = FittedHead(WIDTH, LABELS)
+        head = FittedHead(WIDTH, LABELS, 20)
         raw = torch.from_numpy(np.asarray(trainer.data.inputs[:])).float()
         views = trainer.data.views
         inputs = (raw - torch.tensor(views.mean)) / torch.tensor(views.std)
@@ -110,7 +111,6 @@ class TestFittedMethod:
             regression="logistic" in method,
             propagation="propagation" in method,
             regularization=None,
-            neighbors=20,
             alpha=0.9,
         )
         torch.testing.assert_close(scores(trainer), head(inputs), rtol=1e-3, atol=1e-4)
@@ -264,3 +264,17 @@ def test_two_ranks_fit_what_one_process_fits(
             assert identical(rank[method]["average"], trainer.average.module.state_dict())
             assert rank[method]["val_map"] == record.scalars["val_map"]
             assert torch.equal(rank[method]["logits"], trainer.last_logits)
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_it_is_exported_to_other_runtimes(method: str, make: Make, tmp_path: Path) -> None:
+    """Every file is checked against the original, in batches of one and of many."""
+    trainer = make(method)
+    trainer.run_epoch()
+    save_model(tmp_path / "model", trainer, [0.0] * LABELS)
+    (tmp_path / "out").mkdir()
+    samples = np.asarray(trainer.data.inputs[:40])
+    differences = export_model(
+        Model(tmp_path / "model", "cpu"), tmp_path / "out", [ONNX, PROGRAM], samples
+    )
+    assert differences.keys() == {WEIGHTS, ONNX, PROGRAM}
