@@ -7,12 +7,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
-from bbam_ray import Study, train, tune_study
+from bbam_ray import Study, load_model, train, tune_study
 from bbam_ray.commands import study_setup
 from bbam_ray.commands.study_setup import PreparedStudy, TuneOptions
+from bbam_ray.core.ensembles import mean_average_precision
+from bbam_ray.data import DATASETS
 from bbam_ray.errors import UsageError
 
 SETTINGS: dict[str, Any] = {
@@ -39,6 +43,30 @@ def test_a_run_is_trained_and_returned(tmp_path: Path) -> None:
     assert other.record["method"] == "supervised"
     again = train(settings={**run.best, "epochs": 1}, results=str(tmp_path), quiet=True)
     assert again.history["epoch"].tolist() == [1]
+
+
+@pytest.mark.parametrize("keep", ["phase", "last", "best"])
+def test_the_metrics_of_a_run_are_those_of_the_weights_that_are_kept(
+    keep: str, tmp_path: Path
+) -> None:
+    """The main phase lowers val_map here, so the three rules keep different epochs or the last one."""
+    settings = {**SETTINGS, "keep": keep, "unlabeled_weight": 30, "learning_rate": 0.02}
+    options = {**SHORT, "epochs": 6, "warmup_epochs": 3}
+    run = train("digits", settings=settings, results=tmp_path, name="run", **options)
+    (trial,) = run.trials.to_dict("records")
+    values = run.history.set_index("epoch")["val_map"]
+    assert values[6] < values[3]
+    epoch = {"phase": 3, "last": 6, "best": values.idxmax()}[keep]
+    assert (trial["best_epoch"], trial["kept"].split(":")[0]) == (
+        epoch,
+        {"phase": "warmup"}.get(keep, keep),
+    )
+    digits = DATASETS["digits"]
+    part = digits.load(digits.Options(scenes=100, test_scenes=40), None, "train")
+    rows = run.split["index"][run.split["part"] == "validation"].to_numpy()
+    scores = torch.from_numpy(load_model(run.folder).logits(np.asarray(part.inputs[rows])))
+    value = mean_average_precision(scores, torch.from_numpy(part.labels[rows]))
+    assert trial["val_map"] == values[epoch] == pytest.approx(value, abs=1e-6)
 
 
 class PreparedError(Exception):

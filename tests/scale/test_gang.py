@@ -127,7 +127,7 @@ def test_the_winner_of_two_workers_is_confirmed_by_two(pair: tuple) -> None:
     folder, _ = pair
     confirm = frame(folder, "confirm")
     assert confirm["seed"].tolist() == [0, 1, 0, 1]
-    assert confirm["answer"].tolist() == ["final"] * 2 + ["published"] * 2
+    assert sorted(confirm["answer"]) == ["final"] * 2 + ["published"] * 2
     assert confirm["error"].isna().all()
     assert confirm["test_map"].between(0.3, 1).all()
     assert confirm["n_test"].tolist() == [60] * 4
