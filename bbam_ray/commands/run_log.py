@@ -13,7 +13,7 @@ from bbam_ray.config import RunConfig
 from bbam_ray.errors import StorageError
 from bbam_ray.results import study as studies
 from bbam_ray.results.epoch_rows import put_epoch
-from bbam_ray.results.fold_rows import LAST, kept_phase, kept_reason, kept_rows
+from bbam_ray.results.fold_rows import LAST, WARMUP, kept_phase, kept_reason, kept_rows
 from bbam_ray.results.schemas import COMPLETE, FAILED
 from bbam_ray.results.store import Row, StudyStore
 
@@ -95,29 +95,32 @@ class RunLog:
         """
         history = self._store.history.rows()
         measured = [row for row in history if row["val_map"] is not None]
-        phase = kept_phase({0: measured}, self.config.training.kept) if measured else LAST
-        kept = kept_rows({0: measured}, phase)[0] if measured else (history or [{}])[-1]
+        phase = kept_phase({0: measured}, self.config.training.keep_rule) if measured else LAST
+        best = kept_rows({0: measured}, phase)[0] if measured else (history or [{}])[-1]
+        reason = kept_reason({0: measured}, phase) if measured else None
+        if phase == WARMUP:
+            self._listener.message(f"kept {reason}")
         seconds = self.seconds
         self._store.trials.put(
             [
                 self._identity
-                | {name: value for name, value in kept.items() if name.startswith("val_")}
+                | {name: value for name, value in best.items() if name.startswith("val_")}
                 | {
                     "state": FAILED if self.error else COMPLETE,
                     "seed": self.config.training.seed,
-                    "best_epoch": kept.get("epoch"),
-                    "kept": kept_reason({0: measured}, phase) if measured else None,
+                    "best_epoch": best.get("epoch"),
                     "epochs": len(history),
                     "started_at": datetime.fromtimestamp(self._started, UTC),
                     "duration_s": seconds,
                     "gpu_hours": seconds / 3600 * self._gpus,
                     "error": self.error,
+                    "kept": reason,
                 }
             ]
         )
         self._store.flush(wait=True)
         self.record.end(studies.FAILED if self.error else studies.COMPLETE)
-        return kept
+        return best
 
     def confirm(self, metrics: Mapping[str, Any], best: Row) -> None:
         """Store the metrics on the test part.
