@@ -43,7 +43,8 @@ def test_a_run_leaves_model_history_and_metrics(tmp_path: Path) -> None:
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     (trial,) = rows(tmp_path, "a", "trials")
     assert trial["state"] == "COMPLETE"
-    assert trial["val_map"] == max(row["val_map"] for row in history)
+    (kept_row,) = (row for row in history if row["epoch"] == trial["best_epoch"])
+    assert trial["val_map"] == kept_row["val_map"]
     (test,) = rows(tmp_path, "a", "confirm")
     assert 0 < test["test_map"] <= 1
     assert test["n_test"] == 40
