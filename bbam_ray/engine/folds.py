@@ -13,6 +13,7 @@ from bbam_ray import distributed
 from bbam_ray.engine.kept_weights import KeptWeights, map_standard_error
 from bbam_ray.engine.model_folder import save_model
 from bbam_ray.engine.trainer import Trainer
+from bbam_ray.files import atomic_folder
 
 Files = dict[str, bytes]
 
@@ -101,3 +102,10 @@ def write_files(files: Files, folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+def write_folder(files: Files, folder: Path) -> None:
+    """Write files to a folder that appears, or is replaced, as a whole."""
+    with atomic_folder(folder) as new:
+        new.mkdir(parents=True)
+        write_files(files, new)

@@ -50,6 +50,12 @@ def _end_of_warmup(rows: list[Row]) -> Row | None:
     return next((row for row in reversed(rows) if row.get("phase") == "warmup"), None)
 
 
+def stored_phase(trial: Mapping[str, Any]) -> str:
+    """Which weights a stored trial kept; "last" for a trial without results."""
+    reason = trial.get("kept") or LAST
+    return next((phase for phase in (WARMUP, BEST, LAST) if reason.startswith(phase)), LAST)
+
+
 def kept_rows(by_fold: RowsByFold, phase: str) -> list[Row]:
     """The row of the kept weights of each fold."""
     if phase == BEST:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from bbam_ray.results.fold_rows import stored_phase
 from bbam_ray.scale.search.outcomes import parameters_of
-from bbam_ray.scale.study.bags import kept_phase_of, stop_epoch
+from bbam_ray.scale.study.bags import stop_epoch
 from bbam_ray.scale.study.confirm import confirmation_seeds
 
 SETTINGS = {"dataset": "digits", "method": "bbam", "epochs": 6, "warmup_epochs": 2}
@@ -53,4 +54,4 @@ def test_training_ends_where_the_kept_weights_were(
     }
     assert parameters_of(trial) == {"scale": 10.0}
     assert stop_epoch(SETTINGS, trial) == expected
-    assert kept_phase_of(trial) == (kept or "last").partition(":")[0]
+    assert stored_phase(trial) == (kept or "last").partition(":")[0]

@@ -9,14 +9,12 @@ from typing import Any
 
 from bbam_ray.results import schemas
 from bbam_ray.results.fold_rows import (
-    BEST,
-    LAST,
-    WARMUP,
     kept_phase,
     kept_reason,
     kept_rows,
     mean_metrics,
     rows_by_fold,
+    stored_phase,
 )
 from bbam_ray.results.redaction import redacted
 from bbam_ray.results.store import Row, StudyStore
@@ -81,7 +79,7 @@ def outcome_of(trial: Row, history: Iterable[Row], space: Space) -> Outcome:
     values = tuple(trial[name] for name, _ in space.objectives if trial.get(name) is not None)
     usable = trial["state"] != schemas.FAILED and len(values) == len(space.objectives)
     by_fold = rows_by_fold(history)
-    fold_rows = kept_rows(by_fold, _kept_phase(trial)) if len(by_fold) > 1 else []
+    fold_rows = kept_rows(by_fold, stored_phase(trial)) if len(by_fold) > 1 else []
     return Outcome(
         number=trial["number"],
         parameters=parameters_of(trial),
@@ -146,12 +144,6 @@ def trial_row(
         "folds": len(by_fold) or None,
         "kept": kept_reason(measured, phase) if fold_rows else None,
     }
-
-
-def _kept_phase(trial: Row) -> str:
-    """The phase whose weights a stored trial kept."""
-    reason = trial.get("kept") or LAST
-    return next(phase for phase in (WARMUP, BEST, LAST) if reason.startswith(phase))
 
 
 def stored_outcomes(store: StudyStore, space: Space) -> dict[int, Outcome]:

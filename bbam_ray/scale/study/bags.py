@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bbam_ray.engine.confirm import confirmation_config, pool_seed
-from bbam_ray.engine.folds import Files, write_files
+from bbam_ray.engine.folds import write_folder
 from bbam_ray.engine.model_folder import WEIGHTS
 from bbam_ray.errors import UsageError
-from bbam_ray.files import atomic_folder
 from bbam_ray.methods import known_settings, run_config
-from bbam_ray.results.fold_rows import BEST, LAST, WARMUP
+from bbam_ray.results.fold_rows import BEST, LAST, WARMUP, stored_phase
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.search.outcomes import parameters_of
 from bbam_ray.scale.study.final_answer import Bag, FinalAnswer
@@ -30,16 +29,10 @@ RunJobs = Callable[[Sequence[Job], Callable[[Job, JobResult], None], str], None]
 _MODEL = "model"
 
 
-def kept_phase_of(trial: Row) -> str:
-    """The phase whose weights a trial kept; "last" for a trial without results."""
-    reason = trial.get("kept") or LAST
-    return next((phase for phase in (WARMUP, BEST, LAST) if reason.startswith(phase)), LAST)
-
-
 def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
     """The last epoch to train if the kept weights are not those of the end of the schedule."""
     training = run_config({**settings, **parameters_of(trial)}, "trial").training
-    phase = kept_phase_of(trial)
+    phase = stored_phase(trial)
     if phase == WARMUP:
         return training.warmup_epochs
     if phase == BEST and trial["epochs"] < training.epochs:  # patience ended it
@@ -130,7 +123,7 @@ class Bags:
         self._count(result.seconds)
         name = job.tag
         if result.error is None:
-            self._store.patience.insist(partial(_write, result.value, self._full_model(name)))
+            self._store.patience.insist(partial(write_folder, result.value, self._full_model(name)))
         else:
             self._errors[name] = f"full model: {result.error}"
 
@@ -161,7 +154,7 @@ class Bags:
             return False
         if not self._plan.with_models:
             return True
-        phases = (kept_phase_of(trial), LAST)
+        phases = (stored_phase(trial), LAST)
         models = (self._fold_store.model(name, fold, phase) / WEIGHTS for phase in phases)
         return any(model.is_file() for model in models)
 
@@ -199,7 +192,7 @@ class Bags:
             usable = [result for result in results if result is not None]
             if len(usable) < len(results) or name in self._errors:
                 raise UsageError(self._errors.get(name, f"a fold of {name} is missing"))
-            bags.append(Bag.of(trial["trial_id"], kept_phase_of(trial), usable))
+            bags.append(Bag.of(trial["trial_id"], stored_phase(trial), usable))
         return bags
 
     def members(self, final: FinalAnswer) -> list[Row]:
@@ -248,7 +241,7 @@ class Bags:
         results, files = result.value
         for each in results:
             self._fold_store.write(name, each)
-        self._store.patience.insist(partial(_write, files, self.baseline_model(name)))
+        self._store.patience.insist(partial(write_folder, files, self.baseline_model(name)))
 
     def of_baselines(self) -> list[Bag]:
         """The bags of the baselines that could be fitted."""
@@ -259,9 +252,3 @@ class Bags:
             if len(usable) == len(results) and name not in self._errors:
                 bags.append(Bag.of(name, LAST, usable, is_baseline=True))
         return bags
-
-
-def _write(files: Files, folder: Path) -> None:
-    with atomic_folder(folder) as new:
-        new.mkdir(parents=True)
-        write_files(files, new)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bbam_ray.engine.confirm import Decisions, confirmation_config, pool_seed
-from bbam_ray.engine.folds import Files, files_of, write_files
+from bbam_ray.engine.folds import files_of, write_folder
 from bbam_ray.engine.model import Model
 from bbam_ray.errors import UsageError
-from bbam_ray.files import atomic_folder
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.study import StudyRecord
 from bbam_ray.results.summary import confirmed_folder
@@ -139,7 +138,7 @@ class Confirmation:
         metrics, files = result.value or ({}, {})
         if files:
             folder = model_folder(self._store, row)
-            self._store.patience.insist(partial(_write, files, folder))
+            self._store.patience.insist(partial(write_folder, files, folder))
         row |= {"started_at": result.started_at, "error": result.error} | metrics
         row["duration_s"] = result.seconds
         row["gpu_hours"] = result.seconds / 3600 * self._plan.gpus
@@ -274,9 +273,3 @@ def _damaged(model: Path) -> bool:
     except UsageError:
         return True
     return False
-
-
-def _write(files: Files, folder: Path) -> None:
-    with atomic_folder(folder) as new:
-        new.mkdir(parents=True)
-        write_files(files, new)

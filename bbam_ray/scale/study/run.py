@@ -14,6 +14,7 @@ from ray import tune
 
 from bbam_ray.errors import StorageError
 from bbam_ray.results import schemas
+from bbam_ray.results.fold_rows import stored_phase
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
 from bbam_ray.results.summary import gains
@@ -23,7 +24,7 @@ from bbam_ray.scale.search.choice import choose
 from bbam_ray.scale.search.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
 from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.study_db import write_study_db
-from bbam_ray.scale.study.bags import kept_phase_of, stop_epoch
+from bbam_ray.scale.study.bags import stop_epoch
 from bbam_ray.scale.study.budget import Budget, Use
 from bbam_ray.scale.study.confirm import FOLD_GPU_HOURS, Confirmation
 from bbam_ray.scale.study.events import Listener, NothingReused, SearchStarted
@@ -93,7 +94,7 @@ def chosen_trial(plan: StudyPlan, store: StudyStore) -> Row | None:
     """The trial that the search chooses by validation scores; None if none is complete."""
     trials = store.trials.rows()
     outcomes = stored_outcomes(store, plan.space)
-    phases = {row["number"]: kept_phase_of(row) for row in trials}
+    phases = {row["number"]: stored_phase(row) for row in trials}
     return choose(trials, outcomes, plan.space, paired_error(FoldStore(store), phases))
 
 
