@@ -70,10 +70,10 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
 
 
 def _confirmed_table(result: StudyResult) -> Table:
-    """A row of test metrics for each answer; means over seeds, mAP with its 95 % interval."""
-    title = "test part: means over seeds, mAP +- standard deviation [95 % interval]"
+    """A row of test metrics for each answer: means over seeds."""
+    title = "test part: means over seeds, mAP +- standard deviation"
     table = Table(title=title, box=None, header_style="bold", title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     by_metric = {
         name: {row.rank: row for row in confirmed_metrics(result.confirm, f"test_{name}")}
         for name in HEADLINE_METRICS
@@ -96,10 +96,7 @@ def _confirmed_table(result: StudyResult) -> Table:
 
 def _with_spread(row: Confirmed) -> str:
     text = f"{row.mean:.4f}"
-    if row.deviation is not None and row.interval is not None:
-        low, high = row.interval
-        text += f" +- {row.deviation:.4f} [{low:.4f}, {high:.4f}]"
-    return text
+    return text if row.deviation is None else f"{text} +- {row.deviation:.4f}"
 
 
 def _pareto_table(plan: StudyPlan, result: StudyResult) -> Table:
