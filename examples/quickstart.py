@@ -1,6 +1,6 @@
 """Search, confirm, load the best model and predict: five steps on the embedded data set.
 
-python examples/quickstart.py          # about two minutes on two CPU cores
+python examples/quickstart.py          # a few minutes on two CPU cores
 """
 
 from __future__ import annotations

@@ -109,10 +109,10 @@ def train(
 
 
 def _show(console: Console, result: TrainResult) -> None:
-    """Print the best epoch, the test metrics and where the files are."""
+    """Print the kept epoch, the test metrics and where the files are."""
     if result.best.get("val_map") is not None:
         console.print(
-            f"\nbest epoch {result.best['epoch']}: val_map {result.best['val_map']:.4f}",
+            f"\nkept epoch {result.best['epoch']}: val_map {result.best['val_map']:.4f}",
             style="bold",
         )
     for name in HEADLINE_METRICS:

@@ -38,7 +38,7 @@ def rows(folder: Path, name: str, table: str) -> list[dict]:
 def test_a_run_leaves_model_history_and_metrics(tmp_path: Path) -> None:
     code, output = train(tmp_path, "a", "--test")
     assert code == 0, output
-    assert "best epoch" in output
+    assert "kept epoch" in output
     history = rows(tmp_path, "a", "history")
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     (trial,) = rows(tmp_path, "a", "trials")
