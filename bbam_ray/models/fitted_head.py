@@ -140,10 +140,11 @@ class FittedHead(nn.Module):
         return (self.values[index] * (share / total).unsqueeze(2)).sum(1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features (B, F) to scores (B, K)."""
+        """Map features (B, F) to scores (B, K); zeros before ``fit``."""
         x = self._standardized(features)
         if not self.rows.shape[0]:
-            return self._regression(x)
+            is_fitted = self.weight.shape[1] > 0
+            return self._regression(x) if is_fitted else x.new_zeros(len(x), self._shape[1])
         graph = (self._graph(x) - self.score_mean[1]) / self.score_std[1]
         if not self.weight.shape[1]:
             return graph

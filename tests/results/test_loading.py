@@ -67,7 +67,7 @@ def test_it_prints_well(folder: Path) -> None:
     assert "study mine: bbam on digits, COMPLETE, 4 of 4 trials" in shown
     assert "best: trial 2, val_map 0.7000" in shown
     assert "margin=0.2" in shown
-    assert "trial 2, test mAP 0.6300 +- 0.0141 over 2 seeds" in shown
+    assert "trial 2: test mAP 0.6300 +- 0.0141 over 2 seeds" in shown
     page = study._repr_html_()
     assert "<table" in page
     assert page.index(">2<") < page.index(">0<")
