@@ -30,12 +30,9 @@ class HeartbeatStore:
     def __repr__(self) -> str:
         return "heartbeats of a study's processes"
 
-    # A heartbeat that is lost is followed by another one; Ray would report each of its retries.
-    @ray.method(max_task_retries=0)  # type: ignore[untyped-decorator]
     def beat(self, node: str, pid: int) -> None:
         self._last[node, pid] = time.monotonic()
 
-    @ray.method(max_task_retries=0)  # type: ignore[untyped-decorator]
     def forget(self, node: str, pid: int) -> None:
         self._last.pop((node, pid), None)
 
@@ -98,9 +95,10 @@ class HeartbeatSender:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            self._heartbeats.beat.remote(*self._process)
+            # One that is lost is followed by another; Ray would report each of its retries.
+            self._heartbeats.beat.options(max_task_retries=0).remote(*self._process)
             self._stopped.wait(HEARTBEAT_SECONDS)
 
     def stop(self) -> None:
         self._stopped.set()
-        self._heartbeats.forget.remote(*self._process)
+        self._heartbeats.forget.options(max_task_retries=0).remote(*self._process)
