@@ -92,12 +92,12 @@ def test_two_workers_write_the_same_bytes_as_one(
 def test_memory_does_not_grow_with_the_inputs(
     kind: str, features_model: Stored, tmp_path: Path
 ) -> None:
-    """The second run has 64 MB of vectors more."""
+    """The second run has 160 MB of vectors more; peaks of equal runs differ by up to 25 MB."""
     import pyarrow as pa
 
     width = features_model[0].data.input_shape[0]
     peaks = []
-    for count in (20_000, 60_000):
+    for count in (20_000, 120_000):
         values = np.random.default_rng(0).normal(size=(count, width)).astype(np.float32)
         source = tmp_path / f"{count}.{kind}"
         if kind == "npz":
@@ -120,8 +120,8 @@ def test_memory_does_not_grow_with_the_inputs(
             cwd=ROOT,
         )
         peaks.append(int(ended.stdout.split("VmHWM:")[1].split()[0]) / 1024)
-    assert pq.read_metadata(tmp_path / f"60000-{kind}.parquet").num_rows == 60_000
-    assert peaks[1] - peaks[0] < 20, f"MB: {peaks}"
+    assert pq.read_metadata(tmp_path / f"120000-{kind}.parquet").num_rows == 120_000
+    assert peaks[1] - peaks[0] < 50, f"MB: {peaks}"
 
 
 def test_a_prediction_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
