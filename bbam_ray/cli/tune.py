@@ -114,9 +114,10 @@ def tune(
     final: Annotated[
         Final | None,
         typer.Option(
-            help="Final answer: one model on all labelled samples; the average of fold models and one on "
-            "all labelled samples; one model with the average of the weights of the fold models; or the "
-            "best ensemble with another trial and baselines. Default: best with folds, else single."
+            help="Final answer: one model on all labelled samples; the average of fold models and of "
+            "models on all labelled samples; one model with the average of the weights of the fold "
+            "models; or the best ensemble with another trial and baselines. Default: best "
+            "with folds, else single."
         ),
     ] = None,
     confirm_pools: Annotated[

@@ -9,7 +9,7 @@ from bbam_ray.data import Samples
 from bbam_ray.errors import UsageError
 from bbam_ray.files import free_bytes
 from bbam_ray.models import build_network
-from bbam_ray.scale.study.final_answer import MAX_TRIALS
+from bbam_ray.scale.study.final_kinds import FULL_MODELS, MAX_TRIALS
 from bbam_ray.scale.study.fold_store import KEPT_TRIALS
 from bbam_ray.scale.study.plan import StudyPlan
 
@@ -62,6 +62,7 @@ def expected_disk(plan: StudyPlan, samples: Samples) -> DiskNeed:
         # Two models for each fold: of kept trials, of further seeds; those in answers are copies.
         folds = min(plan.num_samples, KEPT_TRIALS + 1) + MAX_TRIALS * (plan.confirm_seeds - 1)
         models += 2 * folds * plan.folds + MAX_TRIALS * plan.folds * plan.confirm_seeds
+        models += 2 * MAX_TRIALS * FULL_MODELS * plan.confirm_seeds
     # A checkpoint holds the model, its average and two moments of the optimizer; the old one is deleted
     # after the new one is written.
     return DiskNeed(

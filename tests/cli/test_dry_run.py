@@ -41,7 +41,7 @@ def test_it_shows_space_rules_first_configurations_and_what_fits(tmp_path: Path)
         "objective val_map (max); sampler tpe, scheduler asha (decides after epochs 6, 8;",
         "trial 0: scale=20 margin=0.4",
         "trial 2:",
-        "9 trials of 5 folds (1 CPU each), 2 at once; then 16 runs for the final answer (best)",
+        "9 trials of 5 folds (1 CPU each), 2 at once; then 22 runs for the final answer (best)",
         "Expected time: unknown, because no earlier study",
         "MB of confirmed models",
         "Ray's session folder: each log is rotated at 16 MB with 2 backups",
@@ -104,4 +104,4 @@ def test_the_time_is_that_of_an_earlier_study_of_the_same_kind(tmp_path: Path) -
     assert "At most 56s: 0.50 s per epoch in study 'like', 14 runs of 13 epochs" in shown
     # 8 trials and 2 further seeds of 5 folds each, and 3 runs for the published settings.
     shown = dry("--max-concurrent", "2", "--folds", "5")
-    assert "0.50 s per epoch in study 'like', 56 runs of 13 epochs" in shown
+    assert "0.50 s per epoch in study 'like', 62 runs of 13 epochs" in shown

@@ -90,7 +90,7 @@ def test_folds_are_counted_in_what_is_shown() -> None:
     assert "4 trials of 3 folds" in shown
     assert made is not None
     # 2 published, and the folds of the answer with a second seed.
-    assert made.runs_after_search == 2 + 2 + 3 and made.runs == 12 + 7
+    assert made.runs_after_search == 2 + 2 * 3 + 3 and made.runs == 12 + 11
     single = plan("--folds", "1", "--num-samples", "4", "--confirm-seeds", "2")
     assert single.runs_after_search == 2 + 2 and single.runs == 4 + 4
 

@@ -17,13 +17,12 @@ from bbam_ray.results.fold_rows import BEST, LAST, WARMUP, stored_phase
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.search.outcomes import parameters_of
 from bbam_ray.scale.study.final_answer import Bag, FinalAnswer
-from bbam_ray.scale.study.final_kinds import Final
+from bbam_ray.scale.study.final_kinds import FULL_MODELS, Final
 from bbam_ray.scale.study.fold_store import FOLDS, FoldStore
 from bbam_ray.scale.study.jobs import Job, JobResult
 from bbam_ray.scale.study.plan import StudyPlan
 
-#: The models of a bag in an ensemble: those of the folds, and one of all labelled samples.
-FULL = "full"
+_SEED_STEP = 1009  # between the training seeds of full models
 
 RunJobs = Callable[[Sequence[Job], Callable[[Job, JobResult], None], str], None]
 _MODEL = "model"
@@ -74,21 +73,29 @@ class Bags:
         folder = self._fold_store.model(name, fold, bag.phase)
         return folder if folder.is_dir() else self._fold_store.model(name, fold, LAST)
 
-    def members_of(self, bag: Bag, seed: int) -> list[Path]:
-        """Folders of the models of a bag in an ensemble, which share its weight."""
+    def members_of(self, bag: Bag, seed: int) -> dict[Path, float]:
+        """Folders of the models of a bag in an ensemble, and their shares of its weight.
+
+        Fold models and models of all labelled samples each have half of it. Fold models differ more, so
+        their mean gains more; full models see more labels, which decides where labels are few for the
+        network.
+        """
         if bag.is_baseline:
-            return [self.baseline_model(bag.name)]
+            return {self.baseline_model(bag.name): 1.0}
         folds = [self.model(bag, seed, fold) for fold in range(self._plan.folds)]
         name = bag.name if seed == self._plan.settings["seed"] else f"{bag.name}-seed{seed}"
-        return [*folds, self._full_model(name)] if self._has_full_models else folds
+        full = self._full_models(name) if self._has_full_models else []
+        groups = [group for group in (folds, full) if group]
+        return {path: 1 / len(groups) / len(group) for group in groups for path in group}
 
     @property
     def _has_full_models(self) -> bool:
-        """Whether an ensemble also has a model of all labelled samples: with folds they differ."""
+        """Whether an ensemble also has models of all labelled samples: with folds they differ."""
         return self._plan.final in (Final.best, Final.ensemble) and self._plan.folds > 1
 
-    def _full_model(self, name: str) -> Path:
-        return self._store.folder / FOLDS / name / FULL
+    def _full_models(self, name: str) -> list[Path]:
+        parent = self._store.folder / FOLDS / name
+        return [parent / f"full-{index}" for index in range(FULL_MODELS)]
 
     # ------------------------------------------------------------------ trials
 
@@ -101,29 +108,29 @@ class Bags:
         """
         if not self._has_full_models:
             return
-        jobs = []
+        jobs: list[Job] = []
         for seed in seeds:
             for trial in trials:
                 name = self._name(trial, seed)
-                if (self._full_model(name) / WEIGHTS).is_file():
-                    continue
-                settings = self._plan.settings
-                config = confirmation_config(
-                    settings,
-                    parameters_of(trial),
-                    seed,
-                    stop_epoch(settings, trial),
-                    same_pool=True,
-                )
-                title = f"full model of {trial['trial_id']}, seed {seed}"
-                jobs.append(Job(title, "train_full", (config.flat(),), tag=name))
+                jobs += [
+                    self._full_job(trial, name, folder, (seed + index * _SEED_STEP) % 2**31)
+                    for index, folder in enumerate(self._full_models(name))
+                    if not (folder / WEIGHTS).is_file()
+                ]
         self._run_jobs(jobs, self._keep_full_model, "training models of all labelled samples")
+
+    def _full_job(self, trial: Row, name: str, folder: Path, seed: int) -> Job:
+        settings = self._plan.settings
+        end = stop_epoch(settings, trial)
+        config = confirmation_config(settings, parameters_of(trial), seed, end, same_pool=True)
+        title = f"{folder.name} of {name}"
+        return Job(title, "train_full", (config.flat(),), tag=(name, folder))
 
     def _keep_full_model(self, job: Job, result: JobResult) -> None:
         self._count(result.seconds)
-        name = job.tag
+        name, folder = job.tag
         if result.error is None:
-            self._store.patience.insist(partial(write_folder, result.value, self._full_model(name)))
+            self._store.patience.insist(partial(write_folder, result.value, folder))
         else:
             self._errors[name] = f"full model: {result.error}"
 

@@ -33,7 +33,7 @@ def compose(
     with TemporaryDirectory(prefix="bbam-ray-") as scratch:
         folder = Path(scratch) / "model"
         if final.kind is Final.soup:
-            folders = models.members_of(bags[0], seed)
+            folders = list(models.members_of(bags[0], seed))
             save_average(folder, folders, decisions.thresholds, decisions.calibration)
         else:
             members = [member for bag in bags for member in _members(final, bag, models, seed)]
@@ -43,6 +43,6 @@ def compose(
 
 def _members(final: FinalAnswer, bag: Bag, models: Bags, seed: int) -> list[EnsembleMember]:
     """The models of a bag, which share its weight; all have the scale of its out-of-fold scores."""
-    scale, folders = bag.standardization, models.members_of(bag, seed)
-    weight = final.weights[bag.name] / len(folders)
-    return [EnsembleMember(folder, weight, scale) for folder in folders]
+    weight, scale = final.weights[bag.name], bag.standardization
+    shares = models.members_of(bag, seed)
+    return [EnsembleMember(folder, weight * share, scale) for folder, share in shares.items()]

@@ -18,8 +18,8 @@ from bbam_ray.scale.search.outcomes import parameters_of, trial_id
 from bbam_ray.scale.study.bags import Bags, stop_epoch
 from bbam_ray.scale.study.compose import compose
 from bbam_ray.scale.study.events import ConfirmEnded, ConfirmStarted, JobsStarted, Listener
-from bbam_ray.scale.study.final_answer import MAX_TRIALS, FinalAnswer, choose_answer, decisions_of
-from bbam_ray.scale.study.final_kinds import Final
+from bbam_ray.scale.study.final_answer import FinalAnswer, choose_answer, decisions_of
+from bbam_ray.scale.study.final_kinds import MAX_TRIALS, Final
 from bbam_ray.scale.study.jobs import Job, JobResult, run_jobs
 from bbam_ray.scale.study.plan import StudyPlan
 from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor

@@ -20,8 +20,6 @@ from bbam_ray.engine.confirm import Decisions
 from bbam_ray.engine.folds import FoldResult
 from bbam_ray.scale.study.final_kinds import Final
 
-MAX_TRIALS = 2  # whose fold models may be in an ensemble
-
 
 @dataclass(frozen=True)
 class Bag:

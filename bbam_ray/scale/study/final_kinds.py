@@ -1,8 +1,11 @@
-"""Names of the kinds of a final answer; loads no library."""
+"""Kinds and sizes of a final answer; loads no library."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+
+MAX_TRIALS = 2  # whose models may be in an ensemble
+FULL_MODELS = 3  # of all labelled samples, with different training seeds, beside the fold models
 
 
 class Final(StrEnum):
@@ -12,7 +15,7 @@ class Final(StrEnum):
     """One model, trained on all labelled samples."""
 
     ensemble = "ensemble"
-    """The average of the fold models of the chosen configuration and of one of all labelled samples."""
+    """The average of the fold models of the chosen configuration and of models of all labelled samples."""
 
     soup = "soup"
     """One model with the average of their weights."""

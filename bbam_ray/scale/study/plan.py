@@ -15,7 +15,7 @@ from bbam_ray.results.study import INTERRUPTED
 from bbam_ray.scale.search.outcomes import Outcome, ranked
 from bbam_ray.scale.search.pruning import Stopping
 from bbam_ray.scale.search.space import Space
-from bbam_ray.scale.study.final_kinds import Final
+from bbam_ray.scale.study.final_kinds import FULL_MODELS, Final
 from bbam_ray.scale.workers.shapes import GangShape, TrainShape
 
 
@@ -132,7 +132,8 @@ class StudyPlan:
             self.with_models and self.confirm_top
         ):  # the first seed has the fold models of the search
             runs += (self.confirm_seeds - 1) * self.folds
-            runs -= 0 if self.folds > 1 and self.final is not Final.soup else self.confirm_seeds
+            full = FULL_MODELS if self.folds > 1 and self.final is not Final.soup else 0
+            runs += (full - 1) * self.confirm_seeds
         return runs
 
     @property
