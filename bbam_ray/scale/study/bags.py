@@ -76,17 +76,20 @@ class Bags:
     def members_of(self, bag: Bag, seed: int) -> dict[Path, float]:
         """Folders of the models of a bag in an ensemble, and their shares of its weight.
 
-        Fold models and models of all labelled samples each have half of it. Fold models differ more, so
-        their mean gains more; full models see more labels, which decides where labels are few for the
-        network.
+        Of K folds, fold models have (K - 1) / (2 K) of it, models of all labelled samples the rest. Fold
+        models differ more, so their mean gains more; but each sees only (K - 1) / K of the labels, which
+        decides where labels are few for the network.
         """
         if bag.is_baseline:
             return {self.baseline_model(bag.name): 1.0}
         folds = [self.model(bag, seed, fold) for fold in range(self._plan.folds)]
         name = bag.name if seed == self._plan.settings["seed"] else f"{bag.name}-seed{seed}"
-        full = self._full_models(name) if self._has_full_models else []
-        groups = [group for group in (folds, full) if group]
-        return {path: 1 / len(groups) / len(group) for group in groups for path in group}
+        if not self._has_full_models:
+            return dict.fromkeys(folds, 1 / len(folds))
+        full, of_folds = self._full_models(name), (len(folds) - 1) / (2 * len(folds))
+        return dict.fromkeys(folds, of_folds / len(folds)) | dict.fromkeys(
+            full, (1 - of_folds) / len(full)
+        )
 
     @property
     def _has_full_models(self) -> bool:
