@@ -1,9 +1,9 @@
 """Out-of-fold scores and fold models of a study, in its folder ``checkpoints/folds``.
 
 ``t00003/fold-2/scores.npz`` has the scores of the fold's validation samples, ``t00003/fold-2/last/`` and
-``warmup/`` are model folders, ``t00003/full-0/`` and so on are models of all labelled samples. Scores are kept for
-every trial, models for the best trials and for the published settings. What is missing or damaged is
-trained again when it is needed: a fold is reproducible.
+``warmup/`` are model folders, ``t00003/full-0/`` and so on are models of all labelled samples. Scores are
+kept for every trial, models for the best trials and for the published settings. What is missing or
+damaged is trained again when it is needed: a fold is reproducible.
 """
 
 from __future__ import annotations
