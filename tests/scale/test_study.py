@@ -27,6 +27,7 @@ from bbam_ray.data import DATASETS
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.results.store import read_table
 from bbam_ray.results.summary import gain_sentences
+from bbam_ray.scale.study.final_kinds import FULL_MODELS
 
 pytestmark = pytest.mark.ray
 
@@ -243,7 +244,7 @@ def test_the_model_of_the_study_is_the_final_answer(study: tuple) -> None:
     row = confirm[(confirm["answer"] == "final") & (confirm["seed"] == SEEDS[0])].iloc[0]
     assert model.networks == row["networks"]
     trained = sum(name.startswith("t") for name in record["final"]["members"])
-    assert len(model.member_folders) == (FOLDS + 1) * trained + (
+    assert len(model.member_folders) == (FOLDS + FULL_MODELS) * trained + (
         len(record["final"]["members"]) - trained
     )
     digits = DATASETS["digits"]
