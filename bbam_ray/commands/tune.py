@@ -20,7 +20,7 @@ from bbam_ray.results.study import INTERRUPTED, RUNNING, StudyRecord, locked
 from bbam_ray.results.summary import duration
 from bbam_ray.scale.cluster.capacity import wait_for_workers
 from bbam_ray.scale.cluster.connection import connected
-from bbam_ray.scale.study.events import Event, JobsStarted, NothingReused
+from bbam_ray.scale.study.events import Event, NothingReused, Notice
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 from bbam_ray.scale.study.run import run_study, stored_result
 
@@ -80,7 +80,7 @@ def _search(plan: StudyPlan, record: StudyRecord, listener: StudyListener) -> St
                 f"study '{event.study}' has trials with these settings, but code, libraries, data, "
                 "hardware or workers have changed since; they are not reused"
             )
-        if isinstance(event, JobsStarted):
+        if isinstance(event, Notice):
             listener.message(event.text)
         listener.study_event(event, progress.update(event))
 

@@ -1,9 +1,8 @@
-"""Fold models of trials and of baselines: trained where they are missing, and their scores joined."""
+"""Fold models of trials: trained where they are missing, and their scores joined."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from bbam_ray.engine.confirm import confirmation_config, pool_seed
 from bbam_ray.engine.folds import write_folder
 from bbam_ray.engine.model_folder import WEIGHTS
 from bbam_ray.errors import UsageError
-from bbam_ray.methods import known_settings, run_config
+from bbam_ray.methods import run_config
 from bbam_ray.results.fold_rows import BEST, LAST, WARMUP, stored_phase
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.search.outcomes import parameters_of
+from bbam_ray.scale.study.baseline_models import BaselineModels, RunJobs
 from bbam_ray.scale.study.final_answer import Bag, FinalAnswer
 from bbam_ray.scale.study.final_kinds import FULL_MODELS, Final
 from bbam_ray.scale.study.fold_store import FOLDS, FoldStore
@@ -23,9 +23,6 @@ from bbam_ray.scale.study.jobs import Job, JobResult
 from bbam_ray.scale.study.plan import StudyPlan
 
 _SEED_STEP = 1009  # between the training seeds of full models
-
-RunJobs = Callable[[Sequence[Job], Callable[[Job, JobResult], None], str], None]
-_MODEL = "model"
 
 
 def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
@@ -41,7 +38,7 @@ def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
 
 
 class Bags:
-    """Fold models of the trials of a study, and baselines.
+    """Fold models of the trials of a study; its baselines are in ``baselines``.
 
     Args:
         plan: of the study.
@@ -55,21 +52,18 @@ class Bags:
     ) -> None:
         self._plan, self._store, self._run_jobs, self._count = plan, store, run, count
         self._fold_store = FoldStore(store)
+        self.baselines = BaselineModels(plan, store, run, count)
         self._errors: dict[str, str] = {}
         self._trials: dict[str, Row] = {}
 
-    @staticmethod
-    def now() -> datetime:
-        return datetime.now(UTC)
-
-    def _name(self, trial: Row, seed: int) -> str:
+    def _name(self, trial_id: str, seed: int) -> str:
         """Name of the fold results of a trial with a seed."""
-        name: str = trial["trial_id"]
-        return name if seed == self._plan.settings["seed"] else f"{name}-seed{seed}"
+        is_own = seed == self._plan.settings["seed"]
+        return trial_id if is_own else f"{trial_id}-seed{seed}"
 
     def model(self, bag: Bag, seed: int, fold: int) -> Path:
         """Folder of the model of a fold."""
-        name = bag.name if seed == self._plan.settings["seed"] else f"{bag.name}-seed{seed}"
+        name = self._name(bag.name, seed)
         folder = self._fold_store.model(name, fold, bag.phase)
         return folder if folder.is_dir() else self._fold_store.model(name, fold, LAST)
 
@@ -81,12 +75,12 @@ class Bags:
         decides where labels are few for the network.
         """
         if bag.is_baseline:
-            return {self.baseline_model(bag.name): 1.0}
+            return {self.baselines.model(bag.name): 1.0}
         folds = [self.model(bag, seed, fold) for fold in range(self._plan.folds)]
-        name = bag.name if seed == self._plan.settings["seed"] else f"{bag.name}-seed{seed}"
         if not self._has_full_models:
             return dict.fromkeys(folds, 1 / len(folds))
-        full, of_folds = self._full_models(name), (len(folds) - 1) / (2 * len(folds))
+        full = self._full_models(self._name(bag.name, seed))
+        of_folds = (len(folds) - 1) / (2 * len(folds))
         return dict.fromkeys(folds, of_folds / len(folds)) | dict.fromkeys(
             full, (1 - of_folds) / len(full)
         )
@@ -114,7 +108,7 @@ class Bags:
         jobs: list[Job] = []
         for seed in seeds:
             for trial in trials:
-                name = self._name(trial, seed)
+                name = self._name(trial["trial_id"], seed)
                 jobs += [
                     self._full_job(trial, name, folder, (seed + index * _SEED_STEP) % 2**31)
                     for index, folder in enumerate(self._full_models(name))
@@ -148,7 +142,7 @@ class Bags:
         names = set[str]()
         for seed in seeds:
             for trial in trials:
-                name = self._name(trial, seed)
+                name = self._name(trial["trial_id"], seed)
                 if name in names:
                     continue
                 names.add(name)
@@ -196,7 +190,7 @@ class Bags:
         """
         bags = []
         for trial in trials:
-            name = self._name(trial, seed)
+            name = self._name(trial["trial_id"], seed)
             self._trials[trial["trial_id"]] = trial
             results = [self._fold_store.read(name, fold) for fold in range(self._plan.folds)]
             usable = [result for result in results if result is not None]
@@ -209,56 +203,3 @@ class Bags:
         """Rows of the trials in a final answer, the chosen one first."""
         names = sorted(final.weights, key=lambda name: (name != final.trial, name))
         return [self._trials[name] for name in names if name in self._trials]
-
-    # --------------------------------------------------------------- baselines
-
-    def baseline_settings(self, name: str) -> dict[str, Any]:
-        """Settings of a baseline: those of the study that it has."""
-        settings = self._plan.settings
-        known = known_settings(settings["dataset"], name)
-        shared = {key: value for key, value in settings.items() if key in known}
-        return {**shared, "method": name, "folds": 1, "fold": 0, "validation_fraction": 0.0}
-
-    def baseline_model(self, name: str) -> Path:
-        """Folder of the model of a baseline."""
-        return self._store.folder / FOLDS / name / _MODEL
-
-    def baseline_error(self, name: str) -> str | None:
-        """Why a baseline failed; None if it did not."""
-        return self._errors.get(name)
-
-    def train_baselines(self) -> None:
-        """Fit the baselines that are missing."""
-        jobs = []
-        for name in self._plan.baselines:
-            folds = [self._fold_store.read(name, fold) for fold in range(self._plan.folds)]
-            if None not in folds and (self.baseline_model(name) / WEIGHTS).is_file():
-                continue
-            held_out = self._plan.settings.get("validation_fraction")
-            values = self.baseline_settings(name) | {"folds": self._plan.folds}
-            values.pop("validation_fraction")
-            if held_out is not None:
-                values["validation_fraction"] = held_out
-            jobs.append(Job(f"baseline {name}", "baseline", (values,), gang=False, tag=name))
-        self._run_jobs(jobs, self._keep_baseline, "fitting baselines")
-
-    def _keep_baseline(self, job: Job, result: JobResult) -> None:
-        self._count(result.seconds)
-        name = job.tag
-        if result.error is not None:
-            self._errors[name] = result.error
-            return
-        results, files = result.value
-        for each in results:
-            self._fold_store.write(name, each)
-        self._store.patience.insist(partial(write_folder, files, self.baseline_model(name)))
-
-    def of_baselines(self) -> list[Bag]:
-        """The bags of the baselines that could be fitted."""
-        bags = []
-        for name in self._plan.baselines:
-            results = [self._fold_store.read(name, fold) for fold in range(self._plan.folds)]
-            usable = [result for result in results if result is not None]
-            if len(usable) == len(results) and name not in self._errors:
-                bags.append(Bag.of(name, LAST, usable, is_baseline=True))
-        return bags

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bbam_ray.results.summary import confirmed_folder
 from bbam_ray.scale.search.outcomes import parameters_of, trial_id
 from bbam_ray.scale.study.bags import Bags, stop_epoch
 from bbam_ray.scale.study.compose import compose
-from bbam_ray.scale.study.events import ConfirmEnded, ConfirmStarted, JobsStarted, Listener
+from bbam_ray.scale.study.events import ConfirmEnded, ConfirmStarted, Listener, Notice
 from bbam_ray.scale.study.final_answer import FinalAnswer, choose_answer, decisions_of
 from bbam_ray.scale.study.final_kinds import MAX_TRIALS, Final
 from bbam_ray.scale.study.jobs import Job, JobResult, run_jobs
@@ -64,9 +65,14 @@ class Confirmation:
         rest = [row for row in order if row["number"] != chosen["number"]]
         compared = rest[: plan.confirm_top - 1]
         published = [] if not plan.published else [self._published_row(order)]
-        final = self._choose(chosen, rest)
-        changed = self._record.content.get("final") != final.content()
-        self._record.update(final=final.content())
+        final: FinalAnswer | UsageError
+        changed = False
+        try:
+            final = self._choose(chosen, rest)
+            changed = self._record.content.get("final") != final.content()
+            self._record.update(final=final.content())
+        except UsageError as error:  # its rows get the reason; the others are still measured
+            final = error
         entries = [(FINAL, chosen), *((TRIAL, row) for row in compared)]
         entries += [(PUBLISHED, row) for row in published]
         ranks = {(name, row["number"]): rank for rank, (name, row) in enumerate(entries, start=1)}
@@ -96,14 +102,24 @@ class Confirmation:
     # ------------------------------------------------------------------ choice
 
     def _choose(self, chosen: Row, rest: Sequence[Row]) -> FinalAnswer:
-        """The final answer, from out-of-fold scores of the search and of the baselines."""
+        """The final answer, from out-of-fold scores of the search and of the baselines.
+
+        Raises:
+            UsageError: a fold of the chosen trial could not be trained.
+        """
         plan = self._plan
         trials = [chosen, *rest[: MAX_TRIALS - 1]] if plan.final is Final.best else [chosen]
-        self._bags.train_baselines()
+        self._bags.baselines.train()
         self._bags.train_folds(trials, [plan.settings["seed"]])
-        bags = self._bags.of_trials(trials, plan.settings["seed"])
+        bags = self._bags.of_trials([chosen], plan.settings["seed"])
+        for trial in trials[1:]:
+            try:
+                bags += self._bags.of_trials([trial], plan.settings["seed"])
+            except UsageError as error:
+                name = trial["trial_id"]
+                self._listener(Notice(f"the final answer is chosen without trial {name}: {error}"))
         if plan.final is Final.best:
-            bags += self._bags.of_baselines()
+            bags += self._bags.baselines.bags()
         return choose_answer(plan.final, bags)
 
     def _published_row(self, order: Iterable[Row]) -> Row:
@@ -157,7 +173,7 @@ class Confirmation:
             text: what they are, unless they have rows of their own.
         """
         if jobs and text:
-            self._listener(JobsStarted(f"{text} ({len(jobs)})"))
+            self._listener(Notice(f"{text} ({len(jobs)})"))
 
         def started(job: Job) -> None:
             if isinstance(job.tag, dict):  # a row of the table
@@ -171,12 +187,15 @@ class Confirmation:
     # ---------------------------------------------------------------- training
 
     def _train(
-        self, final: FinalAnswer, waiting: list[Row], trials: dict[tuple[str, int], Row]
+        self,
+        final: FinalAnswer | UsageError,
+        waiting: list[Row],
+        trials: dict[tuple[str, int], Row],
     ) -> None:
         """Train and test what is not done.
 
         Args:
-            final: the final answer.
+            final: the final answer, or why there is none.
             waiting: rows to fill.
             trials: row of the trial by answer and number.
         """
@@ -188,21 +207,25 @@ class Confirmation:
             (singles if is_single else ensembles).append(row)
         own = [trials[row["answer"], row["number"]] for row in singles]
         self._bags.train_folds(own, [plan.settings["seed"]])
-        members = self._bags.members(final)
-        seeds = sorted({row["seed"] for row in ensembles})
-        self._bags.train_folds(members, seeds)
-        self._bags.train_full_models(members, seeds)
         makers = [
             (row, partial(self._single_job, row, trial))
             for row, trial in zip(singles, own, strict=True)
         ]
-        makers += [(row, partial(self._ensemble_job, final, members, row)) for row in ensembles]
+        if isinstance(final, FinalAnswer):
+            members = self._bags.members(final)
+            seeds = sorted({row["seed"] for row in ensembles})
+            self._bags.train_folds(members, seeds)
+            self._bags.train_full_models(members, seeds)
+            makers += [(row, partial(self._ensemble_job, final, members, row)) for row in ensembles]
+        else:
+            for row in ensembles:
+                self._end(row, JobResult(None, str(final), datetime.now(UTC), 0.0))
         jobs = []
         for row, make in makers:
             try:
                 jobs.append(make())
             except UsageError as error:  # a fold could not be trained
-                self._end(row, JobResult(None, str(error), self._bags.now(), 0.0))
+                self._end(row, JobResult(None, str(error), datetime.now(UTC), 0.0))
         self._run(jobs, lambda job, result: self._end(job.tag, result))
 
     def _single_job(self, row: Row, trial: Row) -> Job:
@@ -224,7 +247,7 @@ class Confirmation:
         """Put fold models of a seed together, and test the result."""
         plan, seed = self._plan, row["seed"]
         bags = self._bags.of_trials(members, seed)
-        bags += [bag for bag in self._bags.of_baselines() if bag.name in final.weights]
+        bags += [bag for bag in self._bags.baselines.bags() if bag.name in final.weights]
         files = compose(final, bags, self._bags, seed, decisions_of(final, bags))
         settings = {**plan.settings, **parameters_of(row), "split_seed": pool_seed(plan.settings)}
         values = {**settings, "folds": 1, "fold": 0, "validation_fraction": 0.0}
@@ -240,11 +263,11 @@ class Confirmation:
             row = self._row(name, trial, seed, ranks[name, -1 - index])
             if self._is_done(row, changed=False):
                 continue
-            if error := self._bags.baseline_error(name):
-                self._end(row, JobResult(None, error, self._bags.now(), 0.0))
+            if error := self._bags.baselines.error(name):
+                self._end(row, JobResult(None, error, datetime.now(UTC), 0.0))
                 continue
-            files = files_of(self._bags.baseline_model(name))
-            arguments = (files, self._bags.baseline_settings(name))
+            files = files_of(self._bags.baselines.model(name))
+            arguments = (files, self._bags.baselines.settings(name))
             jobs.append(Job(f"test {name}", "test", arguments, gang=False, tag=row))
         self._run(jobs, lambda job, result: self._end(job.tag, result))
 

@@ -73,11 +73,11 @@ class TrialEnded:
 
 
 @dataclass(frozen=True)
-class JobsStarted:
-    """Trainings after the search start that have no row of their own: folds, full models, baselines.
+class Notice:
+    """News without a row: fold models or baselines are trained, or a model is left out.
 
     Args:
-        text: what they are, for people.
+        text: for people.
     """
 
     text: str
@@ -115,7 +115,7 @@ Event = (
     | TrialStarted
     | EpochDone
     | TrialEnded
-    | JobsStarted
+    | Notice
     | ConfirmStarted
     | ConfirmEnded
 )
