@@ -106,7 +106,7 @@ def ensemble_weights(
     tolerance: float = 0.15,
     samples: int = 20,
     rounds: int = 8,
-    least: float = 0.05,
+    least: float = 0.1,
     seed: int = 0,
 ) -> Tensor:
     """Ensemble weights for few samples: a mean of competitive models, moved by bagged greedy selection.

@@ -20,7 +20,7 @@ from bbam_ray.scale.study.bags import Bags, stop_epoch
 from bbam_ray.scale.study.compose import compose
 from bbam_ray.scale.study.events import ConfirmEnded, ConfirmStarted, Listener, Notice
 from bbam_ray.scale.study.final_answer import FinalAnswer, choose_answer, decisions_of
-from bbam_ray.scale.study.final_kinds import MAX_TRIALS, Final
+from bbam_ray.scale.study.final_kinds import Final
 from bbam_ray.scale.study.jobs import Job, JobResult, run_jobs
 from bbam_ray.scale.study.plan import StudyPlan
 from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
@@ -65,10 +65,13 @@ class Confirmation:
         rest = [row for row in order if row["number"] != chosen["number"]]
         compared = rest[: plan.confirm_top - 1]
         published = [] if not plan.published else [self._published_row(order)]
+        members = [chosen]
+        if plan.final is Final.best and order[0]["number"] != chosen["number"]:
+            members.append(order[0])  # the choice may have been wrong
         final: FinalAnswer | UsageError
         changed = False
         try:
-            final = self._choose(chosen, rest)
+            final = self._choose(members)
             changed = self._record.content.get("final") != final.content()
             self._record.update(final=final.content())
         except UsageError as error:  # its rows get the reason; the others are still measured
@@ -101,17 +104,19 @@ class Confirmation:
 
     # ------------------------------------------------------------------ choice
 
-    def _choose(self, chosen: Row, rest: Sequence[Row]) -> FinalAnswer:
+    def _choose(self, trials: Sequence[Row]) -> FinalAnswer:
         """The final answer, from out-of-fold scores of the search and of the baselines.
+
+        Args:
+            trials: that may be in it, the chosen one first.
 
         Raises:
             UsageError: a fold of the chosen trial could not be trained.
         """
         plan = self._plan
-        trials = [chosen, *rest[: MAX_TRIALS - 1]] if plan.final is Final.best else [chosen]
         self._bags.baselines.train()
         self._bags.train_folds(trials, [plan.settings["seed"]])
-        bags = self._bags.of_trials([chosen], plan.settings["seed"])
+        bags = self._bags.of_trials(trials[:1], plan.settings["seed"])
         for trial in trials[1:]:
             try:
                 bags += self._bags.of_trials([trial], plan.settings["seed"])

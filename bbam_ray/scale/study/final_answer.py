@@ -102,9 +102,10 @@ def choose_answer(kind: Final, bags: Sequence[Bag]) -> FinalAnswer:
     if kind is not Final.best or len(bags) == 1:
         return FinalAnswer(kind, first.name, {first.name: 1.0}, first.map)
     scores = torch.stack([bag.standardization.apply(bag.scores) for bag in bags])
-    # The mean of the chosen trial and of the two simple baselines; selection may add the others.
-    simple = [bag is first or (bag.is_baseline and "+" not in bag.name) for bag in bags]
-    chosen = ensemble_weights(scores, first.labels, start=torch.tensor(simple).double())
+    # The mean of the trials and of label propagation, which differs most from them; selection may add
+    # the other baselines.
+    in_start = [not bag.is_baseline or bag.name == "propagation" for bag in bags]
+    chosen = ensemble_weights(scores, first.labels, start=torch.tensor(in_start).double())
     combined = torch.einsum("m,mnk->nk", chosen, scores)
     weights = {
         bag.name: weight for bag, weight in zip(bags, chosen.tolist(), strict=True) if weight > 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-MAX_TRIALS = 2  # whose models may be in an ensemble
+MAX_TRIALS = (
+    2  # whose models may be in an ensemble: the chosen one, and the best one if it is another
+)
 FULL_MODELS = 3  # of all labelled samples, with different training seeds, beside the fold models
 
 
