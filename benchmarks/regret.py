@@ -14,7 +14,8 @@ smaller one. Rows are added to ``benchmarks/regret.parquet``; a cell that is the
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +51,9 @@ def epochs_spent(study: Study) -> int:
     return len(study.folds) if len(study.folds) else len(study.history)
 
 
-def new_rule(name: str, method: str, seed: int, budget: int, task: Values, results: Path) -> Values:
-    """Search or resume with the rule of this version; the values of its final answer."""
-    study_name = f"{name}-{method}-{seed}"
-    study = tune_study(
-        **task,
-        method=method,
-        seed=seed,
-        num_samples=budget,
-        confirm_seeds=1,
-        results=results,
-        name=study_name,
-        resume=(results / task["dataset"] / study_name).exists(),
-        dashboard=False,
-        quiet=True,
-    )
+def new_rule(search: Callable[..., Study]) -> Values:
+    """The values of the final answer of a search with the rule of this version."""
+    study = search(confirm_seeds=1)
     rows = study.confirm[study.confirm["rank"].notna()].set_index("answer")
     final = rows.loc["final"]
     baselines = rows[rows["number"] < 0]["test_map"]
@@ -81,25 +70,12 @@ def new_rule(name: str, method: str, seed: int, budget: int, task: Values, resul
     }
 
 
-def old_rule(name: str, method: str, seed: int, budget: int, task: Values, results: Path) -> Values:
-    """Search or resume with the old rule; the values of its single model."""
-    study_name = f"{name}-{method}-{seed}-old"
-    study = tune_study(
-        **task,
-        method=method,
-        seed=seed,
-        num_samples=budget,
-        settings={"keep": "best"},
-        folds=1,
-        final="single",
-        baselines=False,
-        confirm_seeds=0,
-        results=results,
-        name=study_name,
-        resume=(results / task["dataset"] / study_name).exists(),
-        dashboard=False,
-        quiet=True,
+def old_rule(search: Callable[..., Study]) -> Values:
+    """The values of the single model of a search with the old rule."""
+    study = search(
+        settings={"keep": "best"}, folds=1, final="single", baselines=False, confirm_seeds=0
     )
+    seed = study.record["settings"]["seed"]
     best = study.trials[study.trials["state"] == "COMPLETE"].iloc[0]  # the best come first
     labels = study.labels[
         (study.labels["number"] == best["number"]) & (study.labels["epoch"] == best["best_epoch"])
@@ -147,9 +123,22 @@ def run(arguments: argparse.Namespace) -> None:
         key = {"set": name, "method": method, "seed": seed, "budget": budget, "rule": rule}
         if len(rows) and (rows[list(key)] == pd.Series(key)).all(axis=1).any():
             continue
-        search = new_rule if rule == NEW else old_rule
         task = task_of(name, arguments.data.absolute())
-        values = search(name, method, seed, budget, task, arguments.results.absolute())
+        study_name = f"{name}-{method}-{seed}" + ("" if rule == NEW else "-old")
+        results = arguments.results.absolute()
+        search = partial(
+            tune_study,
+            **task,
+            method=method,
+            seed=seed,
+            num_samples=budget,
+            results=results,
+            name=study_name,
+            resume=(results / task["dataset"] / study_name).exists(),
+            dashboard=False,
+            quiet=True,
+        )
+        values = new_rule(search) if rule == NEW else old_rule(search)
         rows = pd.concat([rows, pd.DataFrame([key | values])], ignore_index=True)
         rows.to_parquet(STORE, index=False)
         print({k: np.round(v, 4) if isinstance(v, float) else v for k, v in (key | values).items()})
