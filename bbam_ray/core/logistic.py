@@ -13,9 +13,12 @@ from torch.nn import functional as F
 REGULARIZATIONS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _LIMIT = 5.0  # logit of a class that training samples do not contradict
 _PASSES = 1000  # most evaluations of the loss
+_SEARCH_TOLERANCE = 1e-5  # of solutions that are only compared by their log loss
 
 
-def logistic_weights(features: Tensor, labels: Tensor, C: float) -> tuple[Tensor, Tensor]:
+def logistic_weights(
+    features: Tensor, labels: Tensor, C: float, *, tolerance: float = 1e-9
+) -> tuple[Tensor, Tensor]:
     """Weights and biases of K logistic regressions on the same samples.
 
     For each label k, minimises C sum_i log(1 + exp(-t_ik (w_k x_i + b_k))) + |w_k|^2 / 2 with t = 2 y - 1,
@@ -26,6 +29,7 @@ def logistic_weights(features: Tensor, labels: Tensor, C: float) -> tuple[Tensor
         features: (N, F) real numbers.
         labels: (N, K) 0/1.
         C: inverse strength of the regularisation, > 0; larger means less regularisation.
+        tolerance: of the largest entry of the gradient of the mean loss, in units of a typical sample.
 
     Returns:
         Weights (K, F) and biases (K,), float64. A label with one class only has weights 0 and an infinite
@@ -57,7 +61,7 @@ def logistic_weights(features: Tensor, labels: Tensor, C: float) -> tuple[Tensor
     optimizer = torch.optim.LBFGS(
         [parameters],
         max_iter=_PASSES,
-        tolerance_grad=1e-9,
+        tolerance_grad=tolerance,
         tolerance_change=1e-14,
         history_size=20,
         line_search_fn="strong_wolfe",
@@ -106,13 +110,18 @@ def choose_regularization(
     if folds < 2 or not counted.any():
         return candidates[0]
     labels = labels[:, counted]
+    if features.shape[1] > len(features):
+        # Rotated to as many features as there are samples, which changes no solution: X = R^T Q^T.
+        features = torch.linalg.qr(features.double().T, mode="r").R.T
     fold = torch.arange(len(features), device=features.device) % folds
     losses = []
     for C in candidates:
         scores = features.new_zeros(labels.shape, dtype=torch.float64)
         for held_out in range(folds):
             train = fold != held_out
-            weights, biases = logistic_weights(features[train], labels[train], C)
+            weights, biases = logistic_weights(
+                features[train], labels[train], C, tolerance=_SEARCH_TOLERANCE
+            )
             biases = biases.clamp(-_LIMIT, _LIMIT)  # of a label with one class only in this fold
             scores[~train] = F.linear(features[~train].double(), weights, biases)
         each = F.binary_cross_entropy_with_logits(scores, labels.double(), reduction="none")
