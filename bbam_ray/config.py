@@ -96,6 +96,11 @@ class TrainingConfig(Options):
         "validation; 1 holds out `validation_fraction` instead; `tune` sets it and trains all folds.",
     )
     fold: int = Field(0, ge=0, description="Fold that is held out, from 0, if `folds` is above 1.")
+    reshuffle: bool = Field(
+        False,
+        description="Draw other validation samples from the same labelled ones for every configuration of "
+        "a search; for `folds` 1.",
+    )
     backbone: str = Field(
         "small-cnn",
         description="Network that extracts features: `small-cnn` or a ResNet for images, `mlp` or "
@@ -223,6 +228,15 @@ class TrainingConfig(Options):
         if self.fold >= self.folds:
             raise ValueError(
                 f"fold = {self.fold} does not exist with folds = {self.folds}: folds count from 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reshuffles_one_fold(self) -> Self:
+        if self.reshuffle and self.folds > 1:
+            raise ValueError(
+                f"reshuffle = true needs one validation set, and folds = {self.folds}: with folds every "
+                "sample is held out once; use --folds 1, or leave reshuffle out"
             )
         return self
 

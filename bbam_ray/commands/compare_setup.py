@@ -182,5 +182,5 @@ def _plans(options: CompareOptions, entries: list[Entry]) -> list[EntryPlan]:
             samples=samples_by_data.get(data),
         )
         samples_by_data[data] = task.samples
-        plans.append(EntryPlan(entry, plan, NamedSplit.of(task)))
+        plans.append(EntryPlan(entry, plan, NamedSplit.of_study(task, plan.settings)))
     return plans

@@ -123,7 +123,7 @@ def make_plan(
         reuse=rules.reuse,
         trackers=rules.trackers,
         prior=prior,
-        final=_final(rules, shared["folds"]),
+        final=_final(rules, shared["folds"], reshuffle=config.training.reshuffle),
         same_pool=rules.confirm_pools == Pools.same,
         baselines=BASELINES if rules.baselines and settings["method"] not in BASELINES else (),
         published=rules.published,
@@ -133,7 +133,7 @@ def make_plan(
 
 def _folds(config: RunConfig, task: Task, chosen: bool) -> int:
     """The number of folds: the one that the user has chosen, or what the labelled samples need."""
-    if chosen:
+    if chosen or config.training.reshuffle:
         return config.training.folds
     for folds in range(default_folds(task.samples.labels, task.split), 1, -1):
         try:  # every fold needs a positive label
@@ -146,11 +146,16 @@ def _folds(config: RunConfig, task: Task, chosen: bool) -> int:
     return 1
 
 
-def _final(rules: SearchRules, folds: int) -> Final:
+def _final(rules: SearchRules, folds: int, *, reshuffle: bool) -> Final:
     """The kind of the final answer."""
     if rules.final is None:
         return Final.best if folds > 1 and rules.confirm_pools == Pools.same else Final.single
     final = Final(rules.final)
+    if final is not Final.single and reshuffle:
+        raise UsageError(
+            f"--final {final}: with reshuffle = true no two configurations have scores of the same "
+            "validation samples; use --final single, or leave reshuffle out"
+        )
     if final is not Final.single and rules.confirm_pools == Pools.new:
         raise UsageError(
             f"--final {final}: fold models belong to the labelled samples of the search; use "

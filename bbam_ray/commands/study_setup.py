@@ -146,7 +146,8 @@ def prepare(options: TuneOptions, listener: Listener = SILENT) -> PreparedStudy:
             settings, space_path, options.shape, rules, runner=runner, local=local
         )
     disk = expected_disk(plan, task.samples)
-    return PreparedStudy(options, plan, folder, space_path, NamedSplit.of(task), disk)
+    split = NamedSplit.of_study(task, plan.settings)
+    return PreparedStudy(options, plan, folder, space_path, split, disk)
 
 
 def preview(study: PreparedStudy) -> Preview:

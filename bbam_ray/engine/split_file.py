@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,20 @@ class NamedSplit:
     @classmethod
     def of(cls, task: Task) -> NamedSplit:
         return cls(task.split, task.samples.names)
+
+    @classmethod
+    def of_study(cls, task: Task, settings: Mapping[str, Any]) -> NamedSplit:
+        """That of a search; with ``reshuffle`` all labelled samples are in one part, as each trial holds
+        out others.
+
+        Args:
+            task: of the published settings.
+            settings: of the study.
+        """
+        split = task.split
+        if settings.get("reshuffle"):
+            split = Split(split.pool, np.empty(0, dtype=np.int64), split.unlabeled)
+        return cls(split, task.samples.names)
 
     def table(self) -> pa.Table:
         """One row per training sample, in their order: its index, its name, its part of the split.

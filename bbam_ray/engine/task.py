@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +86,11 @@ def check_task(config: RunConfig, samples: Samples | None = None) -> Task:
 
 
 def split_of(samples: Samples, config: RunConfig) -> Split:
-    """The division of a training part by the run's seed: the same for all trials and methods."""
+    """The division of a training part by the run's seed: the same for all trials and methods.
+
+    With ``reshuffle``, the validation samples also depend on the configuration
+    ([Nagler et al., NeurIPS 2024](https://arxiv.org/abs/2405.15393)).
+    """
     common = config.training
     return make_split(
         samples.labels,
@@ -95,7 +101,15 @@ def split_of(samples: Samples, config: RunConfig) -> Split:
         stratified=common.split == "stratified",
         folds=common.folds,
         fold=common.fold,
+        validation_draw=_configuration_number(config) if common.reshuffle else None,
     )
+
+
+def _configuration_number(config: RunConfig) -> int:
+    """A number that depends on the configuration, not on its seeds, folder, device or length."""
+    ignored = {"seed", "split_seed", "device", "data_dir", "stop_epoch", "patience"}
+    values = {name: value for name, value in config.flat().items() if name not in ignored}
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
 def prepare_training(

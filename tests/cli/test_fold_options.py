@@ -70,6 +70,14 @@ def test_validation_samples_without_positives_need_folds() -> None:
     assert default_folds(*split_with(0, 100)) == 5
 
 
+def test_reshuffled_validation_samples_need_one_fold_and_a_single_model() -> None:
+    made = plan("--set", "reshuffle=true")
+    assert made.folds == 1 and made.final is Final.single
+    for arguments in (("--folds", "3"), ("--final", "best"), ("--final", "soup")):
+        refused, output = dry("--set", "reshuffle=true", *arguments)
+        assert refused is None and "reshuffle" in output and "leave reshuffle out" in output
+
+
 def test_a_small_pool_is_searched_with_folds_and_answered_by_an_ensemble() -> None:
     made = plan()
     assert made.folds == 5 and made.final is Final.best and made.same_pool

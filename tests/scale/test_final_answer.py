@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,20 @@ def test_the_paired_error_of_two_trials_is_that_of_their_scores(fold_store: Fold
         error = paired_error(fold_store, {4: "last", 5: "last", 7: phase})
         assert error(4, 7) == expected and expected > 0
         assert error(4, 5) is None
+
+
+def test_trials_with_other_validation_samples_have_the_errors_of_both(
+    fold_store: FoldStore,
+) -> None:
+    first, second = results(scores(0.5, 0))[:2]
+    fold_store.write(trial_id(4), replace(first, weights=with_error(first, 0.03)))
+    fold_store.write(trial_id(7), replace(second, fold=0, weights=with_error(second, 0.04)))
+    error = paired_error(fold_store, {4: "last", 7: "last"})
+    assert error(4, 7) == pytest.approx(0.05)
+
+
+def with_error(result: FoldResult, error: float) -> dict[str, FoldWeights]:
+    return {name: replace(w, standard_error=error) for name, w in result.weights.items()}
 
 
 def test_files_round_trip_with_their_folders(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def make_split(
     stratified: bool = False,
     folds: int = 1,
     fold: int = 0,
+    validation_draw: int | None = None,
 ) -> Split:
     """Draw the split of one seed.
 
@@ -60,6 +61,8 @@ def make_split(
         folds: stratified folds of the pool; above 1, ``fold`` is held out instead of
             ``validation_fraction``. The pool is the same for any number of folds.
         fold: from 0.
+        validation_draw: seed of the choice of validation samples from the pool, which stays the same;
+            None = that of ``seed``.
 
     Raises:
         UsageError: the pool is empty or has no positive label to learn from.
@@ -81,6 +84,8 @@ def make_split(
     held_out = 0
     if validation_fraction > 0 and size > 1:
         held_out = min(max(1, round(validation_fraction * size)), size - 1)
+    if validation_draw is not None:
+        rng = np.random.default_rng([seed, 103, validation_draw])
     validation = stratified_subset(labels[pool], held_out, rng)
     labeled = pool[~validation]
     if labels[labeled].sum() == 0:

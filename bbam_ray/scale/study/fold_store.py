@@ -9,6 +9,7 @@ damaged is trained again when it is needed: a fold is reproducible.
 from __future__ import annotations
 
 import io
+import math
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -107,7 +108,9 @@ class FoldStore:
 
 
 def paired_error(folds: FoldStore, phases: Mapping[int, str]) -> Callable[[int, int], float | None]:
-    """Standard errors of the difference in val_map of two trials with one fold, by a paired bootstrap.
+    """Standard errors of the difference in val_map of two trials with one fold.
+
+    By a paired bootstrap if both have the same validation samples, else from the errors of both.
 
     Args:
         folds: results of the study.
@@ -121,6 +124,13 @@ def paired_error(folds: FoldStore, phases: Mapping[int, str]) -> Callable[[int, 
         one, two = (folds.read(trial_id(number), 0) for number in (first, second))
         if one is None or two is None:
             return None
+        if not np.array_equal(one.rows, two.rows):
+            return math.hypot(
+                *(
+                    result.weights.get(phase, result.weights["last"]).standard_error
+                    for result, phase in ((one, phases[first]), (two, phases[second]))
+                )
+            )
         pairs = ((one, phases[first]), (two, phases[second]))
         scores = [
             torch.from_numpy(result.weights.get(phase, result.weights["last"]).logits)
