@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional as F
 
+from bbam_ray.core import logistic
 from bbam_ray.core.logistic import REGULARIZATIONS, choose_regularization, logistic_weights
 
 
@@ -94,6 +96,39 @@ def test_the_choice_is_within_one_standard_error_of_the_best_held_out_loss() -> 
     best = min(losses.values(), key=lambda loss: float(loss.mean()))
     limit = float(best.mean() + best.std() / math.sqrt(60))
     assert chosen == next(s for s in REGULARIZATIONS if float(losses[s].mean()) <= limit)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_more_features_than_samples_choose_as_without_the_rotation(
+    seed: int,
+) -> None:
+    """Features without information make the problem wider than it has samples; nothing else changes."""
+    features, labels = problem(40, 10, seed)
+    padded = torch.cat([features, torch.zeros(40, 50)], dim=1)
+    random = torch.Generator().manual_seed(seed)
+    rotation = torch.linalg.qr(torch.randn(60, 60, generator=random, dtype=torch.float64))
+    assert choose_regularization(padded @ rotation.Q, labels) == choose_regularization(
+        features, labels
+    )
+
+
+def test_the_search_takes_far_fewer_evaluations_than_solutions_that_are_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features, labels = problem(60, 20)
+    evaluations = []
+    loss = F.binary_cross_entropy_with_logits
+
+    def counted(*arguments: Any, **options: Any) -> Tensor:
+        evaluations.append(1)
+        return loss(*arguments, **options)
+
+    monkeypatch.setattr(F, "binary_cross_entropy_with_logits", counted)
+    chosen = choose_regularization(features, labels)
+    fast = len(evaluations)
+    monkeypatch.setattr(logistic, "_SEARCH_TOLERANCE", 1e-9)
+    assert choose_regularization(features, labels) == chosen
+    assert fast < (len(evaluations) - fast) / 2
 
 
 def test_too_few_samples_or_classes_choose_the_strongest() -> None:
