@@ -1,4 +1,4 @@
-"""``--gpus-per-worker``: how many GPUs a worker gets when nobody says, and what is used, for people."""
+"""``--gpus-per-worker``: how many GPUs a worker gets by default, and what is used, for people."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def of_resumed(request: WorkerRequest, folder: Path) -> WorkerRequest:
 
 
 def automatic_gpus(workers: int, address: str) -> float:
-    """GPUs of each of a number of workers, if nobody has chosen it; see ``with_gpus``."""
+    """GPUs of each of a number of workers, if no one has chosen it; see ``with_gpus``."""
     if address != "local":
         return _of_cluster(address)
     import torch

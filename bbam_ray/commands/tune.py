@@ -65,6 +65,8 @@ def run(study: PreparedStudy, listener: StudyListener = SILENT) -> StudyResult:
             record, plan = open_()
             if url:
                 listener.message(f"Ray dashboard: http://{url} (token: ray get-auth-token)")
+            elif study.local and options.dashboard:
+                listener.warning("Ray's dashboard could not start; the study runs without it")
             result = _search(plan, record, listener, options.address)
         _write_report(folder, result, listener)
         listener.message(f"took {duration(time.monotonic() - started)}")
