@@ -33,6 +33,8 @@ from bbam_ray.models.sync_batch_norm import synchronized
 
 SampleState = dict[str, Tensor]
 
+_STEPS_BETWEEN_CHECKS = 200  # waiting for a GPU costs a fraction of a step
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -308,6 +310,8 @@ class Trainer:
             losses[0] += loss.labeled.detach()
             if loss.unlabeled is not None:
                 losses[1] += loss.unlabeled.detach()
+            if number % _STEPS_BETWEEN_CHECKS == _STEPS_BETWEEN_CHECKS - 1:
+                check.raise_if_not()  # so that a failed epoch of hours ends soon
         check.raise_if_not()
         (sums,) = distributed.all_reduce_sum(losses / len(steps))
         labeled, unlabeled = sums.tolist()
