@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
-
-import ray
 
 from bbam_ray.commands import checks
 from bbam_ray.errors import UsageError, brief
@@ -46,5 +45,5 @@ def doctor(address: str = "local", results: Path | str = "results") -> Iterator[
             text = f"Ray does not start ({reason}); look at the logs in its session folder"
             yield Finding("Ray", "blocker", text)
             return
-        yield Finding("Ray", "ok", f"{ray.__version__}, connected")
+        yield Finding("Ray", "ok", f"{version('ray')}, connected")
         yield from examine(folder, dashboard, writable=finding.level != "blocker")
