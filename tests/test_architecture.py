@@ -113,7 +113,7 @@ def violations(file: str, source: str) -> list[str]:
 
 
 # Modules of commands that load neither torch nor Ray; test_importing_loads_nothing checks it.
-LIGHT = ("checks", "choices", "listener", "progress_lines", "study_progress")
+LIGHT = ("checks", "choices", "gpus", "listener", "progress_lines", "study_progress")
 
 
 def _is_light(module: str) -> bool:

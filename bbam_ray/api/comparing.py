@@ -31,7 +31,7 @@ def compare(
     seed: int | None = None,
     epochs: int | None = None,
     warmup_epochs: int | None = None,
-    gpus_per_worker: float = 0,
+    gpus_per_worker: float | str = "auto",
     cpus_per_worker: int = 1,
     max_concurrent: int | None = None,
     address: str = "local",

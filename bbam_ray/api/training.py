@@ -31,7 +31,7 @@ def train(
     epochs: int | None = None,
     warmup_epochs: int | None = None,
     workers: int | str = 1,
-    gpus_per_worker: float = 0,
+    gpus_per_worker: float | str = "auto",
     cpus_per_worker: int = 1,
     address: str = "local",
     worker_timeout: float | str = "2m",

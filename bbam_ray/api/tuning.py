@@ -42,7 +42,7 @@ def tune_study(
     reuse: bool = True,
     tracker: str | Iterable[str] = (),
     workers: int | str = 1,
-    gpus_per_worker: float = 0,
+    gpus_per_worker: float | str = "auto",
     cpus_per_worker: int = 1,
     max_concurrent: int | None = None,
     trial_runner: str = "auto",

@@ -48,7 +48,7 @@ def compare(
     epochs: shared.Epochs = None,
     warmup_epochs: shared.WarmupEpochs = None,
     cpus_per_worker: shared.Cpus = 1,
-    gpus_per_worker: shared.Gpus = 0,
+    gpus_per_worker: shared.Gpus = "auto",
     max_concurrent: Annotated[
         int | None, typer.Option(min=1, help="Runs at the same time; default: as many as fit.")
     ] = None,

@@ -27,14 +27,16 @@ def doctor(
     from bbam_ray.commands import doctor as command
 
     console = Console(stderr=json_, soft_wrap=True, highlight=False)
-    findings = command.doctor(address, results)
+    findings = []
+    for finding in command.doctor(address, results):
+        findings.append(finding)
+        if not json_:
+            console.print(f"{finding.level:8}", style=_STYLES[finding.level], end="")
+            console.print(f"{finding.check}: {finding.text}", markup=False)
     levels = [finding.level for finding in findings]
     if json_:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
-        for finding in findings:
-            console.print(f"{finding.level:8}", style=_STYLES[finding.level], end="")
-            console.print(f"{finding.check}: {finding.text}", markup=False)
         console.print(
             f"{len(findings)} checks, {levels.count('warning')} warnings, "
             f"{levels.count('blocker')} blockers"

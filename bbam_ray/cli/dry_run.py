@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from bbam_ray.commands.gpus import devices_text, unused_gpu
 from bbam_ray.commands.progress_lines import short
 from bbam_ray.results.summary import duration
 
@@ -28,7 +29,9 @@ def show_preview(console: Console, preview: Preview) -> None:
     for number, configuration in enumerate(preview.configurations):
         text = " ".join(f"{name}={short(value)}" for name, value in configuration.items())
         console.print(f"  trial {number}: {text}", markup=False)
-    for line in (_runs(plan), _time(preview), *_disk(preview)):
+    address = study.options.address
+    lines = [_runs(plan, address), unused_gpu(plan.shape.gpus, address), _time(preview)]
+    for line in filter(None, [*lines, *_disk(preview)]):
         console.print(line, markup=False)
     console.print(f"Results would be written to {study.folder}.", markup=False)
 
@@ -57,13 +60,13 @@ def _rules(plan: StudyPlan) -> str:
     return f"objective {objectives}; {rules}"
 
 
-def _runs(plan: StudyPlan) -> str:
+def _runs(plan: StudyPlan, address: str) -> str:
     shape = plan.shape
-    per_trial = f"{shape.cpus} CPU" + (f", {shape.gpus:g} GPU" if shape.gpus else "")
+    per_trial = devices_text(shape.cpus, shape.gpus, address)
     if shape.workers > 1:
         per_trial = f"{shape.workers} workers, {per_trial}"
     folds = f" of {plan.folds} folds" if plan.folds > 1 else ""
-    text = f"{plan.num_samples} trials{folds} ({per_trial} each), {plan.concurrency} at once"
+    text = f"{plan.num_samples} trials{folds} ({per_trial}), {plan.concurrency} at once"
     if not plan.confirmations:
         return f"{text}; nothing is measured on the test part."
     compared = ["the published settings"] * plan.published + ["baselines"] * bool(plan.baselines)

@@ -70,7 +70,12 @@ MaxFailures = Annotated[
     int, typer.Option(min=-1, help="How often lost workers are replaced; -1 = always.")
 ]
 Gpus = Annotated[
-    float, typer.Option("--gpus-per-worker", min=0, help="GPUs of a worker: 0, a fraction, or 1.")
+    str,
+    typer.Option(
+        "--gpus-per-worker",
+        metavar="auto|NUMBER",
+        help="GPUs of a worker: 0, a fraction, or 1; auto: 1 where there are GPUs.",
+    ),
 ]
 Cpus = Annotated[int, typer.Option("--cpus-per-worker", min=1, help="CPU threads of a worker.")]
 Set = Annotated[

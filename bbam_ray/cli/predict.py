@@ -39,7 +39,7 @@ def predict(
         int, typer.Option(min=1, help="Number of processes; more than one use Ray.")
     ] = 1,
     cpus_per_worker: shared.Cpus = 1,
-    gpus_per_worker: shared.Gpus = 0,
+    gpus_per_worker: shared.Gpus = "auto",
     address: shared.Address = "local",
     json_: shared.Json = False,
     quiet: shared.Quiet = False,

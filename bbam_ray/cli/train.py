@@ -36,7 +36,7 @@ def train(
     epochs: shared.Epochs = None,
     warmup_epochs: shared.WarmupEpochs = None,
     workers: shared.Workers = "1",
-    gpus_per_worker: shared.Gpus = 0,
+    gpus_per_worker: shared.Gpus = "auto",
     cpus_per_worker: shared.Cpus = 1,
     address: shared.Address = "local",
     worker_timeout: shared.WorkerTimeout = "2m",

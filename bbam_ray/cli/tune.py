@@ -78,7 +78,7 @@ def tune(
     epochs: shared.Epochs = None,
     warmup_epochs: shared.WarmupEpochs = None,
     workers: shared.Workers = "1",
-    gpus_per_worker: shared.Gpus = 0,
+    gpus_per_worker: shared.Gpus = "auto",
     cpus_per_worker: shared.Cpus = 1,
     max_concurrent: Annotated[
         int | None, typer.Option(min=1, help="Trials at the same time; default: as many as fit.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import bbam_ray
 from bbam_ray.documents import parse_assignments
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.methods import METHODS
-from bbam_ray.scale.workers.shapes import TrainShape
+from bbam_ray.scale.workers.shapes import TrainShape, WorkerRequest
 
 if TYPE_CHECKING:
     from bbam_ray.config import RunConfig
@@ -68,33 +69,52 @@ def worker_shape(
     workers: int | str,
     *,
     cpus: int,
-    gpus: float,
+    gpus: float | str,
     timeout: float | str,
     max_failures: int,
-) -> TrainShape:
+) -> WorkerRequest:
     """The workers of a run from the options of a user.
 
     Args:
         workers: a number, or a range such as "2-8".
-        cpus, gpus: of each worker.
+        cpus: of each worker.
+        gpus: of each worker, a number or "auto".
         timeout: seconds, or a time such as "2m", after which a silent worker counts as lost.
         max_failures: how often lost workers are replaced; -1 = always.
     """
     fewest, most = parse_workers(str(workers))
     for name, value, least in (
         ("cpus_per_worker", cpus, 1),
-        ("gpus_per_worker", gpus, 0),
         ("max_failures", max_failures, -1),
     ):
         check_minimum(name, value, least)
-    return TrainShape(
+    return WorkerRequest(
         min_workers=fewest,
         max_workers=most,
         cpus=cpus,
-        gpus=gpus,
+        gpus=parse_gpus(gpus),
         timeout_s=parse_worker_timeout(str(timeout)),
         max_failures=max_failures,
     )
+
+
+def parse_gpus(value: float | str) -> float | None:
+    """GPUs of a worker; None for "auto".
+
+    Raises:
+        UsageError: neither "auto" nor a number from 0.
+    """
+    if value == "auto":
+        return None
+    try:
+        gpus = float(value)
+    except ValueError:
+        gpus = -1.0
+    if not 0 <= gpus < math.inf:
+        raise UsageError(
+            f"--gpus-per-worker {value}: expected auto, 0, a fraction such as 0.25, or 1"
+        )
+    return gpus
 
 
 def check_minimum(name: str, value: float | None, least: float) -> None:

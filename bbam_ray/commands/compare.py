@@ -10,6 +10,7 @@ from statistics import fmean, median
 
 from bbam_ray.commands import checks
 from bbam_ray.commands.compare_setup import Entry, PreparedComparison
+from bbam_ray.commands.gpus import devices_text, unused_gpu
 from bbam_ray.commands.study_progress import SILENT, StudyListener
 from bbam_ray.commands.study_record import open_study
 from bbam_ray.documents import standard_values
@@ -81,9 +82,13 @@ def run(prepared: PreparedComparison, listener: StudyListener = SILENT) -> Compa
     studies = _count(len(prepared.studies), "study", "studies")
     trials = _count(options.tune_samples, "trial", "trials")
     runs = _count(options.seeds, "run", "runs")
+    shape = prepared.studies[0].plan.shape
+    devices = devices_text(shape.cpus, shape.gpus, options.address)
     listener.message(
-        f"comparison {folder}: {studies}, each of {trials} and {runs} on the test part"
+        f"comparison {folder}: {studies}, each of {trials} and {runs} on the test part, {devices}"
     )
+    if note := unused_gpu(shape.gpus, options.address):
+        listener.warning(note)
     failed = interrupted = False
     with connected(options.address, dashboard=False):
         folder.mkdir(parents=True, exist_ok=True)

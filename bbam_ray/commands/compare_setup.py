@@ -10,6 +10,7 @@ from typing import Any
 
 from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner
+from bbam_ray.commands.gpus import of_resumed, with_gpus
 from bbam_ray.commands.listener import SILENT, Listener, reports_decoding
 from bbam_ray.commands.search_rules import SearchRules
 from bbam_ray.commands.study_plan import find_space, make_plan
@@ -18,9 +19,9 @@ from bbam_ray.documents import parse_assignments
 from bbam_ray.engine.split_file import NamedSplit
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import METHODS, known_settings, run_config, setting_hint
-from bbam_ray.results.study import check_folder
+from bbam_ray.results.study import check_folder, is_empty_study
 from bbam_ray.scale.study.plan import StudyPlan
-from bbam_ray.scale.workers.shapes import TrainShape
+from bbam_ray.scale.workers.shapes import WorkerRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class CompareOptions:
     settings: Mapping[str, Any]
     """Flat settings that all runs share: ``dataset``, ``seed`` and any others."""
 
-    shape: TrainShape
+    shape: WorkerRequest
     """Workers of a run."""
 
     methods: Sequence[str] = ()
@@ -163,6 +164,7 @@ def _plans(options: CompareOptions, entries: list[Entry]) -> list[EntryPlan]:
     )
     plans = []
     samples_by_data: dict[str, Samples] = {}
+    new_shape = with_gpus(options.shape, options.address)
     for entry in entries:
         settings = {
             **options.settings,
@@ -172,10 +174,13 @@ def _plans(options: CompareOptions, entries: list[Entry]) -> list[EntryPlan]:
         }
         config = run_config(settings, "command line")
         data = repr((config.data, config.training.data_dir))
+        shape = new_shape
+        if options.resume and not is_empty_study(entry.folder):
+            shape = with_gpus(of_resumed(options.shape, entry.folder), options.address)
         plan, task = make_plan(
             settings,
             entry.space,
-            options.shape,
+            shape,
             rules,
             runner=TrialRunner.gang,
             local=options.address == "local",

@@ -15,6 +15,9 @@ class Listener:
     def message(self, text: str) -> None:
         """One line for the user."""
 
+    def warning(self, text: str) -> None:
+        """One line that is shown even to users who do not watch progress."""
+
 
 SILENT = Listener()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bbam_ray.commands import checks
+from bbam_ray.commands.gpus import automatic_gpus, devices_text, unused_gpu
 from bbam_ray.commands.listener import SILENT, Listener
 from bbam_ray.data.prediction.inputs import find_chunks
 from bbam_ray.engine.model import load_model
@@ -66,7 +67,7 @@ def predict(
     logits: bool = False,
     workers: int = 1,
     cpus_per_worker: int = 1,
-    gpus_per_worker: float = 0,
+    gpus_per_worker: float | str = "auto",
     address: str = "local",
     listener: Listener = SILENT,
 ) -> Prediction:
@@ -79,7 +80,7 @@ def predict(
         logits: write logits instead of probabilities.
         workers: processes; more than one use Ray.
         cpus_per_worker: CPU threads of each.
-        gpus_per_worker: GPUs of each; a fraction shares one.
+        gpus_per_worker: GPUs of each; a fraction shares one, "auto" uses those that are there.
         address: of Ray: "local", "auto" or "ray://HOST:PORT".
         listener: receives the progress in samples.
 
@@ -88,10 +89,14 @@ def predict(
     """
     checks.check_address(address)
     checks.parse_workers(str(workers))
+    gpus = checks.parse_gpus(gpus_per_worker)
+    if gpus is None:
+        gpus = automatic_gpus(workers, address)
     if address == "local":
-        checks.check_machine(workers, cpus_per_worker, gpus_per_worker)
+        checks.check_machine(workers, cpus_per_worker, gpus)
     output = Path(output)
-    loaded = load_model(Path(model))
+    processes = _Workers(workers, cpus_per_worker, gpus, address)
+    loaded = load_model(Path(model), device="cuda" if gpus and processes.in_this_process else "cpu")
     check_output(output, loaded.label_names)
     chunks = find_chunks(
         Path(inputs).absolute(), loaded.input_shape, loaded.label_names, loaded.takes_texts
@@ -99,9 +104,11 @@ def predict(
     total = sum(chunk.count for chunk in chunks)
     many = f", {workers} workers" if workers > 1 else ""
     cost = f" ({loaded.networks} networks per sample)" if loaded.networks > 1 else ""
-    listener.message(f"model {loaded.folder}{cost}: {total} samples{many}")
+    devices = devices_text(cpus_per_worker, gpus, address)
+    listener.message(f"model {loaded.folder}{cost}: {total} samples{many}, {devices}")
+    if note := unused_gpu(gpus, address):
+        listener.warning(note)
     started = time.monotonic()
-    processes = _Workers(workers, cpus_per_worker, gpus_per_worker, address)
     with prediction_file(output, prediction_schema(loaded.label_names)) as file:
         for table in _tables(loaded, chunks, logits, processes):
             file.write(table)

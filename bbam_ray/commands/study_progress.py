@@ -129,9 +129,6 @@ class StudyProgress:
 class StudyListener(Listener):
     """Receives the progress of a search, a run or a comparison; this base class ignores it."""
 
-    def warning(self, text: str) -> None:
-        """One line that is shown even to users who do not watch progress."""
-
     def study_started(self, progress: StudyProgress) -> None:
         """A search starts; ``progress`` changes with every event."""
 

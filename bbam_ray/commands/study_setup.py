@@ -10,6 +10,7 @@ from typing import Any
 from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner
 from bbam_ray.commands.disk_estimate import DiskNeed, expected_disk
+from bbam_ray.commands.gpus import of_resumed, with_gpus
 from bbam_ray.commands.listener import SILENT, Listener, reports_decoding
 from bbam_ray.commands.search_rules import SearchRules
 from bbam_ray.commands.study_plan import choose_runner, find_space, make_plan
@@ -21,7 +22,7 @@ from bbam_ray.results.study import check_folder, default_name, source_folder
 from bbam_ray.scale.cluster.scratch import KEPT_SESSIONS, LOG_BYTES, LOG_FILES
 from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.study.plan import StudyPlan
-from bbam_ray.scale.workers.shapes import TrainShape
+from bbam_ray.scale.workers.shapes import WorkerRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class TuneOptions:
     settings: Mapping[str, Any]
     """Flat settings that all trials share: ``dataset``, ``method``, ``seed`` and any others."""
 
-    shape: TrainShape
+    shape: WorkerRequest
     """Workers of a trial."""
 
     rules: SearchRules = field(default_factory=SearchRules)
@@ -129,7 +130,6 @@ def prepare(options: TuneOptions, listener: Listener = SILENT) -> PreparedStudy:
     """
     settings, rules = options.settings, options.rules
     dataset, method = settings["dataset"], settings["method"]
-    runner = choose_runner(options.runner, options.shape)
     if options.resume and options.name is None:
         raise UsageError("--resume needs --name STUDY: the study to resume")
     checks.check_address(options.address)
@@ -140,11 +140,12 @@ def prepare(options: TuneOptions, listener: Listener = SILENT) -> PreparedStudy:
         # A resumed study uses what it knew at its start, even if the other study has changed since.
         source = None if options.resume else source_folder(str(rules.warm_start), folder)
         rules = replace(rules, warm_start=source)
+    request = of_resumed(options.shape, folder) if options.resume else options.shape
+    shape = with_gpus(request, options.address)
+    runner = choose_runner(options.runner, shape)
     local = options.address == "local"
     with reports_decoding(listener):
-        plan, task = make_plan(
-            settings, space_path, options.shape, rules, runner=runner, local=local
-        )
+        plan, task = make_plan(settings, space_path, shape, rules, runner=runner, local=local)
     disk = expected_disk(plan, task.samples)
     split = NamedSplit.of_study(task, plan.settings)
     return PreparedStudy(options, plan, folder, space_path, split, disk)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bbam_ray.commands import checks
+from bbam_ray.commands.gpus import devices_text, of_resumed, unused_gpu, with_gpus
 from bbam_ray.commands.listener import Listener, reports_decoding
 from bbam_ray.commands.run_log import CHECKPOINTS, MODEL, RunLog
 from bbam_ray.commands.study_progress import SILENT, StudyListener
@@ -28,7 +29,7 @@ from bbam_ray.methods import run_config
 from bbam_ray.results import study as studies
 from bbam_ray.results.repair import repair_study
 from bbam_ray.results.store import Row
-from bbam_ray.scale.workers.shapes import TrainShape
+from bbam_ray.scale.workers.shapes import TrainShape, WorkerRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class TrainOptions:
     settings: Mapping[str, Any]
     """Flat settings; they override those of ``config``."""
 
-    shape: TrainShape
+    shape: WorkerRequest
     """Workers of the run."""
 
     config: Path | None = None
@@ -78,6 +79,7 @@ class PreparedRun:
     """A checked run; nothing has been started or written."""
 
     options: TrainOptions
+    shape: TrainShape
     config: RunConfig
     folder: Path
     task: Task
@@ -115,24 +117,27 @@ def prepare(options: TrainOptions, listener: Listener = SILENT) -> PreparedRun:
     Raises:
         UsageError: names what is wrong.
     """
-    shape, local = options.shape, options.address == "local"
+    local = options.address == "local"
     if options.resume and options.name is None:
         raise UsageError("--resume needs --name: the run to resume")
     checks.check_address(options.address)
     from_file = read_yaml_mapping(options.config) if options.config else {}
-    from_file["device"] = "cuda" if shape.gpus else "cpu"
+    from_file["device"] = "auto"  # until the GPUs of the workers are known
     source = str(options.config or "command line")
+    common = run_config({**from_file, **options.settings}, source).training
+    name = options.name or studies.default_name(common.method)
+    folder = studies.check_folder(options.results, common.dataset, name, resume=options.resume)
+    request = of_resumed(options.shape, folder) if options.resume else options.shape
+    shape = with_gpus(request, options.address)
+    from_file["device"] = "cuda" if shape.gpus else "cpu"
     settings = {**from_file, **options.settings}
     config = run_config(settings, source)
-    name = options.name or studies.default_name(config.training.method)
-    dataset = config.training.dataset
-    folder = studies.check_folder(options.results, dataset, name, resume=options.resume)
     with reports_decoding(listener):
         task = check_task(config)
     checks.check_workers(config, shape, len(task.split.labeled))
     if local:
         checks.check_machine(shape.min_workers, shape.cpus, shape.gpus)
-    return PreparedRun(options, config, folder, task, settings)
+    return PreparedRun(options, shape, config, folder, task, settings)
 
 
 def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
@@ -147,7 +152,7 @@ def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
         StorageError: results can no longer be written.
     """
     options, config, task = prepared.options, prepared.config, prepared.task
-    folder, shape = prepared.folder, options.shape
+    folder, shape = prepared.folder, prepared.shape
     split = NamedSplit.of(task)
     with ExitStack() as stack:
         if options.resume:
@@ -162,8 +167,12 @@ def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
                 stack.enter_context(studies.locked(folder, make=True))
             record = open_run(folder, config, split, resume=options.resume)
             listener.message(_headline(prepared))
-            if note := checks.unused(config, prepared.settings):
-                listener.warning(note)
+            for note in (
+                checks.unused(config, prepared.settings),
+                unused_gpu(shape.gpus, options.address),
+            ):
+                if note:
+                    listener.warning(note)
             gpus = shape.gpus * shape.max_workers
             return RunLog(record, config, task.label_names, gpus, listener)
 
@@ -180,7 +189,7 @@ def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
                 checkpoint_every=options.checkpoint_every,
             )
         else:
-            log = _train_here(config, task, options, open_log)
+            log = _train_here(prepared, open_log)
         best = log.finish()
         if log.error:
             return TrainResult(folder, best, error=log.error, seconds=log.seconds)
@@ -191,20 +200,20 @@ def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
 
 
 def _headline(prepared: PreparedRun) -> str:
-    common, shape, split = prepared.config.training, prepared.options.shape, prepared.task.split
+    common, shape, split = prepared.config.training, prepared.shape, prepared.task.split
     workers = f"{shape.min_workers}-{shape.max_workers}" if shape.elastic else shape.max_workers
     return (
         f"run {prepared.folder}: {common.method} on {common.dataset}, {len(split.labeled)} labelled, "
         f"{len(split.validation)} validation, {len(split.unlabeled)} unlabelled, "
-        f"{workers} worker{'s' * (workers != 1)}"
+        f"{workers} worker{'s' * (workers != 1)}, "
+        f"{devices_text(shape.cpus, shape.gpus, prepared.options.address)}"
     )
 
 
-def _train_here(
-    config: RunConfig, task: Task, options: TrainOptions, open_log: Callable[[], RunLog]
-) -> RunLog:
+def _train_here(prepared: PreparedRun, open_log: Callable[[], RunLog]) -> RunLog:
     """Train in this process."""
-    use_cpus(options.shape.cpus)
+    config, task, options = prepared.config, prepared.task, prepared.options
+    use_cpus(prepared.shape.cpus)
     data = prepare_training(config, task)
     log = open_log()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bbam_ray.commands import checks
 from bbam_ray.commands.disk_estimate import check_disk
+from bbam_ray.commands.gpus import devices_text, unused_gpu
 from bbam_ray.commands.study_progress import SILENT, StudyListener, StudyProgress
 from bbam_ray.commands.study_record import open_study
 from bbam_ray.commands.study_setup import PreparedStudy
@@ -64,15 +65,19 @@ def run(study: PreparedStudy, listener: StudyListener = SILENT) -> StudyResult:
             record, plan = open_()
             if url:
                 listener.message(f"Ray dashboard: http://{url} (token: ray get-auth-token)")
-            result = _search(plan, record, listener)
+            elif study.local and options.dashboard:
+                listener.warning("Ray's dashboard could not start; the study runs without it")
+            result = _search(plan, record, listener, options.address)
         _write_report(folder, result, listener)
         listener.message(f"took {duration(time.monotonic() - started)}")
     return result
 
 
-def _search(plan: StudyPlan, record: StudyRecord, listener: StudyListener) -> StudyResult:
+def _search(
+    plan: StudyPlan, record: StudyRecord, listener: StudyListener, address: str
+) -> StudyResult:
     """Run the study and report its progress."""
-    progress = _progress(plan, record, listener)
+    progress = _progress(plan, record, listener, address)
 
     def listen(event: Event) -> None:
         if isinstance(event, NothingReused):
@@ -100,17 +105,24 @@ def _search(plan: StudyPlan, record: StudyRecord, listener: StudyListener) -> St
         return stored_result(plan, record)
 
 
-def _progress(plan: StudyPlan, record: StudyRecord, listener: StudyListener) -> StudyProgress:
+def _progress(
+    plan: StudyPlan, record: StudyRecord, listener: StudyListener, address: str
+) -> StudyProgress:
     done = len(stored_result(plan, record).trials)
     workers = plan.shape.workers
     listener.message(
         f"study {record.folder}: {plan.num_samples} trials of {plan.settings['method']} on "
         f"{plan.settings['dataset']}, {plan.concurrency} at once"
         + (f", {workers} workers each" if workers > 1 else "")
+        + f", {devices_text(plan.shape.cpus, plan.shape.gpus, address)}"
         + (f", {done} done before" if done else "")
     )
-    if note := checks.unused(plan.published_config, plan.settings):
-        listener.warning(note)
+    for note in (
+        checks.unused(plan.published_config, plan.settings),
+        unused_gpu(plan.shape.gpus, address),
+    ):
+        if note:
+            listener.warning(note)
     return StudyProgress(plan, done)
 
 

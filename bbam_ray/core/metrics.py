@@ -101,7 +101,7 @@ def _ranking_metrics(scores: Tensor, labels: Tensor) -> RankingMetrics:
     """
     num_samples, num_labels = scores.shape
     wrong_top = ranking = depth = 0.0
-    for rows in row_blocks(num_samples, num_labels):
+    for rows in row_blocks(num_samples, num_labels, device=scores.device):
         block, positive = scores[rows], labels[rows] == 1
         # Ties count as errors: within equal scores the negatives come first.
         by_label = positive.to(torch.int8).sort(dim=1, stable=True).indices

@@ -52,7 +52,7 @@ def sample_negatives(
         return valid & (labels == 0)
     num_samples, num_labels = labels.shape
     positives = torch.zeros(num_labels, dtype=torch.int64, device=labels.device)
-    for rows in row_blocks(num_samples, num_labels):
+    for rows in row_blocks(num_samples, num_labels, device=labels.device):
         positives += (valid[rows] & (labels[rows] == 1)).sum(0)
     (positives,) = distributed.all_reduce_sum(positives)
     wanted = torch.floor(ratio * positives.double()).to(torch.int64)

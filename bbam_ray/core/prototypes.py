@@ -40,7 +40,9 @@ def label_prototypes(features: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     num_labels = labels.shape[1]
     sums = torch.zeros(num_labels, features.shape[1], dtype=torch.float64, device=features.device)
     counts = torch.zeros(num_labels, dtype=torch.float64, device=features.device)
-    for rows in row_blocks(features.shape[0], max(num_labels, features.shape[1])):
+    for rows in row_blocks(
+        features.shape[0], max(num_labels, features.shape[1]), device=features.device
+    ):
         positive = (valid[rows] & (labels[rows] == 1)).double()
         sums += positive.T @ features[rows].double()
         counts += positive.sum(0)
@@ -65,7 +67,7 @@ class PrototypeCosine:
         self._lengths = torch.empty(
             features.shape[0], 1, dtype=torch.float64, device=features.device
         )
-        for rows in row_blocks(*features.shape):
+        for rows in row_blocks(*features.shape, device=features.device):
             length = torch.linalg.vector_norm(features[rows].double(), dim=1, keepdim=True)
             self._lengths[rows] = length.clamp_min(1e-12)
 
@@ -78,7 +80,7 @@ class PrototypeCosine:
             dtype=torch.float64,
             device=features.device,
         )
-        for part in row_blocks(*features.shape):
+        for part in row_blocks(*features.shape, device=features.device):
             torch.mm(features[part].double(), self._directions, out=cosine[part])
         return cosine.div_(lengths)
 
@@ -97,5 +99,6 @@ def prototype_angles(features: Tensor, prototypes: Tensor) -> Iterator[tuple[sli
         A slice of rows, and (rows, K) float64 in [-pi/2, pi/2], radians.
     """
     cosine = PrototypeCosine(features, prototypes)
-    for rows in row_blocks(features.shape[0], max(prototypes.shape[0], features.shape[1])):
+    width = max(prototypes.shape[0], features.shape[1])
+    for rows in row_blocks(features.shape[0], width, device=features.device):
         yield rows, cosine.block(rows).clamp_(-1, 1).arccos_().sub_(math.pi / 2)

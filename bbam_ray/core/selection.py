@@ -53,7 +53,7 @@ def _histograms(
     counts = torch.zeros(ignored + 1, dtype=torch.int64, device=device)
     one = torch.ones(1, dtype=torch.int64, device=device)
     base = torch.arange(num_labels, device=device, dtype=torch.int32) * width
-    for rows in row_blocks(*shape):
+    for rows in row_blocks(*shape, device=device):
         key, active = keys(rows)
         # Unsigned order: flipping the sign bit makes negative keys the lowest ones.
         unsigned = key ^ _SIGN
@@ -139,7 +139,7 @@ def select_from_blocks(
 
         last, _, _ = _radix_select(tied_orders, shape, remaining)
     chosen = torch.empty(shape, dtype=torch.bool, device=counts.device)
-    for rows in row_blocks(*shape):
+    for rows in row_blocks(*shape, device=counts.device):
         key, candidates = keys(rows)
         taken = (key == threshold) & (remaining > 0)
         if last is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from bbam_ray.data import Inputs
 from bbam_ray.data.cache.token_rows import TokenRows
 from bbam_ray.data.views.images import Views
 from bbam_ray.engine.optim import Precision
+from bbam_ray.engine.prefetch import Copies, in_background
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods.method import Snapshot
 from bbam_ray.models import Network
@@ -26,20 +28,45 @@ def fetch(inputs: Inputs, rows: np.ndarray, device: torch.device) -> Tensor:
 
 
 def plain_batches(
-    inputs: Inputs, rows: np.ndarray, batch: int, views: Views, device: torch.device
+    inputs: Inputs,
+    rows: np.ndarray,
+    batch: int,
+    views: Views,
+    device: torch.device,
+    *,
+    ahead: bool | None = None,
 ) -> Iterator[tuple[slice | Tensor, Tensor]]:
     """Normalized samples in batches, each with its positions in ``rows``.
 
     In the order of ``rows``, but texts by length, so that batches need little padding.
+
+    Args:
+        inputs: all samples of a part.
+        rows: (N,) of the samples.
+        batch: samples at once.
+        views: how samples become network inputs.
+        device: of the network.
+        ahead: read the next batches in a thread; None = on a GPU.
     """
     order = None
     if isinstance(inputs, TokenRows):
         order = np.argsort(inputs.lengths[rows], kind="stable")
-    for start in range(0, len(rows), batch):
-        part: Any = slice(start, min(start + batch, len(rows)))
-        positions = part if order is None else torch.from_numpy(order[part]).to(device)
-        chosen = rows[part] if order is None else rows[order[part]]
-        yield positions, channels_last(views.plain(fetch(inputs, chosen, device)))
+    copies = Copies(device)
+
+    def read() -> Generator[tuple[Any, Callable[[], tuple[Tensor, ...]]]]:
+        for start in range(0, len(rows), batch):
+            part: Any = slice(start, min(start + batch, len(rows)))
+            chosen = rows[part] if order is None else rows[order[part]]
+            samples = torch.from_numpy(np.ascontiguousarray(inputs[chosen]))
+            yield part if order is None else order[part], copies.start(samples)
+
+    batches = read()
+    if device.type == "cuda" if ahead is None else ahead:
+        batches = in_background(batches)
+    with closing(batches):
+        for part, ready in batches:
+            positions = part if order is None else torch.from_numpy(part).to(device)
+            yield positions, channels_last(views.plain(*ready()))
 
 
 def channels_last(inputs: Tensor) -> Tensor:

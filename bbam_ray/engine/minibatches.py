@@ -7,7 +7,8 @@ the random numbers of the views. The number of ranks only decides which rank han
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 
@@ -26,6 +27,7 @@ from bbam_ray.data.sampling.batches import (
 from bbam_ray.data.sampling.sharding import StepShare, even_part, main_phase_shares, owned_rows
 from bbam_ray.data.views.images import NOISE_WIDTH, Views
 from bbam_ray.engine.evaluation import channels_last, fetch
+from bbam_ray.engine.prefetch import Copies, in_background
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods.method import Minibatch
 
@@ -40,6 +42,30 @@ class Step:
     labeled: Minibatch
     labels: Tensor
     unlabeled: Minibatch | None = None
+
+
+@dataclass
+class _Part:
+    """This rank's part of a labelled or unlabelled batch.
+
+    Args:
+        samples: (B,) rows of the training part.
+        labels: (B,) positions in the pool.
+        local: (B,) positions among this rank's samples.
+        total: samples of the batch over all ranks.
+        noise: (B, W) random numbers of the views.
+        copied: returns samples and noise on the device, if they were read ahead.
+    """
+
+    samples: np.ndarray
+    labels: np.ndarray
+    local: np.ndarray
+    total: int
+    noise: Tensor
+    copied: Callable[[], tuple[Tensor, ...]] | None = None
+
+
+Parts = Generator[tuple[_Part, _Part | None]]
 
 
 def seed_epoch(seed: int, epoch: int) -> None:
@@ -60,6 +86,7 @@ class EpochSteps:
         labels: (N_l, K) 0/1 of all labelled samples, on the training device.
         epoch: from 1.
         main_phase: True with unlabelled samples; False in the warm-up, without them.
+        ahead: read samples ahead in a thread; None = on a GPU. On a CPU it would slow training.
     """
 
     def __init__(
@@ -71,7 +98,9 @@ class EpochSteps:
         epoch: int,
         *,
         main_phase: bool,
+        ahead: bool | None = None,
     ) -> None:
+        self._ahead = labels.device.type == "cuda" if ahead is None else ahead
         self._data, self._views, self._labels = data, views, labels
         #: host time spent on reading samples and computing views
         self.seconds_input = 0.0
@@ -108,6 +137,21 @@ class EpochSteps:
         return len(self._labeled)
 
     def __iter__(self) -> Iterator[Step]:
+        """The steps; on a GPU their samples are read and copied a few steps ahead, in a thread."""
+        parts = self._parts()
+        if self._ahead:
+            parts = in_background(self._reading(parts))
+        with closing(parts):  # ends the thread if not all steps are taken
+            for labeled, unlabeled in parts:
+                labels = self._labels[self._on_device(labeled.labels)]
+                rest = None if unlabeled is None else self._minibatch(unlabeled)
+                yield Step(self._minibatch(labeled), labels, rest)
+
+    def _on_device(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(rows).to(self._labels.device)
+
+    def _parts(self) -> Parts:
+        """This rank's part of the labelled and the unlabelled batch of each step, in order."""
         labeled_noise = AugmentationNoise(self._seed, self._epoch, _LABELED_VIEWS, NOISE_WIDTH)
         unlabeled_noise = AugmentationNoise(self._seed, self._epoch, _UNLABELED_VIEWS, NOISE_WIDTH)
         rank, world_size = distributed.rank(), distributed.world_size()
@@ -115,39 +159,50 @@ class EpochSteps:
         for step, rows in enumerate(self._labeled):
             if not self._shares:
                 part = even_part(len(rows), rank, world_size)
-                local = rows[part]
-                labeled = self._minibatch(pools[0], rows, part, local, labeled_noise)
-                yield Step(labeled, self._labels[labeled.rows])
+                yield self._part(pools[0], rows, part, rows[part], labeled_noise), None
                 continue
             share, unlabeled_rows = self._shares[step], self._unlabeled[step]
-            own_rows = rows[share.labeled]
-            local = np.searchsorted(self._labeled_rows, own_rows)
-            labeled = self._minibatch(pools[0], rows, share.labeled, local, labeled_noise)
+            local = np.searchsorted(self._labeled_rows, rows[share.labeled])
+            labeled = self._part(pools[0], rows, share.labeled, local, labeled_noise)
             local = np.searchsorted(self.unlabeled_rows, unlabeled_rows[share.unlabeled])
-            unlabeled = self._minibatch(
+            unlabeled = self._part(
                 pools[1], unlabeled_rows, share.unlabeled, local, unlabeled_noise
             )
-            labels = self._labels[torch.from_numpy(own_rows).to(self._labels.device)]
-            yield Step(labeled, labels, unlabeled)
+            yield labeled, unlabeled
 
-    def _minibatch(
+    def _part(
         self,
         pool: np.ndarray,
         rows: np.ndarray,
         part: slice | np.ndarray,
         local: np.ndarray,
         noise: AugmentationNoise,
-    ) -> Minibatch:
-        """This rank's part of a batch; its views are computed when the method asks for them."""
+    ) -> _Part:
+        return _Part(pool[rows[part]], rows[part], local, len(rows), noise.draw(len(rows))[part])
+
+    def _reading(self, parts: Parts) -> Parts:
+        """The same with samples and noise on their way to the device."""
+        copies = Copies(self._labels.device)
+        for pair in parts:
+            for part in pair:
+                if part is not None:
+                    samples = torch.from_numpy(
+                        np.ascontiguousarray(self._data.inputs[part.samples])
+                    )
+                    part.copied = copies.start(samples, part.noise)
+            yield pair
+
+    def _minibatch(self, part: _Part) -> Minibatch:
+        """A minibatch whose views are computed when the method asks for them."""
         device = self._labels.device
-        noise_values = noise.draw(len(rows))[part]
-        sample_rows = pool[rows[part]]
         transforms = {"weak": self._views.weak, "strong": self._views.strong}
 
         @cache
-        def stored() -> tuple[Tensor, Tensor]:
+        def stored() -> tuple[Tensor, ...]:
             """Samples and noise on the device, read once for all views; freed with the minibatch."""
-            return fetch(self._data.inputs, sample_rows, device), noise_values.to(device)
+            if part.copied is not None:
+                return part.copied()
+            return fetch(self._data.inputs, part.samples, device), part.noise.to(device)
 
         def view(kind: str) -> Tensor:
             started = time.perf_counter()
@@ -155,4 +210,4 @@ class EpochSteps:
             self.seconds_input += time.perf_counter() - started
             return inputs
 
-        return Minibatch(torch.from_numpy(local).to(device), len(rows), view)
+        return Minibatch(self._on_device(part.local), part.total, view)

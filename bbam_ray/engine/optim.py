@@ -74,21 +74,70 @@ class Precision:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.enabled)
 
 
+class FiniteCheck:
+    """Whether losses and gradients of an epoch are finite; steps from the first that is not are skipped.
+
+    The answer stays on the device: the fused optimizer reads it there and does not change the weights.
+    On a CPU every step is asked at once, on a GPU only ``raise_if_not`` waits for the device.
+
+    Args:
+        device: of the training.
+        epoch: named in the error.
+        every_step: raise in the step itself; None = on a CPU.
+    """
+
+    def __init__(self, device: torch.device, epoch: int, *, every_step: bool | None = None) -> None:
+        self._epoch = epoch
+        self._every_step = device.type == "cpu" if every_step is None else every_step
+        #: scalar, 1.0 from the first step that is not finite
+        self.failed = torch.zeros((), device=device)
+        self._step = torch.zeros((), dtype=torch.int64, device=device)  # steps before it
+        self._loss = torch.zeros((), device=device)
+
+    def note(self, loss: Tensor, finite: Tensor) -> None:
+        """Remember a step.
+
+        Args:
+            loss: scalar.
+            finite: scalar bool, equal on all ranks.
+
+        Raises:
+            NonFiniteError: it is not finite, and every step is checked.
+        """
+        self._loss = torch.where(self.failed > 0, self._loss, loss.float())
+        self.failed = torch.maximum(self.failed, (~finite).float())
+        self._step += (self.failed == 0).long()
+        if self._every_step:
+            self.raise_if_not()
+
+    def raise_if_not(self) -> None:
+        """Wait for the device.
+
+        Raises:
+            NonFiniteError: a loss or its gradient was not finite.
+        """
+        if bool(self.failed):
+            raise NonFiniteError(
+                f"loss {float(self._loss):g} or its gradient is not finite at epoch {self._epoch}, step "
+                f"{int(self._step) + 1}; lower learning_rate or scale"
+            )
+
+
 def apply_step(
     loss: Tensor,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     precision: Precision,
-    where: str,
+    check: FiniteCheck,
 ) -> None:
     """Backward pass and one optimizer step.
 
     Args:
         loss: of this step; this rank's share if there are several ranks.
         model: its gradients are summed over ranks.
-        optimizer: of the model's parameters.
+        optimizer: of the model's parameters, fused.
         precision: scales the loss under float16.
-        where: names the step in the error message.
+        check: of the epoch.
 
     Raises:
         NonFiniteError: the loss or its gradient is not finite; the weights have not changed.
@@ -96,14 +145,16 @@ def apply_step(
     optimizer.zero_grad(set_to_none=True)
     precision.scaler.scale(loss).backward()
     loss = distributed.sum_gradients(model.parameters(), loss)
-    finite = torch.isfinite(loss.detach())
-    if not precision.scaler.is_enabled():  # the scaler handles an overflow of float16
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        finite = finite & torch.isfinite(torch.nn.utils.get_total_norm(gradients))
-    if not bool(finite):  # equal on every rank, since it depends on the sums only
-        raise NonFiniteError(
-            f"loss {loss.item():g} or its gradient is not finite at {where}; "
-            "lower learning_rate or scale"
-        )
-    precision.scaler.step(optimizer)
-    precision.scaler.update()
+    loss = loss.detach()
+    finite = torch.isfinite(loss)  # equal on every rank, since it depends on the sums only
+    if precision.scaler.is_enabled():  # it skips steps whose gradients overflow float16
+        check.note(loss, finite)
+        precision.scaler.step(optimizer)
+        precision.scaler.update()
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    finite = finite & torch.isfinite(torch.nn.utils.get_total_norm(gradients))
+    check.note(loss, finite)
+    # Read by torch's fused kernels, as torch.amp.GradScaler sets it.
+    optimizer.found_inf = check.failed  # type: ignore[attr-defined]
+    optimizer.step()

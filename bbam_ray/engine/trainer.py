@@ -22,7 +22,7 @@ from bbam_ray.engine.evaluation import cosines, snapshot, validation_metrics
 from bbam_ray.engine.head_start import start_from_logistic
 from bbam_ray.engine.kept_weights import KeptWeights, is_harmful, share_of_changed_decisions
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
-from bbam_ray.engine.optim import Precision, apply_step, one_cycle, parameter_groups
+from bbam_ray.engine.optim import FiniteCheck, Precision, apply_step, one_cycle, parameter_groups
 from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit, pseudo_label_records
 from bbam_ray.engine.task import TrainingData
@@ -32,6 +32,8 @@ from bbam_ray.models import Network, build_network
 from bbam_ray.models.sync_batch_norm import synchronized
 
 SampleState = dict[str, Tensor]
+
+_STEPS_BETWEEN_CHECKS = 200  # waiting for a GPU costs a fraction of a step
 
 
 @dataclass(frozen=True)
@@ -292,6 +294,7 @@ class Trainer:
             peak, first, epochs = common.warmup_learning_rate, 0, self._warmup_epochs
         before, total = (self.epoch - 1 - first) * len(steps), epochs * len(steps)
         losses = torch.zeros(2, device=self.device)
+        check = FiniteCheck(self.device, self.epoch)
         for number, step in enumerate(steps):
             self._set_rate(peak, before + number, total)
             self.model.train()
@@ -302,12 +305,14 @@ class Trainer:
                     loss = self.method.semi_supervised_loss(
                         self.model, step.labeled, step.labels, step.unlabeled
                     )
-            where = f"epoch {self.epoch}, step {number + 1}"
-            apply_step(loss.total, self.model, self.optimizer, self.precision, where)
+            apply_step(loss.total, self.model, self.optimizer, self.precision, check)
             self.average.update()
             losses[0] += loss.labeled.detach()
             if loss.unlabeled is not None:
                 losses[1] += loss.unlabeled.detach()
+            if number % _STEPS_BETWEEN_CHECKS == _STEPS_BETWEEN_CHECKS - 1:
+                check.raise_if_not()  # so that a failed epoch of hours ends soon
+        check.raise_if_not()
         (sums,) = distributed.all_reduce_sum(losses / len(steps))
         labeled, unlabeled = sums.tolist()
         return {

@@ -159,7 +159,7 @@ class Bbam(Method[BbamOptions]):
         self.statistics = self.statistics.update(moments, o.statistics_momentum)
         ratio = float("inf") if o.negative_ratio is None else o.negative_ratio
         selected = sample_negatives(features, self.prototypes, labels, valid, ratio, snapshot.index)
-        for rows in row_blocks(*labels.shape):  # the loss uses every positive
+        for rows in row_blocks(*labels.shape, device=labels.device):  # the loss uses every positive
             selected[rows] |= valid[rows] & (labels[rows] == 1)
         self.labeled_selected, self.unlabeled_selected = selected.split([len(known), len(pseudo)])
 

@@ -7,6 +7,8 @@ Imports are inside the functions: a dry run loads Optuna, and no Ray.
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -49,6 +51,27 @@ def node_address_option(address: str) -> Iterator[dict[str, Any]]:
         yield {"_node_ip_address": address}
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = expects_other_nodes
+
+
+@contextmanager
+def dashboard_startup_limit(seconds: int) -> Iterator[None]:
+    """Ray waits at most this long for its dashboard, unless the user's environment says otherwise.
+
+    Its environment variable is read when Ray is imported. Ray's own lines about the failure are left out.
+    """
+    from ray._private import ray_constants
+
+    name = "RAY_DASHBOARD_STARTUP_TIMEOUT_S"
+    before, logger = getattr(ray_constants, name), logging.getLogger("ray._private.services")
+    disabled = logger.disabled
+    if name not in os.environ:
+        setattr(ray_constants, name, seconds)
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        setattr(ray_constants, name, before)
+        logger.disabled = disabled
 
 
 # ---------------------------------------------------------------- Ray: autoscaling

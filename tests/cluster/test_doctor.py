@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+import torch
 
-from bbam_ray.scale.cluster.doctor import Finding, _results, facts, judged
+from bbam_ray.commands.doctor import doctor as examine_all
+from bbam_ray.scale.cluster.doctor import Finding, check_gpus, check_results, facts, judged
 
 ROOT = Path(__file__).parents[2]
+GPU = {"nccl": True, "cuda": "12.8", "driver": "580.1", "bf16": True}
 
 
 @pytest.fixture()
 def node() -> dict[str, Any]:
     """The facts of a node without problems."""
     healthy = {"sees_probe": True, "skew_s": 0.0, "temporary_gb": 50.0, "shared_memory_gb": 8.0}
-    return facts() | healthy | {"files": 65536, "gpus": ["A10G"], "nccl": True, "cuda": "12.8"}
+    return facts() | healthy | {"files": 65536, "gpus": ["A10G"], "gpu_gb": [24.0]} | GPU
 
 
 def levels(findings: list[Finding]) -> dict[str, str]:
@@ -29,7 +33,8 @@ def levels(findings: list[Finding]) -> dict[str, str]:
 def test_a_good_node_has_no_warning(node: dict[str, Any]) -> None:
     findings = judged("n", facts(), node)
     assert set(levels(findings).values()) == {"ok"} and len(findings) >= 6
-    assert any("A10G, CUDA 12.8, NCCL" in finding.text for finding in findings)
+    text = "A10G (24 GB), driver 580.1, CUDA 12.8, NCCL, bf16"
+    assert any(finding.text == text for finding in findings)
 
 
 @pytest.mark.parametrize(
@@ -87,11 +92,34 @@ def test_a_results_folder_that_cannot_be_written_is_a_blocker(tmp_path: Path) ->
     assert "choose another --results" in blocker["text"]
 
 
+def test_checks_before_ray_are_reported_although_ray_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(**options: Any) -> None:
+        raise RuntimeError("the raylet died")
+
+    monkeypatch.setattr(ray, "init", fails)
+    findings = examine_all("local", tmp_path / "results")
+    assert next(findings).check == "results folder"
+    assert next(findings).check == "GPUs"
+    *_, last = findings
+    assert last.level == "blocker" and last.check == "Ray" and "the raylet died" in last.text
+
+
+def test_a_gpu_of_this_machine_is_described() -> None:
+    if torch.cuda.is_available():
+        first, second = check_gpus()
+        assert torch.cuda.get_device_name() in first.text and "driver" in first.text
+        assert second.check == "torch.compile"
+    else:
+        assert [(f.check, f.text) for f in check_gpus()] == [("GPUs", "none")]
+
+
 @pytest.mark.parametrize(("bucket", "level"), [("results", "ok"), ("none-such", "blocker")])
 def test_results_on_object_storage_are_checked(
     bucket: str, level: str, s3_server: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    finding = _results(Path(f"s3://{bucket}/x"))
+    finding = check_results(Path(f"s3://{bucket}/x"))
     assert finding.level == level and f"s3://{bucket}/x" in finding.text
     assert not list(tmp_path.iterdir())

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from bbam_ray.engine.optim import Precision, apply_step, one_cycle
+from bbam_ray.engine.optim import FiniteCheck, Precision, apply_step, one_cycle
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import NonFiniteError
 from bbam_ray.methods.method import StepLoss
 
 Make = Callable[..., Trainer]
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("total", [50, 1000])
@@ -131,19 +135,79 @@ def test_a_warm_up_step_that_is_not_finite_is_refused_too(
 
 def test_a_finite_step_is_that_of_the_optimizer_alone() -> None:
     torch.manual_seed(0)
+    precision = Precision(CPU, True)
     inputs = torch.randn(4, 3)
     models = [torch.nn.Linear(3, 2) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
-    optimizers = [torch.optim.AdamW(model.parameters(), lr=0.1) for model in models]
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=0.1, fused=True) for model in models]
     for _ in range(3):
         loss = models[0](inputs).square().sum()
-        apply_step(
-            loss, models[0], optimizers[0], Precision(torch.device("cpu"), True), "somewhere"
-        )
+        apply_step(loss, models[0], optimizers[0], precision, FiniteCheck(CPU, 1))
         optimizers[1].zero_grad()
         models[1](inputs).square().sum().backward()
         optimizers[1].step()
     assert torch.equal(models[0].weight, models[1].weight)
+
+
+@pytest.mark.parametrize("bad", ["loss", "gradient"])
+def test_steps_after_one_that_is_not_finite_are_skipped_without_asking_the_device(bad: str) -> None:
+    """As on a GPU: the weights stay where they were before that step, whose number is told at the end."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    check = FiniteCheck(CPU, 7, every_step=False)
+    weights = []
+    for number in range(4):
+        loss = model(torch.randn(4, 3)).square().sum()
+        if number == 2:
+            extra = ((loss - loss.detach()) ** 2).sqrt() if bad == "gradient" else loss * math.inf
+            loss = loss + extra
+        asked = AsksTheDevice()
+        with asked:
+            apply_step(loss, model, optimizer, Precision(CPU, True), check)
+        assert asked.count == 0
+        weights.append(model.weight.detach().clone())
+    assert not torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[1], weights[2]) and torch.equal(weights[2], weights[3])
+    with pytest.raises(NonFiniteError, match="epoch 7, step 3"):
+        check.raise_if_not()
+
+
+class AsksTheDevice(TorchDispatchMode):
+    """Counts operations whose result has to travel from the device to Python."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        waits = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select")
+        self.count += func.name().startswith(waits)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "method", ["bbam", "cap", "supervised", "softmatch", "mime", "drml", "flatmatch"]
+)
+def test_the_steps_of_an_epoch_wait_for_the_device_once(
+    method: str, tiny_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lazy = partial(FiniteCheck, every_step=False)  # as on a GPU
+    monkeypatch.setattr("bbam_ray.engine.trainer.FiniteCheck", lazy)
+    trainer = tiny_trainer(method=method)
+    asked = AsksTheDevice()
+    take = trainer.take_steps
+
+    def watched(*args: Any, **options: Any) -> Any:
+        with asked:
+            return take(*args, **options)
+
+    monkeypatch.setattr(trainer, "take_steps", watched)
+    while not trainer.finished:
+        asked.count = 0
+        trainer.run_epoch()
+        # whether the losses are finite, and the two mean losses at the end
+        assert asked.count <= 3
 
 
 def test_precision_is_plain_float32_on_a_cpu() -> None:

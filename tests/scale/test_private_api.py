@@ -113,6 +113,22 @@ def test_ray_init_takes_an_address_and_the_flag_is_restored() -> None:
     assert before == ray_constants.ENABLE_RAY_CLUSTER
 
 
+def test_the_wait_for_the_dashboard_is_limited_and_restored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray._private import ray_constants
+
+    name = "RAY_DASHBOARD_STARTUP_TIMEOUT_S"
+    monkeypatch.delenv(name, raising=False)
+    before = ray_constants.RAY_DASHBOARD_STARTUP_TIMEOUT_S
+    with private_api.dashboard_startup_limit(7):
+        assert before != ray_constants.RAY_DASHBOARD_STARTUP_TIMEOUT_S == 7
+    assert before == ray_constants.RAY_DASHBOARD_STARTUP_TIMEOUT_S
+    monkeypatch.setenv(name, "90")
+    with private_api.dashboard_startup_limit(7):
+        assert before == ray_constants.RAY_DASHBOARD_STARTUP_TIMEOUT_S
+
+
 def test_names_of_autoscaling_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray._private import state
     from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS

@@ -68,6 +68,14 @@ def wait_for_workers(workers: int, bundle: dict[str, float], wait_s: float) -> N
         remove_placement_group(group)
 
 
+def has_gpus() -> bool:
+    """Whether the connected cluster has GPUs, or autoscaling can add nodes that have."""
+    if ray.cluster_resources().get("GPU", 0) > 0:
+        return True
+    groups = private_api.node_groups()
+    return any(count != 0 and resources.get("GPU", 0) > 0 for count, resources in groups)
+
+
 def _scales() -> bool:
     """Whether an autoscaler may add nodes; its monitor reports every few seconds after its start."""
     if private_api.autoscaler_is_v2():

@@ -12,6 +12,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bbam_ray.errors import UsageError
+from bbam_ray.scale import private_api
 from bbam_ray.scale.cluster import interruption
 from bbam_ray.scale.cluster.loopback import ADDRESS, only_loopback
 from bbam_ray.scale.cluster.scratch import LOG_BYTES, LOG_FILES, kept_session
@@ -38,6 +39,7 @@ _SETTINGS = {
 }
 
 
+_DASHBOARD_S = 30  # it takes 2 to 8 s to start
 # A resource that drivers of trials hold, not CPUs, so that they never take those of workers.
 TRIAL_SLOT = "trial_slot"
 
@@ -58,7 +60,7 @@ def connected(
         environment: further environment variables for Ray; a user's own settings take precedence.
 
     Yields:
-        The dashboard's address, or None.
+        The dashboard's address; None without one, also if it could not start.
     """
     with interruption.listening():
         yield from _connected(address, dashboard, {**_SETTINGS, **(environment or {})})
@@ -72,13 +74,15 @@ def _connected(
     logging.getLogger("ray").setLevel(logging.ERROR)
     common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
-        with only_loopback() as loopback:
+        limit = private_api.dashboard_startup_limit(_DASHBOARD_S)
+        with only_loopback() as loopback, limit:
             try:
                 context = ray.init(
                     address="local",
                     num_cpus=os.cpu_count(),
                     resources={TRIAL_SLOT: 1000},
-                    include_dashboard=dashboard,
+                    # None: Ray runs without it if it cannot start; True would end with its error.
+                    include_dashboard=None if dashboard else False,
                     dashboard_host=ADDRESS,
                     **loopback,
                     **common,
@@ -105,7 +109,7 @@ def _connected(
             stack.enter_context(kept_session(Path(context.address_info["session_dir"])))
         stack.callback(ray.shutdown)
         interruption.check()
-        yield getattr(context, "dashboard_url", None)
+        yield getattr(context, "dashboard_url", None) or None
 
 
 def _temporary() -> str:

@@ -6,11 +6,12 @@ import os
 import platform
 import resource
 import shutil
+import subprocess
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,6 +72,11 @@ def facts(probe: str | None = None) -> Facts:
         "python": platform.python_version(),
         "packages": packages,
         "gpus": [torch.cuda.get_device_name(index) for index in range(count)],
+        "gpu_gb": [
+            torch.cuda.get_device_properties(index).total_memory / 1e9 for index in range(count)
+        ],
+        "driver": _driver() if count else None,
+        "bf16": torch.cuda.is_bf16_supported() if count else None,
         "cuda": torch.version.cuda,
         "nccl": nccl_available(),
         "temporary_gb": free_bytes(Path("/tmp")) / 1e9,
@@ -78,6 +84,52 @@ def facts(probe: str | None = None) -> Facts:
         "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "sees_probe": None if probe is None else _sees(Path(probe)),
     }
+
+
+def _driver() -> str:
+    """Version of the GPU driver."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return ended.stdout.split("\n")[0].strip() or "unknown"
+
+
+def _gpu_text(node: Mapping[str, Any]) -> str:
+    """GPUs of a node, their memory, driver and abilities."""
+    if not node["gpus"]:
+        return "none"
+    names = ", ".join(
+        f"{name} ({gb:.0f} GB)" for name, gb in zip(node["gpus"], node["gpu_gb"], strict=True)
+    )
+    bf16 = "bf16" if node["bf16"] else "no bf16"
+    return f"{names}, driver {node['driver']}, CUDA {node['cuda']}, NCCL, {bf16}"
+
+
+def check_gpus() -> Iterator[Finding]:
+    """Check the GPUs of this machine, before Ray starts, and whether torch.compile works."""
+    here = facts()
+    yield Finding("GPUs", "ok", _gpu_text(here))
+    if here["gpus"]:
+        yield _compile()
+
+
+def _compile() -> Finding:
+    import torch
+
+    started = time.monotonic()
+    numbers = torch.arange(1024.0, device="cuda")
+    try:
+        result = torch.compile(lambda x: x.sin() + x)(numbers)
+        works = torch.allclose(result, numbers.sin() + numbers)
+        reason = "wrong result"
+    except Exception as error:  # the reason is the finding
+        works, reason = False, str(error).strip().splitlines()[0]
+    if works:
+        return Finding("torch.compile", "ok", f"works ({time.monotonic() - started:.0f} s)")
+    text = f"does not work ({reason}); training runs without it"
+    return Finding("torch.compile", "warning", text)
 
 
 def _sees(probe: Path) -> bool:
@@ -93,27 +145,25 @@ def _sees(probe: Path) -> bool:
     return True
 
 
-def examine(results: Path, dashboard: str | None) -> list[Finding]:
-    """Check the driver and every node of the connected Ray.
+def examine(results: Path, dashboard: str | None, *, writable: bool) -> Iterator[Finding]:
+    """Check the driver and every node of the connected Ray; a finding comes as soon as it is known.
 
     Args:
-        results: folder of all results, created if missing; or a URI, which only the driver writes.
+        results: folder of all results; or a URI, which only the driver writes.
         dashboard: "host:port" of Ray's dashboard; None if it is off.
+        writable: whether the driver can write to the folder.
     """
-    findings = [_results(results)]
+    yield from (_dashboard(dashboard), _token())
     probe = results / f".probe-{uuid.uuid4().hex}"
-    shared = address_of(results) is None
-    if writable := shared and findings[0].level != "blocker":
+    if writable := writable and address_of(results) is None:
         probe.touch()
     try:
         here, nodes = facts(), _ask_nodes(str(probe) if writable else None)
     finally:
         if writable:
             probe.unlink(missing_ok=True)
-    findings += [_dashboard(dashboard), _token()]
     for name, node in nodes.items():
-        findings += judged(name, here, node)
-    return findings
+        yield from judged(name, here, node)
 
 
 def _ask_nodes(probe: str | None) -> dict[str, Facts | str]:
@@ -165,8 +215,7 @@ def judged(name: str, here: Mapping[str, Any], node: Facts | str) -> list[Findin
         text = f"{gpus}, but this torch has no NCCL; install torch with CUDA on it"
         findings.append(Finding(f"{name}: GPUs", "blocker", text))
     else:
-        cuda = f", CUDA {node['cuda']}, NCCL" if node["gpus"] else ""
-        findings.append(Finding(f"{name}: GPUs", "ok", f"{gpus}{cuda}"))
+        findings.append(Finding(f"{name}: GPUs", "ok", _gpu_text(node)))
     if node["sees_probe"] is False:
         text = "not that of the driver; use --results on storage that all nodes share (a mounted folder, s3://)"
         findings.append(Finding(f"{name}: results folder", "warning", text))
@@ -205,7 +254,12 @@ def _least(name: str, what: str, value: float, least: float, unit: str) -> Findi
     return Finding(f"{name}: {what}", level, text)
 
 
-def _results(results: Path) -> Finding:
+def check_results(results: Path) -> Finding:
+    """Check that a folder, created if missing, or a URI can be written.
+
+    Args:
+        results: folder of all results.
+    """
     if (uri := address_of(results)) is not None:
         try:
             Storage(uri).check_writable()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,26 @@ class GangShape:
     def backend(self) -> str:
         """NCCL needs one GPU per rank; workers that share a GPU or use CPUs need gloo."""
         return "nccl" if self.gpus >= 1 else "gloo"
+
+
+@dataclass(frozen=True)
+class WorkerRequest:
+    """The workers that a user asks for; as ``TrainShape``, but the number of GPUs may be open.
+
+    Args:
+        gpus: of each worker; None = one where there are GPUs.
+    """
+
+    min_workers: int
+    max_workers: int
+    cpus: int
+    gpus: float | None
+    timeout_s: float
+    max_failures: int
+
+    def with_gpus(self, gpus: float) -> TrainShape:
+        """The same with a number of GPUs for each worker."""
+        return TrainShape(**{**asdict(self), "gpus": gpus})
 
 
 @dataclass(frozen=True)
