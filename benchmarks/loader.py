@@ -27,7 +27,7 @@ from bbam_ray.data.cache.images import cached_images
 from bbam_ray.data.cache.row_file import StoredRows
 from bbam_ray.data.formats.image_sources import ImageFiles
 from bbam_ray.data.views.images import NOISE_WIDTH, Views
-from bbam_ray.engine.evaluation import fetch
+from bbam_ray.engine.evaluation import read_rows
 from benchmarks.page import hardware, write_section
 from benchmarks.plain_images import SETTINGS, PlainImages, make_images, plain_loader
 
@@ -46,7 +46,7 @@ def cached_epoch(rows: StoredRows, kind: str) -> Iterator[Tensor]:
     for batch in np.array_split(
         np.random.default_rng(0).permutation(len(rows)), -(-len(rows) // BATCH)
     ):
-        inputs = fetch(rows, batch, CPU)
+        inputs = read_rows(rows, batch).to(CPU)
         if kind == "bytes":
             yield inputs
         elif kind == "plain":

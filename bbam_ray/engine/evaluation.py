@@ -22,9 +22,9 @@ from bbam_ray.methods.method import Snapshot
 from bbam_ray.models import Network
 
 
-def fetch(inputs: Inputs, rows: np.ndarray, device: torch.device) -> Tensor:
-    """Read rows of an array, which may be on disk, into a tensor on the device."""
-    return torch.from_numpy(np.ascontiguousarray(inputs[rows])).to(device, non_blocking=True)
+def read_rows(inputs: Inputs, rows: np.ndarray) -> Tensor:
+    """Read rows of an array, which may be on disk, into memory."""
+    return torch.from_numpy(np.ascontiguousarray(inputs[rows]))
 
 
 def plain_batches(
@@ -57,7 +57,7 @@ def plain_batches(
         for start in range(0, len(rows), batch):
             part: Any = slice(start, min(start + batch, len(rows)))
             chosen = rows[part] if order is None else rows[order[part]]
-            samples = torch.from_numpy(np.ascontiguousarray(inputs[chosen]))
+            samples = read_rows(inputs, chosen)
             yield part if order is None else order[part], copies.start(samples)
 
     batches = read()

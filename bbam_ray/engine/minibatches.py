@@ -26,7 +26,7 @@ from bbam_ray.data.sampling.batches import (
 )
 from bbam_ray.data.sampling.sharding import StepShare, even_part, main_phase_shares, owned_rows
 from bbam_ray.data.views.images import NOISE_WIDTH, Views
-from bbam_ray.engine.evaluation import channels_last, fetch
+from bbam_ray.engine.evaluation import channels_last, read_rows
 from bbam_ray.engine.prefetch import Copies, in_background
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods.method import Minibatch
@@ -186,9 +186,7 @@ class EpochSteps:
         for pair in parts:
             for part in pair:
                 if part is not None:
-                    samples = torch.from_numpy(
-                        np.ascontiguousarray(self._data.inputs[part.samples])
-                    )
+                    samples = read_rows(self._data.inputs, part.samples)
                     part.copied = copies.start(samples, part.noise)
             yield pair
 
@@ -202,7 +200,8 @@ class EpochSteps:
             """Samples and noise on the device, read once for all views; freed with the minibatch."""
             if part.copied is not None:
                 return part.copied()
-            return fetch(self._data.inputs, part.samples, device), part.noise.to(device)
+            samples = read_rows(self._data.inputs, part.samples)
+            return samples.to(device), part.noise.to(device)
 
         def view(kind: str) -> Tensor:
             started = time.perf_counter()

@@ -14,10 +14,10 @@ from bbam_ray.commands import compare_setup
 from bbam_ray.data import DATASETS
 from bbam_ray.results.store import read_table
 from bbam_ray.scale.study.plan import StudyResult
-from bbam_ray.scale.workers.shapes import TrainShape
+from bbam_ray.scale.workers.shapes import WorkerRequest
 
 SMALL = ["--set", "scenes=60", "--set", "test_scenes=20", "--labeled-fraction", "0.5"]
-SHAPE = TrainShape(1, 1, 1, 0.0, timeout_s=60.0, max_failures=0)
+SHAPE = WorkerRequest(1, 1, 1, 0.0, timeout_s=60.0, max_failures=0)
 
 
 @pytest.fixture()

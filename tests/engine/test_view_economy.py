@@ -45,14 +45,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Row indices in the order in which they were read."""
     rows: list[int] = []
-    fetch = evaluation.fetch
+    read = evaluation.read_rows
 
-    def watched(inputs: np.ndarray, wanted: np.ndarray, device: torch.device) -> Tensor:
+    def watched(inputs: np.ndarray, wanted: np.ndarray) -> Tensor:
         rows.extend(wanted.tolist())
-        return fetch(inputs, wanted, device)
+        return read(inputs, wanted)
 
-    monkeypatch.setattr(evaluation, "fetch", watched)
-    monkeypatch.setattr(minibatches, "fetch", watched)
+    monkeypatch.setattr(evaluation, "read_rows", watched)
+    monkeypatch.setattr(minibatches, "read_rows", watched)
     return rows
 
 

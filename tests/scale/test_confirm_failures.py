@@ -18,7 +18,7 @@ from bbam_ray.scale.study import confirm
 from bbam_ray.scale.study.confirm import Confirmation
 from bbam_ray.scale.study.events import Event, Notice
 from bbam_ray.scale.study.jobs import Job, JobResult
-from bbam_ray.scale.workers.shapes import TrainShape
+from bbam_ray.scale.workers.shapes import WorkerRequest
 from bbam_ray.scale.workers.trial_worker import TrialWorker
 
 SETTINGS = {
@@ -79,7 +79,7 @@ def confirmed(
     """Rows by answer, the record and the notices of a confirmation: trial 1 is chosen, trial 2 is best."""
 
     def run(failing: Failing) -> tuple[dict[str, Row], dict[str, Any], list[str]]:
-        shape = TrainShape(1, 1, cpus=1, gpus=0.0, timeout_s=60.0, max_failures=0)
+        shape = WorkerRequest(1, 1, cpus=1, gpus=0.0, timeout_s=60.0, max_failures=0)
         rules = SearchRules(folds=2, final="best", confirm_seeds=1, num_samples=3)
         options = TuneOptions(settings=SETTINGS, shape=shape, rules=rules, results=tmp_path)
         study = prepare(options)

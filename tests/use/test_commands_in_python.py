@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from trees import images
 
 from bbam_ray.commands import data
@@ -42,7 +43,9 @@ def test_predict_and_export_return_results_and_print_nothing(
     )
     assert (result.rows, result.unreadable, result.output) == (100, 0, tmp_path / "o.csv")
     assert recorder.steps[-1] == ("scoring", 100, 100)
-    assert recorder.messages == [f"model {digits_model[1]}: 100 samples"]
+    (message,) = recorder.messages
+    assert message.startswith(f"model {digits_model[1]}: 100 samples, ")
+    assert message.endswith("1 CPU each" if not torch.cuda.is_available() else "each")
     exported = export(digits_model[1], tmp_path / "out", inputs=tmp_path / "x.npz")
     assert exported.differences == {"model.safetensors": 0.0} and exported.samples == 64
     with pytest.raises(UsageError, match="--format tflite: unknown"):
