@@ -116,7 +116,7 @@ def tune(
         typer.Option(
             help="Final answer: one model on all labelled samples; the average of fold models and of "
             "models on all labelled samples; one model with the average of the weights of the fold "
-            "models; or the best ensemble of it, the best other trial and baselines. Default: best "
+            "models; or an ensemble of the chosen trial, the best trial and baselines. Default: best "
             "with folds, else single."
         ),
     ] = None,

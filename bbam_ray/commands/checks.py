@@ -156,7 +156,7 @@ def check_machine(workers: int, cpus: int, gpus: float) -> None:
 
     if gpus and not torch.cuda.is_available():
         raise UsageError(
-            f"--gpus-per-worker {gpus:g}: no GPU was found here; use --gpus-per-worker 0"
+            f"--gpus-per-worker {gpus:g}: this machine has no GPU; leave the option out, or use 0"
         )
     have = os.cpu_count() or 1
     if workers > 1 and workers * cpus > have:

@@ -86,6 +86,6 @@ def unused_gpu(gpus: float, address: str) -> str | None:
     if not count:
         return None
     return (
-        f"note: {count} x {torch.cuda.get_device_name()} {'is' if count == 1 else 'are'} not used, "
-        "because --gpus-per-worker is 0"
+        f"note: {count} x {torch.cuda.get_device_name()} {'is' if count == 1 else 'are'} not used: "
+        "training is on the CPU (--gpus-per-worker 0, or resumed from there)"
     )

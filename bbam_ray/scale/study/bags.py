@@ -15,10 +15,10 @@ from bbam_ray.methods import run_config
 from bbam_ray.results.fold_rows import BEST, LAST, WARMUP, stored_phase
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale.search.outcomes import parameters_of
-from bbam_ray.scale.study.baseline_models import BaselineModels, RunJobs
+from bbam_ray.scale.study.baseline_models import BaselineModels, RunJobs, StudyModels
 from bbam_ray.scale.study.final_answer import Bag, FinalAnswer
 from bbam_ray.scale.study.final_kinds import FULL_MODELS, Final
-from bbam_ray.scale.study.fold_store import FOLDS, FoldStore
+from bbam_ray.scale.study.fold_store import FOLDS
 from bbam_ray.scale.study.jobs import Job, JobResult
 from bbam_ray.scale.study.plan import StudyPlan
 
@@ -37,23 +37,14 @@ def stop_epoch(settings: dict[str, Any], trial: Row) -> int | None:
     return None
 
 
-class Bags:
-    """Fold models of the trials of a study; its baselines are in ``baselines``.
-
-    Args:
-        plan: of the study.
-        store: of the study.
-        run: runs jobs.
-        count: gets the seconds of each job.
-    """
+class Bags(StudyModels):
+    """Fold models of the trials of a study; its baselines are in ``baselines``."""
 
     def __init__(
         self, plan: StudyPlan, store: StudyStore, run: RunJobs, count: Callable[[float], None]
     ) -> None:
-        self._plan, self._store, self._run_jobs, self._count = plan, store, run, count
-        self._fold_store = FoldStore(store)
+        super().__init__(plan, store, run, count)
         self.baselines = BaselineModels(plan, store, run, count)
-        self._errors: dict[str, str] = {}
         self._trials: dict[str, Row] = {}
 
     def _name(self, trial_id: str, seed: int) -> str:

@@ -20,8 +20,8 @@ from bbam_ray.scale.study.plan import StudyPlan
 RunJobs = Callable[[Sequence[Job], Callable[[Job, JobResult], None], str], None]
 
 
-class BaselineModels:
-    """The baselines of a study.
+class StudyModels:
+    """Models that a study trains after its search.
 
     Args:
         plan: of the study.
@@ -36,6 +36,10 @@ class BaselineModels:
         self._plan, self._store, self._run_jobs, self._count = plan, store, run, count
         self._fold_store = FoldStore(store)
         self._errors: dict[str, str] = {}
+
+
+class BaselineModels(StudyModels):
+    """The baselines of a study."""
 
     def settings(self, name: str) -> dict[str, Any]:
         """Settings of a baseline fitted to all labelled samples: those of the study that it has."""
