@@ -118,9 +118,10 @@ COMPARE = _schema(
 #: One row per training sample. ``part`` is labeled, validation or unlabeled.
 SPLIT = _schema([("index", pa.int64()), ("name", pa.string()), ("part", pa.string())])
 
-#: One row per trial and epoch. seconds_input (reading samples, computing views) and seconds_communicate
-#: (messages between workers) are parts of seconds_refresh and seconds_train. gpu_memory is the peak, in
-#: bytes. flipped is the share of decisions on validation samples that the main phase has changed.
+#: One row per trial and epoch. seconds_input (reading samples, computing views), seconds_communicate
+#: (messages between workers) and seconds_compile are parts of seconds_refresh and seconds_train.
+#: gpu_memory is the peak, in bytes. flipped is the share of decisions on validation samples that the main
+#: phase has changed, compiled the share of steps whose network was compiled or captured as a CUDA graph.
 HISTORY = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("phase", pa.string())],
     [(name, pa.float64()) for name in ("loss", "loss_labeled", "loss_unlabeled")],
@@ -142,6 +143,8 @@ HISTORY = _schema(
             "pseudo_recall",
             "vdfd_mean",
             "flipped",
+            "seconds_compile",
+            "compiled",
         )
     ],
 )
