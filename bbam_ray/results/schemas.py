@@ -120,7 +120,8 @@ SPLIT = _schema([("index", pa.int64()), ("name", pa.string()), ("part", pa.strin
 
 #: One row per trial and epoch. seconds_input (reading samples, computing views) and seconds_communicate
 #: (messages between workers) are parts of seconds_refresh and seconds_train. gpu_memory is the peak, in
-#: bytes. flipped is the share of decisions on validation samples that the main phase has changed.
+#: bytes, gpu_memory_total the memory of the GPU, gpu_use the percentage of time in which it was busy.
+#: flipped is the share of decisions on validation samples that the main phase has changed.
 HISTORY = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("phase", pa.string())],
     [(name, pa.float64()) for name in ("loss", "loss_labeled", "loss_unlabeled")],
@@ -142,6 +143,8 @@ HISTORY = _schema(
             "pseudo_recall",
             "vdfd_mean",
             "flipped",
+            "gpu_memory_total",
+            "gpu_use",
         )
     ],
 )
