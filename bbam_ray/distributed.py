@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -19,11 +20,23 @@ from torch import Tensor, nn
 
 from bbam_ray.errors import WorkerLostError
 
-_GRADIENT_MESSAGE = 32 << 20  # bytes of gradients per collective
 _spent = 0.0  # seconds that this process has spent in collectives
+_sent: Counter[str] = Counter()
+_send_alone = False
+_timeout: timedelta | None = None
+#: the default group and the one for ``start_sum``, whose messages may overtake those of the first
+_groups: tuple[Any, Any] | None = None
 
 
-def join(address: str, rank: int, world_size: int, *, backend: str, timeout_s: float) -> None:
+def join(
+    address: str,
+    rank: int,
+    world_size: int,
+    *,
+    backend: str,
+    timeout_s: float,
+    send_alone: bool = False,
+) -> None:
     """Join the default process group; every rank calls it.
 
     Args:
@@ -32,18 +45,23 @@ def join(address: str, rank: int, world_size: int, *, backend: str, timeout_s: f
         world_size: number of processes.
         backend: "nccl" for one GPU per rank, else "gloo".
         timeout_s: a collective that waits longer than this for another rank raises an error.
+        send_alone: send every message in a group of one member too. For tests: a single GPU can then
+            show that the backend takes all messages of a training.
 
     Raises:
         WorkerLostError: another rank did not join in time.
     """
-    with _all_ranks():
+    global _send_alone, _timeout
+    _timeout = timedelta(seconds=timeout_s)
+    with _waiting():
         dist.init_process_group(
             backend,
-            store=_store(address, rank, world_size, timedelta(seconds=timeout_s)),
+            store=_store(address, rank, world_size, _timeout),
             rank=rank,
             world_size=world_size,
-            timeout=timedelta(seconds=timeout_s),
+            timeout=_timeout,
         )
+    _send_alone = send_alone
 
 
 def _store(address: str, rank: int, world_size: int, timeout: timedelta) -> Any:
@@ -71,13 +89,15 @@ def _store(address: str, rank: int, world_size: int, timeout: timedelta) -> Any:
 
 def leave() -> None:
     """Leave the default process group, if there is one."""
+    global _groups, _send_alone
+    _groups, _send_alone = None, False
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 @contextmanager
-def _all_ranks() -> Iterator[None]:
-    """Wrap a collective: measure its time, and raise WorkerLostError if another rank died or timed out."""
+def _waiting() -> Iterator[None]:
+    """Measure the time of a collective, and raise WorkerLostError if another rank died or timed out."""
     global _spent
     started = time.perf_counter()
     try:
@@ -89,6 +109,19 @@ def _all_ranks() -> Iterator[None]:
         _spent += time.perf_counter() - started
 
 
+@contextmanager
+def _message(kind: str, tensor: Tensor) -> Iterator[None]:
+    """Wrap the sending of a tensor, and count it."""
+    _sent[f"{kind} {str(tensor.dtype).removeprefix('torch.')}"] += 1
+    with _waiting():
+        yield
+
+
+def messages_sent() -> dict[str, int]:
+    """Number of collectives that this process has started, by kind and dtype, "all_reduce float32"."""
+    return dict(_sent)
+
+
 def nccl_available() -> bool:
     """Whether this build of torch supports NCCL."""
     return dist.is_available() and dist.is_nccl_available()
@@ -97,14 +130,17 @@ def nccl_available() -> bool:
 def seconds_spent() -> float:
     """Seconds that this process has spent in collectives since it started, waiting included.
 
-    With NCCL collectives are asynchronous, and the waiting time of the GPU is not included.
+    Of ``start_sum`` it counts the waiting at the end.
+    With NCCL collectives are asynchronous, and the GPU's waiting time is not included.
     """
     return _spent
 
 
 def is_active() -> bool:
-    """Whether a process group with more than one member exists."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    """Whether a process group exists that sends messages: with more than one member, unless in a test."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return False
+    return _send_alone or dist.get_world_size() > 1
 
 
 def rank() -> int:
@@ -129,10 +165,46 @@ def all_reduce_sum(*tensors: Tensor) -> list[Tensor]:
     if not is_active():
         return list(tensors)
     packed = torch.cat([t.reshape(-1) for t in tensors])
-    with _all_ranks():
+    with _message("all_reduce", packed):
         dist.all_reduce(packed)
-    parts = packed.split([t.numel() for t in tensors])
-    return [part.reshape(t.shape) for part, t in zip(parts, tensors, strict=True)]
+    return _unpacked(packed, [t.shape for t in tensors])
+
+
+def _unpacked(packed: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+    parts = packed.split([shape.numel() for shape in shapes])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def start_sum(*tensors: Tensor) -> Callable[[], list[Tensor]]:
+    """Start to sum tensors over all ranks in one message, while this process computes.
+
+    These messages have a group of their own. All ranks start them in the same order, but other collectives
+    may come before them on one rank and after them on another, except with NCCL: two of its groups must
+    not wait for each other.
+
+    Args:
+        tensors: as for ``all_reduce_sum``; they may change as soon as this returns.
+
+    Returns:
+        A function that waits for the message and returns the sums, as ``all_reduce_sum`` does.
+    """
+    global _groups
+    if not is_active():
+        return lambda: list(tensors)
+    if _groups is None or _groups[0] is not dist.group.WORLD:
+        with _waiting():
+            _groups = dist.group.WORLD, dist.new_group(timeout=_timeout)
+    group: Any = _groups[1]
+    packed, shapes = torch.cat([t.reshape(-1) for t in tensors]), [t.shape for t in tensors]
+    with _message("all_reduce", packed):
+        work: Any = dist.all_reduce(packed, group=group, async_op=True)
+
+    def sums() -> list[Tensor]:
+        with _waiting():
+            work.wait()
+        return _unpacked(packed, shapes)
+
+    return sums
 
 
 def row_counts(count: int, device: torch.device) -> list[int]:
@@ -141,7 +213,7 @@ def row_counts(count: int, device: torch.device) -> list[int]:
         return [count]
     counts = torch.zeros(world_size(), dtype=torch.int64, device=device)
     counts[rank()] = count
-    with _all_ranks():
+    with _message("all_reduce", counts):
         dist.all_reduce(counts)
     return [int(c) for c in counts.tolist()]
 
@@ -169,7 +241,7 @@ def _gather(tensor: Tensor) -> Tensor:
     padded = tensor.new_zeros((longest, *tensor.shape[1:]))
     padded[: tensor.shape[0]] = tensor
     parts = [torch.empty_like(padded) for _ in counts]
-    with _all_ranks():
+    with _message("all_gather", padded):
         dist.all_gather(parts, padded)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
@@ -179,7 +251,7 @@ def broadcast_float(value: float, device: torch.device) -> float:
     if not is_active():
         return value
     tensor = torch.tensor([value], dtype=torch.float64, device=device)
-    with _all_ranks():
+    with _message("broadcast", tensor):
         dist.broadcast(tensor, src=0)
     return float(tensor.item())
 
@@ -187,50 +259,7 @@ def broadcast_float(value: float, device: torch.device) -> float:
 def broadcast_module(module: nn.Module) -> None:
     """Copy the parameters and buffers of rank 0's module to all ranks, in place."""
     if is_active():
-        with torch.no_grad(), _all_ranks():
+        with torch.no_grad():
             for tensor in module.state_dict().values():
-                dist.broadcast(tensor, src=0)
-
-
-@torch.no_grad()
-def sum_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
-    """Sum gradients over all ranks in place, in few collectives; the loss is part of the first.
-
-    The loss of a rank is its share of the global loss, so the sum is the gradient of the global loss.
-
-    Args:
-        parameters: of the same model on every rank; a missing gradient counts as zero.
-        loss: scalar.
-
-    Returns:
-        The sum of the losses; in a single process the loss itself.
-    """
-    if not is_active():
-        return loss
-    trained = [p for p in parameters if p.requires_grad]
-    missing = [index for index, p in enumerate(trained) if p.grad is None]
-    total = loss.detach().clone().reshape(1).to(trained[0].dtype)
-    have = torch.ones(len(trained), dtype=total.dtype, device=total.device)
-    for index in missing:
-        have[index], trained[index].grad = 0, torch.zeros_like(trained[index])
-    for bucket in _buckets([total, have, *(p.grad for p in trained if p.grad is not None)]):
-        for tensor, summed in zip(bucket, all_reduce_sum(*bucket), strict=True):
-            tensor.copy_(summed)
-    for index in missing:
-        if have[index] == 0:  # on all ranks: the optimizer skips it, as in a single process
-            trained[index].grad = None
-    return total.squeeze(0)
-
-
-def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Group consecutive tensors of one dtype into collectives of about ``_GRADIENT_MESSAGE`` bytes."""
-    bucket: list[Tensor] = []
-    size = 0
-    for tensor in tensors:
-        if bucket and (size >= _GRADIENT_MESSAGE or tensor.dtype != bucket[0].dtype):
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(tensor)
-        size += tensor.numel() * tensor.element_size()
-    if bucket:
-        yield bucket
+                with _message("broadcast", tensor):
+                    dist.broadcast(tensor, src=0)

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bbam_ray import distributed
+from bbam_ray.engine.gradient_sum import GradientSum
 from bbam_ray.errors import NonFiniteError
 from bbam_ray.models import Network
 
@@ -125,7 +125,7 @@ class FiniteCheck:
 
 def apply_step(
     loss: Tensor,
-    model: nn.Module,
+    gradients: GradientSum,
     optimizer: torch.optim.Optimizer,
     precision: Precision,
     check: FiniteCheck,
@@ -134,7 +134,7 @@ def apply_step(
 
     Args:
         loss: of this step; this rank's share if there are several ranks.
-        model: its gradients are summed over ranks.
+        gradients: sums those of the model over ranks.
         optimizer: of the model's parameters, fused.
         precision: scales the loss under float16.
         check: of the epoch.
@@ -143,17 +143,17 @@ def apply_step(
         NonFiniteError: the loss or its gradient is not finite; the weights have not changed.
     """
     optimizer.zero_grad(set_to_none=True)
-    precision.scaler.scale(loss).backward()
-    loss = distributed.sum_gradients(model.parameters(), loss)
-    loss = loss.detach()
+    gradients.backward(precision.scaler.scale(loss))
+    loss = gradients.finish(loss).detach()
     finite = torch.isfinite(loss)  # equal on every rank, since it depends on the sums only
     if precision.scaler.is_enabled():  # it skips steps whose gradients overflow float16
         check.note(loss, finite)
         precision.scaler.step(optimizer)
         precision.scaler.update()
         return
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    finite = finite & torch.isfinite(torch.nn.utils.get_total_norm(gradients))
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    finite = finite & torch.isfinite(norm)
     check.note(loss, finite)
     # Read by torch's fused kernels, as torch.amp.GradScaler sets it.
     optimizer.found_inf = check.failed  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ from bbam_ray.data.sampling.sharding import even_part, owned_rows
 from bbam_ray.data.views.images import Views
 from bbam_ray.engine.evaluation import cosines, snapshot, validation_metrics
 from bbam_ray.engine.gpu_use import busy_percent, gpu_columns
+from bbam_ray.engine.gradient_sum import GradientSum
 from bbam_ray.engine.head_start import start_from_logistic
 from bbam_ray.engine.kept_weights import KeptWeights, is_harmful, share_of_changed_decisions
 from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
@@ -97,6 +98,7 @@ class Trainer:
         )
         self._unlabeled_rows = np.empty(0, dtype=np.int64)  # changes with every main epoch
         self.average = ExponentialAverage(self.model, common.ema_decay)
+        self._gradients = GradientSum(self.model.parameters())
         self.method = METHODS[common.method](
             config.method,
             TaskInfo(
@@ -306,7 +308,7 @@ class Trainer:
                     loss = self.method.semi_supervised_loss(
                         self.model, step.labeled, step.labels, step.unlabeled
                     )
-            apply_step(loss.total, self.model, self.optimizer, self.precision, check)
+            apply_step(loss.total, self._gradients, self.optimizer, self.precision, check)
             self.average.update()
             losses[0] += loss.labeled.detach()
             if loss.unlabeled is not None:

@@ -22,6 +22,7 @@ from bbam_ray.core.negatives import sample_negatives
 from bbam_ray.core.prototypes import label_prototypes
 from bbam_ray.core.pseudo_labels import assign_pseudo_labels
 from bbam_ray.core.statistics import angle_moments
+from bbam_ray.engine.gradient_sum import GradientSum
 
 CPU = torch.device("cpu")
 
@@ -115,19 +116,36 @@ class Several(nn.Module):
 def gradients(rank: int, message: int) -> dict[str, Any]:
     """Summed (r + 1) (0, 1, 2, ...) of rank r; ``second`` has none on rank 1, ``idle`` nowhere."""
     module = Several()
+    loss = torch.zeros((), dtype=torch.float64)
     for parameter in module.parameters():
         if parameter.requires_grad and not (
             parameter is module.idle or (parameter is module.second and rank == 1)
         ):
-            numbers = torch.arange(parameter.numel(), dtype=parameter.dtype)
-            parameter.grad = torch.zeros_like(parameter)
-            parameter.grad.copy_((rank + 1) * numbers.view(parameter.shape))
-    usual, distributed._GRADIENT_MESSAGE = distributed._GRADIENT_MESSAGE, message
+            numbers = torch.arange(parameter.numel(), dtype=parameter.dtype).view(parameter.shape)
+            loss = loss + (parameter * numbers).sum() * (rank + 1)
+    summed = GradientSum(module.parameters(), message)
     with counted_messages() as messages:
-        loss = distributed.sum_gradients(module.parameters(), torch.tensor(0.5 * (rank + 1)))
-    distributed._GRADIENT_MESSAGE = usual
-    found = {name: p.grad for name, p in module.named_parameters()}
-    return {"loss": loss, "gradients": found, "messages": messages}
+        summed.backward(loss)
+        total = summed.finish(torch.tensor(0.5 * (rank + 1)))
+    by_name = {name: p.grad for name, p in module.named_parameters()}
+    return {"loss": total, "gradients": by_name, "messages": messages}
+
+
+def overlapped(rank: int) -> list[int]:
+    """Messages that were sent when the gradient reached each of four layers, the last layer first."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(*(nn.Linear(6, 6) for _ in range(4)))
+    summed, sent = GradientSum(layers.parameters(), 100), []
+    with counted_messages() as messages:
+        values = torch.randn(3, 6)
+        for layer in layers:
+            values = layer(values)
+            values.register_hook(lambda gradient: sent.append(len(messages)))
+        loss = values.square().sum()
+        summed.backward(loss)
+        summed.finish(loss)
+        sent.append(len(messages))
+    return sent
 
 
 def copied(rank: int) -> dict[str, Tensor]:
@@ -157,7 +175,8 @@ def small(rank: int, world_size: int) -> dict[str, Any]:
         "minus infinity": distributed.broadcast_float(float("-inf") if rank == 0 else 0.0, CPU),
         "rank": (distributed.rank(), distributed.world_size(), distributed.is_active()),
         "copied": copied(rank),
-        "gradients": {size: gradients(rank, size) for size in (32, 1 << 20)},
+        "gradients": {size: gradients(rank, size) for size in (16, 1 << 20)},
+        "overlapped": overlapped(rank),
         "traffic": {
             (number, tied): traffic(rank, world_size, number, tied=tied)
             for number in (3000, 6000)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bbam_ray import distributed
 from bbam_ray.core.angle_histogram import ANGLE_BINS
+from bbam_ray.engine.gradient_sum import GradientSum
 
 Ranks = tuple[dict[str, Any], list[Any]]
 
@@ -72,7 +73,7 @@ def test_a_copied_module_has_parameters_and_buffers_of_rank_0(ranks: Ranks) -> N
     )
 
 
-@pytest.mark.parametrize("size", [32, 1 << 20])
+@pytest.mark.parametrize("size", [16, 1 << 20])
 def test_gradients_of_any_type_are_summed_in_any_number_of_messages(
     size: int, ranks: Ranks
 ) -> None:
@@ -89,15 +90,23 @@ def test_gradients_of_any_type_are_summed_in_any_number_of_messages(
             assert torch.equal(gradient, (times - 2 * (name == "second")) * numbers), name
         assert found["gradients"]["wide"].dtype == torch.float64
         sent = [entries for _, entries, _ in found["messages"]]
-        # Consecutive tensors of a type: the loss, a flag for each of 5, 15 and 7 numbers; 4 of float64;
-        # 24 and 2 again.
-        expected = [1 + 5 + 15, 7, 4, 24, 2] if size == 32 else [1 + 5 + 15 + 7, 4, 24 + 2]
-        assert sent == expected
+        # From the last parameter to the first: 2 and 24 numbers; 4 of float64; 7; 15, the loss, and a
+        # flag for each of 5.
+        assert sent == ([2 + 24, 4, 7, 15 + 1 + 5] if size == 16 else [26, 4, 7 + 15 + 1 + 5])
+
+
+def test_gradients_are_sent_while_the_backward_pass_is_running(ranks: Ranks) -> None:
+    """The message of a layer has left when the gradient reaches the layer before it."""
+    for sent in results_of(ranks, "overlapped"):
+        assert sent == [0, 1, 2, 3, 4]
 
 
 def test_one_process_sends_nothing_and_changes_nothing() -> None:
     weight, loss = nn.Parameter(torch.ones(3)), torch.tensor(2.0)
-    assert distributed.sum_gradients([weight], loss) is loss and weight.grad is None
+    summed = GradientSum([weight])
+    summed.backward((weight * 2).sum())
+    assert summed.finish(loss) is loss
+    assert weight.grad is not None and weight.grad.tolist() == [2, 2, 2]
     rows = torch.arange(3)
     assert distributed.gather_rows(rows)[0] is rows
     assert distributed.broadcast_float(0.1, rows.device) == 0.1

@@ -7,6 +7,7 @@ Usage: rank_worker.py FOLDER WORLD_SIZE, with settings.json in FOLDER; rank r wr
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch.distributed as dist
 from gloo_group import run_script
 
+from bbam_ray import distributed
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
@@ -59,10 +61,21 @@ def resume(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     return found | train(trainer, before=records)
 
 
+def messages_of_two_epochs(settings: dict[str, Any]) -> list[Counter[str]]:
+    """Collectives of an epoch of the warm-up and of one of the main phase."""
+    trainer, counts = make_trainer(settings, epochs=2, warmup_epochs=1), []
+    while not trainer.finished:
+        before = Counter(distributed.messages_sent())
+        trainer.run_epoch()
+        counts.append(Counter(distributed.messages_sent()) - before)
+    return counts
+
+
 def work(rank: int, world_size: int, folder: Path) -> dict[str, Any]:
     job = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     settings, checkpoints = job["settings"], Path(job["checkpoints"])
-    results = {
+    results: dict[str, Any] = {
+        "messages": messages_of_two_epochs(settings),
         "run": train(make_trainer(settings), checkpoints if job["write"] else None),
         "apart": train(make_trainer(settings, synchronized_batch_norm=False, stop_epoch=1)),
     }

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bbam_ray.engine.gradient_sum import GradientSum
 from bbam_ray.engine.optim import FiniteCheck, Precision, apply_step, one_cycle
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import NonFiniteError
@@ -140,9 +141,10 @@ def test_a_finite_step_is_that_of_the_optimizer_alone() -> None:
     models = [torch.nn.Linear(3, 2) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     optimizers = [torch.optim.AdamW(model.parameters(), lr=0.1, fused=True) for model in models]
+    gradients = GradientSum(models[0].parameters())
     for _ in range(3):
         loss = models[0](inputs).square().sum()
-        apply_step(loss, models[0], optimizers[0], precision, FiniteCheck(CPU, 1))
+        apply_step(loss, gradients, optimizers[0], precision, FiniteCheck(CPU, 1))
         optimizers[1].zero_grad()
         models[1](inputs).square().sum().backward()
         optimizers[1].step()
@@ -155,7 +157,7 @@ def test_steps_after_one_that_is_not_finite_are_skipped_without_asking_the_devic
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
-    check = FiniteCheck(CPU, 7, every_step=False)
+    check, gradients = FiniteCheck(CPU, 7, every_step=False), GradientSum(model.parameters())
     weights = []
     for number in range(4):
         loss = model(torch.randn(4, 3)).square().sum()
@@ -164,7 +166,7 @@ def test_steps_after_one_that_is_not_finite_are_skipped_without_asking_the_devic
             loss = loss + extra
         asked = AsksTheDevice()
         with asked:
-            apply_step(loss, model, optimizer, Precision(CPU, True), check)
+            apply_step(loss, gradients, optimizer, Precision(CPU, True), check)
         assert asked.count == 0
         weights.append(model.weight.detach().clone())
     assert not torch.equal(weights[0], weights[1])
