@@ -53,11 +53,7 @@ def balance_coefficients(stats: AngleStatistics) -> tuple[Tensor, Tensor]:
         >>> slope.flatten(), offset.flatten()
         (tensor([1.5811, 0.7906]), tensor([-0.9298,  0.2513]))
     """
-    usable = stats.balanced_labels()
-    variances = torch.where(usable, stats.variances, torch.ones_like(stats.variances))
-    means = torch.where(usable, stats.means, torch.zeros_like(stats.means))
-    slope = (variances.mean(dim=0) / variances).sqrt()
-    return slope, (1 - slope) * means
+    return stats.slope_and_offset
 
 
 def balanced_cosine(

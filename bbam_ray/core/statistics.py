@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -91,12 +92,28 @@ class AngleStatistics:
 
     def balanced_labels(self) -> Tensor:
         """(K,) bool: labels whose two variances are positive, finite and from at least 2 samples."""
+        return self._balanced_labels
+
+    # Every step of an epoch has the same statistics, so what follows from them is computed once.
+    @cached_property
+    @torch.inference_mode(mode=False)
+    def _balanced_labels(self) -> Tensor:
         # A subnormal variance counts as none: the slope of the map would overflow float32.
         positive = self.variances >= torch.finfo(torch.float32).tiny
         usable = torch.isfinite(self.means) & torch.isfinite(self.variances) & positive
         if self.counts is not None:
             usable = usable & (self.counts >= 2)
         return usable.all(dim=0)
+
+    @cached_property
+    @torch.inference_mode(mode=False)
+    def slope_and_offset(self) -> tuple[Tensor, Tensor]:
+        """See ``core.angles.balance_coefficients``."""
+        usable = self.balanced_labels()
+        variances = torch.where(usable, self.variances, torch.ones_like(self.variances))
+        means = torch.where(usable, self.means, torch.zeros_like(self.means))
+        slope = (variances.mean(dim=0) / variances).sqrt()
+        return slope, (1 - slope) * means
 
     def to(self, device: torch.device | str) -> AngleStatistics:
         counts = None if self.counts is None else self.counts.to(device)

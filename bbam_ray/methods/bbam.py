@@ -80,7 +80,7 @@ class Bbam(Method[BbamOptions]):
     def __init__(self, options: BbamOptions, task: TaskInfo) -> None:
         super().__init__(options, task)
         device = task.labels.device
-        self.statistics = AngleStatistics.empty(task.num_labels, device)
+        self.statistics = self._identity = AngleStatistics.empty(task.num_labels, device)
         self.prototypes = torch.empty(task.num_labels, 0, device=device)
         # Histogram of the angles in the last refresh, for the records only.
         self._angle_counts: Tensor | None = None
@@ -96,9 +96,7 @@ class Bbam(Method[BbamOptions]):
 
     def _map_statistics(self) -> AngleStatistics:
         """Statistics of the balance map: the measured ones, or empty ones if balancing is off."""
-        if self.options.balance:
-            return self.statistics
-        return AngleStatistics.empty(self.task.num_labels, self.statistics.means.device)
+        return self.statistics if self.options.balance else self._identity
 
     def _loss(self, cosine: Tensor, labels: Tensor, statistics: AngleStatistics) -> Tensor:
         o = self.options
@@ -107,8 +105,7 @@ class Bbam(Method[BbamOptions]):
     def labeled_loss(self, model: nn.Module, labeled: Minibatch, labels: Tensor) -> StepLoss:
         """Warm-up: margin loss with the identity map on every entry (docs/method.md, section 7)."""
         _, cosine = model(labeled.view("strong"))
-        identity = AngleStatistics.empty(self.task.num_labels, cosine.device)
-        loss = self._loss(cosine, labels, identity)
+        loss = self._loss(cosine, labels, self._identity)
         return StepLoss(masked_batch_mean(loss, None, labeled.total))
 
     def semi_supervised_loss(
@@ -120,10 +117,9 @@ class Bbam(Method[BbamOptions]):
         Source: docs/method.md, section 3.
         """
         _, cosine = model(concat_views(labeled.view("strong"), unlabeled.view("strong")))
-        size, statistics = len(labeled.rows), self._map_statistics()
-        on_labeled = self._loss(cosine[:size], labels, statistics)
-        pseudo = self.pseudo[unlabeled.rows]
-        on_unlabeled = self._loss(cosine[size:], pseudo, statistics)
+        targets = torch.cat([labels.to(torch.int8), self.pseudo[unlabeled.rows]])
+        loss = self._loss(cosine, targets, self._map_statistics())
+        on_labeled, on_unlabeled = loss.split([len(labeled.rows), len(unlabeled.rows)])
         return StepLoss(
             masked_batch_mean(on_labeled, self.labeled_selected[labeled.rows], labeled.total),
             self.unlabeled_weight
