@@ -34,12 +34,12 @@ ROWS: list[tuple[str, str, Callable[[str, Path], dict[str, Any]]]] = [
     ),
     (
         "epoch on a GPU",
-        "ResNet-50, 224 px, batches of 256; plain: steps and forward passes, one after the other",
+        "ResNet-50, 224 px, batches of 256; plain: steps, then forward passes",
         lambda device, root: gpu_training.epoch(device, root, **RESNET),
     ),
     (
         "epoch on a GPU",
-        "the same, ResNet-50 compiled",
+        "ResNet-50, 224 px, batches of 256, compiled; plain: steps, then forward passes",
         lambda device, root: gpu_training.epoch(device, root, **RESNET, compiled=True),
     ),
     (
