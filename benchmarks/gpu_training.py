@@ -6,11 +6,13 @@ import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mode
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bbam_ray.config import TrainingConfig
 from bbam_ray.engine.minibatches import EpochSteps
 from bbam_ray.engine.trainer import Trainer
 from benchmarks.epoch import make_trainer
@@ -84,11 +86,14 @@ def steps(device: str, root: Path, **sizes: Any) -> dict[str, Any]:
     trainer = image_trainer(device, root, **sizes)
     first_epoch = time.perf_counter() - started
     samples, count = main_steps(trainer).samples, len(main_steps(trainer))
+    usual = mode(
+        step.labeled.total + step.unlabeled.total for step in main_steps(trainer) if step.unlabeled
+    )
 
     def real() -> None:
         trainer.take_steps(main_steps(trainer), main_phase=True)
 
-    synthetic = synthetic_steps(trainer, count, round(samples / count))
+    synthetic = synthetic_steps(trainer, count, usual)
     timed = alternate(synthetic, real, ROUNDS)
     rate = samples / timed["ours_s"]
     details: dict[str, Any] = {"images_per_second": rate, "share_of_synthetic": timed["ratio"]}
@@ -142,4 +147,7 @@ def forwards(
 
 
 def compile_setting(compiled: bool) -> dict[str, Any]:
-    return {}
+    """The setting ``compile``; nothing if this version does not have it."""
+    if "compile" not in TrainingConfig.model_fields:
+        return {}
+    return {"compile": "true" if compiled else "false"}
