@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bbam_ray.errors import UsageError, brief, quoted, similar
 
@@ -218,10 +218,22 @@ class TrainingConfig(Options):
         description="Use bfloat16 autocast on a CPU, which is faster only with avx512_bf16 or amx_bf16.",
     )
 
+    compile: Literal["auto", "true", "false"] = Field(
+        "auto",
+        description="Compile the network with torch.compile; `auto` does so on a GPU where the remaining "
+        "steps are expected to save more time than it takes, and runs small networks as CUDA graphs.",
+    )
+
     @property
     def keep_rule(self) -> str:
         """The rule for the kept weights: ``keep``, or "best" with ``patience``."""
         return self.keep if self.patience is None else "best"
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _from_yaml(cls, value: Any) -> Any:
+        """YAML reads true and false as booleans."""
+        return str(value).lower() if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Self:

@@ -14,7 +14,7 @@ from bbam_ray.methods import run_config
 from benchmarks.measure import SeparateProcess, alternate
 
 ROUNDS = 5
-_EPOCHS = 1_000  # more than any measurement trains
+_EPOCHS = 20  # of a run; the measurements train fewer
 
 
 def digits_trainer(device: str, settings: dict[str, Any]) -> Trainer:
@@ -55,11 +55,14 @@ def warmup_steps(trainer: Trainer) -> EpochSteps:
 
 
 def epoch_loop(device: str, cores: int | None, settings: dict[str, Any]) -> Callable[[], Any]:
-    """A function that trains an epoch of the main phase, with refresh and evaluation."""
+    """A function that trains an epoch of the main phase, with refresh and evaluation.
+
+    The epochs before leave time to choose how the network runs; see the setting ``compile``.
+    """
     if cores is not None:
         torch.set_num_threads(cores)
     trainer = digits_trainer(device, {**settings, "warmup_epochs": 1})
-    for _ in range(2):
+    for _ in range(5):
         trainer.run_epoch()
     return trainer.run_epoch
 

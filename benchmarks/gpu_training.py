@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bbam_ray.config import TrainingConfig
 from bbam_ray.engine.minibatches import EpochSteps
 from bbam_ray.engine.trainer import Trainer
 from benchmarks.epoch import make_trainer
@@ -33,13 +32,13 @@ def image_trainer(
         root: of the images; the first use decodes them.
         side: of the views, in pixels.
         batch: samples of a step, a sixteenth of them labelled.
-        compiled: the setting ``compile``.
+        compiled: the setting ``compile``; never "auto".
     """
     labeled = max(2, batch // 16)
     settings: dict[str, Any] = {"learning_rate": 1e-30, "warmup_learning_rate": 1e-30}
     settings |= {"backbone": backbone, "image_size": side, "device": device}
     settings |= {"labeled_batch": labeled, "unlabeled_batch": batch - labeled, "keep": "last"}
-    settings |= compile_setting(compiled)
+    settings |= {"compile": "true" if compiled else "false"}
     trainer = make_trainer(root, **settings)
     trainer.run_epoch()
     return trainer
@@ -67,6 +66,7 @@ def synthetic_steps(trainer: Trainer, count: int, batch: int) -> Callable[[], No
 def operations(trainer: Trainer, side: int) -> int:
     """Floating-point operations of a forward and backward pass for one image."""
     inputs = torch.randn(2, 3, side, side, device=trainer.device)
+    # A copy is not compiled: what is compiled would not be counted.
     network = copy.deepcopy(trainer.average.module).requires_grad_(True).train()
     with FlopCounterMode(display=False) as counter:
         network(inputs)[1].sum().backward()
@@ -144,10 +144,3 @@ def forwards(
     timed = timed_alone(trainer._snapshot, ROUNDS)
     images = len(trainer.data.labeled) + len(trainer.data.unlabeled)
     return timed | {"details": {"images": images, "images_per_second": images / timed["ours_s"]}}
-
-
-def compile_setting(compiled: bool) -> dict[str, Any]:
-    """The setting ``compile``; nothing if this version does not have it."""
-    if "compile" not in TrainingConfig.model_fields:
-        return {}
-    return {"compile": "true" if compiled else "false"}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bbam_ray import distributed
+from bbam_ray.models.fast_paths import tensor_float32
 
 MESSAGE = 8 << 20  # bytes of gradients in a message
 
@@ -45,7 +46,8 @@ class GradientSum:
         self._missing, self._sums = [len(group) for group in self._groups], []
         self._running = True
         try:
-            loss.backward()
+            with tensor_float32(loss.device):
+                loss.backward()
         finally:
             self._running = False
 

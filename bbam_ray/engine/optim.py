@@ -70,8 +70,15 @@ class Precision:
             device.type, enabled=self.enabled and self.dtype == torch.float16
         )
 
-    def autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.enabled)
+    def autocast(self, *, cached: bool = True) -> AbstractContextManager[None]:
+        """The precision of forward passes.
+
+        Args:
+            cached: convert each parameter once per block; False for the capture of a CUDA graph.
+        """
+        return torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.enabled, cache_enabled=cached
+        )
 
 
 class FiniteCheck:

@@ -18,6 +18,8 @@ from bbam_ray.core.ema import ExponentialAverage
 from bbam_ray.data import Inputs
 from bbam_ray.data.sampling.sharding import even_part, owned_rows
 from bbam_ray.data.views.images import Views
+from bbam_ray.engine.compilation import StepPosition
+from bbam_ray.engine.compilation_of_run import compilation_of
 from bbam_ray.engine.evaluation import cosines, snapshot, validation_metrics
 from bbam_ray.engine.gpu_use import busy_percent, gpu_columns
 from bbam_ray.engine.gradient_sum import GradientSum
@@ -227,6 +229,10 @@ class Trainer:
         common = self.config.training
         groups = parameter_groups(self.model, common.backbone_rate)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=common.weight_decay, fused=True)
+        phase_epochs = common.epochs - (self.epoch if self.epoch >= self._warmup_epochs else 0)
+        self._compilation = compilation_of(
+            self.config, self.data, (self.model, self.average.module), self.precision, phase_epochs
+        )
 
     def run_epoch(self) -> EpochRecord:
         """Train one epoch, evaluate it, and return its record."""
@@ -288,7 +294,11 @@ class Trainer:
         return EpochSteps(common, self.data, self.views, self.labels, epoch, main_phase=main_phase)
 
     def take_steps(self, steps: EpochSteps, *, main_phase: bool) -> dict[str, Any]:
-        """Take every step of an epoch; returns the mean losses over steps, summed over ranks."""
+        """Take every step of an epoch.
+
+        Returns:
+            Columns of the history: the mean losses over steps, summed over ranks, and how the network ran.
+        """
         common = self.config.training
         if main_phase:
             peak = common.learning_rate
@@ -298,9 +308,13 @@ class Trainer:
         before, total = (self.epoch - 1 - first) * len(steps), epochs * len(steps)
         losses = torch.zeros(2, device=self.device)
         check = FiniteCheck(self.device, self.epoch)
+        compiling, fast_steps = self._compilation.seconds, 0
         for number, step in enumerate(steps):
             self._set_rate(peak, before + number, total)
             self.model.train()
+            left = total - before - number
+            self._compilation.start_step(StepPosition(number, len(steps), left))
+            fast_steps += self._compilation.is_fast
             with self.precision.autocast():
                 if step.unlabeled is None:
                     loss = self.method.labeled_loss(self.model, step.labeled, step.labels)
@@ -322,6 +336,8 @@ class Trainer:
             "loss": labeled + unlabeled,
             "loss_labeled": labeled,
             "loss_unlabeled": unlabeled if main_phase else None,
+            "seconds_compile": self._compilation.seconds - compiling,
+            "compiled": fast_steps / len(steps),
         }
 
     def _set_rate(self, peak: float, step: int, total: int) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bbam_ray.models.backbones import build_backbone
+from bbam_ray.models.fast_paths import FastPath, tensor_float32
 from bbam_ray.models.fitted_head import FittedHead
 
 
@@ -75,6 +76,8 @@ class Network(nn.Module):
         self.head: CosineHead | FittedHead = CosineHead(feature_dim, num_labels)
         #: a second network that some learning methods train; not part of ``forward``
         self.auxiliary: nn.Module | None = None
+        #: a faster form of ``encode`` for inputs of some shapes
+        self.fast_path: FastPath | None = None
 
     @property
     def feature_dim(self) -> int:
@@ -83,8 +86,18 @@ class Network(nn.Module):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Map inputs to features (B, D), not normalised, and cosines (B, K)."""
-        features = self.projector(self.backbone(inputs))
+        with tensor_float32(inputs.device):
+            path = self.fast_path
+            if path is not None and path.accepts(self, inputs):
+                features = path.features(self, inputs)
+            else:
+                features = self.encode(inputs)
         return features, self.head(features)
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Map inputs to features (B, D), not normalised, on the plain path."""
+        features: Tensor = self.projector(self.backbone(inputs))
+        return features
 
 
 def build_network(

@@ -118,10 +118,11 @@ COMPARE = _schema(
 #: One row per training sample. ``part`` is labeled, validation or unlabeled.
 SPLIT = _schema([("index", pa.int64()), ("name", pa.string()), ("part", pa.string())])
 
-#: One row per trial and epoch. seconds_input (reading samples, computing views) and seconds_communicate
-#: (messages between workers) are parts of seconds_refresh and seconds_train. gpu_memory is the peak, in
-#: bytes, gpu_memory_total the memory of the GPU, gpu_use the percentage of time in which it was busy.
-#: flipped is the share of decisions on validation samples that the main phase has changed.
+#: One row per trial and epoch. seconds_input (reading samples, computing views), seconds_communicate
+#: (messages between workers) and seconds_compile are parts of seconds_refresh and seconds_train.
+#: gpu_memory is the peak, in bytes. flipped is the share of decisions on validation samples that the main
+#: phase has changed, compiled the share of steps whose network was compiled or captured as a CUDA graph.
+#: gpu_memory_total is the memory of the GPU, gpu_use the percentage of time in which it was busy.
 HISTORY = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("phase", pa.string())],
     [(name, pa.float64()) for name in ("loss", "loss_labeled", "loss_unlabeled")],
@@ -143,6 +144,8 @@ HISTORY = _schema(
             "pseudo_recall",
             "vdfd_mean",
             "flipped",
+            "seconds_compile",
+            "compiled",
             "gpu_memory_total",
             "gpu_use",
         )

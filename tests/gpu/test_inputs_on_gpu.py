@@ -129,5 +129,6 @@ def test_steps_that_are_read_ahead_are_those_of_a_cpu(kind: str, make: Make) -> 
 def test_evaluation_gives_the_scores_of_a_cpu(kind: str, make: Make) -> None:
     here, there = make(kind), make(kind, device="cpu")
     rows = np.arange(len(here.data.inputs))[::-1][:40].copy()
-    found = here.score(here.data.inputs, rows).cpu()
-    torch.testing.assert_close(found, there.score(there.data.inputs, rows), rtol=1e-2, atol=1e-2)
+    found, expected = (trainer.score(trainer.data.inputs, rows).cpu() for trainer in (here, there))
+    # convolutions and matrix products of networks may use TensorFloat32; scores are cosines x 20
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=0.1)

@@ -39,6 +39,21 @@ def test_a_trial_leaves_no_memory_behind(
     assert after[2:] == [after[1]] * (TRIALS - 2)
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("how", ["auto", "true"])
+def test_compiled_and_captured_networks_leave_no_memory_behind(
+    how: str, cuda: torch.device, on_device: Callable[..., Trainer], run_to_end: Callable
+) -> None:
+    after, shares = [], []
+    for seed in range(TRIALS):
+        trainer = on_device(seed=seed, compile=how, labeled_batch=8, warmup_passes=20)
+        shares.append(run_to_end(trainer)[1].scalars["compiled"])
+        del trainer
+        after.append(allocated(cuda))
+    assert after[2:] == [after[1]] * (TRIALS - 2)
+    assert how == "auto" or min(shares) > 0.5
+
+
 def test_the_peak_of_an_epoch_does_not_grow(
     cuda: torch.device, on_device: Callable[..., Trainer], run_to_end: Callable
 ) -> None:

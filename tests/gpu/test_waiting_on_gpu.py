@@ -70,6 +70,18 @@ def test_no_step_waits(
         assert watched.taken == len(watched) > 0 and losses["loss"] == losses["loss"]
 
 
+@pytest.mark.parametrize("how", ["auto", "true"])
+def test_no_step_waits_once_the_path_of_the_network_is_chosen(
+    how: str, cuda: torch.device, on_device: Make
+) -> None:
+    trainer = on_device(compile=how, labeled_batch=8, warmup_passes=20, epochs=10, warmup_epochs=8)
+    for _ in range(6):
+        trainer.run_epoch()
+    watched: Any = Watched(trainer._steps(trainer.epoch, main_phase=False), cuda)
+    losses = trainer.take_steps(watched, main_phase=False)
+    assert watched.taken == len(watched) > 20 and losses["loss"] == losses["loss"]
+
+
 def test_waiting_is_noticed(device: torch.device) -> None:
     number = torch.ones((), device=device)
     with pytest.raises((RuntimeError, AssertionError)), waiting_is_an_error(device):
