@@ -239,14 +239,14 @@ def test_a_copy_of_a_network_does_not_share_its_path() -> None:
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Feature vectors with labels, since linear layers compile quickly."""
-    return features(tmp_path_factory.mktemp("features"), 240)
+    return features(tmp_path_factory.mktemp("features"), 900)
 
 
 def make_trainer(data_dir: Path, **changes: Any) -> Trainer:
     settings = {"dataset": "features", "data_dir": data_dir, "labeled_fraction": 0.3}
     settings |= {"epochs": 2, "warmup_epochs": 1, "warmup_passes": 3, "device": "cpu"}
     settings |= {"backbone": "identity", "hidden_dim": 16, "feature_dim": 8, "labeled_batch": 8}
-    settings |= {"unlabeled_batch": 16}
+    settings |= {"unlabeled_batch": 8}
     config = run_config({**settings, **changes}, "test")
     return Trainer(config, *prepare_training(config))
 
