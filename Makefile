@@ -4,12 +4,13 @@
 #   make docs   the documentation as a site in site/, strictly: no warning, no broken link; needs no network
 #   make generated   the pages and the schema that are written from the code; make test checks that they are current
 #   make audit   known vulnerabilities of the installed packages
+#   make test-gpu    the tests that need a CUDA device; without one each is skipped, with BBAM_TEST_DEVICE=cpu they use the CPU
 #   make test-slow   the tests that take minutes each: lost nodes, frozen workers, killed drivers
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo docs generated test test-with-ray test-without-ray test-slow check audit clean
+.PHONY: demo docs generated test test-with-ray test-without-ray test-gpu test-slow check audit clean
 
 demo: $(VENV)/.installed
 	$(RUN)/python launch/tune.py --folds 3 --confirm-seeds 2
@@ -23,6 +24,10 @@ test-with-ray:
 
 test-without-ray:
 	$(RUN)/python -m pytest -m 'not ray and not slow'
+
+# In an environment of your own: python -m pytest -m gpu tests/gpu (tests that lack Ray or ONNX are skipped).
+test-gpu: $(VENV)/.installed-dev
+	$(RUN)/python -m pytest -m gpu tests/gpu
 
 test-slow: $(VENV)/.installed-dev
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,tracking]'

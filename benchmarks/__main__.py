@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import candidates, epoch, gpu, refresh, scaling, startup, step, validation
-from benchmarks.measure import STORE, Measured, append, latest
+from benchmarks.measure import STORE, Measured, append, last_measured, latest
 from benchmarks.page import write_section
 
 PARTS: dict[str, Callable[[bool], list[Measured]]] = {
@@ -32,13 +32,18 @@ PARTS: dict[str, Callable[[bool], list[Measured]]] = {
 
 
 def table(store: Path) -> str:
-    """Markdown table with the newest row of every part and case."""
-    rows = latest(store)
+    """Markdown table with the newest row of every part and case.
+
+    A case that was not measured in its newest run, for lack of a GPU, says when it was measured.
+    """
+    rows, before = latest(store), last_measured(store)
     lines = ["| part | case | plain | ours | plain / ours | rounds | details |"]
     lines.append("|---|---|---|---|---|---|---|")
     for _, row in rows.iterrows():
         if pd.isna(row["ours_s"]):
-            cells = ["", "not measured", "", "", ""]
+            since = before.get((row["part"], row["case"]))
+            text = "not measured since " + since if since else "not measured, never before"
+            cells = ["", text, "", "", _details(json.loads(row["details"]))]
         else:
             ratio = "" if pd.isna(row["ratio"]) else f"{row['ratio']:.2f}"
             cells = [_seconds(row["plain_s"]), _seconds(row["ours_s"]), ratio, str(row["rounds"])]

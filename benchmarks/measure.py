@@ -77,8 +77,17 @@ def alternate(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int) ->
     }
 
 
+def timed_alone(work: Callable[[], Any], rounds: int) -> dict[str, Any]:
+    """Time one implementation after a warm-up; the same values as ``alternate``, without a plain one."""
+    work()
+    ours = median(seconds(work) for _ in range(rounds))
+    return {"plain_s": None, "ours_s": ours, "ratio": None, "rounds": rounds}
+
+
 def seconds(work: Callable[[], Any]) -> float:
     gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     started = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -162,3 +171,14 @@ def latest(store: Path) -> pd.DataFrame:
     order = table.drop_duplicates(["part", "case"]).set_index(["part", "case"]).index
     newest: pd.DataFrame = last.loc[order].reset_index()
     return newest
+
+
+def last_measured(store: Path) -> dict[tuple[str, str], str]:
+    """Commit and day of the newest row with a time, by part and case."""
+    table = pq.read_table(store).to_pandas()
+    rows = table[table["ours_s"].notna()]
+    return {
+        (row["part"], row["case"]): f"{(row['git_commit'] or 'unknown')[:9]}, "
+        f"{row['measured_at'].date().isoformat()}"
+        for _, row in rows.iterrows()
+    }

@@ -1,6 +1,7 @@
 """Start the ranks of a real gloo group, each with one thread; for worker scripts of tests.
 
 The ranks are forked after the imports of the script, since importing in each rank would take seconds.
+Ranks that use a GPU are spawned: CUDA does not survive a fork.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -24,9 +25,11 @@ def _rank(rank: int, world_size: int, folder: str, work: Callable[[int, int, Pat
     dist.destroy_process_group()
 
 
-def run_script(work: Callable[[int, int, Path], Any]) -> None:
+def run_script(
+    work: Callable[[int, int, Path], Any], start_method: Literal["fork", "spawn"] = "fork"
+) -> None:
     """Run ``work(rank, world_size, folder)`` on every rank; usage: SCRIPT FOLDER WORLD_SIZE."""
     folder, world_size = sys.argv[1], int(sys.argv[2])
     mp.start_processes(
-        _rank, args=(world_size, folder, work), nprocs=world_size, start_method="fork"
+        _rank, args=(world_size, folder, work), nprocs=world_size, start_method=start_method
     )

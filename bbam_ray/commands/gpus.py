@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bbam_ray.errors import UsageError
+from bbam_ray.results.gpu_need import GpuNeed, gpu_need, proposal, trials_per_gpu
 from bbam_ray.results.study import StudyRecord
 from bbam_ray.scale.workers.shapes import TrainShape, WorkerRequest
+
+if TYPE_CHECKING:
+    from bbam_ray.scale.study.plan import StudyPlan
 
 
 def with_gpus(request: WorkerRequest, address: str) -> TrainShape:
@@ -89,3 +96,35 @@ def unused_gpu(gpus: float, address: str) -> str | None:
         f"note: {count} x {torch.cuda.get_device_name()} {'is' if count == 1 else 'are'} not used: "
         "training is on the CPU (--gpus-per-worker 0, or resumed from there)"
     )
+
+
+def shared_gpus(
+    plan: StudyPlan, rows: Iterable[Mapping[str, Any]], address: str
+) -> tuple[GpuNeed, int | None] | None:
+    """What a trial of a finished study needed of its GPU, and how many could share one.
+
+    Args:
+        plan: of the study.
+        rows: of its history, or of all folds.
+        address: of Ray; the CPUs of this machine limit a local study.
+
+    Returns:
+        None if no GPU was measured, or if trials have several workers, which use NCCL on a GPU each.
+        The number is None if no more trials fit than now, or if none had to wait.
+    """
+    gpus = plan.shape.gpus
+    several_workers = plan.gpus > gpus
+    if several_workers or (need := gpu_need(rows, gpus)) is None:
+        return None
+    if plan.num_samples <= plan.concurrency:
+        return need, None
+    in_use = max(1, math.ceil(plan.concurrency * gpus))  # GPUs
+    waiting = plan.num_samples / in_use
+    if address == "local":
+        waiting = min(waiting, (os.cpu_count() or 1) // plan.shape.cpus // in_use)
+    return need, trials_per_gpu(need, gpus=gpus, waiting=waiting)
+
+
+def sharing_sentence(need: GpuNeed, count: int) -> str:
+    """The end of a study whose trials could share GPUs, for people."""
+    return f"{need.sentence}; {proposal(count)}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bbam_ray.commands import checks
 from bbam_ray.commands.disk_estimate import check_disk
-from bbam_ray.commands.gpus import devices_text, unused_gpu
+from bbam_ray.commands.gpus import devices_text, shared_gpus, sharing_sentence, unused_gpu
 from bbam_ray.commands.study_progress import SILENT, StudyListener, StudyProgress
 from bbam_ray.commands.study_record import open_study
 from bbam_ray.commands.study_setup import PreparedStudy
@@ -17,6 +17,7 @@ from bbam_ray.errors import StorageError
 from bbam_ray.report.study_report import write_report
 from bbam_ray.results.patience import Patience
 from bbam_ray.results.repair import repair_study
+from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import INTERRUPTED, RUNNING, StudyRecord, locked
 from bbam_ray.results.summary import duration
 from bbam_ray.scale.cluster.capacity import wait_for_workers
@@ -68,6 +69,7 @@ def run(study: PreparedStudy, listener: StudyListener = SILENT) -> StudyResult:
             elif study.local and options.dashboard:
                 listener.warning("Ray's dashboard could not start; the study runs without it")
             result = _search(plan, record, listener, options.address)
+        _propose_sharing(plan, record, listener, options.address)
         _write_report(folder, result, listener)
         listener.message(f"took {duration(time.monotonic() - started)}")
     return result
@@ -124,6 +126,29 @@ def _progress(
         if note:
             listener.warning(note)
     return StudyProgress(plan, done)
+
+
+def _propose_sharing(
+    plan: StudyPlan, record: StudyRecord, listener: StudyListener, address: str
+) -> None:
+    """Store what the trials needed of a GPU, and say so if more of them fit."""
+    if not plan.gpus:
+        return
+    store = StudyStore(record.folder, plan.space.kinds)
+    rows = store.folds.rows() or store.history.rows()
+    if (measured := shared_gpus(plan, rows, address)) is None:
+        return
+    need, count = measured
+    record.update(
+        gpu={
+            "memory": need.memory,
+            "total_memory": need.total,
+            "use": need.use,
+            "trials_per_gpu": count,
+        }
+    )
+    if count is not None:
+        listener.message(sharing_sentence(need, count))
 
 
 def _write_report(folder: Path, result: StudyResult, listener: StudyListener) -> None:

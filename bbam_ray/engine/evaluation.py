@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,20 +52,20 @@ def plain_batches(
         order = np.argsort(inputs.lengths[rows], kind="stable")
     copies = Copies(device)
 
-    def read() -> Generator[tuple[Any, Callable[[], tuple[Tensor, ...]]]]:
+    def read() -> Generator[tuple[slice, Callable[[], tuple[Tensor, ...]]]]:
         for start in range(0, len(rows), batch):
-            part: Any = slice(start, min(start + batch, len(rows)))
+            part = slice(start, min(start + batch, len(rows)))
             chosen = rows[part] if order is None else rows[order[part]]
-            samples = read_rows(inputs, chosen)
-            yield part if order is None else order[part], copies.start(samples)
+            positions = [] if order is None else [torch.from_numpy(order[part])]
+            yield part, copies.start(read_rows(inputs, chosen), *positions)
 
     batches = read()
     if device.type == "cuda" if ahead is None else ahead:
         batches = in_background(batches)
     with closing(batches):
         for part, ready in batches:
-            positions = part if order is None else torch.from_numpy(part).to(device)
-            yield positions, channels_last(views.plain(*ready()))
+            samples, *positions = ready()
+            yield positions[0] if positions else part, channels_last(views.plain(samples))
 
 
 def channels_last(inputs: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ the random numbers of the views. The number of ranks only decides which rank han
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -54,7 +54,7 @@ class _Part:
         local: (B,) positions among this rank's samples.
         total: samples of the batch over all ranks.
         noise: (B, W) random numbers of the views.
-        copied: returns samples and noise on the device, if they were read ahead.
+        copied: returns samples, noise, ``local`` and ``labels`` on the device, if they were read ahead.
     """
 
     samples: np.ndarray
@@ -143,12 +143,9 @@ class EpochSteps:
             parts = in_background(self._reading(parts))
         with closing(parts):  # ends the thread if not all steps are taken
             for labeled, unlabeled in parts:
-                labels = self._labels[self._on_device(labeled.labels)]
-                rest = None if unlabeled is None else self._minibatch(unlabeled)
-                yield Step(self._minibatch(labeled), labels, rest)
-
-    def _on_device(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(rows).to(self._labels.device)
+                minibatch, positions = self._minibatch(labeled)
+                rest = None if unlabeled is None else self._minibatch(unlabeled)[0]
+                yield Step(minibatch, self._labels[positions], rest)
 
     def _parts(self) -> Parts:
         """This rank's part of the labelled and the unlabelled batch of each step, in order."""
@@ -181,25 +178,31 @@ class EpochSteps:
         return _Part(pool[rows[part]], rows[part], local, len(rows), noise.draw(len(rows))[part])
 
     def _reading(self, parts: Parts) -> Parts:
-        """The same with samples and noise on their way to the device."""
+        """The same with everything that a step needs on its way to the device."""
         copies = Copies(self._labels.device)
         for pair in parts:
             for part in pair:
                 if part is not None:
                     samples = read_rows(self._data.inputs, part.samples)
-                    part.copied = copies.start(samples, part.noise)
+                    rows = torch.from_numpy(part.local), torch.from_numpy(part.labels)
+                    part.copied = copies.start(samples, part.noise, *rows)
             yield pair
 
-    def _minibatch(self, part: _Part) -> Minibatch:
-        """A minibatch whose views are computed when the method asks for them."""
+    def _minibatch(self, part: _Part) -> tuple[Minibatch, Tensor]:
+        """A minibatch whose views are computed when the method asks for them; positions of its labels."""
         device = self._labels.device
         transforms = {"weak": self._views.weak, "strong": self._views.strong}
+        if part.copied is None:
+            local = torch.from_numpy(part.local).to(device)
+            positions = torch.from_numpy(part.labels).to(device)
+        else:
+            *copied, local, positions = part.copied()
 
         @cache
-        def stored() -> tuple[Tensor, ...]:
+        def stored() -> Sequence[Tensor]:
             """Samples and noise on the device, read once for all views; freed with the minibatch."""
             if part.copied is not None:
-                return part.copied()
+                return copied
             samples = read_rows(self._data.inputs, part.samples)
             return samples.to(device), part.noise.to(device)
 
@@ -209,4 +212,4 @@ class EpochSteps:
             self.seconds_input += time.perf_counter() - started
             return inputs
 
-        return Minibatch(self._on_device(part.local), part.total, view)
+        return Minibatch(local, part.total, view), positions

@@ -21,6 +21,7 @@ from bbam_ray.data.views.images import Views
 from bbam_ray.engine.compilation import StepPosition
 from bbam_ray.engine.compilation_of_run import compilation_of
 from bbam_ray.engine.evaluation import cosines, snapshot, validation_metrics
+from bbam_ray.engine.gpu_use import busy_percent, gpu_columns
 from bbam_ray.engine.gradient_sum import GradientSum
 from bbam_ray.engine.head_start import start_from_logistic
 from bbam_ray.engine.kept_weights import KeptWeights, is_harmful, share_of_changed_decisions
@@ -255,6 +256,7 @@ class Trainer:
         refreshed = time.perf_counter()
         losses = self.take_steps(steps, main_phase=main_phase)
         trained = time.perf_counter()
+        busy = busy_percent(self.device)
         scalars: dict[str, Any] = {
             "epoch": self.epoch,
             "phase": "main" if main_phase else "warmup",
@@ -282,8 +284,7 @@ class Trainer:
             "seconds_communicate": communicated,
             "images_per_second": steps.samples / (trained - refreshed),
         }
-        if self.device.type == "cuda":
-            scalars["gpu_memory"] = torch.cuda.max_memory_allocated(self.device)
+        scalars |= gpu_columns(self.device, busy)
         return EpochRecord(scalars, by_label)
 
     # ------------------------------------------------------------------ epochs

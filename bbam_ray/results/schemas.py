@@ -122,6 +122,7 @@ SPLIT = _schema([("index", pa.int64()), ("name", pa.string()), ("part", pa.strin
 #: (messages between workers) and seconds_compile are parts of seconds_refresh and seconds_train.
 #: gpu_memory is the peak, in bytes. flipped is the share of decisions on validation samples that the main
 #: phase has changed, compiled the share of steps whose network was compiled or captured as a CUDA graph.
+#: gpu_memory_total is the memory of the GPU, gpu_use the percentage of time in which it was busy.
 HISTORY = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("phase", pa.string())],
     [(name, pa.float64()) for name in ("loss", "loss_labeled", "loss_unlabeled")],
@@ -145,6 +146,8 @@ HISTORY = _schema(
             "flipped",
             "seconds_compile",
             "compiled",
+            "gpu_memory_total",
+            "gpu_use",
         )
     ],
 )

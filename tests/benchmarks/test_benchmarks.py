@@ -8,10 +8,18 @@ import pytest
 import torch
 
 from bbam_ray.core.metrics import measures
-from benchmarks import gpu, scaling, validation
+from benchmarks import scaling, validation
 from benchmarks.__main__ import table
 from benchmarks.epoch import PlainJob, make_trainer, voc_like
-from benchmarks.measure import Measured, SeparateProcess, alternate, append, extra_memory, latest
+from benchmarks.measure import (
+    Measured,
+    SeparateProcess,
+    alternate,
+    append,
+    extra_memory,
+    last_measured,
+    latest,
+)
 from benchmarks.page import write_section
 from benchmarks.step import PreparedSteps, network_steps
 
@@ -57,25 +65,6 @@ def test_metrics_equal_those_of_scikit_learn() -> None:
     assert set(ours) - set(plain) == {"map_absent_zero"}
 
 
-def test_the_gpu_benchmark_runs_on_a_cpu() -> None:
-    measured = gpu.training("cpu", backbone="resnet18", side=32, images=60, batch=16)
-    assert measured.details["images_per_second"] > 0
-    assert measured.details["share_of_synthetic"] == measured.ratio
-    assert gpu.refresh("cpu", (50, 500)).ours_s
-    with voc_like(20) as root:
-        trainer = make_trainer(root, image_size=32)
-        count = gpu.operations(trainer, 32)
-    # ResNet-18 has 1.8e9 multiply-adds at 224 px: two operations each, for three passes.
-    assert count == pytest.approx(6 * 1.8e9 * (32 / 224) ** 2, rel=0.15)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is measured, at full size")
-def test_without_a_gpu_the_table_shows_not_measured(tmp_path: Path) -> None:
-    store = tmp_path / "m.parquet"
-    append(gpu.run(False), store)
-    assert table(store).count("not measured") == 2
-
-
 def test_scaling_reports_memory_and_traffic() -> None:
     measured = scaling.at(2_000, 20, 1)
     assert measured.details["sent_mb"] == pytest.approx(scaling.bytes_sent(20, 64) / 1e6)
@@ -92,6 +81,20 @@ def test_the_newest_row_of_each_case_is_shown(tmp_path: Path) -> None:
     page.write_text("<!-- measurements -->\nold\n<!-- /measurements -->\n", encoding="utf-8")
     write_section(page, "measurements", text)
     assert "3.00" in page.read_text() and "old" not in page.read_text()
+
+
+def test_a_case_that_is_no_longer_measured_says_since_when(tmp_path: Path) -> None:
+    store = tmp_path / "m.parquet"
+    append([Measured("a", "x", None, 1.0, None, 5)], store)
+    append(
+        [Measured("a", "x", None, None, None, 0), Measured("a", "y", None, None, None, 0)], store
+    )
+    (since,) = last_measured(store).values()
+    commit, day = since.split(", ")
+    assert len(commit) in (7, 9) and day.count("-") == 2
+    text = table(store)
+    assert f"| a | x |  | not measured since {since} |" in text
+    assert "| a | y |  | not measured, never before |" in text
 
 
 def test_memory_is_the_peak_of_tensors_that_exist_at_the_same_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,18 @@ import torch
 
 from bbam_ray.commands import gpus
 from bbam_ray.commands.checks import parse_gpus, worker_shape
+from bbam_ray.commands.gpus import shared_gpus, sharing_sentence
+from bbam_ray.commands.study_progress import LineListener
 from bbam_ray.commands.study_setup import TuneOptions, prepare
 from bbam_ray.commands.train import TrainOptions
 from bbam_ray.commands.train import prepare as prepare_run
+from bbam_ray.commands.tune import _propose_sharing
 from bbam_ray.errors import UsageError
+from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import StudyRecord
 from bbam_ray.scale.workers.shapes import WorkerRequest
 
+GIB = 1 << 30
 SETTINGS = {"dataset": "digits", "method": "bbam", "seed": 0, "scenes": 60, "test_scenes": 20}
 Machine = Callable[[int], None]
 
@@ -122,3 +128,58 @@ def test_a_gpu_that_is_not_used_is_mentioned(machine: Machine) -> None:
     assert text is not None and "2 x NVIDIA H200 are not used" in text
     assert gpus.unused_gpu(1, "local") is None
     assert gpus.unused_gpu(0, "auto") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "gpus", "count"),
+    [
+        ({}, 1, 4),
+        ({"num_samples": 1, "concurrency": 1}, 1, None),  # nothing had to wait
+        ({"num_samples": 3, "concurrency": 1}, 1, 2),
+        ({"num_samples": 8, "concurrency": 4}, 1, 2),  # on four GPUs
+        ({"concurrency": 2}, 0.5, 4),
+        ({"concurrency": 4}, 0.25, None),
+    ],
+)
+def test_the_end_of_a_search_proposes_a_fraction(
+    changes: dict[str, int],
+    gpus: float,
+    count: int | None,
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine(4)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    options = TuneOptions(settings=SETTINGS, shape=request(1, gpus), results=tmp_path)
+    plan = replace(prepare(options).plan, **{"num_samples": 8, "concurrency": 1, **changes})
+    row = {"gpu_memory": 15 * GIB, "gpu_memory_total": 80 * GIB, "gpu_use": 25.0}
+    measured = shared_gpus(plan, [row], "local")
+    assert measured is not None and measured[1] == count
+    assert shared_gpus(plan, [{}], "local") is None  # nothing was measured
+    several = replace(plan, shape=replace(plan.shape, workers=2))
+    assert shared_gpus(several, [row], "local") is None
+    if count == 4:
+        text = sharing_sentence(measured[0], count)
+        assert "at most 15.6 of 80 GiB" in text and "`--gpus-per-worker 0.25` runs 4" in text
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # none for a second trial on a GPU
+    again = shared_gpus(plan, [row], "local")
+    assert again is not None and again[1] is None
+
+
+def test_the_end_of_a_search_stores_and_says_what_its_trials_needed(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(1)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    plan = prepare(TuneOptions(settings=SETTINGS, shape=request(), results=tmp_path)).plan
+    record = StudyRecord.create(tmp_path / "one", {"settings": {}})
+    store = StudyStore(record.folder, plan.space.kinds)
+    row = {"study": "one", "trial_id": "t00000", "number": 0, "epoch": 1, "phase": "warmup"}
+    store.history.put([row | {"gpu_memory": 2 * GIB, "gpu_memory_total": 139 * GIB}])
+    store.flush()
+    lines: list[str] = []
+    _propose_sharing(plan, record, LineListener(lines.append), "local")
+    (line,) = lines
+    assert "2.6 of 139 GiB" in line and "install nvidia-ml-py" in line and "0.125" in line
+    assert StudyRecord.open(record.folder).content["gpu"]["trials_per_gpu"] == 8

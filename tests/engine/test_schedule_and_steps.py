@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from waiting import AsksTheDevice
 
 from bbam_ray.engine.gradient_sum import GradientSum
 from bbam_ray.engine.optim import FiniteCheck, Precision, apply_step, one_cycle
@@ -173,19 +173,6 @@ def test_steps_after_one_that_is_not_finite_are_skipped_without_asking_the_devic
     assert torch.equal(weights[1], weights[2]) and torch.equal(weights[2], weights[3])
     with pytest.raises(NonFiniteError, match="epoch 7, step 3"):
         check.raise_if_not()
-
-
-class AsksTheDevice(TorchDispatchMode):
-    """Counts operations whose result has to travel from the device to Python."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        waits = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select")
-        self.count += func.name().startswith(waits)
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize(

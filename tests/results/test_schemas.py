@@ -21,7 +21,8 @@ PROMISED = {
     "confirm": "study trial_id number rank seed n_labeled n_test error",
     "history": "study trial_id number epoch phase loss lr seconds_refresh seconds_train "
     "seconds_evaluate images_per_second pseudo_precision pseudo_recall vdfd_mean "
-    "seconds_input seconds_communicate gpu_memory pseudo_positives pseudo_confident",
+    "seconds_input seconds_communicate gpu_memory pseudo_positives pseudo_confident "
+    "gpu_memory_total gpu_use",
     "labels": "study trial_id number epoch label prior n_positive n_negative mean_positive "
     "mean_negative variance_positive variance_negative vdfd pseudo_precision pseudo_recall val_ap "
     "n_negative_kept angles_positive angles_negative",
