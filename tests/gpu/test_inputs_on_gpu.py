@@ -53,7 +53,6 @@ def make(
     images: dict[str, Any],
     features: dict[str, Any],
     on_device: Make,
-    text_trainer: Make,
     request: pytest.FixtureRequest,
     device: torch.device,
 ) -> Make:
@@ -64,12 +63,14 @@ def make(
         if kind == "digits":
             return on_device(**changes)
         if kind in ("texts", "bert"):
+            pytest.importorskip("tokenizers")
             if kind == "bert":
                 pytest.importorskip("transformers")
                 changes |= {
                     "backbone": "transformer",
                     "weights": str(request.getfixturevalue("tiny_bert")),
                 }
+            text_trainer: Make = request.getfixturevalue("text_trainer")
             return text_trainer(**changes)
         settings = images if kind == "images" else features
         config = run_config({**settings, **changes}, "test")
