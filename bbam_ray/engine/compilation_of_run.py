@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 
 import torch
 
@@ -12,6 +11,7 @@ from bbam_ray.config import RunConfig
 from bbam_ray.engine.compilation import Compilation, Shape
 from bbam_ray.engine.compile_records import GainRecords
 from bbam_ray.engine.optim import Precision
+from bbam_ray.engine.prefetch import COPYING
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.models.fast_paths import CapturedPath, CompiledPath
 from bbam_ray.models.network import Network
@@ -47,7 +47,8 @@ def compilation_of(
         return CompiledPath(networks[0], shape, evaluation), averaged
 
     def captured(shape: Shape) -> CapturedPath:
-        return CapturedPath(networks[0], shape, precision.autocast(cached=False))
+        with COPYING:
+            return CapturedPath(networks[0], shape, precision.autocast(cached=False))
 
     network = (common.backbone, common.projector, common.hidden_dim, common.feature_dim)
     precise = str(precision.dtype) if precision.enabled else "float32"
@@ -70,7 +71,7 @@ def compilation_of(
         setting,
         networks,
         compiled=compiled,
-        captured=partial(captured) if can_capture else None,
+        captured=captured if can_capture else None,
         records=records,
         clock=clock,
         agreed=agreed,

@@ -12,6 +12,8 @@ from torch import Tensor
 
 T = TypeVar("T")
 _AHEAD = 2  # items that are ready before they are needed
+#: held while a thread starts copies; no other thread may use a GPU while a CUDA graph is captured
+COPYING = threading.Lock()
 
 
 class _Failure:
@@ -88,7 +90,7 @@ class Copies:
         if self._stream is None:
             copies = tuple(tensor.to(self._device) for tensor in tensors)
             return lambda: copies
-        with torch.cuda.stream(self._stream):
+        with COPYING, torch.cuda.stream(self._stream):
             pinned = [tensor.pin_memory() for tensor in tensors]
             copies = tuple(tensor.to(self._device, non_blocking=True) for tensor in pinned)
             done = torch.cuda.Event()
