@@ -103,13 +103,20 @@ class TrainingConfig(Options):
     )
     backbone: str = Field(
         "small-cnn",
-        description="Network that extracts features: `small-cnn` or a ResNet for images, `mlp` or "
-        "`identity` (no layers) for feature vectors, `tiny-text` or `transformer` for texts.",
+        description="Network that extracts features: `small-cnn`, a ResNet or `timm:NAME` for images, "
+        "`mlp` or `identity` (no layers) for feature vectors, `tiny-text` or `transformer` for texts.",
     )
     weights: str = Field(
         "none",
         description="Initial weights of the backbone: `none`, a name of torchvision or of the hub, or a "
-        "path.",
+        "path; `DEFAULT` are those that timm names for `timm:NAME`.",
+    )
+    drop_path: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of residual branches that a backbone `timm:NAME` leaves out in training "
+        "(stochastic depth), rising with depth.",
     )
     projector: Literal["mlp", "linear", "none"] = Field(
         "mlp",
@@ -171,9 +178,10 @@ class TrainingConfig(Options):
     )
     backbone_rate: float = Field(
         1.0,
-        gt=0,
+        ge=0,
         le=10,
-        description="Learning rate of the backbone relative to that of projector and head.",
+        description="Learning rate of the backbone relative to that of projector and head; 0 freezes the "
+        "backbone, running statistics included.",
     )
     weight_decay: float = Field(1e-4, ge=0, le=1, description="Weight decay of AdamW.")
     pct_start: float = Field(

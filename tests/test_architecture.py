@@ -14,7 +14,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TIERS = (
-    {"errors", "files", "documents", "optional", "config", "distributed", "pretrained", "registry"},
+    {
+        *("errors", "files", "documents", "optional", "config", "distributed", "registry"),
+        *("pretrained", "pretrained_images"),
+    },
     {"core"},
     {"models", "data", "results"},
     {"methods", "report"},

@@ -150,10 +150,11 @@ def extract(
     dataset: shared.Dataset = "images",
     data_dir: shared.DataDir = None,
     backbone: Annotated[
-        str, typer.Option(help="Any torchvision classification network.")
+        str, typer.Option(help="Any torchvision classification network, or timm:NAME.")
     ] = "resnet50",
     weights: Annotated[
-        str, typer.Option(help="DEFAULT, another torchvision name, a file, or none.")
+        str,
+        typer.Option(help="DEFAULT, a name of torchvision or of the hub, a path, or none."),
     ] = "DEFAULT",
     set_: shared.Set = None,
 ) -> int:

@@ -23,6 +23,7 @@ from bbam_ray.data.inspection import Inspection, add_split, count_parts, inspect
 from bbam_ray.engine.task import load_part, split_of
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import run_config
+from bbam_ray.pretrained_images import is_timm
 
 Settings = Mapping[str, Any] | None
 
@@ -156,8 +157,9 @@ def extract(
 
     Args:
         output: new ``.parquet`` file.
-        backbone: any torchvision classification network.
-        weights: "DEFAULT", another torchvision name, a file with a state dict, or "none".
+        backbone: any torchvision classification network, or ``timm:NAME``.
+        weights: "DEFAULT", another torchvision name, a file with a state dict, or "none"; for
+            ``timm:NAME`` also a folder or a name on the hub, and "DEFAULT" is in the hub's local cache.
         listener: receives the progress in images.
 
     Returns:
@@ -173,13 +175,14 @@ def extract(
         raise UsageError(f"--output {output}: exists already; give another name or remove it")
     if output.suffix != ".parquet":
         raise UsageError(f"--output {output}: expected a name that ends with .parquet")
-    config = _config(dataset, settings)
-    network = feature_network(backbone, weights)
+    own = {"backbone": backbone, "weights": weights} if is_timm(backbone) else {}
+    config = _config(dataset, {**(settings or {}), **own})
 
     def progress(done: int, total: int) -> None:
         listener.progress(f"features by {backbone}", done, total)
 
     with reports_decoding(listener):
+        network = feature_network(config, backbone, weights)
         return extract_features(config, network, output, progress)
 
 

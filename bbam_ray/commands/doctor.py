@@ -11,7 +11,13 @@ from bbam_ray.commands import checks
 from bbam_ray.errors import UsageError, brief
 from bbam_ray.results.remote import address_of
 from bbam_ray.scale.cluster.connection import connected
-from bbam_ray.scale.cluster.doctor import Finding, check_gpus, check_results, examine
+from bbam_ray.scale.cluster.doctor import (
+    Finding,
+    check_extras,
+    check_gpus,
+    check_results,
+    examine,
+)
 
 
 def doctor(address: str = "local", results: Path | str = "results") -> Iterator[Finding]:
@@ -35,6 +41,7 @@ def doctor(address: str = "local", results: Path | str = "results") -> Iterator[
     yield finding
     if address == "local":
         yield from check_gpus()
+    yield from check_extras()
     with ExitStack() as stack:
         try:
             dashboard = stack.enter_context(connected(address))

@@ -99,7 +99,11 @@ def predict(
     loaded = load_model(Path(model), device="cuda" if gpus and processes.in_this_process else "cpu")
     check_output(output, loaded.label_names)
     chunks = find_chunks(
-        Path(inputs).absolute(), loaded.input_shape, loaded.label_names, loaded.takes_texts
+        Path(inputs).absolute(),
+        loaded.input_shape,
+        loaded.label_names,
+        loaded.takes_texts,
+        loaded.interpolation,
     )
     total = sum(chunk.count for chunk in chunks)
     many = f", {workers} workers" if workers > 1 else ""

@@ -15,12 +15,13 @@ from bbam_ray.config import Options, TrainingConfig
 from bbam_ray.data import DATASETS
 from bbam_ray.methods import METHODS, known_settings
 from bbam_ray.models import BACKBONES
+from bbam_ray.pretrained_images import PREFIX
 
 COMMON = "common"
 _CHOICES: dict[str, Iterable[str]] = {
     "dataset": DATASETS,
     "method": METHODS,
-    "backbone": BACKBONES,
+    "backbone": [*BACKBONES, f"{PREFIX}NAME"],
 }
 _KINDS: dict[Any, str] = {int: "integer", float: "number", str: "text", Path: "path"}
 

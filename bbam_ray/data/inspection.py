@@ -96,10 +96,11 @@ def _inspect_images(
     image_sizes: list[tuple[int, int]] = []
     for part, table in dataset.checked_tables(options, data_dir).items():
         images = table.images
-        stored = opened(cache_file(dataset.name, images, options.image_size))
+        form = options.image_size, options.interpolation
+        stored = opened(cache_file(dataset.name, images, *form))
         if stored is not None:
             _verify(stored, inspection)
-        unreadable = cached_images(dataset.name, images, options.image_size).metadata["unreadable"]
+        unreadable = cached_images(dataset.name, images, *form).metadata["unreadable"]
         for row, reason in unreadable[:_SHOWN]:
             text = f"{images.names[row]} ({part}) cannot be read: {reason}"
             (inspection.errors if options.unreadable == "error" else inspection.warnings).append(

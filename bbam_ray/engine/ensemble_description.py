@@ -93,6 +93,7 @@ def _read_member(folder: Path, entry: Any, description: ModelDescription) -> Sto
     same = {
         "labels": (member.label_names, description.label_names),
         "sizes of samples": (member.input_shape, description.input_shape),
+        "interpolations of images": (member.interpolation, description.interpolation),
         "tokens": (member.views.tokenizer, description.views.tokenizer),
     }
     if different := next((what for what, (a, b) in same.items() if a != b), None):

@@ -1,4 +1,4 @@
-"""Feature extraction: a torchvision network without its last layer, applied once to every image."""
+"""Feature extraction: a pretrained network without its last layer, applied once to every image."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -15,28 +16,37 @@ from bbam_ray.config import RunConfig
 from bbam_ray.data import Samples
 from bbam_ray.data.views.images import Views
 from bbam_ray.engine.evaluation import plain_batches
-from bbam_ray.engine.task import load_part
+from bbam_ray.engine.task import load_part, views_of
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.files import atomic_file, remove_unfinished
-from bbam_ray.models.backbones import state_of_file
+from bbam_ray.models.backbones import build_backbone, check_backbone
+from bbam_ray.models.weight_files import state_of_file
+from bbam_ray.pretrained_images import PREFIX, is_timm
 
 
-def feature_network(name: str, weights: str) -> nn.Module:
-    """A torchvision classification network whose last linear layer is replaced by the identity.
+def feature_network(config: RunConfig, name: str, weights: str) -> nn.Module:
+    """The network of ``extract_features``, in evaluation mode.
 
     Args:
-        name: torchvision's name, for example "resnet50", "convnext_tiny" or "vit_b_16".
-        weights: "DEFAULT" or another name of torchvision's weights, a file with a state dict, or "none".
+        config: its images are those of the network.
+        name: torchvision's name of a classification network, for example "resnet50", "convnext_tiny" or
+            "vit_b_16", whose last linear layer is replaced by the identity; or ``timm:NAME``.
+        weights: for torchvision "DEFAULT" or another name of its weights, a file with a state dict, or
+            "none"; for timm see ``weights_file``.
 
     Raises:
         UsageError: unknown network or weights, weights that are not available, or no linear layer at the
             end.
     """
+    if is_timm(name):
+        shape = load_part(config, "train").input_shape
+        check_backbone(name, weights, shape)
+        return build_backbone(name, shape, weights)[0].eval()
     from torchvision import models
 
     known = models.list_models(module=models)
     if name not in known:
-        raise UsageError(f"unknown backbone '{name}'; {nearest(name, known)}")
+        raise UsageError(f"unknown backbone '{name}'; {nearest(name, [*known, f'{PREFIX}NAME'])}")
     file = Path(weights).expanduser()
     try:
         if file.is_file():
@@ -93,7 +103,7 @@ def extract_features(
         writer: pq.ParquetWriter | None = None
         for part, samples in parts.items():
             start = 0
-            for block in _features(network, samples, config.training.evaluation_batch, device):
+            for block in _features(network, samples, config, device):
                 width = block.shape[1]
                 schema = _schema(width)
                 writer = writer or stack.enter_context(
@@ -108,10 +118,10 @@ def extract_features(
 
 @torch.no_grad()
 def _features(
-    network: nn.Module, samples: Samples, batch: int, device: torch.device
+    network: nn.Module, samples: Samples, config: RunConfig, device: torch.device
 ) -> Iterator[Tensor]:
-    rows = torch.arange(len(samples.labels)).numpy()
-    views = Views(samples.views, 0.0, 0.0)
+    rows, batch = np.arange(len(samples.labels)), config.training.evaluation_batch
+    views = Views(views_of(config, samples), 0.0, 0.0)
     for _, inputs in plain_batches(samples.inputs, rows, batch, views, device):
         yield network(inputs).float().flatten(1).cpu()
 

@@ -15,6 +15,7 @@ import bbam_ray
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS
 from bbam_ray.data.formats.file_list import files_state
+from bbam_ray.pretrained_images import is_timm, weights_file
 
 # The code that decides the results of a run. Other folders only choose what is run, and where.
 _CODE = ("config.py", "distributed.py", "core", "data", "models", "methods", "engine")
@@ -35,9 +36,12 @@ def code_state() -> str:
 
 
 def data_state(config: RunConfig) -> str:
-    """A text that changes with the data of a run, and with a file of initial weights."""
+    """A text that changes with the data of a run, its initial weights, and timm where it is used."""
     common, weights = config.training, Path(config.training.weights)
     state = DATASETS[common.dataset].state(config.data, common.data_dir)
+    if is_timm(common.backbone):
+        file = weights_file(common.backbone, common.weights)
+        return f"{state} {files_state([file] if file else [])} timm {version('timm')}"
     return f"{state} {files_state([weights])}" if weights.is_file() else state
 
 

@@ -75,6 +75,11 @@ class Model:
         """Shape of one sample: (C, H, W), (F,), or (L,) for texts of at most L tokens."""
         return self.description.input_shape
 
+    @property
+    def interpolation(self) -> str:
+        """How images of other sizes are resized: "bilinear" or "bicubic"."""
+        return self.description.interpolation
+
     @torch.inference_mode()
     def logits(self, inputs: Any) -> np.ndarray:
         """Scores z (N, K) float32; a label is predicted if its score is above its threshold.

@@ -27,6 +27,7 @@ WEIGHTS, CONFIG, LABELS, THRESHOLDS = (
 TOKENIZER, ENCODER = "tokenizer.json", "encoder.json"  # models of texts only
 CALIBRATION = "calibration.json"  # optional
 ENSEMBLE, MEMBERS = "ensemble.json", "members"  # in place of the weights
+TIMM_VERSION = "timm_version"  # in config.json, for backbones of timm only
 FORMAT = 1  # increased when older versions would misread newer files
 CHECKSUM, ENSEMBLE_CHECKSUM = "weights_sha256", "ensemble_sha256"
 
@@ -43,6 +44,7 @@ class ModelDescription:
         thresholds: (K,) on logits.
         architecture: JSON description of a pretrained text encoder, if the model has one.
         calibration: p = sigmoid(slope z + offset) by label, if the model has one.
+        timm_version: version of timm that built the backbone, if it is one of timm.
     """
 
     config: RunConfig
@@ -52,6 +54,12 @@ class ModelDescription:
     thresholds: tuple[float, ...]
     architecture: str | None = None
     calibration: Calibration | None = None
+    timm_version: str | None = None
+
+    @property
+    def interpolation(self) -> str:
+        """How images of other sizes are resized: "bilinear" or "bicubic"."""
+        return getattr(self.config.data, "interpolation", "bilinear")
 
 
 def read_description(folder: Path) -> ModelDescription:
@@ -91,6 +99,9 @@ def read_description(folder: Path) -> ModelDescription:
     views, vocabulary = ViewSettings(mean, std), values.pop("input_vocabulary", 0)
     if type(vocabulary) is not int or not 0 <= vocabulary < 2**31:
         raise _wrong(folder, "input_vocabulary", vocabulary)
+    timm_version = values.pop(TIMM_VERSION, None)
+    if timm_version is not None and not isinstance(timm_version, str):
+        raise _wrong(folder, TIMM_VERSION, timm_version)
     if vocabulary:
         views = replace(views, vocabulary=vocabulary, tokenizer=_text(folder / TOKENIZER))
     config = run_config(values, str(folder / CONFIG))
@@ -99,7 +110,14 @@ def read_description(folder: Path) -> ModelDescription:
         architecture = _text(folder / ENCODER)
     calibration = _calibration(folder, len(names))
     return ModelDescription(
-        config, shape, views, tuple(names), tuple(thresholds), architecture, calibration
+        config,
+        shape,
+        views,
+        tuple(names),
+        tuple(thresholds),
+        architecture,
+        calibration,
+        timm_version,
     )
 
 

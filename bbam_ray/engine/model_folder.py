@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bbam_ray.engine.model_description import (
     FORMAT,
     LABELS,
     THRESHOLDS,
+    TIMM_VERSION,
     TOKENIZER,
     WEIGHTS,
     ModelDescription,
@@ -31,6 +33,7 @@ from bbam_ray.engine.trainer import Trainer
 from bbam_ray.errors import UsageError, brief
 from bbam_ray.files import atomic_folder
 from bbam_ray.models import HubEncoder
+from bbam_ray.pretrained_images import is_timm
 
 __all__ = [
     "CONFIG",
@@ -69,7 +72,7 @@ def save_model(
         thresholds: (K,) on logits.
         calibration: of the logits; None = ``predict_proba`` is the sigmoid of the logits.
     """
-    views = trainer.data.views
+    views, backbone = trainer.data.views, trainer.config.training.backbone
     contents: dict[str, Any] = {
         CONFIG: {
             "format": FORMAT,
@@ -78,6 +81,7 @@ def save_model(
             "input_mean": list(views.mean),
             "input_std": list(views.std),
             **({"input_vocabulary": views.vocabulary} if views.vocabulary else {}),
+            **({TIMM_VERSION: version("timm")} if is_timm(backbone) else {}),
         },
         LABELS: list(trainer.data.label_names),
         THRESHOLDS: thresholds,

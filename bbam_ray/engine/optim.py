@@ -44,12 +44,14 @@ def parameter_groups(model: Network, backbone_rate: float) -> list[dict[str, Any
 
     Args:
         model: the groups keep the order of ``model.parameters()``.
-        backbone_rate: learning rate of the backbone / learning rate of projector and head.
+        backbone_rate: learning rate of the backbone / learning rate of projector and head; 0 leaves the
+            backbone out.
     """
     backbone = list(model.backbone.parameters())
     in_backbone = {id(parameter) for parameter in backbone}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in in_backbone]
-    return [{"params": backbone, "share": backbone_rate}, {"params": rest, "share": 1.0}]
+    groups: list[dict[str, Any]] = [{"params": rest, "share": 1.0}]
+    return [{"params": backbone, "share": backbone_rate}, *groups] if backbone_rate else groups
 
 
 class Precision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +157,11 @@ def build_scoring_module(
         method.load_scoring_state(scoring)
     except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
+        made_by = description.timm_version
+        with_timm = f"; saved with timm {made_by}, here is {version('timm')}" if made_by else ""
         raise UsageError(
             f"{folder / WEIGHTS}: does not fit config.json ({reason}); these files are from different "
-            "models"
+            f"models{with_timm}"
         ) from None
     network.to(device).to(memory_format=torch.channels_last).eval()
     images = len(description.input_shape) > 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from bbam_ray.data import DATASETS, Inputs, Samples, ViewSettings
 from bbam_ray.data.sampling.splits import Split, make_split
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
 from bbam_ray.models import check_backbone
+from bbam_ray.pretrained_images import image_input, is_timm
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,21 @@ def load_part(config: RunConfig, part: Any) -> Samples:
     return dataset.load(config.data, data_dir, part)
 
 
+def views_of(config: RunConfig, samples: Samples) -> ViewSettings:
+    """How samples become inputs of the run's network.
+
+    Images for a backbone of timm are normalised as that network expects, others as the data set says.
+
+    Raises:
+        UsageError: the network's mean and standard deviation are unknown.
+    """
+    common = config.training
+    if not is_timm(common.backbone):
+        return samples.views
+    own = image_input(common.backbone, common.weights)
+    return replace(samples.views, mean=own.mean, std=own.std)
+
+
 @dataclass(frozen=True)
 class Task:
     """The training part of a data set, read once, and how a run divides it.
@@ -81,7 +97,14 @@ def check_task(config: RunConfig, samples: Samples | None = None) -> Task:
     common = config.training
     if samples is None:
         samples = load_part(config, "train")
-    check_backbone(common.backbone, common.weights, samples.input_shape, samples.views.vocabulary)
+    check_backbone(
+        common.backbone,
+        common.weights,
+        samples.input_shape,
+        samples.views.vocabulary,
+        common.drop_path,
+    )
+    views_of(config, samples)
     return Task(samples, split_of(samples, config))
 
 
@@ -142,7 +165,7 @@ def prepare_training(
         validation_labels=labels(split.validation),
         unlabeled=split.unlabeled,
         label_names=samples.label_names,
-        views=samples.views,
+        views=views_of(config, samples),
     )
     is_labeled = None if samples.is_labeled is None else samples.is_labeled[split.unlabeled]
     if is_labeled is not None and not is_labeled.any():

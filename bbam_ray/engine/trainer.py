@@ -92,6 +92,8 @@ class Trainer:
                 model, data, self.views, common.evaluation_batch, self.device, self.precision
             )
         distributed.broadcast_module(model)
+        if not common.backbone_rate:
+            model.freeze_backbone()
         if common.synchronized_batch_norm:
             model = cast(Network, synchronized(model, self.device))
         self.model = model
@@ -134,6 +136,7 @@ class Trainer:
             projector=common.projector,
             weights=common.weights,
             vocabulary=data.views.vocabulary,
+            drop_path=common.drop_path,
         )
         method = METHODS[common.method]
         network.auxiliary = method.auxiliary(

@@ -101,6 +101,7 @@ def _check_same(
         "input_shape": (first.input_shape, other.input_shape),
         "labels": (first.label_names, other.label_names),
         "normalisation": (first.views, other.views),
+        "interpolation": (first.interpolation, other.interpolation),
         "encoder": (first.architecture, other.architecture),
     }
     if different := next((name for name, (a, b) in pairs.items() if a != b), None):

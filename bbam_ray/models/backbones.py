@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 
@@ -21,6 +19,9 @@ from bbam_ray.models.text_encoders import (
     encoder_of,
     pretrained_encoder,
 )
+from bbam_ray.models.timm_backbones import build_timm, check_timm
+from bbam_ray.models.weight_files import state_of_file
+from bbam_ray.pretrained_images import PREFIX, is_timm
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 _IMAGE_BACKBONES = ("small-cnn", *RESNETS)
@@ -79,24 +80,38 @@ BACKBONES: dict[str, Callable[[tuple[int, ...]], tuple[nn.Module, int]] | None] 
 
 
 def check_backbone(
-    backbone: str, weights: str, input_shape: tuple[int, ...], vocabulary: int = 0
+    backbone: str,
+    weights: str,
+    input_shape: tuple[int, ...],
+    vocabulary: int = 0,
+    drop_path: float = 0.0,
 ) -> None:
     """Raise a UsageError unless the backbone exists, fits the samples and its weights are available.
 
     Named torchvision weights are downloaded here, once, so that workers find them in the cache.
 
     Args:
-        backbone: a name of ``BACKBONES``.
+        backbone: a name of ``BACKBONES``, or ``timm:NAME``.
         weights: see ``build_network``.
         input_shape: of one sample.
         vocabulary: number of distinct tokens of texts; 0 = not texts.
+        drop_path: see ``build_network``.
     """
-    if backbone not in BACKBONES:
-        raise UsageError(f"unknown backbone '{backbone}'; {nearest(backbone, BACKBONES)}")
+    if backbone not in BACKBONES and not is_timm(backbone):
+        known = [*BACKBONES, f"{PREFIX}NAME"]
+        raise UsageError(f"unknown backbone '{backbone}'; {nearest(backbone, known)}")
     kind, fitting = _fitting(input_shape, vocabulary)
+    if is_timm(backbone) and kind == "images":
+        check_timm(backbone, weights, input_shape, drop_path)
+        return
     if backbone not in fitting:
         other = " or ".join(fitting[:2]) if fitting[0] != "small-cnn" else "small-cnn or a ResNet"
         raise UsageError(f"backbone '{backbone}' does not take {kind}; use --set backbone={other}")
+    if drop_path:
+        raise UsageError(
+            f"drop_path = {drop_path:g}: only backbones named {PREFIX}NAME drop residual branches, and "
+            f"'{backbone}' is another one; use --set drop_path=0"
+        )
     if backbone in RESNETS and input_shape[0] != 3:
         raise UsageError(
             f"backbone '{backbone}' takes images with 3 channels, not {input_shape[0]}; "
@@ -139,37 +154,6 @@ def _resnet(name: str) -> Any:
     return getattr(torchvision_models, name)(weights=None)
 
 
-def state_of_file(path: Path) -> dict[str, Tensor]:
-    """Load the tensors of a file; executes no code from it.
-
-    Args:
-        path: a ``.safetensors`` file, or a state dict written by ``torch.save``.
-
-    Raises:
-        UsageError: the file contains something other than a state dict.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: dict[str, Tensor] = load_file(path)
-            return state
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles, which it then rejects
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle raises many kinds of errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if isinstance(
-            error, UnpicklingError
-        ):  # torch's message explains how to execute the file's code
-            reason = "it contains something other than tensors"
-        raise UsageError(
-            f"weights = '{path}': cannot be read as a state dict ({reason}); give a file that "
-            "contains only tensors"
-        ) from None
-    return state
-
-
 def _load_resnet_state(backbone: str, weights: str) -> dict[str, Tensor]:
     path = Path(weights).expanduser()
     if path.is_file():
@@ -207,12 +191,16 @@ def build_backbone(
     weights: str,
     vocabulary: int = 0,
     architecture: str | None = None,
+    drop_path: float = 0.0,
 ) -> tuple[nn.Module, int]:
     """Build a backbone; arguments are those of ``build_network``.
 
     Returns:
         A module that maps (B, *input_shape) to (B, width), and the width.
     """
+    if is_timm(backbone):
+        images = build_timm(backbone, weights, input_shape, drop_path)
+        return images, images.width
     if backbone == "tiny-text":
         text = TinyText(vocabulary, input_shape[0])
         return text, text.width

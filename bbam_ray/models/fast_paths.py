@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -150,6 +150,13 @@ class _Encoding(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.backbone, self.projector = network.backbone, network.projector
+        self._is_frozen = network.is_frozen
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self._is_frozen:
+            self.backbone.eval()
+        return self
 
     def forward(self, inputs: Tensor) -> Tensor:
         features: Tensor = self.projector(self.backbone(inputs))

@@ -6,6 +6,7 @@ Source: docs/method.md, section 1.
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,19 @@ class Network(nn.Module):
         self.auxiliary: nn.Module | None = None
         #: a faster form of ``encode`` for inputs of some shapes
         self.fast_path: FastPath | None = None
+        #: the backbone is not trained and stays in evaluation mode
+        self.is_frozen = False
+
+    def freeze_backbone(self) -> None:
+        """Keep the backbone as it is: no gradients, no dropped branches, no new running statistics."""
+        self.is_frozen = True
+        self.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.is_frozen:
+            self.backbone.eval()
+        return self
 
     @property
     def feature_dim(self) -> int:
@@ -111,21 +125,25 @@ def build_network(
     weights: str = "none",
     vocabulary: int = 0,
     architecture: str | None = None,
+    drop_path: float = 0.0,
 ) -> Network:
     """Build a network for samples of one shape; initial weights come from torch's global generator.
 
     Args:
-        backbone: a name of ``BACKBONES``.
+        backbone: a name of ``BACKBONES``, or ``timm:NAME``.
         input_shape: of one sample: (C, H, W) for images, (F,) for features, (L,) for texts.
         num_labels: K.
         hidden_dim: width of the projector's hidden layer.
         feature_dim: D.
         projector: see ``Network``.
         weights: initial weights of the backbone: "none", a torchvision name or a file; for a transformer
-            a folder or a name on the hub.
+            a folder or a name on the hub; for ``timm:NAME`` see ``weights_file``.
         vocabulary: number of distinct tokens of texts; 0 = not texts.
         architecture: description of a transformer whose weights will be loaded later, from
             ``HubEncoder.architecture``.
+        drop_path: share of residual branches of a ``timm:NAME`` that are left out in training.
     """
-    module, width = build_backbone(backbone, input_shape, weights, vocabulary, architecture)
+    module, width = build_backbone(
+        backbone, input_shape, weights, vocabulary, architecture, drop_path
+    )
     return Network(module, width, hidden_dim, feature_dim, num_labels, projector)

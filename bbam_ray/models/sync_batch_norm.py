@@ -27,9 +27,27 @@ def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
     if not distributed.is_active():
         return model
     if device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        converted: nn.Module = _converter(model)(model)
         return converted
     return _replaced(model)
+
+
+def _converter(model: nn.Module) -> Any:
+    """The function that converts a model for GPUs: that of timm for layers of timm."""
+    if any(_activation(module) is not None for module in model.modules()):
+        from timm.layers import convert_sync_batchnorm
+
+        return convert_sync_batchnorm
+    return nn.SyncBatchNorm.convert_sync_batchnorm
+
+
+def _activation(module: nn.Module) -> nn.Module | None:
+    """What follows the normalisation in a batch norm of timm (``BatchNormAct2d``); None for others."""
+    if not isinstance(module, nn.BatchNorm2d) or type(module) is nn.BatchNorm2d:
+        return None
+    parts = [getattr(module, name, None) for name in ("drop", "act")]
+    layers = [layer for layer in parts if isinstance(layer, nn.Module)]
+    return nn.Sequential(*layers) if layers else None
 
 
 def _replaced(module: nn.Module) -> nn.Module:
@@ -43,9 +61,13 @@ def _replaced(module: nn.Module) -> nn.Module:
 class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm whose mean and variance are those of the union of all ranks' samples.
 
+    An activation that is part of the replaced layer follows as ``then``.
+
     Two messages per step: (2 C + 1) float64 numbers forward and 2 C backward, for C channels. A rank may
     have no samples.
     """
+
+    then: nn.Module
 
     @classmethod
     def like(cls, other: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> SynchronizedBatchNorm:
@@ -59,6 +81,7 @@ class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
         )
         new._parameters, new._buffers = other._parameters, other._buffers
         new.training = other.training
+        new.then = _activation(other) or nn.Identity()
         return new
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -67,6 +90,10 @@ class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (B, C, ...) to the same shape; B is this rank's share of the batch."""
+        result: Tensor = self.then(self._normalized(input))
+        return result
+
+    def _normalized(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
         if not self.training or not distributed.is_active():
             return super().forward(input)

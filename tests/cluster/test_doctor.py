@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import ray
 import torch
 
 from bbam_ray.commands.doctor import doctor as examine_all
-from bbam_ray.scale.cluster.doctor import Finding, check_gpus, check_results, facts, judged
+from bbam_ray.scale.cluster.doctor import (
+    Finding,
+    check_extras,
+    check_gpus,
+    check_results,
+    facts,
+    judged,
+)
 
 ROOT = Path(__file__).parents[2]
 GPU = {"nccl": True, "cuda": "12.8", "driver": "580.1", "bf16": True}
@@ -66,6 +74,27 @@ def test_a_missing_package_and_an_unresponsive_node_are_blockers(node: dict[str,
     assert unresponsive.level == "blocker" and "GetTimeoutError" in unresponsive.text
 
 
+def test_an_extra_package_is_described_and_only_compared_if_the_driver_has_it(
+    node: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {**facts(), "packages": {**facts()["packages"], "timm": "1.0.30"}}
+    (without,) = [
+        f
+        for f in judged("n", here, node | {"packages": {**here["packages"], "timm": None}})
+        if f.check == "n: versions"
+    ]
+    assert without.level == "blocker" and "timm missing (driver 1.0.30)" in without.text
+    driver = {**here, "packages": {**here["packages"], "timm": None}}
+    assert judged("n", driver, node | {"packages": here["packages"]})[0].level == "ok"
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("bbam_ray.scale.cluster.doctor.version", missing)
+    (finding,) = check_extras()
+    assert finding.level == "ok" and "pip install 'bbam-ray[vision]'" in finding.text
+
+
 def doctor(*arguments: object) -> tuple[int, list[dict[str, str]], str]:
     command = [sys.executable, "launch/doctor.py", "--json", *map(str, arguments)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -102,6 +131,7 @@ def test_checks_before_ray_are_reported_although_ray_does_not_start(
     findings = examine_all("local", tmp_path / "results")
     assert next(findings).check == "results folder"
     assert next(findings).check == "GPUs"
+    assert any(finding.check == "timm" for finding in check_extras())
     *_, last = findings
     assert last.level == "blocker" and last.check == "Ray" and "the raylet died" in last.text
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,9 +43,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The images that were really decoded, in no particular order."""
     seen: list[Path] = []
 
-    def counted(path: Path, side: int) -> np.ndarray:
+    def counted(path: Path, side: int, *form: Any) -> np.ndarray:
         seen.append(path)
-        return read_image(path, side)
+        return read_image(path, side, *form)
 
     monkeypatch.setattr(image_cache, "read_image", counted)
     return seen
@@ -201,13 +202,14 @@ def test_a_camera_that_was_turned_gives_an_upright_image(tmp_path: Path) -> None
 BUILDER = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from bbam_ray.data.cache import images as image_cache
 from bbam_ray.data.formats.image_sources import ImageFiles
 
 root, log, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 read = image_cache.read_image
 
-def slow(path, side):
+def slow(path, side, *form):
     with log.open("a") as handle:
         handle.write(path.name + "\\n")
     time.sleep(pause)

@@ -46,19 +46,22 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def cache_file(name: str, source: ImageSource, side: int) -> Path:
+def cache_file(name: str, source: ImageSource, side: int, interpolation: str = "bilinear") -> Path:
     """Path of the decoded images of a source; if an image changes, so does the path."""
     key = hashlib.sha256(f"{DECODING_VERSION}\n{source.state()}".encode()).hexdigest()[:20]
-    return cache_dir() / name / f"{key}-{side}px.rows"
+    resized = "" if interpolation == "bilinear" else f"-{interpolation}"
+    return cache_dir() / name / f"{key}-{side}px{resized}.rows"
 
 
-def cached_images(name: str, source: ImageSource, side: int) -> StoredRows:
+def cached_images(
+    name: str, source: ImageSource, side: int, interpolation: str = "bilinear"
+) -> StoredRows:
     """The readable images of a source as (N, 3, side, side) uint8, decoded at the first call only.
 
     If several processes need them at once, one decodes and the others wait. Unreadable images have no
     row; ``metadata["unreadable"]`` lists their positions in the source and the reasons.
     """
-    target = cache_file(name, source, side)
+    target = cache_file(name, source, side, interpolation)
     if (rows := opened(target)) is not None:
         return rows
     with only_one(target.parent):
@@ -70,15 +73,20 @@ def cached_images(name: str, source: ImageSource, side: int) -> StoredRows:
         )
         metadata: dict[str, Any] = {"unreadable": []}
         with whole_file(target) as temporary:
-            images = _decoded(name, source, side, metadata["unreadable"])
+            images = _decoded(name, source, (side, interpolation), metadata["unreadable"])
             write_rows(temporary, images, (3, side, side), np.uint8, metadata)
     return StoredRows(target)
 
 
 def _decoded(
-    name: str, source: ImageSource, side: int, unreadable: list[tuple[int, str]]
+    name: str, source: ImageSource, size: tuple[int, str], unreadable: list[tuple[int, str]]
 ) -> Iterator[np.ndarray]:
-    """Images in order, decoded by as many threads as there are processors."""
+    """Images in order, decoded by as many threads as there are processors.
+
+    Args:
+        size: side and interpolation.
+    """
+    side, interpolation = size
     listener = _listener.get() or (lambda *_: None)
 
     def finish(number: int, image: Future[np.ndarray]) -> Iterator[np.ndarray]:
@@ -92,7 +100,7 @@ def _decoded(
         begun: deque[tuple[int, Future[np.ndarray]]] = deque()
         try:
             for number, encoded in enumerate(source):
-                begun.append((number, pool.submit(read_image, encoded, side)))
+                begun.append((number, pool.submit(read_image, encoded, side, 3, interpolation)))
                 if len(begun) > _DECODE_AHEAD:
                     yield from finish(*begun.popleft())
             while begun:

@@ -18,6 +18,7 @@ from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
 from bbam_ray.data.formats.file_list import files_state
 from bbam_ray.data.formats.image_sources import ImageFiles, ImageSource
 from bbam_ray.errors import UsageError, brief
+from bbam_ray.pretrained_images import DEFAULT, image_input, is_timm
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
 _SHOWN = 5  # names in an error message
@@ -26,7 +27,18 @@ _SHOWN = 5  # names in an error message
 class ImageOptions(DatasetOptions):
     """Options of every data set of images."""
 
-    image_size: int = Field(224, ge=32, le=1024, description="Side of the stored images in pixels.")
+    image_size: int = Field(
+        224,
+        ge=32,
+        le=1024,
+        description="Side of the stored images in pixels; for a backbone `timm:NAME` its own is the "
+        "default.",
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        "bilinear",
+        description="Interpolation when images are resized; for a backbone `timm:NAME` its own is the "
+        "default.",
+    )
     unreadable: Literal["error", "skip"] = Field(
         "error", description="Stop with an error if images cannot be read, or skip them."
     )
@@ -70,6 +82,20 @@ class ImageDataset(Dataset):
         "unlabeled_batch": 96,
         "evaluation_batch": 128,
     }
+
+    def complete(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Images of the size and interpolation that a backbone of timm was trained with.
+
+        Weights that only torchvision has, the default, become those that timm names.
+        """
+        if not is_timm(backbone := values.get("backbone")):
+            return values
+        if values.get("weights") == self.defaults.get("weights"):
+            values = values | {"weights": DEFAULT}
+        if {"image_size", "interpolation"} <= values.keys():
+            return values
+        own = image_input(str(backbone), str(values.get("weights", "none")))
+        return {"image_size": own.size, "interpolation": own.interpolation} | values
 
     @abstractmethod
     def label_files(self, options: Any, data_dir: Path | None) -> list[Path]:
@@ -138,7 +164,7 @@ class ImageDataset(Dataset):
 
     def load(self, options: Any, data_dir: Path | None, part: Part) -> Samples:
         table = self.checked_tables(options, data_dir)[part]
-        stored = cached_images(self.name, table.images, options.image_size)
+        stored = cached_images(self.name, table.images, options.image_size, options.interpolation)
         readable = self._readable(stored, table.images, options)
         return Samples(
             stored,

@@ -35,13 +35,16 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
-def read_image(source: Path | BinaryIO, side: int, channels: int = 3) -> np.ndarray:
+def read_image(
+    source: Path | BinaryIO, side: int, channels: int = 3, interpolation: str = "bilinear"
+) -> np.ndarray:
     """Decode one image as (channels, side, side) uint8, upright, resized without keeping its aspect ratio.
 
     Args:
         source: file or open buffer.
         side: height and width of the result in pixels.
         channels: 3 for colour, 1 for grey.
+        interpolation: "bilinear" or "bicubic".
 
     Raises:
         UnreadableImageError: not an image, truncated, or larger than ``MAX_PIXELS``.
@@ -55,7 +58,7 @@ def read_image(source: Path | BinaryIO, side: int, channels: int = 3) -> np.ndar
             image.draft("RGB", (side, side))
             large = image.width * image.height > _LARGE_PIXELS
             with _one_large if large else nullcontext():
-                resized = _resized(image, side, "RGB" if channels == 3 else "L")
+                resized = _resized(image, side, "RGB" if channels == 3 else "L", interpolation)
                 image.close()  # free its pixels before the next large image is decoded
     except UnreadableImageError:
         raise
@@ -65,11 +68,11 @@ def read_image(source: Path | BinaryIO, side: int, channels: int = 3) -> np.ndar
     return np.asarray(resized).reshape(side, side, channels).transpose(2, 0, 1)
 
 
-def _resized(image: Image.Image, side: int, mode: str) -> Image.Image:
+def _resized(image: Image.Image, side: int, mode: str, interpolation: str) -> Image.Image:
     """The image upright, in a color mode, of (side, side) pixels, with as few copies as possible."""
     ImageOps.exif_transpose(image, in_place=True)
     converted = image if image.mode == mode else image.convert(mode)
-    return converted.resize((side, side), Image.Resampling.BILINEAR)
+    return converted.resize((side, side), Image.Resampling[interpolation.upper()])
 
 
 def _is_empty(source: Path | BinaryIO) -> bool:

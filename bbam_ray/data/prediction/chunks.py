@@ -9,7 +9,7 @@ import io
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,13 @@ class Chunk(ABC):
         source: file or folder.
         shape: of one sample, as the model expects it.
         count: number of samples.
+        interpolation: of images that are resized.
     """
 
     source: Path
     shape: tuple[int, ...]
     count: int
+    interpolation: str = field(default="bilinear", kw_only=True)
 
     @abstractmethod
     def batches(self, size: int) -> Iterator[Batch]:
@@ -69,7 +71,7 @@ class Chunk(ABC):
                 channels, side, _ = self.shape
                 try:
                     with without_warnings():
-                        inputs[row] = read_image(value, side, channels)
+                        inputs[row] = read_image(value, side, channels, self.interpolation)
                 except UnreadableImageError as error:
                     problems[row] = str(error)
             elif value is None or len(value) != self.shape[0]:

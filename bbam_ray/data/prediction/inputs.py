@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,11 @@ _NAME_COLUMNS = ("file_name", "filename", "name", "path")
 
 
 def find_chunks(
-    source: Path, shape: tuple[int, ...], labels: Sequence[str], texts: bool = False
+    source: Path,
+    shape: tuple[int, ...],
+    labels: Sequence[str],
+    texts: bool = False,
+    interpolation: str = "bilinear",
 ) -> list[Chunk]:
     """Divide the input of a prediction into chunks.
 
@@ -30,12 +35,19 @@ def find_chunks(
         shape: of one sample, as the model expects it.
         labels: of the model; if an ``.npz`` file has ``label_names``, they must be the same.
         texts: whether the model expects texts.
+        interpolation: of images that are resized, as the model expects it.
 
     Raises:
         UsageError: no samples, another kind of file, or samples of another shape.
     """
     if texts:
         return text_chunks(source, shape)
+    chunks = _chunks(source, shape, labels)
+    return [replace(chunk, interpolation=interpolation) for chunk in chunks]
+
+
+def _chunks(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> list[Chunk]:
+    """The chunks of images or features."""
     images = len(shape) > 1
     if source.is_dir():
         if not images:

@@ -29,6 +29,8 @@ from bbam_ray.results.remote import address_of
 from bbam_ray.results.storage import Storage
 
 PACKAGES = ("bbam-ray", "torch", "torchvision", "ray", "optuna", "pyarrow", "numpy")
+#: extra packages whose versions decide results where they are used
+OPTIONAL = {"timm": ("vision", "backbones timm:NAME")}
 SKEW_S, DISK_GB, FILES, SHARED_MEMORY_GB = 2.0, 10.0, 4096, 1.0
 _WAIT_S = 60.0
 
@@ -60,7 +62,7 @@ def facts(probe: str | None = None) -> Facts:
     import torch
 
     packages: dict[str, str | None] = {}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *OPTIONAL):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
@@ -105,6 +107,16 @@ def _gpu_text(node: Mapping[str, Any]) -> str:
     )
     bf16 = "bf16" if node["bf16"] else "no bf16"
     return f"{names}, driver {node['driver']}, CUDA {node['cuda']}, NCCL, {bf16}"
+
+
+def check_extras() -> Iterator[Finding]:
+    """Whether the packages of optional backbones are installed on this machine."""
+    for name, (extra, purpose) in OPTIONAL.items():
+        try:
+            text = f"{version(name)}, for {purpose}"
+        except PackageNotFoundError:
+            text = f"not installed; pip install 'bbam-ray[{extra}]' for {purpose}"
+        yield Finding(name, "ok", text)
 
 
 def check_gpus() -> Iterator[Finding]:
@@ -237,6 +249,12 @@ def judged(name: str, here: Mapping[str, Any], node: Facts | str) -> list[Findin
 def _versions(name: str, here: Mapping[str, Any], node: Mapping[str, Any]) -> Finding:
     pairs = {"python": (here["python"], node["python"])}
     pairs |= {p: (here["packages"][p], node["packages"][p]) for p in PACKAGES}
+    # A driver without an extra package starts nothing that needs it.
+    pairs |= {
+        name: (here["packages"][name], node["packages"].get(name))
+        for name in OPTIONAL
+        if here["packages"].get(name)
+    }
     different = [
         f"{what} {on_node or 'missing'} (driver {on_driver})"
         for what, (on_driver, on_node) in pairs.items()

@@ -82,7 +82,7 @@ class TrialCache:
         plan, train = self._plan, self._plan.train_shape
         workers = [train.min_workers, train.max_workers] if train else plan.shape.workers
         config = run_config({**plan.settings, **parameters}, "trial")
-        options = repr((config.data, config.training.weights))
+        options = repr((config.data, config.training.weights, config.training.backbone))
         if options not in self._data_states:  # once: it may look at every file of a data set
             self._data_states[options] = data_state(config)
         resources = {"workers": workers, "cpus": plan.shape.cpus, "gpus": plan.shape.gpus}
