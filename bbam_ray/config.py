@@ -183,6 +183,11 @@ class TrainingConfig(Options):
         description="Learning rate of the backbone relative to that of projector and head; 0 freezes the "
         "backbone, running statistics included.",
     )
+    cache_features: bool = Field(
+        False,
+        description="With `backbone_rate` 0, compute the features of all images once and train on them; "
+        "views then change features, not images.",
+    )
     weight_decay: float = Field(1e-4, ge=0, le=1, description="Weight decay of AdamW.")
     pct_start: float = Field(
         0.2,
@@ -257,6 +262,15 @@ class TrainingConfig(Options):
             raise ValueError(
                 f"reshuffle = true needs one validation set, and folds = {self.folds}: with folds every "
                 "sample is held out once; use --folds 1, or leave reshuffle out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _caches_frozen_features(self) -> Self:
+        if self.cache_features and self.backbone_rate:
+            raise ValueError(
+                f"cache_features = true needs a frozen backbone, and backbone_rate = "
+                f"{self.backbone_rate:g}: use --set backbone_rate=0, or leave cache_features out"
             )
         return self
 

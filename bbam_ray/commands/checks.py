@@ -184,6 +184,12 @@ def unused(config: RunConfig, settings: Mapping[str, Any]) -> str | None:
             f"note: method '{common.method}' is fitted once and does not use {', '.join(names)}; leave "
             f"{'it' if len(names) == 1 else 'them'} out"
         )
+    if not common.backbone_rate and not common.cache_features and "backbone_rate" in settings:
+        return (
+            "note: the frozen backbone computes features of augmented images in every step; with --set "
+            "cache_features=true it computes those of plain images once, and `bbam-ray data extract` "
+            "stores them for whole searches"
+        )
     if not METHODS[common.method].semi_supervised or common.warmup_epochs < common.epochs:
         return None
     return (

@@ -15,6 +15,7 @@ from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Inputs, Samples, ViewSettings
 from bbam_ray.data.sampling.splits import Split, make_split
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
+from bbam_ray.errors import UsageError
 from bbam_ray.models import check_backbone
 from bbam_ray.pretrained_images import image_input, is_timm
 
@@ -105,6 +106,10 @@ def check_task(config: RunConfig, samples: Samples | None = None) -> Task:
         common.drop_path,
     )
     views_of(config, samples)
+    if common.cache_features and len(samples.input_shape) == 1:
+        raise UsageError(
+            f"cache_features = true: data set '{common.dataset}' has no images; leave cache_features out"
+        )
     return Task(samples, split_of(samples, config))
 
 

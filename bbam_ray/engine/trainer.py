@@ -18,6 +18,7 @@ from bbam_ray.core.ema import ExponentialAverage
 from bbam_ray.data import Inputs
 from bbam_ray.data.sampling.sharding import even_part, owned_rows
 from bbam_ray.data.views.images import Views
+from bbam_ray.engine.cached_features import feature_views, with_features
 from bbam_ray.engine.compilation import StepPosition
 from bbam_ray.engine.compilation_of_run import compilation_of
 from bbam_ray.engine.evaluation import cosines, snapshot, validation_metrics
@@ -94,6 +95,13 @@ class Trainer:
         distributed.broadcast_module(model)
         if not common.backbone_rate:
             model.freeze_backbone()
+        #: what the steps read, and its views: the data, or features of a frozen backbone
+        self._steps_data, self._steps_views = data, self.views
+        if common.cache_features:
+            self._steps_data = with_features(
+                model, data, self.views, common.evaluation_batch, self.device, self.precision
+            )
+            self._steps_views = feature_views(config)
         if common.synchronized_batch_norm:
             model = cast(Network, synchronized(model, self.device))
         self.model = model
@@ -234,7 +242,11 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, weight_decay=common.weight_decay, fused=True)
         phase_epochs = common.epochs - (self.epoch if self.epoch >= self._warmup_epochs else 0)
         self._compilation = compilation_of(
-            self.config, self.data, (self.model, self.average.module), self.precision, phase_epochs
+            self.config,
+            self._steps_data,
+            (self.model, self.average.module),
+            self.precision,
+            phase_epochs,
         )
 
     def run_epoch(self) -> EpochRecord:
@@ -294,7 +306,8 @@ class Trainer:
 
     def _steps(self, epoch: int, *, main_phase: bool) -> EpochSteps:
         common = self.config.training
-        return EpochSteps(common, self.data, self.views, self.labels, epoch, main_phase=main_phase)
+        data, views = self._steps_data, self._steps_views
+        return EpochSteps(common, data, views, self.labels, epoch, main_phase=main_phase)
 
     def take_steps(self, steps: EpochSteps, *, main_phase: bool) -> dict[str, Any]:
         """Take every step of an epoch.
@@ -354,9 +367,9 @@ class Trainer:
         return snapshot(
             self.model,
             self.average.module,
-            self.data,
+            self._steps_data,
             (self._labeled_rows, self._unlabeled_rows),
-            self.views,
+            self._steps_views,
             self.config.training.evaluation_batch,
             self.device,
             self.precision,
@@ -369,7 +382,7 @@ class Trainer:
             return {}, {}
         part = even_part(count, distributed.rank(), distributed.world_size())
         logits, labels = distributed.gather_rows(
-            self.score(self.data.inputs, self.data.validation[part]),
+            self._score(self._steps_data.inputs, self.data.validation[part], self._steps_views),
             self.data.validation_labels[part].to(self.device),
         )
         metrics, by_label = validation_metrics(logits, labels)
@@ -389,9 +402,12 @@ class Trainer:
             inputs: all samples of a part.
             rows: (N,) row indices of the samples to score.
         """
+        return self._score(inputs, rows, self.views)
+
+    def _score(self, inputs: Inputs, rows: np.ndarray, views: Views) -> Tensor:
         batch = self.config.training.evaluation_batch
         cosine = cosines(
-            self.average.module, inputs, rows, batch, self.views, self.device, self.precision
+            self.average.module, inputs, rows, batch, views, self.device, self.precision
         )
         return self.method.logits(cosine)
 

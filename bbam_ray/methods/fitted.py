@@ -53,7 +53,8 @@ class FittedMethod(Method[Any]):
     unused: ClassVar[tuple[str, ...]] = (
         *("epochs", "warmup_epochs", "warmup_passes", "stop_epoch", "patience", "keep"),
         *("labeled_batch", "unlabeled_batch", "warmup_learning_rate", "learning_rate"),
-        *("backbone_rate", "weight_decay", "pct_start", "ema_decay", "strong_magnitude", "cutout"),
+        *("backbone_rate", "cache_features", "drop_path", "weight_decay", "pct_start", "ema_decay"),
+        *("strong_magnitude", "cutout"),
         *("hidden_dim", "feature_dim", "projector", "head_init", "synchronized_batch_norm"),
     )
     semi_supervised: ClassVar[bool] = False

@@ -150,6 +150,8 @@ class _Encoding(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.backbone, self.projector = network.backbone, network.projector
+        if network.takes_features:
+            self.backbone = nn.Identity()
         self._is_frozen = network.is_frozen
 
     def train(self, mode: bool = True) -> Self:

@@ -81,6 +81,8 @@ class Network(nn.Module):
         self.fast_path: FastPath | None = None
         #: the backbone is not trained and stays in evaluation mode
         self.is_frozen = False
+        #: inputs (B, width) are features of the frozen backbone, computed earlier
+        self.takes_features = False
 
     def freeze_backbone(self) -> None:
         """Keep the backbone as it is: no gradients, no dropped branches, no new running statistics."""
@@ -110,7 +112,9 @@ class Network(nn.Module):
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Map inputs to features (B, D), not normalised, on the plain path."""
-        features: Tensor = self.projector(self.backbone(inputs))
+        if not (self.takes_features and inputs.ndim == 2):
+            inputs = self.backbone(inputs)
+        features: Tensor = self.projector(inputs)
         return features
 
 

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from bbam_ray import load_model
 from bbam_ray.cli.main import app
+from bbam_ray.commands.checks import unused
 from bbam_ray.core.logistic import choose_regularization, logistic_weights
 from bbam_ray.engine.checkpoint_folder import load, save_part
 from bbam_ray.engine.evaluation import read_rows
@@ -121,6 +122,43 @@ def test_a_frozen_backbone_stays_what_it_was(made: Made) -> None:
     assert not trained & {id(p) for p in trainer.model.backbone.parameters()}
 
 
+@pytest.mark.parametrize("method", ["supervised", "bbam"])
+def test_cached_features_train_as_the_frozen_backbone_on_plain_images(
+    method: str, made: Made, tmp_path: Path
+) -> None:
+    plain = {"method": method, "backbone_rate": 0, "strong_magnitude": 0, "cutout": 0}
+    changes = {**plain, "flip": False, "learning_rate": 1e-2, "warmup_learning_rate": 1e-2}
+    trainers = [trainer_of(made, "test_vit", **changes, cache_features=c) for c in (False, True)]
+    calls = []
+    hook = trainers[1].model.backbone.register_forward_hook(lambda *_: calls.append(1))
+    for trainer in trainers:
+        while not trainer.finished:
+            trainer.run_epoch()
+    hook.remove()
+    assert not calls
+    for average in (False, True):
+        frozen, cached = ((t.average.module if average else t.model) for t in trainers)
+        for name, tensor in frozen.state_dict().items():
+            torch.testing.assert_close(cached.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+    save_model(tmp_path / "model", trainers[1], [0.0] * 5)
+    stored = np.asarray(trainers[1].data.inputs[np.arange(9)])
+    expected = trainers[1].score(trainers[1].data.inputs, np.arange(9)).numpy()
+    logits = load_model(tmp_path / "model", "cpu").logits(stored)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_features_are_cached_of_frozen_backbones_of_images_only(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cache_features = true needs a frozen backbone.*=0"):
+        trainer_of(made, "test_vit", cache_features=True)
+    np.savez(tmp_path / "f.npz", features=np.eye(8, 3), labels=np.eye(8, 2))
+    vectors = {"dataset": "features", "data_dir": str(tmp_path / "f.npz"), "backbone_rate": 0}
+    config = run_config({**vectors, "cache_features": True}, "test")
+    with pytest.raises(UsageError, match=r"data set 'features' has no images"):
+        check_task(config)
+    config = run_config(settings_of(made, "test_vit", backbone_rate=0), "test")
+    assert "cache_features=true" in str(unused(config, {"backbone_rate": 0}))
+
+
 def test_fine_tuning_starts_from_the_logistic_solution(made: Made) -> None:
     trainer = trainer_of(made, "test_vit", head_init="logistic", projector="none")
     network = timm.create_model("test_vit", num_classes=0, img_size=SIDE).eval()
@@ -150,6 +188,7 @@ def test_several_workers_give_the_result_of_one(
         "batch norm": settings_of(made, "test_efficientnet", **start),
         "layer norm": settings_of(made, "test_convnext", **start),
         "frozen": settings_of(made, "test_resnet", backbone_rate=0, head_init="logistic"),
+        "cached": settings_of(made, "test_resnet", backbone_rate=0, cache_features=True),
     }
     (tmp_path / "settings.json").write_text(json.dumps(job), encoding="utf-8")
     script = Path(__file__).with_name("rank_timm.py")
