@@ -72,9 +72,10 @@ def timm_configuration(backbone: str) -> dict[str, Any]:
     architecture, _, tag = name.partition(".")
     # The names of timm's registry only: its other sources would open folders or the network.
     if not timm.is_model(architecture) or any(c in name for c in "/\\:"):
+        known_names = [PREFIX + each for each in timm.list_models()]
         raise UsageError(
-            f"unknown backbone '{brief(backbone)}'; {similar(architecture, timm.list_models())}; "
-            "timm.list_models() lists all"
+            f"unknown backbone '{brief(backbone)}', which timm.list_models() does not have; "
+            f"{similar(PREFIX + architecture, known_names)}"
         )
     known = timm.models.get_arch_pretrained_cfgs(architecture)
     if tag and name not in known:

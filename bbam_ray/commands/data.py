@@ -182,7 +182,8 @@ def extract(
         listener.progress(f"features by {backbone}", done, total)
 
     with reports_decoding(listener):
-        network = feature_network(config, backbone, weights)
+        shape = [load_part(config, "train").input_shape] if own else []
+        network = feature_network(backbone, weights, *shape)
         return extract_features(config, network, output, progress)
 
 

@@ -42,6 +42,7 @@ def throughput_settings(plan: StudyPlan) -> dict[str, Any]:
     common = config.training.model_dump(mode="json")
     return {
         **{name: common[name] for name in _SETTINGS},
+        **({"cache_features": True} if common["cache_features"] else {}),
         **config.data.model_dump(mode="json"),
         "workers": plan.shape.workers,
         "cpus": plan.shape.cpus,

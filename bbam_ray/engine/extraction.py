@@ -24,24 +24,25 @@ from bbam_ray.models.weight_files import state_of_file
 from bbam_ray.pretrained_images import PREFIX, is_timm
 
 
-def feature_network(config: RunConfig, name: str, weights: str) -> nn.Module:
+def feature_network(
+    name: str, weights: str, input_shape: tuple[int, ...] = (3, 224, 224)
+) -> nn.Module:
     """The network of ``extract_features``, in evaluation mode.
 
     Args:
-        config: its images are those of the network.
         name: torchvision's name of a classification network, for example "resnet50", "convnext_tiny" or
             "vit_b_16", whose last linear layer is replaced by the identity; or ``timm:NAME``.
         weights: for torchvision "DEFAULT" or another name of its weights, a file with a state dict, or
             "none"; for timm see ``weights_file``.
+        input_shape: of an image, for networks of timm.
 
     Raises:
         UsageError: unknown network or weights, weights that are not available, or no linear layer at the
             end.
     """
     if is_timm(name):
-        shape = load_part(config, "train").input_shape
-        check_backbone(name, weights, shape)
-        return build_backbone(name, shape, weights)[0].eval()
+        check_backbone(name, weights, input_shape)
+        return build_backbone(name, input_shape, weights)[0].eval()
     from torchvision import models
 
     known = models.list_models(module=models)

@@ -36,7 +36,10 @@ class StudyStatus(StrEnum):
 RUNNING, COMPLETE = StudyStatus.RUNNING, StudyStatus.COMPLETE
 FAILED, INTERRUPTED = StudyStatus.FAILED, StudyStatus.INTERRUPTED
 LOCK = ".lock"
-PACKAGES = ("bbam-ray", "torch", "torchvision", "ray", "optuna", "pyarrow", "numpy", "scikit-learn")
+PACKAGES = (
+    *("bbam-ray", "torch", "torchvision", "ray", "optuna", "pyarrow", "numpy", "scikit-learn"),
+    "timm",  # null without the extra
+)
 
 
 def default_name(method: str) -> str:

@@ -109,6 +109,7 @@ def test_pickles_as_pretrained_weights_are_refused(trap: bytes, name: str, tmp_p
     (tmp_path / name).write_bytes(trap)
     refused(lambda: check_backbone("resnet18", str(tmp_path / name), (3, 64, 64)))
     refused(lambda: feature_network("resnet18", str(tmp_path / name)))
+    refused(lambda: check_backbone("timm:test_resnet", str(tmp_path / name), (3, 64, 64)))
 
 
 def test_a_pickle_among_valid_weights_is_refused(sprung: Path, tmp_path: Path) -> None:
