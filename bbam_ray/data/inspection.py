@@ -120,8 +120,8 @@ def _inspect_images(
                     image_sizes.append(image.size)
     if unused := dataset.unused(options, data_dir):
         inspection.warnings.append(
-            f"{len(unused)} images are not in any table and not used, the first is {unused[0]}; move them "
-            "into unlabeled/ to train on them"
+            f"{len(unused)} images are not in any table and not used, the first is {unused[0]}; "
+            f"{dataset.unused_advice}"
         )
     if image_sizes:
         ordered = sorted(image_sizes, key=lambda size: size[0] * size[1])

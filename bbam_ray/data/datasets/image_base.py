@@ -88,6 +88,8 @@ class ImageDataset(Dataset):
     views: ClassVar[ViewSettings] = ViewSettings(
         mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), flip=True
     )
+    #: what to do with images that ``unused`` returns
+    unused_advice: ClassVar[str] = "move them into unlabeled/ to train on them"
     defaults: ClassVar[dict[str, Any]] = {
         "backbone": "resnet50",
         "weights": "IMAGENET1K_V2",

@@ -8,17 +8,16 @@ feature, other nominal ones are one-hot encoded, in the file's order; labels may
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
-from bbam_ray.data.formats.arff import ENCODINGS, ArffTable, Attribute
+from bbam_ray.data.formats.arff import ArffTable, Attribute
 from bbam_ray.data.formats.arff_rows import ArffRows
 from bbam_ray.data.formats.tables import check_name
+from bbam_ray.data.formats.xml_files import read_xml
 from bbam_ray.errors import UsageError, brief, quoted, similar
 
 MAX_BYTES = 8 << 30  # of one part in memory
@@ -93,27 +92,7 @@ def _locate(folder: Path) -> tuple[Path, dict[str, Path]]:
 
 def _label_names(xml: Path) -> tuple[str, ...]:
     """All labels in document order, including those nested in others (a hierarchy)."""
-    # Decoded here, without null bytes, so that no encoding (UTF-16) can hide a DTD from the check.
-    try:
-        content = xml.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{xml}: cannot be read ({error.strerror}); restore it") from None
-    try:
-        text = content.decode(ENCODINGS[0])
-    except UnicodeDecodeError:
-        text = content.decode(ENCODINGS[1])
-    if "\0" in text:
-        raise UsageError(f"{xml}: contains null bytes, maybe UTF-16; save it as UTF-8")
-    if declaration := re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):
-        raise UsageError(
-            f"{xml}: contains {declaration[0]}, which a list of labels does not need; remove it"
-        )
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise UsageError(
-            f"{xml}: not valid XML ({brief(error)}); unpack the data set again"
-        ) from None
+    root = read_xml(xml, "a list of labels", "unpack the data set again")
     names = [tag.get("name", "") for tag in root.iter() if tag.tag.rpartition("}")[2] == "label"]
     if not names or "" in names:
         what = "a <label> has no name" if names else "no <label name=...>"
