@@ -109,6 +109,15 @@ def test_images_of_other_kinds_and_in_subfolders_are_found(tmp_path: Path) -> No
     assert train.labels.tolist() == [[1, 1], [1, 0], [1, 1]]
 
 
+def test_names_of_annotation_tools_are_read(tree: Path) -> None:
+    want, _ = load(tree)
+    (tree / "JPEGImages").rename(tree / "images")
+    (tree / "Annotations").rename(tree / "annotations")
+    train, _ = load(tree)
+    np.testing.assert_array_equal(train.labels, want.labels)
+    assert train.names is not None and train.names[1] == "images/000001.jpg"
+
+
 def test_a_label_is_present_if_one_of_its_objects_is_not_difficult(tree: Path) -> None:
     both = "<object><name> dog </name><difficult>{}</difficult></object>"
     for name, flags in (("000000", "10"), ("000001", "01"), ("000002", "11")):

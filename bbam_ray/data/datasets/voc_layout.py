@@ -13,23 +13,35 @@ from bbam_ray.errors import UsageError, brief
 
 LISTS = ("train", "val", "trainval", "test")
 IMAGES, ANNOTATIONS, MAIN = "JPEGImages", "Annotations", "ImageSets/Main"
+_NAMES = {  # as published, and as annotation tools write them
+    IMAGES: (IMAGES, "images", "Images"),
+    ANNOTATIONS: (ANNOTATIONS, "annotations"),
+}
 _LABEL_LIST = re.compile(r"(.+)_(train|val|trainval|test)")
 Lists = dict[str, list[str]]  # name of a list to its images
 
 
 def voc_folder(data_dir: Path) -> Path:
     """The folder with the images: the given one, or one below it as the archives unpack it."""
-    if (data_dir / IMAGES).is_dir():
+    if _inside(data_dir, IMAGES).is_dir():
         return data_dir
     above = [folder for folder in (data_dir, data_dir / "VOCdevkit") if folder.is_dir()]
     inner = sorted(
-        path for folder in above for path in folder.iterdir() if (path / IMAGES).is_dir()
+        path for folder in above for path in folder.iterdir() if _inside(path, IMAGES).is_dir()
     )
     if len(inner) != 1:
         choice = " and ".join(path.name for path in inner[:3])
-        what = f"contains {choice}; give one of them" if inner else f"no folder {IMAGES}; add it"
-        raise UsageError(f"{data_dir}: {what} as --data-dir, or the folder with it")
+        what = f"contains {choice}; give one of them as --data-dir"
+        raise UsageError(
+            f"{data_dir}: {what if inner else f'no folder {IMAGES}; give the folder that has it'}"
+        )
     return inner[0]
+
+
+def _inside(root: Path, folder: str) -> Path:
+    """A folder of VOC by the first of its names that exists."""
+    names = [name for name in _NAMES[folder] if (root / name).is_dir()]
+    return root / (names[0] if names else folder)
 
 
 def label_lists_of(root: Path) -> dict[str, set[str]]:
@@ -42,13 +54,9 @@ def label_lists_of(root: Path) -> dict[str, set[str]]:
     return labels
 
 
-def _has(label_lists: dict[str, set[str]], name: str) -> bool:
-    return any(name in has for has in label_lists.values())
-
-
 def annotations_of(root: Path) -> dict[str, Path]:
     """Image to its annotation."""
-    folder = root / ANNOTATIONS
+    folder = _inside(root, ANNOTATIONS)
     files = sorted(path for path in folder.rglob("*.xml") if path.name[0] != ".")
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 
@@ -100,7 +108,7 @@ def bare_name(image: str) -> str:
 def files_by_name(root: Path) -> dict[str, Path]:
     """The images below JPEGImages by their name without suffix."""
     files: dict[str, Path] = {}
-    folder = root / IMAGES
+    folder = _inside(root, IMAGES)
     for path in sorted(image_files(folder)):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in files:
@@ -114,7 +122,5 @@ def files_by_name(root: Path) -> dict[str, Path]:
 
 def image_paths(root: Path, images: list[str]) -> list[Path]:
     """The files of the images of a list; NAME.jpg for those that are missing."""
-    files = files_by_name(root)
-    return [
-        files.get(bare_name(image), root / IMAGES / f"{bare_name(image)}.jpg") for image in images
-    ]
+    files, folder = files_by_name(root), _inside(root, IMAGES)
+    return [files.get(bare_name(image), folder / f"{bare_name(image)}.jpg") for image in images]

@@ -119,7 +119,7 @@ def _conversions(image: Image.Image, image_range: str) -> Iterator[str]:
         yield "transparent parts on white"
     if image.mode == "CMYK":
         yield "CMYK became RGB"
-    if (frames := getattr(image, "n_frames", 1)) > 1:
+    if (frames := _frames(image)) > 1:
         yield f"the first of {frames} frames"
 
 
@@ -156,6 +156,14 @@ def _depth(image: Image.Image) -> _Depth | None:
     return _Depth(f"{bits}-bit", 2**bits - 1, np.uint32 if bits == 32 else None)
 
 
+def _frames(image: Image.Image) -> int:
+    """Number of frames or pages; 1 if those after the first are damaged, as only the first is read."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:
+        return 1
+
+
 def _is_deep_colour(image: Image.Image) -> bool:
     """Whether a colour image, not yet decoded, has 16 bits per channel; Pillow keeps the high ones."""
     if image.mode.startswith("I") or image.mode == "F":
@@ -187,7 +195,11 @@ def _in_range(image: Image.Image, depth: _Depth, image_range: str) -> Image.Imag
             f"values {least:.10g} to {most:.10g} are outside the range {low:.10g} to {high:.10g} of "
             f"{depth.name} images (see the setting image_range)"
         )
-    grey = ((values.astype(np.float32) - low) * (255 / (high - low)) + 0.5).astype(np.uint8)
+    scaled = values.astype(np.float32)
+    scaled -= low
+    scaled *= 255 / (high - low)
+    scaled += 0.5
+    grey = scaled.astype(np.uint8)
     if least < most and grey.min() == grey.max():
         raise UnreadableImageError(
             f"values {least:.10g} to {most:.10g} are a single grey level of the range {low:.10g} to "
