@@ -127,7 +127,7 @@ class Coco2014(ImageDataset):
             if not len(files):
                 raise UsageError(f"{path}: no image with an annotation; {_AGAIN}")
             paths = [root / _FOLDERS[part] / str(file) for file in files]
-            tables[part] = ImageTable(ImageFiles(paths, root), labels, names, None, notes)
+            tables[part] = ImageTable(ImageFiles(paths, root), labels, names, notes=notes)
         return tables
 
 

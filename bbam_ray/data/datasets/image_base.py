@@ -174,7 +174,7 @@ class ImageDataset(Dataset):
             self.views_for(options),
             None if table.is_labeled is None else table.is_labeled[readable],
             [table.images.names[row] for row in readable],
-            (*table.notes, *_decoding_notes(stored, table.images, part)),
+            notes=(*table.notes, *_decoding_notes(stored, table.images, part)),
         )
 
     def _readable(self, stored: StoredRows, images: ImageSource, options: Any) -> np.ndarray:

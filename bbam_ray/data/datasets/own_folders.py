@@ -99,7 +99,7 @@ class OwnFolder(ImageDataset):
                 labels.labels[rows],
                 labels.names,
                 None if is_labeled.all() else is_labeled,
-                notes,
+                notes=notes,
             )
         return tables
 

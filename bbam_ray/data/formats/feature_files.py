@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +106,7 @@ def read_features(files: list[Path], options: LabelOptions) -> Vectors:
             "correct it, or remove the row"
         )
     labels = with_test_part(vectors.labels, options.test_fraction)
-    return Vectors(vectors.features, labels, vectors.names, vectors.notes)
+    return replace(vectors, labels=labels)
 
 
 def _from_mulan(folder: Path) -> Vectors:
@@ -121,7 +121,8 @@ def _from_mulan(folder: Path) -> Vectors:
             f"{folder}: all labels of all {len(test)} rows are missing (?), so there is nothing to learn "
             "from; add a table with labels, NAME-train.arff"
         )
-    return Vectors(features, Labels(labels, is_labeled, names, test), None, parts["train"].notes)
+    labelled = Labels(labels, is_labeled, names, test)
+    return Vectors(features, labelled, notes=parts["train"].notes)
 
 
 def _from_npz(path: Path) -> Vectors:
