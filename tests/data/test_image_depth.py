@@ -208,6 +208,8 @@ def test_transparent_parts_are_white() -> None:
     assert read(saved(grey, "PNG", transparency=0))[:, :, 0].min() == 255
     keyed = deep_png(U16[..., None], 0, (b"tRNS", struct.pack(">H", 0)))
     assert read(keyed)[:, :, 0].min() == 255 and read(keyed)[:, :, 1].max() < 20
+    half_seen = saved(plain().quantize(8), "PNG", transparency=bytes([0, 128] + [255] * 6))
+    assert conversion(io.BytesIO(half_seen)) == "transparent parts on white"
     palette = saved(plain().quantize(8), "GIF", transparency=0)
     assert conversion(io.BytesIO(palette)) == "transparent parts on white"
 
@@ -246,8 +248,8 @@ def folder(root: Path) -> Path:
         (root / "images" / f"{row:02d}.png").write_bytes(content)
         lines.append(f"{row:02d}.png,{row % 2},{row // 2 % 2}")
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
-    (root / "unlabeled" / ".thumbs").mkdir(parents=True)
-    for name in ("a.png", "._a.png", ".thumbs/a.png"):
+    for name in ("a.png", "._a.png", ".thumbs/a.png", "__MACOSX/b.png"):
+        (root / "unlabeled" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "unlabeled" / name).write_bytes(MODES["grey png"] if name == "a.png" else b"\0\5")
     return root
 

@@ -49,13 +49,16 @@ class ImageOptions(DatasetOptions):
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All images below a folder; hidden files and folders (``._a.jpg`` of macOS) are left out."""
+    """All images below a folder, without hidden files and folders and what archives of macOS add."""
+
+    def hidden(path: Path) -> bool:
+        parts = path.relative_to(folder).parts
+        return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
     return [
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden(path) and path.is_file()
     ]
 
 
