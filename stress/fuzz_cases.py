@@ -72,6 +72,8 @@ READERS: dict[str, Reader] = {
     "mulan": Reader(folders.mulan, readers.dataset("features")),
     "voc2012": Reader(folders.voc, readers.dataset("voc2012", image_size=32)),
     "coco2014": Reader(folders.coco, readers.dataset("coco2014", image_size=32)),
+    "voc": Reader(folders.own_voc, readers.dataset("voc", image_size=32)),
+    "coco": Reader(folders.own_coco, readers.dataset("coco", image_size=32)),
     "awa": Reader(folders.awa, readers.dataset("awa", image_size=32)),
     "archive .zip": Reader(folders.zip_file, readers.archive),
     "archive .tar": Reader(lambda: folders.tar_file("a.tar", "w"), readers.archive),

@@ -183,6 +183,8 @@ def _show(console: Console, dataset: str, inspection: Inspection, *, as_json: bo
         console.print(f"image sizes: {sizes}", markup=False)
     if inspection.positives:
         _show_positives(console, inspection)
+    for note in inspection.notes:
+        console.print(f"read: {note}", markup=False)
     for error in inspection.errors:
         console.print(f"error: {error}", style="red", markup=False)
     for warning in inspection.warnings:

@@ -117,7 +117,7 @@ def prepare(options: CompareOptions, listener: Listener = SILENT) -> PreparedCom
     )
     entries = _entries(dataset, options.methods, options.labeled_fractions, folder)
     with reports_decoding(listener):
-        studies = _plans(options, entries)
+        studies = _plans(options, entries, listener)
     return PreparedComparison(options, folder, studies)
 
 
@@ -149,7 +149,7 @@ def _entries(
     return entries
 
 
-def _plans(options: CompareOptions, entries: list[Entry]) -> list[EntryPlan]:
+def _plans(options: CompareOptions, entries: list[Entry], listener: Listener) -> list[EntryPlan]:
     """The plans of all entries; entries with the same data share one read of the training part."""
     rules = SearchRules(
         confirm_seeds=options.seeds,
@@ -186,6 +186,8 @@ def _plans(options: CompareOptions, entries: list[Entry]) -> list[EntryPlan]:
             local=options.address == "local",
             samples=samples_by_data.get(data),
         )
+        if data not in samples_by_data:
+            listener.notes(task.samples.notes)
         samples_by_data[data] = task.samples
         plans.append(EntryPlan(entry, plan, NamedSplit.of_study(task, plan.settings)))
     return plans

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,7 @@ def cache(
     config = _config(dataset, settings)
     with reports_decoding(listener):
         parts = _load_parts(config).values()
+    listener.notes(_notes(parts))
     return Cached(
         folder=cache_folder.cache_dir() / dataset,
         samples=sum(len(samples.labels) for samples in parts),
@@ -180,6 +181,7 @@ def extract(
         listener.progress(f"features by {backbone}", done, total)
 
     with reports_decoding(listener):
+        listener.notes(_notes(_load_parts(config).values()))
         return extract_features(config, network, output, progress)
 
 
@@ -188,6 +190,11 @@ def _config(dataset: str, settings: Settings) -> RunConfig:
     if values.get("data_dir") is not None:
         values["data_dir"] = str(Path(values["data_dir"]).absolute())
     return run_config({**values, "dataset": dataset}, "command line")
+
+
+def _notes(parts: Iterable[Samples]) -> list[str]:
+    """The notes of all parts, each once."""
+    return list(dict.fromkeys(note for samples in parts for note in samples.notes))
 
 
 def _load_parts(config: RunConfig) -> dict[Part, Samples]:

@@ -146,6 +146,7 @@ def prepare(options: TuneOptions, listener: Listener = SILENT) -> PreparedStudy:
     local = options.address == "local"
     with reports_decoding(listener):
         plan, task = make_plan(settings, space_path, shape, rules, runner=runner, local=local)
+    listener.notes(task.samples.notes)
     disk = expected_disk(plan, task.samples)
     split = NamedSplit.of_study(task, plan.settings)
     return PreparedStudy(options, plan, folder, space_path, split, disk)

@@ -134,6 +134,7 @@ def prepare(options: TrainOptions, listener: Listener = SILENT) -> PreparedRun:
     config = run_config(settings, source)
     with reports_decoding(listener):
         task = check_task(config)
+    listener.notes(task.samples.notes)
     checks.check_workers(config, shape, len(task.split.labeled))
     if local:
         checks.check_machine(shape.min_workers, shape.cpus, shape.gpus)

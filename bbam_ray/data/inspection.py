@@ -34,6 +34,7 @@ class Inspection:
         sizes: smallest, median and largest width and height of the encoded images.
         errors: problems that would stop a run.
         warnings: problems that would not.
+        notes: what was ignored, or read in a way that is not obvious (``Samples.notes``).
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Inspection:
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def inspect(dataset: Dataset, options: Any, data_dir: Path | None) -> Inspection:
@@ -65,8 +67,9 @@ def inspect(dataset: Dataset, options: Any, data_dir: Path | None) -> Inspection
 
 
 def count_parts(inspection: Inspection, parts: Mapping[Part, Samples]) -> None:
-    """Count the samples and the positives of each label."""
+    """Count the samples and the positives of each label, and collect the notes of the parts."""
     for part, samples in parts.items():
+        inspection.notes += [note for note in samples.notes if note not in inspection.notes]
         inspection.counts[part] = len(samples.labels)
         inspection.positives[part] = samples.labels.sum(axis=0, dtype=int).tolist()
     inspection.label_names = parts["train"].label_names
@@ -96,10 +99,11 @@ def _inspect_images(
     image_sizes: list[tuple[int, int]] = []
     for part, table in dataset.checked_tables(options, data_dir).items():
         images = table.images
-        stored = opened(cache_file(dataset.name, images, options.image_size))
+        rules = (options.image_size, options.image_range)
+        stored = opened(cache_file(dataset.name, images, *rules))
         if stored is not None:
             _verify(stored, inspection)
-        unreadable = cached_images(dataset.name, images, options.image_size).metadata["unreadable"]
+        unreadable = cached_images(dataset.name, images, *rules).metadata["unreadable"]
         for row, reason in unreadable[:_SHOWN]:
             text = f"{images.names[row]} ({part}) cannot be read: {reason}"
             (inspection.errors if options.unreadable == "error" else inspection.warnings).append(
@@ -116,8 +120,8 @@ def _inspect_images(
                     image_sizes.append(image.size)
     if unused := dataset.unused(options, data_dir):
         inspection.warnings.append(
-            f"{len(unused)} images are not in any table and not used, the first is {unused[0]}; move them "
-            "into unlabeled/ to train on them"
+            f"{len(unused)} images are not in any table and not used, the first is {unused[0]}; "
+            f"{dataset.unused_advice}"
         )
     if image_sizes:
         ordered = sorted(image_sizes, key=lambda size: size[0] * size[1])

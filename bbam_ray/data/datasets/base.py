@@ -59,6 +59,7 @@ class Samples:
         is_labeled: (N,) bool, False for unlabelled samples; their rows of ``labels`` are zero and carry
             no information. None = all samples are labelled. Test samples always are.
         names: N names (files), where samples have one.
+        notes: sentences for the user about what was ignored, or read in a way that is not obvious.
     """
 
     inputs: Inputs
@@ -67,6 +68,7 @@ class Samples:
     views: ViewSettings = ViewSettings()
     is_labeled: np.ndarray | None = None
     names: Sequence[str] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels) or self.labels.shape[1] != len(self.label_names):

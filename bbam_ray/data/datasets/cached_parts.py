@@ -100,4 +100,5 @@ def samples_of(rows: StoredRows, views: ViewSettings) -> Samples:
         views,
         None if is_labeled.all() else is_labeled,
         rows.metadata["names"],
+        notes=tuple(rows.metadata.get("notes", ())),
     )

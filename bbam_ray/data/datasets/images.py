@@ -23,7 +23,7 @@ from pydantic import Field
 
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.datasets.base import Part, ViewSettings
-from bbam_ray.data.datasets.image_base import IMAGE_SUFFIXES, ImageDataset, ImageOptions, ImageTable
+from bbam_ray.data.datasets.image_base import ImageDataset, ImageOptions, ImageTable, image_files
 from bbam_ray.data.formats.image_sources import ImageFiles, ImageSource, ParquetImages, holds_images
 from bbam_ray.data.formats.label_tables import (
     NAMES_FILE,
@@ -232,8 +232,4 @@ def _files(tables: list[tuple[UserTable, str | None]], layout: _Layout) -> dict[
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    ]
+    return image_files(folder)

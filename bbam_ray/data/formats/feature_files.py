@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +42,13 @@ class Vectors:
         features: (N, F) float32, finite.
         labels: their labels, and which of them are the test part.
         names: N names; None if the samples have no names.
+        notes: as in ``Samples``.
     """
 
     features: np.ndarray
     labels: Labels
     names: list[str] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def feature_files(data_dir: Path | None) -> list[Path]:
@@ -104,7 +106,7 @@ def read_features(files: list[Path], options: LabelOptions) -> Vectors:
             "correct it, or remove the row"
         )
     labels = with_test_part(vectors.labels, options.test_fraction)
-    return Vectors(vectors.features, labels, vectors.names)
+    return replace(vectors, labels=labels)
 
 
 def _from_mulan(folder: Path) -> Vectors:
@@ -113,7 +115,14 @@ def _from_mulan(folder: Path) -> Vectors:
     test = np.concatenate([np.full(count[name], name == "test") for name in parts])
     labels = np.concatenate([part.labels for part in parts.values()])
     features = np.concatenate([part.features for part in parts.values()])
-    return Vectors(features, Labels(labels, np.ones(len(test), dtype=bool), names, test))
+    is_labeled = np.concatenate([part.is_labeled for part in parts.values()])
+    if not is_labeled.any():
+        raise UsageError(
+            f"{folder}: all labels of all {len(test)} rows are missing (?), so there is nothing to learn "
+            "from; add a table with labels, NAME-train.arff"
+        )
+    labelled = Labels(labels, is_labeled, names, test)
+    return Vectors(features, labelled, notes=parts["train"].notes)
 
 
 def _from_npz(path: Path) -> Vectors:

@@ -9,7 +9,7 @@ import io
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,14 @@ import pyarrow.parquet as pq
 
 from bbam_ray.data.formats.feature_files import as_float32
 from bbam_ray.data.formats.file_list import name_of_file
-from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_image, without_warnings
+from bbam_ray.data.formats.image_decoding import (
+    UnreadableImageError,
+    conversion,
+    darkness,
+    read_image,
+    without_warnings,
+)
+from bbam_ray.data.formats.image_range import AUTO
 from bbam_ray.data.formats.image_sources import encoded
 from bbam_ray.data.formats.npz import array_header, open_arrays
 from bbam_ray.data.formats.tables import readable_parquet
@@ -33,11 +40,13 @@ class Batch:
         names: B names, from the input; not necessarily unique.
         inputs: (B, C, H, W) uint8 or (B, F) float32, zero in rows with a problem; or B texts.
         problems: B messages; None for samples without a problem.
+        notes: B texts about how an image was read (see ``conversion``), or None; empty for other inputs.
     """
 
     names: list[str]
     inputs: np.ndarray | list[str]
     problems: list[str | None]
+    notes: Sequence[str | None] = ()
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,18 @@ class Chunk(ABC):
         source: file or folder.
         shape: of one sample, as the model expects it.
         count: number of samples.
+        image_range: see the setting of this name; that of the model's training.
     """
 
     source: Path
     shape: tuple[int, ...]
     count: int
+    image_range: str = field(default=AUTO, kw_only=True)
+
+    @property
+    def encoded_images(self) -> bool:
+        """Whether samples are decoded when they are read, so that batches have ``notes``."""
+        return False
 
     @abstractmethod
     def batches(self, size: int) -> Iterator[Batch]:
@@ -64,12 +80,15 @@ class Chunk(ABC):
             (len(names), *self.shape), np.uint8 if len(self.shape) > 1 else np.float32
         )
         problems: list[str | None] = [None] * len(names)
+        notes: list[str | None] = [None] * len(names)
         for row, value in enumerate(values):
             if len(self.shape) > 1:
                 channels, side, _ = self.shape
                 try:
                     with without_warnings():
-                        inputs[row] = read_image(value, side, channels)
+                        note = conversion(value, self.image_range)
+                        inputs[row] = read_image(value, side, channels, self.image_range)
+                    notes[row] = note + darkness(note, inputs[row]) or None
                 except UnreadableImageError as error:
                     problems[row] = str(error)
             elif value is None or len(value) != self.shape[0]:
@@ -78,7 +97,7 @@ class Chunk(ABC):
             else:
                 numbers = [np.nan if number is None else number for number in value]
                 inputs[row] = as_float32(np.array(numbers, dtype=np.float64))
-        return Batch(names, inputs, _finite(inputs, problems))
+        return Batch(names, inputs, _finite(inputs, problems), notes)
 
 
 def _finite(inputs: np.ndarray, problems: list[str | None]) -> list[str | None]:
@@ -105,6 +124,7 @@ class FilesChunk(Chunk):
     """Images in files below a folder."""
 
     names: tuple[str, ...] = ()
+    encoded_images = True
 
     def batches(self, size: int) -> Iterator[Batch]:
         for start in range(0, len(self.names), size):
@@ -121,6 +141,10 @@ class ParquetChunk(Chunk):
     first_row: int = 0
     column: str = ""
     name_column: str | None = None
+
+    @property
+    def encoded_images(self) -> bool:
+        return len(self.shape) > 1
 
     def batches(self, size: int) -> Iterator[Batch]:
         columns = [self.column, *([self.name_column] if self.name_column else [])]
