@@ -24,15 +24,13 @@ from pydantic import Field
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.datasets.base import Part, ViewSettings
 from bbam_ray.data.datasets.image_base import IMAGE_SUFFIXES, ImageDataset, ImageOptions, ImageTable
+from bbam_ray.data.formats.file_list import is_hidden, safe_relative
 from bbam_ray.data.formats.image_sources import ImageFiles, ImageSource, ParquetImages, holds_images
-from bbam_ray.data.formats.label_tables import (
-    NAMES_FILE,
-    LabelOptions,
-    Labels,
-    read_labels,
-    safe_relative,
-    with_test_part,
-)
+from bbam_ray.data.formats.labels.names import NAMES_FILE
+from bbam_ray.data.formats.labels.options import LabelOptions
+from bbam_ray.data.formats.labels.reader import read_labels
+from bbam_ray.data.formats.labels.result import Labels, with_test_part
+from bbam_ray.data.formats.part_files import part_files, part_of_file, part_of_name
 from bbam_ray.data.formats.tables import UserTable, read_user_table
 from bbam_ray.errors import UsageError, brief
 
@@ -94,7 +92,11 @@ class Images(ImageDataset):
             "test": np.flatnonzero(labels.test),
         }
         if layout.in_parquet:
-            names = [f"{table.path.name} row {line}" for table, _ in tables for line in table.lines]
+            names = [
+                f"{table.path.name} row {row + 1}"
+                for table, _ in tables
+                for row in range(len(table))
+            ]
             paths = [table.path for table, _ in tables]
             return {
                 part: _image_table(
@@ -131,7 +133,17 @@ def _image_table(
     """Chosen rows of the tables, followed by ``unlisted`` images without labels."""
     chosen = np.pad(labels.labels[rows], ((0, unlisted), (0, 0)))
     is_labeled = np.pad(labels.is_labeled[rows], (0, unlisted))
-    return ImageTable(images, chosen, labels.names, None if is_labeled.all() else is_labeled)
+    is_validation = None
+    if labels.validation is not None and labels.validation[rows].any():
+        is_validation = np.pad(labels.validation[rows], (0, unlisted))
+    return ImageTable(
+        images,
+        chosen,
+        labels.names,
+        None if is_labeled.all() else is_labeled,
+        is_validation,
+        labels.reading,
+    )
 
 
 def _root(data_dir: Path | None) -> Path:
@@ -164,20 +176,20 @@ def _layout(root: Path) -> _Layout:
     tables = [(root / name, None, root) for name in names if (root / name).is_file()]
     if tables:
         layouts.append(_Layout([*tables]))
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir()]
     parts = [
-        (root / part / name, part, root / part)
-        for part in ("train", "test")
+        (folder / name, part, folder)
+        for part in ("train", "validation", "test")
+        for folder in folders
+        if part_of_name(folder.name) == part
         for name in names
-        if (root / part / name).is_file()
+        if (folder / name).is_file()
     ]
     if parts:
         layouts.append(_Layout([*parts]))
     for folder in (root, root / "data"):
-        files = [
-            (path, part, folder)
-            for part in ("train", "test", UNLABELED)
-            for path in sorted(folder.glob(f"{part}*.parquet"))
-        ]
+        paths = part_files(folder, (".parquet",)) if folder.is_dir() else []
+        files = [(path, part_of_file(path), folder) for path in paths]
         if files:
             layouts.append(_Layout([*files], in_parquet=True))
     if not layouts:
@@ -220,7 +232,7 @@ def _files(tables: list[tuple[UserTable, str | None]], layout: _Layout) -> dict[
                 f"{table.path}: no column of file names; name it file_name (columns: "
                 f"{brief(', '.join(table.columns), 300)})"
             )
-        for row, name in enumerate(table.columns[column]):
+        for row, name in enumerate(table.values(column)):
             path = folder / safe_relative(name, table.where(row))
             if path in files:
                 raise UsageError(
@@ -235,5 +247,5 @@ def _images_in(folder: Path) -> list[Path]:
     return [
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not is_hidden(path, folder)
     ]

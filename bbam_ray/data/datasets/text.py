@@ -14,13 +14,16 @@ from typing import Any, ClassVar
 
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.datasets.text_base import Documents, TextDataset, TextOptions
-from bbam_ray.data.formats.label_tables import NAMES_FILE, LabelOptions, read_labels, with_test_part
+from bbam_ray.data.formats.labels.names import NAMES_FILE
+from bbam_ray.data.formats.labels.options import LabelOptions
+from bbam_ray.data.formats.labels.reader import read_labels
+from bbam_ray.data.formats.labels.result import with_notes, with_test_part
+from bbam_ray.data.formats.part_files import part_files, part_of_file, unused_tables
 from bbam_ray.data.formats.tables import UserTable, read_user_table
 from bbam_ray.errors import UsageError, brief
 
 TEXT, SUFFIXES = "text", (".csv", ".tsv", ".jsonl", ".parquet")
 NAME_COLUMNS = ("id", "name", "file_name")
-_PARTS = ("train", "test", "unlabeled")
 
 
 class OwnTextOptions(TextOptions, LabelOptions):
@@ -59,9 +62,12 @@ class Text(TextDataset):
         column = next((name for name in NAME_COLUMNS if name in tables[0][0].columns), None)
         names = None
         if column and all(column in table.columns for table, _ in tables):
-            names = [str(name) for table, _ in tables for name in table.columns[column]]
+            names = [str(name) for table, _ in tables for name in table.values(column)]
             if len(set(names)) < len(names):
                 names = None  # not unique, so not the names of samples
+        if data_dir is not None and data_dir.is_dir():
+            paths = [table.path for table, _ in tables]
+            labels = with_notes(labels, unused_tables(data_dir, paths, SUFFIXES))
         return Documents(texts, with_test_part(labels, options.test_fraction), names)
 
 
@@ -72,10 +78,11 @@ def texts_of(table: UserTable) -> list[str]:
             f"{table.path}: no column '{TEXT}' (columns: "
             f"{brief(', '.join(table.columns), 300) or 'none'}); add it, or name it so"
         )
-    for row, value in enumerate(table.columns[TEXT]):
+    texts = table.values(TEXT)
+    for row, value in enumerate(texts):
         if not isinstance(value, str) or not value.strip():
             raise UsageError(f"{table.where(row)}: no text; fill it in or remove the row")
-    return [str(value) for value in table.columns[TEXT]]
+    return texts
 
 
 def _tables(data_dir: Path | None) -> list[tuple[Path, str | None]]:
@@ -91,12 +98,7 @@ def _tables(data_dir: Path | None) -> list[tuple[Path, str | None]]:
         if data_dir.suffix not in SUFFIXES:
             raise UsageError(f"--data-dir {data_dir}: expected {', '.join(SUFFIXES)} or a folder")
         return [(data_dir, None)]
-    tables = [
-        (path, part)
-        for part in _PARTS
-        for path in sorted(data_dir.glob(f"{part}*"))
-        if path.suffix in SUFFIXES
-    ]
+    tables = [(path, part_of_file(path)) for path in part_files(data_dir, SUFFIXES)]
     if not any(part == "train" for _, part in tables):
         raise UsageError(
             f"{data_dir}: contains no train.csv, .tsv, .jsonl or .parquet; give the file or "
