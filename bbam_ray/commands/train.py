@@ -161,7 +161,7 @@ def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
             stack.enter_context(studies.locked(folder))
             for finding in repair_study(folder):
                 listener.warning(f"repaired: {finding}")
-            open_run(folder, config, split, resume=True, check_only=True)
+            open_run(folder, config, split, resume=True, check_only=True, note=listener.warning)
 
         def open_log() -> RunLog:
             """Called when nothing can be wrong any more: it creates the folder."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,14 @@ _UNNAMED = "Unnamed: 0"  # pandas' name for a first column without name
 _MARKS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "the character |"}
 
 
-def read_separated(path: Path) -> tuple[dict[str, pa.ChunkedArray], frozenset[str]]:
+def read_separated(
+    path: Path, names: Sequence[str] = ()
+) -> tuple[dict[str, pa.ChunkedArray], frozenset[str]]:
     """Read a CSV or TSV file.
+
+    Args:
+        path: of the file.
+        names: of the columns of a file without a header line; none if the first line names them.
 
     Returns:
         Columns of text by name, without blanks around the values; and the columns that are an index.
@@ -45,9 +52,17 @@ def read_separated(path: Path) -> tuple[dict[str, pa.ChunkedArray], frozenset[st
         header = next(_records(path, content), ([], 0))[0]
         header = [name.strip() for name in header]
         _check_separator(path, header)
+        if names and len(names) != len(header):
+            raise UsageError(
+                f"{path} line 1: {len(header)} values, but --set column_names names {len(names)} columns; "
+                "name every column"
+            )
         columns = _parsed(path, content, header)
         if columns is None:
             columns = _slowly(path, content, header)
+        if not names:
+            columns = [column.slice(1) for column in columns]
+        header = list(names) or header
     except UnicodeDecodeError:
         raise UsageError(_not_utf8(path, content)) from None
     columns = [pc.utf8_trim_whitespace(column) for column in columns]
@@ -61,11 +76,16 @@ def read_separated(path: Path) -> tuple[dict[str, pa.ChunkedArray], frozenset[st
     return dict(zip(header, columns, strict=True)), frozenset(() if index is None else (index,))
 
 
-def line_of_row(path: Path, row: int) -> int:
-    """Line on which a row ends, from 1; reads the file once more."""
-    records = _records(path, path.read_bytes())
-    next(records)
-    return next((line for number, (_, line) in enumerate(records) if number == row), 0)
+def line_of_row(path: Path, skipped: int, row: int) -> int:
+    """Line on which a row ends, from 1; reads the file once more.
+
+    Args:
+        path: of the file.
+        skipped: rows before the first one: 1 for a header line.
+        row: from 0.
+    """
+    records = islice(_records(path, path.read_bytes()), skipped + row, None)
+    return next((line for _, line in records), 0)
 
 
 def _records(path: Path, content: bytes) -> Iterator[tuple[list[str], int]]:
@@ -111,7 +131,7 @@ def _parsed(path: Path, content: bytes, header: list[str]) -> list[pa.ChunkedArr
         )
     except (pa.ArrowException, UnicodeError):
         return None
-    return [column.slice(1) for column in table.columns]
+    return list(table.columns)
 
 
 def _well_quoted(content: bytes) -> bool:
@@ -136,9 +156,7 @@ def _well_quoted(content: bytes) -> bool:
 def _slowly(path: Path, content: bytes, header: list[str]) -> list[pa.ChunkedArray]:
     """The columns by Python's reader, which knows the line of an error."""
     rows = []
-    records = _records(path, content)
-    next(records, None)
-    for row, line in records:
+    for row, line in _records(path, content):
         if len(row) != len(header):
             hint = (
                 "a TSV file has no quoting, so remove line breaks and tabs from its values"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -113,12 +113,15 @@ def readable_parquet(path: Path) -> Iterator[None]:
         raise UsageError(f"{path}: {what}{reason}") from None
 
 
-def read_user_table(path: Path, without: tuple[str, ...] = ()) -> UserTable:
+def read_user_table(
+    path: Path, without: tuple[str, ...] = (), names: Sequence[str] = ()
+) -> UserTable:
     """Read a table.
 
     Args:
         path: ending in .csv, .tsv, .jsonl or .parquet.
         without: columns of a Parquet file that are not read.
+        names: of the columns of CSV and TSV files without a header line.
 
     Raises:
         UsageError: not readable, not a table, a row of another length, or columns without names or
@@ -133,9 +136,10 @@ def read_user_table(path: Path, without: tuple[str, ...] = ()) -> UserTable:
             with path.open(encoding="utf-8-sig", newline="") as handle:
                 table = _json_lines(path, handle)
         else:
-            columns, index = read_separated(path)
+            columns, index = read_separated(path, names)
             rows = len(next(iter(columns.values()), ()))
-            table = UserTable(path, dict(columns), rows, partial(line_of_row, path), index)
+            line_of = partial(line_of_row, path, 0 if names else 1)
+            table = UserTable(path, dict(columns), rows, line_of, index)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or brief(error)})") from None
     except UnicodeDecodeError:

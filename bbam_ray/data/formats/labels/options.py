@@ -34,6 +34,11 @@ class LabelOptions(DatasetOptions):
         "from one to another; empty finds them.",
     )
     ignore_columns: str = Field("", description="Columns that are not labels, separated by commas.")
+    column_names: str = Field(
+        "",
+        description="Names of all columns of CSV and TSV files without a header line, separated by "
+        "commas.",
+    )
     split_column: str = Field(
         "split",
         description="Column that names the part of each row: train, validation, test or unlabeled; in a "
