@@ -1,10 +1,10 @@
 """``text``: your own documents, as tables with a column ``text``.
 
 One file (``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``), or a folder with ``train*`` and optionally
-``validation*`` (or ``val*``, ``dev*``), ``test*`` and ``unlabeled*`` of these types. Labels as in tables of images: one 0/1 column per label, or a
-single column ``labels``. A column ``split`` may name the part of each row: train, validation,
-test or unlabeled.
-Without a test part, a share of the labelled rows becomes one.
+``validation*`` (or ``val*``, ``dev*``), ``test*`` and ``unlabeled*`` of these types. Labels as in tables
+of images: one 0/1 column per label, or a single column ``labels``. A column ``split`` may name the part of
+each row: train, validation, test or unlabeled. Without a test part, a share of the labelled rows becomes
+one.
 """
 
 from __future__ import annotations

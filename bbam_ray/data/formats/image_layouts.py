@@ -145,7 +145,8 @@ def read_tables(layout: Layout) -> Tables:
             )
         if not holds_images(kind):
             raise UsageError(
-                f"{table.path}: column '{IMAGE_COLUMN}' is {brief(str(kind))}; expected the bytes of images"
+                f"{table.path}: column '{IMAGE_COLUMN}' is {brief(str(kind))}; expected the bytes of "
+                "images"
             )
     return tables
 

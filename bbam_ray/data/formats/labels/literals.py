@@ -14,7 +14,7 @@ from typing import Any
 _PAIRS = {"[": "]", "{": "}", "(": ")"}
 _CALL = re.compile(
     r"(?:np\.|numpy\.|torch\.)?(?:array|tensor|set|frozenset|list|tuple)"
-    r"\((.*?)(?:, *dtype=[\w.' <>|]+)?\)",
+    r"\((.*?)(?:,\s*dtype=[\w.' <>|]+)?\)",
     re.DOTALL,
 )
 _SCALAR = re.compile(r"np\.(?:str_|u?int\d*|float\d*|bool_?)\(([^()]*)\)")

@@ -81,7 +81,7 @@ def read_columns(
     )
     if not known.file:
         return RowLabels(labels, is_labeled, cleaned, form)
-    return _in_order_of(known, RowLabels(labels, is_labeled, cleaned, form), rows)
+    return in_order_of(known, RowLabels(labels, is_labeled, cleaned, form), rows)
 
 
 def _wrong_text(
@@ -146,8 +146,8 @@ def ambiguous(where: str, what: str) -> str:
     )
 
 
-def _in_order_of(known: KnownNames, read: RowLabels, rows: Rows) -> RowLabels:
-    """Labels in the order of the names file."""
+def in_order_of(known: KnownNames, read: RowLabels, rows: Rows) -> RowLabels:
+    """Labels in the order of the names file; a UsageError if it lacks one of them."""
     for name in read.names:
         if name not in known.file:
             raise UsageError(
@@ -159,12 +159,8 @@ def _in_order_of(known: KnownNames, read: RowLabels, rows: Rows) -> RowLabels:
     labels = np.zeros((len(read.labels), len(known.file)), np.uint8)
     labels[:, [known.file.index(name) for name in read.names]] = read.labels
     absent = [name for name in known.file if name not in read.names]
-    notes = (
-        (
-            f"{columns_text(absent)} of {known.path.name} {'are' if len(absent) > 1 else 'is'} "
-            "in no table",
-        )
-        if absent
-        else ()
-    )
+    notes = read.notes
+    if absent:
+        verb = "are" if len(absent) > 1 else "is"
+        notes += (f"{columns_text(absent)} of {known.path.name} {verb} in no table",)
     return RowLabels(labels, read.is_labeled, known.file, read.form, notes)
