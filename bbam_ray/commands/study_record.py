@@ -113,11 +113,14 @@ def open_run(
 def _moved_data(
     content: Mapping[str, Any], recorded: Mapping[str, Any], note: Callable[[str], None]
 ) -> bool:
-    """Whether another folder has the same data as before; a note says so."""
+    """Whether another folder has the same data as before; a note says so, or that the data differ."""
     folder = content["settings"].get("data_dir")
     settings = recorded.get("settings")
     before = settings.get("data_dir") if isinstance(settings, dict) else None
-    moved = folder != before and bool(content["data"]) and content["data"] == recorded.get("data")
+    same = content["data"] == recorded.get("data")
+    moved = folder != before and bool(content["data"]) and same
+    if folder == before and content["data"] and recorded.get("data") and not same:
+        note(f"note: inputs or labels in {folder} are not the same as when the study began")
     if moved:
         note(f"note: the data in {folder} are the same as before in {before}; the study continues")
     return moved
