@@ -68,8 +68,8 @@ TABLES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "160,000 x 6, CSV with texts of 440 characters": ("a.csv", lambda p: _wide(p, 160_000, 6, 20)),
     "40,000 x 80, CSV": ("b.csv", lambda p: _wide(p, 40_000, 80, 1)),
     "10,000 x 1,000, CSV": ("c.csv", lambda p: _wide(p, 10_000, 1_000, 1)),
-    "160,000 rows of 6 labels, separated by |": ("d.csv", lambda p: _separated(p, 160_000, 6)),
-    "40,000 rows of 80 labels, separated by |": ("e.csv", lambda p: _separated(p, 40_000, 80)),
+    "160,000 rows of 6 labels, separated by a bar": ("d.csv", lambda p: _separated(p, 160_000, 6)),
+    "40,000 rows of 80 labels, separated by a bar": ("e.csv", lambda p: _separated(p, 40_000, 80)),
     "40,000 lists of 80 labels, JSON lines": ("f.jsonl", lambda p: _lists(p, 40_000, 80)),
     "10,000 vectors of 1,000, Parquet": ("g.parquet", lambda p: _vectors(p, 10_000, 1_000)),
 }
