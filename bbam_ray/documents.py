@@ -171,5 +171,6 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             raise UsageError(
                 f"--set {brief(assignment)}: expected key=value, for example --set scale=20"
             )
-        values[name.strip()] = parse_yaml(text, f"--set {brief(name)}")
+        # Blanks are a value: a separator may be one.
+        values[name.strip()] = text if text.isspace() else parse_yaml(text, f"--set {brief(name)}")
     return values

@@ -51,6 +51,27 @@ READERS: dict[str, Reader] = {
         },
         readers.dataset("text"),
     ),
+    "lists as text": Reader(
+        lambda: {
+            "train.csv": b"text,labels\n" + b"so,\"['a', 'b']\"\nno,['a']\nwe,array(['b'])\n" * 4,
+            "dev.csv": b"text,labels\nso,\"['a', 'b']\"\n",
+        },
+        readers.dataset("text"),
+    ),
+    "vectors .jsonl": Reader(
+        lambda: {
+            "train.jsonl": b'{"text": "so", "labels": [1, 0, 1]}\n{"text": "no", "labels": [0, 1, 0]}\n'
+            * 4,
+            "labels.txt": b"a\nb\nc",
+        },
+        readers.dataset("text"),
+    ),
+    "objects .jsonl": Reader(
+        lambda: {
+            "train.jsonl": b'{"text": "so", "labels": {"a": 1, "b": 0}, "split": "train"}\n' * 8
+        },
+        readers.dataset("text"),
+    ),
     "aapd": Reader(folders.aapd, readers.dataset("aapd", tokenizer="trained")),
     "ohsumed": Reader(folders.ohsumed, readers.dataset("ohsumed", tokenizer="trained")),
     "images": Reader(folders.images, readers.dataset("images", image_size=32)),

@@ -11,6 +11,7 @@ from typing import Any
 from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner
 from bbam_ray.commands.gpus import of_resumed, with_gpus
+from bbam_ray.commands.label_reading import report_reading
 from bbam_ray.commands.listener import SILENT, Listener, reports_decoding
 from bbam_ray.commands.search_rules import SearchRules
 from bbam_ray.commands.study_plan import find_space, make_plan
@@ -117,7 +118,9 @@ def prepare(options: CompareOptions, listener: Listener = SILENT) -> PreparedCom
     )
     entries = _entries(dataset, options.methods, options.labeled_fractions, folder)
     with reports_decoding(listener):
-        studies = _plans(options, entries, listener)
+        studies, samples = _plans(options, entries)
+    for each in samples:
+        report_reading(each, listener)
     return PreparedComparison(options, folder, studies)
 
 
@@ -149,8 +152,8 @@ def _entries(
     return entries
 
 
-def _plans(options: CompareOptions, entries: list[Entry], listener: Listener) -> list[EntryPlan]:
-    """The plans of all entries; entries with the same data share one read of the training part."""
+def _plans(options: CompareOptions, entries: list[Entry]) -> tuple[list[EntryPlan], list[Samples]]:
+    """The plans of all entries, and the training parts, which entries with the same data share."""
     rules = SearchRules(
         confirm_seeds=options.seeds,
         num_samples=options.tune_samples,
@@ -186,8 +189,6 @@ def _plans(options: CompareOptions, entries: list[Entry], listener: Listener) ->
             local=options.address == "local",
             samples=samples_by_data.get(data),
         )
-        if data not in samples_by_data:
-            listener.notes(task.samples.notes)
         samples_by_data[data] = task.samples
         plans.append(EntryPlan(entry, plan, NamedSplit.of_study(task, plan.settings)))
-    return plans
+    return plans, list(samples_by_data.values())

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bbam_ray.commands.label_reading import report_reading
 from bbam_ray.commands.listener import SILENT, Listener, reports_decoding
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Samples
@@ -91,12 +92,12 @@ def cache(
     """
     config = _config(dataset, settings)
     with reports_decoding(listener):
-        parts = _load_parts(config).values()
-    listener.notes(_notes(parts))
+        parts = _load_parts(config)
+    report_reading(parts["train"], listener)
     return Cached(
         folder=cache_folder.cache_dir() / dataset,
-        samples=sum(len(samples.labels) for samples in parts),
-        nbytes=sum(samples.inputs.nbytes for samples in parts),
+        samples=sum(len(samples.labels) for samples in parts.values()),
+        nbytes=sum(samples.inputs.nbytes for samples in parts.values()),
     )
 
 
@@ -181,7 +182,7 @@ def extract(
         listener.progress(f"features by {backbone}", done, total)
 
     with reports_decoding(listener):
-        listener.notes(_notes(_load_parts(config).values()))
+        report_reading(load_part(config, "train"), listener)
         return extract_features(config, network, output, progress)
 
 
@@ -190,11 +191,6 @@ def _config(dataset: str, settings: Settings) -> RunConfig:
     if values.get("data_dir") is not None:
         values["data_dir"] = str(Path(values["data_dir"]).absolute())
     return run_config({**values, "dataset": dataset}, "command line")
-
-
-def _notes(parts: Iterable[Samples]) -> list[str]:
-    """The notes of all parts, each once."""
-    return list(dict.fromkeys(note for samples in parts for note in samples.notes))
 
 
 def _load_parts(config: RunConfig) -> dict[Part, Samples]:

@@ -132,8 +132,11 @@ def make_plan(
 
 
 def _folds(config: RunConfig, task: Task, chosen: bool) -> int:
-    """The number of folds: the one that the user has chosen, or what the labelled samples need."""
-    if chosen or config.training.reshuffle:
+    """The number of folds: the one that the user has chosen, or what the labelled samples need.
+
+    It is 1 for data with a validation part.
+    """
+    if chosen or config.training.reshuffle or task.samples.is_validation is not None:
         return config.training.folds
     for folds in range(default_folds(task.samples.labels, task.split), 1, -1):
         try:  # every fold needs a positive label

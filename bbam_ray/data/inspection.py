@@ -34,6 +34,8 @@ class Inspection:
         sizes: smallest, median and largest width and height of the encoded images.
         errors: problems that would stop a run.
         warnings: problems that would not.
+        understood: how the label files were understood, in one line; empty if there is only one way.
+        first_rows: the labels of their first rows.
         notes: what was ignored, or read in a way that is not obvious (``Samples.notes``).
     """
 
@@ -43,6 +45,8 @@ class Inspection:
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    understood: str = ""
+    first_rows: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -73,6 +77,9 @@ def count_parts(inspection: Inspection, parts: Mapping[Part, Samples]) -> None:
         inspection.counts[part] = len(samples.labels)
         inspection.positives[part] = samples.labels.sum(axis=0, dtype=int).tolist()
     inspection.label_names = parts["train"].label_names
+    if (reading := parts["train"].reading) is not None:
+        inspection.understood, inspection.first_rows = reading.summary, list(reading.rows)
+        inspection.warnings += reading.notes
     is_labeled = parts["train"].is_labeled
     inspection.counts["known"] = int(
         len(parts["train"].labels) if is_labeled is None else is_labeled.sum()

@@ -98,6 +98,7 @@ def split_of(samples: Samples, config: RunConfig) -> Split:
         common.validation_fraction,
         common.seed if common.split_seed is None else common.split_seed,
         is_labeled=samples.is_labeled,
+        is_validation=samples.is_validation,
         stratified=common.split == "stratified",
         folds=common.folds,
         fold=common.fold,

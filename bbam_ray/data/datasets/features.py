@@ -26,7 +26,7 @@ from bbam_ray.data.formats.feature_files import (
     features_state,
     read_features,
 )
-from bbam_ray.data.formats.label_tables import LabelOptions
+from bbam_ray.data.formats.labels.options import LabelOptions
 
 
 class FeaturesOptions(LabelOptions):

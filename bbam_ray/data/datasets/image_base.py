@@ -18,6 +18,7 @@ from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
 from bbam_ray.data.formats.file_list import files_state
 from bbam_ray.data.formats.image_range import AUTO, parse_range
 from bbam_ray.data.formats.image_sources import ImageFiles, ImageSource
+from bbam_ray.data.formats.labels.result import Reading
 from bbam_ray.errors import UsageError, brief
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
@@ -71,6 +72,7 @@ class ImageTable:
         labels: (N, K) uint8.
         label_names: K names.
         is_labeled: (N,) bool, False for unlabelled images; None = all are labelled.
+        is_validation, reading: as in ``Samples``.
         notes: as in ``Samples``.
     """
 
@@ -78,6 +80,8 @@ class ImageTable:
     labels: np.ndarray
     label_names: tuple[str, ...]
     is_labeled: np.ndarray | None = None
+    is_validation: np.ndarray | None = None
+    reading: Reading | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -177,6 +181,8 @@ class ImageDataset(Dataset):
             self.views_for(options),
             None if table.is_labeled is None else table.is_labeled[readable],
             [table.images.names[row] for row in readable],
+            None if table.is_validation is None else table.is_validation[readable],
+            table.reading,
             notes=(*table.notes, *_decoding_notes(stored, table.images, part)),
         )
 

@@ -16,7 +16,7 @@ import numpy as np
 from bbam_ray.data.datasets.base import Part
 from bbam_ray.data.datasets.text_base import PRETRAINED, Documents, TextDataset, TextOptions
 from bbam_ray.data.formats.file_list import name_of_file
-from bbam_ray.data.formats.label_tables import Labels
+from bbam_ray.data.formats.labels.result import Labels
 from bbam_ray.errors import UsageError
 
 LABELS = tuple(f"C{number:02d}" for number in range(1, 24))

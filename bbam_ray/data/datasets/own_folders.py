@@ -14,7 +14,7 @@ from pydantic import Field
 from bbam_ray.data.datasets.base import Part, ViewSettings
 from bbam_ray.data.datasets.image_base import ImageDataset, ImageOptions, ImageTable, image_files
 from bbam_ray.data.formats.image_sources import ImageFiles
-from bbam_ray.data.formats.label_tables import Labels, with_test_part
+from bbam_ray.data.formats.labels.result import Labels, with_test_part
 from bbam_ray.errors import UsageError
 
 

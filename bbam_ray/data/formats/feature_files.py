@@ -11,23 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bbam_ray.data.formats.file_list import files_state
-from bbam_ray.data.formats.label_tables import (
-    NAMES_FILE,
-    LabelOptions,
-    Labels,
-    read_labels,
-    with_test_part,
-)
+from bbam_ray.data.formats.labels.names import NAMES_FILE, clean, name_notes
+from bbam_ray.data.formats.labels.options import LabelOptions
+from bbam_ray.data.formats.labels.reader import read_labels
+from bbam_ray.data.formats.labels.result import Labels, Reading, with_notes, with_test_part
 from bbam_ray.data.formats.mulan import is_mulan, mulan_files, read_mulan
 from bbam_ray.data.formats.npz import array_names, names_of, open_arrays, read_array
+from bbam_ray.data.formats.part_files import part_files, part_of_file, unused_tables
 from bbam_ray.data.formats.tables import read_user_table, readable_parquet
 from bbam_ray.errors import UsageError, brief, nearest
 
-FEATURES, NAME_COLUMNS, PARTS = (
-    "features",
-    ("file_name", "name", "id"),
-    ("train", "test", "unlabeled"),
-)
+FEATURES, NAME_COLUMNS = "features", ("file_name", "name", "id")
 _ARRAYS = (
     *("features", "labels", "label_names"),
     *("test_features", "test_labels", "unlabeled_features"),
@@ -69,7 +63,7 @@ def feature_files(data_dir: Path | None) -> list[Path]:
         return [data_dir]
     if is_mulan(data_dir):
         return mulan_files(data_dir)
-    files = [path for part in PARTS for path in sorted(data_dir.glob(f"{part}*.parquet"))]
+    files = part_files(data_dir, (".parquet",))
     if not files:
         raise UsageError(
             f"{data_dir}: contains neither NAME.xml with NAME-train.arff (Mulan) nor train*.parquet; give "
@@ -106,6 +100,8 @@ def read_features(files: list[Path], options: LabelOptions) -> Vectors:
             "correct it, or remove the row"
         )
     labels = with_test_part(vectors.labels, options.test_fraction)
+    if files[0].suffix == ".parquet" and len(files) > 1:
+        labels = with_notes(labels, unused_tables(files[0].parent, files, (".parquet",)))
     return replace(vectors, labels=labels)
 
 
@@ -121,7 +117,10 @@ def _from_mulan(folder: Path) -> Vectors:
             f"{folder}: all labels of all {len(test)} rows are missing (?), so there is nothing to learn "
             "from; add a table with labels, NAME-train.arff"
         )
-    labelled = Labels(labels, is_labeled, names, test)
+    reading = Reading(
+        f"labels: Mulan folder, {len(names)} names; {is_labeled.sum():,} of {len(test):,} rows labelled"
+    )
+    labelled = Labels(labels, is_labeled, names, test, reading=reading)
     return Vectors(features, labelled, notes=parts["train"].notes)
 
 
@@ -182,7 +181,7 @@ def _from_npz(path: Path) -> Vectors:
         blocks.append(as_float32(block))
         label_blocks.append(label_block.astype(np.uint8))
         parts += [part] * len(block)
-    names = list(map(str, range(labels.shape[1]))) if named is None else named
+    names = list(map(str, range(labels.shape[1]))) if named is None else list(map(clean, named))
     if len(names) != labels.shape[1] or len(set(names)) < len(names):
         raise UsageError(
             f"{path}: label_names has {len(set(names))} different names for {labels.shape[1]} labels; "
@@ -192,9 +191,14 @@ def _from_npz(path: Path) -> Vectors:
         raise UsageError(f"{path}: label_names contains a blank name; name each label")
     is_labeled = np.array([part != "unlabeled" for part in parts])
     test = np.array([part == "test" for part in parts])
-    return Vectors(
-        np.concatenate(blocks), Labels(np.concatenate(label_blocks), is_labeled, tuple(names), test)
+    source = "label_names" if named is not None else "their positions"
+    reading = Reading(
+        f"labels: array `labels` of 0 and 1, {len(names)} names from {source}; "
+        f"{int(is_labeled.sum()):,} of {len(is_labeled):,} rows labelled",
+        tuple(name_notes(names)),
     )
+    labelled = Labels(np.concatenate(label_blocks), is_labeled, tuple(names), test, reading=reading)
+    return Vectors(np.concatenate(blocks), labelled)
 
 
 def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
@@ -203,8 +207,8 @@ def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
     tables = []
     blocks = []
     for path in files:
-        part = next((part for part in PARTS if path.name.startswith(part)), None)
-        tables.append((read_user_table(path, (FEATURES,)), part if of_folder else None))
+        part = part_of_file(path) if of_folder else None
+        tables.append((read_user_table(path, (FEATURES,)), part))
         blocks.append(_feature_column(path))
         if blocks[-1].shape[1] != blocks[0].shape[1]:
             raise UsageError(
@@ -216,7 +220,7 @@ def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
     column = next((name for name in NAME_COLUMNS if name in tables[0][0].columns), None)
     names = None
     if column and all(column in table.columns for table, _ in tables):
-        names = [str(name) for table, _ in tables for name in table.columns[column]]
+        names = [str(name) for table, _ in tables for name in table.values(column)]
     return Vectors(np.concatenate(blocks), labels, names)
 
 

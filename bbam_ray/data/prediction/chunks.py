@@ -27,7 +27,7 @@ from bbam_ray.data.formats.image_decoding import (
 )
 from bbam_ray.data.formats.image_range import AUTO
 from bbam_ray.data.formats.image_sources import encoded
-from bbam_ray.data.formats.npz import array_header, open_arrays
+from bbam_ray.data.formats.npz import array_header, open_arrays, read_array
 from bbam_ray.data.formats.tables import readable_parquet
 from bbam_ray.errors import UsageError
 
@@ -170,7 +170,7 @@ class ParquetChunk(Chunk):
 
 @dataclass(frozen=True)
 class NpzChunk(Chunk):
-    """Rows of one array of an ``.npz`` file, read as a stream."""
+    """Rows of one array of an ``.npz`` file, read as a stream, or as a whole in Fortran order."""
 
     array: str = ""
     start: int = 0
@@ -183,14 +183,18 @@ class NpzChunk(Chunk):
 
     def _batches(self, size: int) -> Iterator[Batch]:
         with open_arrays(self.source) as archive, archive.open(f"{self.array}.npy") as stream:
-            shape, _, dtype = array_header(stream)
+            shape, by_column, dtype = array_header(stream)
             row_bytes = math.prod(shape[1:]) * dtype.itemsize
+            whole = read_array(archive, self.array) if by_column else None
             stream.seek(self.start * row_bytes, io.SEEK_CUR)
             for start in range(0, self.count, size):
                 rows = min(size, self.count - start)
-                block = np.frombuffer(stream.read(rows * row_bytes), dtype).reshape(
-                    rows, *shape[1:]
-                )
+                if whole is not None:
+                    block = whole[self.start + start : self.start + start + rows]
+                else:
+                    block = np.frombuffer(stream.read(rows * row_bytes), dtype).reshape(
+                        rows, *shape[1:]
+                    )
                 images = len(self.shape) > 1
                 inputs = block.copy() if images else as_float32(block)
                 first = self.start + start + 1

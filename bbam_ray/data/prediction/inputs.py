@@ -120,8 +120,6 @@ def _npz_chunks(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
                     f"{brief(', '.join(arrays), 300) or 'none'}); rename or add it"
                 )
             array_shape, by_column, dtype = check_size(archive, array)
-            if by_column and len(array_shape) > 1:
-                raise ValueError("stored column by column; save it with np.ascontiguousarray")
             named = None
             if "label_names" in arrays:
                 named = names_of(read_array(archive, "label_names"))
@@ -140,7 +138,9 @@ def _npz_chunks(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
             f"--input {source}: {array} is {dtype} {tuple(array_shape)}; the model expects "
             f"{'uint8' if len(shape) > 1 else 'numbers'} of shape (N, {sides})"
         )
+    # An array in Fortran order is read as a whole, so it is one chunk.
+    rows = max(1, array_shape[0]) if by_column and len(array_shape) > 1 else _ROWS
     return [
-        NpzChunk(source, shape, min(_ROWS, array_shape[0] - start), array, start)
-        for start in range(0, array_shape[0], _ROWS)
+        NpzChunk(source, shape, min(rows, array_shape[0] - start), array, start)
+        for start in range(0, array_shape[0], rows)
     ]
