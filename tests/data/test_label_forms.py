@@ -316,3 +316,8 @@ def test_the_first_rows_are_shown_as_understood(tmp_path: Path) -> None:
         "t.jsonl line 2: no label applies",
         "t.jsonl line 3: not labelled",
     )
+
+
+def test_a_name_twice_in_a_line_of_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"labels": ["a"], "labels": ["b"]}\n')
+    refused("line 1: not JSON .duplicate name 'labels'", tmp_path / "t.jsonl")

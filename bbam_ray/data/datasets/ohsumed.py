@@ -42,7 +42,7 @@ class Ohsumed(TextDataset):
                         "training/C23 and test/"
                     )
                 with os.scandir(category) as entries:  # tells files without a call for each
-                    files += sorted(Path(entry) for entry in entries if entry.is_file())
+                    files += sorted(Path(entry) for entry in entries if _is_file(entry))
         return files
 
     def read(self, options: TextOptions, data_dir: Path | None) -> Documents:
@@ -66,6 +66,13 @@ class Ohsumed(TextDataset):
         names = [f"{part}/{name_of_file(name)}" for part, name in rows]
         is_labeled = np.ones(len(texts), dtype=bool)
         return Documents(texts, Labels(np.stack(labels), is_labeled, LABELS, test), names)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a symlink to itself
+        return False
 
 
 def _text(path: Path) -> str:

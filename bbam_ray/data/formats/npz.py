@@ -79,7 +79,7 @@ def names_of(array: np.ndarray) -> list[str]:
     try:
         names: list[str] = array.astype(str).tolist()
         "".join(names).encode()
-    except UnicodeError:
+    except (UnicodeError, SystemError):  # NumPy does not check code points
         raise ValueError("a name is not valid text") from None
     return names
 

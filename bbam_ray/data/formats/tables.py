@@ -155,7 +155,7 @@ def _json_lines(path: Path, handle: Any) -> UserTable:
         if not line.strip():
             continue
         try:
-            entry = parse_json(line)
+            entry = parse_json(line, unique=True)
         except ValueError as error:
             raise UsageError(f"{path} line {number}: not JSON ({brief(error)})") from None
         if not isinstance(entry, dict):
