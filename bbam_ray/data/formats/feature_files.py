@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.data.formats.file_list import files_state
+from bbam_ray.data.formats.file_list import files_state, is_hidden
 from bbam_ray.data.formats.labels.names import NAMES_FILE, clean, name_notes
 from bbam_ray.data.formats.labels.options import LabelOptions
 from bbam_ray.data.formats.labels.reader import read_labels
@@ -63,13 +63,20 @@ def feature_files(data_dir: Path | None) -> list[Path]:
         return [data_dir]
     if is_mulan(data_dir):
         return mulan_files(data_dir)
-    files = part_files(data_dir, (".parquet",))
-    if not files:
-        raise UsageError(
-            f"{data_dir}: contains neither NAME.xml with NAME-train.arff (Mulan) nor train*.parquet; give "
-            "the file or folder with the features"
-        )
-    return files
+    if files := part_files(data_dir, (".parquet",)):
+        return files
+    single = [
+        path
+        for path in sorted(data_dir.iterdir())
+        if path.suffix in (".npz", ".parquet") and not is_hidden(path, data_dir)
+    ]
+    if len(single) == 1:
+        return single
+    several = f"; it has {single[0].name} and {single[1].name}" if single else ""
+    raise UsageError(
+        f"{data_dir}: contains neither NAME.xml with NAME-train.arff (Mulan) nor train*.parquet nor a single "
+        f".npz or .parquet file; give the file or folder with the features{several}"
+    )
 
 
 def features_state(files: list[Path]) -> str:
