@@ -74,8 +74,8 @@ def feature_files(data_dir: Path | None) -> list[Path]:
         return single
     several = f"; it has {single[0].name} and {single[1].name}" if single else ""
     raise UsageError(
-        f"{data_dir}: contains neither NAME.xml with NAME-train.arff (Mulan) nor train*.parquet nor a single "
-        f".npz or .parquet file; give the file or folder with the features{several}"
+        f"{data_dir}: contains neither NAME.xml with NAME-train.arff (Mulan) nor train*.parquet nor a "
+        f"single .npz or .parquet file; give the file or folder with the features{several}"
     )
 
 
