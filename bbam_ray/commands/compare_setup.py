@@ -18,6 +18,7 @@ from bbam_ray.commands.study_plan import find_space, make_plan
 from bbam_ray.data import Samples
 from bbam_ray.documents import parse_assignments
 from bbam_ray.engine.split_file import NamedSplit
+from bbam_ray.engine.task import check_labeled_test
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import METHODS, known_settings, run_config, setting_hint
 from bbam_ray.results.study import check_folder, is_empty_study
@@ -189,6 +190,7 @@ def _plans(options: CompareOptions, entries: list[Entry]) -> tuple[list[EntryPla
             local=options.address == "local",
             samples=samples_by_data.get(data),
         )
+        check_labeled_test(task.samples)  # a comparison is one of test figures
         samples_by_data[data] = task.samples
         plans.append(EntryPlan(entry, plan, NamedSplit.of_study(task, plan.settings)))
     return plans, list(samples_by_data.values())

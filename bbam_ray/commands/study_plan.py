@@ -104,6 +104,7 @@ def make_plan(
     at_once = rules.max_concurrent or default_concurrency(
         replace(gang, workers=shape.max_workers), os.cpu_count() or 1, torch.cuda.device_count()
     )
+    reading = task.samples.reading
     prior = prior_outcomes(rules.warm_start, space, shared) if rules.warm_start else ()
     plan = StudyPlan(
         space=space,
@@ -114,7 +115,7 @@ def make_plan(
         shape=gang,
         train_shape=shape if runner is TrialRunner.train else None,
         confirm_top=rules.confirm_top,
-        confirm_seeds=rules.confirm_seeds,
+        confirm_seeds=0 if reading and reading.unlabeled_test else rules.confirm_seeds,
         max_failures=shape.max_failures,
         lag=search_lag(at_once),
         stopping=stopping,

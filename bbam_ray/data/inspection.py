@@ -18,6 +18,7 @@ from bbam_ray.data.datasets.base import Dataset, Part, Samples
 from bbam_ray.data.datasets.image_base import ImageDataset
 from bbam_ray.data.formats.tokenizer import ABSENT
 from bbam_ray.data.sampling.splits import Split
+from bbam_ray.errors import UsageError
 
 _PARTS: tuple[Part, Part] = ("train", "test")
 _SHOWN = 20
@@ -62,6 +63,8 @@ def inspect(dataset: Dataset, options: Any, data_dir: Path | None) -> Inspection
         if inspection.errors:
             return inspection
     parts = {part: dataset.load(options, data_dir, part) for part in _PARTS}
+    if (reading := parts["train"].reading) is not None and reading.unlabeled_test:
+        raise UsageError(reading.unlabeled_test)
     count_parts(inspection, parts)
     for part, samples in parts.items():
         _check_labels(part, samples, inspection)

@@ -13,10 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from label_inputs import write_table
 from trees import marked_image
+from typer.testing import CliRunner
 
+from bbam_ray.cli.main import app
 from bbam_ray.commands import data as command
 from bbam_ray.data.inspection import Inspection
+from bbam_ray.engine.task import load_part
 from bbam_ray.errors import UsageError
+from bbam_ray.methods import run_config
 
 SHARED = Path(__file__).parents[3] / "shared" / "cases"
 ROWS = 24
@@ -123,6 +127,27 @@ def test_a_test_part_of_features_or_images_without_labels_is_refused(tmp_path: P
     pictures(tmp_path / "i" / "train", WIDE, "metadata.csv", slice(0, 12))
     pictures(tmp_path / "i" / "test", {}, "metadata.csv", slice(12, 24))
     refused("images", tmp_path / "i", r"metadata\.csv: no label column")
+
+
+def test_training_needs_no_labels_of_the_test_part(tmp_path: Path) -> None:
+    features(tmp_path, "train.parquet", WIDE)
+    features(tmp_path, "test.parquet", {}, slice(0, 5))
+    data = ["--dataset", "features", "--data-dir", str(tmp_path)]
+    labeled = ["--labeled-fraction", "0.5"]
+    dry = CliRunner().invoke(app, ["tune", *data, *labeled, "--dry-run", "--folds", "1"])
+    assert dry.exit_code == 0, dry.output
+    said = " ".join(dry.output.split())
+    assert "nothing is measured on the test part" in said
+    assert "test.parquet has no label column: only validation figures are reported" in said
+    compared = CliRunner().invoke(app, ["compare", *data, "--labeled-fractions", "0.5"])
+    assert compared.exit_code == 2
+    assert "test.parquet: no label column" in compared.output
+    config = run_config(
+        {"dataset": "features", "data_dir": tmp_path, "labeled_fraction": 0.5}, "test"
+    )
+    assert len(load_part(config, "train").labels) == ROWS
+    with pytest.raises(UsageError, match=r"test.parquet: no label column"):
+        load_part(config, "test")
 
 
 @pytest.mark.parametrize("column", ["split", "part", "subset"])

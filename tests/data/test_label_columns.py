@@ -76,8 +76,14 @@ def test_a_table_without_label_columns_is_unlabelled_or_refused(
         assert f"bare{suffix} has no label column: its 2 rows are not labelled" in notes_of(
             (first, "train"), (bare, "train")
         )
-        for part in ("test", "validation"):
-            refused(f"bare{suffix}: no label column, so nothing", (first, "train"), (bare, part))
+        refused(f"bare{suffix}: no label column, so", (first, "train"), (bare, "validation"))
+        labels = labels_of((first, "train"), (bare, "test"))
+        assert labels.test.tolist() == [False, False, True, True] == (~labels.is_labeled).tolist()
+        assert labels.reading is not None
+        assert f"bare{suffix}: no label column, so nothing" in labels.reading.unlabeled_test
+        assert "only validation figures" in notes_of((first, "train"), (bare, "test"))
+        # A part of which some files have labels is another matter.
+        refused(f"bare{suffix}: no label", (first, "train"), (bare, "test"), (first, "test"))
     refused(f"bare{suffix}: no labels; label some", bare)
 
 

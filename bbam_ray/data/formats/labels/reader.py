@@ -61,14 +61,9 @@ def read_labels(
     if not columns.names:
         raise UsageError(f"{tables[0][0].path}: no labels; label some of the rows")
     has = tables_with(rows, columns.names)
-    for (table, part), has_labels in zip(tables, has, strict=True):
-        if not has_labels and part in ("test", "validation"):
-            raise UsageError(
-                f"{table.path}: no label column, so nothing can be measured on the {part} part; "
-                "add the "
-                f"{columns_text(columns.names)}, or name the file unlabeled{table.path.suffix} "
-                "to train on it"
-            )
+    unlabeled_test = _without_labels(tables, has, columns, "test")
+    if problem := _without_labels(tables, has, columns, "validation"):
+        raise UsageError(problem)
     expected = rows.mask(has) & (parts != UNLABELED)
     with_labels = [table for table, own in zip(rows.tables, has, strict=True) if own]
     known = known_names(with_labels, names_file, columns.names[0] if columns.single else "")
@@ -78,7 +73,9 @@ def read_labels(
         read = read_columns(rows, columns.names, expected, options, known)
     if not read.names or not read.is_labeled.any():
         raise UsageError(f"{tables[0][0].path}: no labels; label some of the rows")
-    for number in (TEST, VALIDATION):
+    if unlabeled_test and read.is_labeled[parts == TEST].any():  # another file of it has labels
+        raise UsageError(unlabeled_test)
+    for number in (VALIDATION,) if unlabeled_test else (TEST, VALIDATION):
         if (missing := (parts == number) & ~read.is_labeled).any():
             raise UsageError(
                 f"{rows.where(int(np.argmax(missing)))}: {PARTS[number]} row without labels; label "
@@ -92,8 +89,25 @@ def read_labels(
         read.names,
         parts == TEST,
         is_validation if is_validation.any() else None,
-        _reading(tables, rows, has, columns, read, parts),
+        replace(_reading(tables, rows, has, columns, read, parts), unlabeled_test=unlabeled_test),
     )
+
+
+def _without_labels(
+    tables: Sequence[tuple[UserTable, str | None]],
+    has: list[bool],
+    columns: LabelColumns,
+    part: str,
+) -> str:
+    """Why nothing can be measured on a part, if a file of it has no label column; else empty."""
+    for (table, of_file), has_labels in zip(tables, has, strict=True):
+        if of_file == part and not has_labels:
+            return (
+                f"{table.path}: no label column, so nothing can be measured on the {part} part; add the "
+                f"{columns_text(columns.names)}, or name the file unlabeled{table.path.suffix} to train "
+                "on it"
+            )
+    return ""
 
 
 def _reading(
@@ -109,7 +123,12 @@ def _reading(
     for (table, part), own in zip(tables, has, strict=True):
         if own:
             continue
-        if part != "unlabeled":
+        if part == "test":
+            notes.append(
+                f"{table.path.name} has no label column: only validation figures are reported, as with "
+                "--confirm-seeds 0"
+            )
+        elif part != "unlabeled":
             notes.append(
                 f"{table.path.name} has no label column: its {len(table):,} rows are not labelled"
             )

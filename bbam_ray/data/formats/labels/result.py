@@ -20,18 +20,22 @@ class Reading:
         summary: one line: where the labels are, their form, their number, and how many rows have some.
         notes: what is not used, or may be other than the user thinks.
         rows: the first rows as they were understood.
+        unlabeled_test: why nothing can be measured on the test part, and the way out; empty if its rows
+            are labelled.
     """
 
     summary: str
     notes: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
+    unlabeled_test: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Reading:
-        return cls(values["summary"], tuple(values["notes"]), tuple(values["rows"]))
+        notes, rows = tuple(values["notes"]), tuple(values["rows"])
+        return cls(values["summary"], notes, rows, values["unlabeled_test"])
 
 
 @dataclass(frozen=True)
