@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bbam_ray.commands.label_reading import report_reading
 from bbam_ray.commands.listener import SILENT, Listener, reports_decoding
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Samples
@@ -92,11 +93,12 @@ def cache(
     """
     config = _config(dataset, settings)
     with reports_decoding(listener):
-        parts = _load_parts(config).values()
+        parts = _load_parts(config)
+    report_reading(parts["train"], listener)
     return Cached(
         folder=cache_folder.cache_dir() / dataset,
-        samples=sum(len(samples.labels) for samples in parts),
-        nbytes=sum(samples.inputs.nbytes for samples in parts),
+        samples=sum(len(samples.labels) for samples in parts.values()),
+        nbytes=sum(samples.inputs.nbytes for samples in parts.values()),
     )
 
 
@@ -178,12 +180,15 @@ def extract(
     own = {"backbone": backbone, "weights": weights} if is_timm(backbone) else {}
     config = _config(dataset, {**(settings or {}), **own})
 
+    network = None if own else feature_network(backbone, weights)
+
     def progress(done: int, total: int) -> None:
         listener.progress(f"features by {backbone}", done, total)
 
     with reports_decoding(listener):
-        shape = [load_part(config, "train").input_shape] if own else []
-        network = feature_network(backbone, weights, *shape)
+        samples = load_part(config, "train")
+        report_reading(samples, listener)
+        network = network or feature_network(backbone, weights, samples.input_shape)
         return extract_features(config, network, output, progress)
 
 

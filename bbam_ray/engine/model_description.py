@@ -13,6 +13,7 @@ import torch
 from bbam_ray.config import RunConfig
 from bbam_ray.core.calibration import Calibration
 from bbam_ray.data import ViewSettings
+from bbam_ray.data.formats.image_range import AUTO
 from bbam_ray.documents import parse_json
 from bbam_ray.errors import UsageError, brief, quoted
 from bbam_ray.files import check_regular
@@ -60,6 +61,11 @@ class ModelDescription:
     def interpolation(self) -> str:
         """How images of other sizes are resized: "bilinear" or "bicubic"."""
         return getattr(self.config.data, "interpolation", "bilinear")
+
+    @property
+    def image_range(self) -> str:
+        """The setting ``image_range`` of the training run, which holds for all images for the model."""
+        return str(getattr(self.config.data, "image_range", AUTO))
 
 
 def read_description(folder: Path) -> ModelDescription:

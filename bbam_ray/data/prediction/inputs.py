@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.data.datasets.image_base import IMAGE_SUFFIXES
+from bbam_ray.data.datasets.image_base import image_files
+from bbam_ray.data.formats.image_decoding import BILINEAR
+from bbam_ray.data.formats.image_range import AUTO
 from bbam_ray.data.formats.image_sources import holds_images
 from bbam_ray.data.formats.npz import array_names, check_size, names_of, open_arrays, read_array
 from bbam_ray.data.prediction.chunks import Chunk, FilesChunk, NpzChunk, ParquetChunk
@@ -26,7 +28,8 @@ def find_chunks(
     shape: tuple[int, ...],
     labels: Sequence[str],
     texts: bool = False,
-    interpolation: str = "bilinear",
+    image_range: str = AUTO,
+    interpolation: str = BILINEAR,
 ) -> list[Chunk]:
     """Divide the input of a prediction into chunks.
 
@@ -35,6 +38,7 @@ def find_chunks(
         shape: of one sample, as the model expects it.
         labels: of the model; if an ``.npz`` file has ``label_names``, they must be the same.
         texts: whether the model expects texts.
+        image_range: setting of the model's training (see ``parse_range``).
         interpolation: of images that are resized, as the model expects it.
 
     Raises:
@@ -43,7 +47,9 @@ def find_chunks(
     if texts:
         return text_chunks(source, shape)
     chunks = _chunks(source, shape, labels)
-    return [replace(chunk, interpolation=interpolation) for chunk in chunks]
+    return [
+        replace(chunk, image_range=image_range, interpolation=interpolation) for chunk in chunks
+    ]
 
 
 def _chunks(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> list[Chunk]:
@@ -54,8 +60,7 @@ def _chunks(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> list
             raise UsageError(
                 f"--input {source}: the model expects feature vectors; give a .parquet or .npz file"
             )
-        paths = (p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        names = sorted(path.relative_to(source).as_posix() for path in paths)
+        names = sorted(path.relative_to(source).as_posix() for path in image_files(source))
         if not names:
             raise UsageError(f"--input {source}: no image in this folder; give one with images")
         parts = [tuple(names[start : start + _FILES]) for start in range(0, len(names), _FILES)]
@@ -123,8 +128,6 @@ def _npz_chunks(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
                     f"{brief(', '.join(arrays), 300) or 'none'}); rename or add it"
                 )
             array_shape, by_column, dtype = check_size(archive, array)
-            if by_column and len(array_shape) > 1:
-                raise ValueError("stored column by column; save it with np.ascontiguousarray")
             named = None
             if "label_names" in arrays:
                 named = names_of(read_array(archive, "label_names"))
@@ -143,7 +146,9 @@ def _npz_chunks(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
             f"--input {source}: {array} is {dtype} {tuple(array_shape)}; the model expects "
             f"{'uint8' if len(shape) > 1 else 'numbers'} of shape (N, {sides})"
         )
+    # An array in Fortran order is read as a whole, so it is one chunk.
+    rows = max(1, array_shape[0]) if by_column and len(array_shape) > 1 else _ROWS
     return [
-        NpzChunk(source, shape, min(_ROWS, array_shape[0] - start), array, start)
-        for start in range(0, array_shape[0], _ROWS)
+        NpzChunk(source, shape, min(rows, array_shape[0] - start), array, start)
+        for start in range(0, array_shape[0], rows)
     ]
