@@ -241,7 +241,8 @@ def test_real_weights_give_the_published_features_of_real_photographs() -> None:
         )[column].to_pylist()
         for part, column in (("images", "image"), ("features", "features"))
     }
-    images = [read_image(io.BytesIO(b), 224, 3, own.interpolation) for b in rows["images"]]
+    how = {"interpolation": own.interpolation}
+    images = [read_image(io.BytesIO(b), 224, **how) for b in rows["images"]]
     module, width = build_backbone(backbone, (3, 224, 224), str(weights))
     inputs = (torch.from_numpy(np.stack(images)).float() / 255 - 0.5) / 0.5
     with torch.no_grad():
