@@ -122,7 +122,8 @@ SPLIT = _schema([("index", pa.int64()), ("name", pa.string()), ("part", pa.strin
 #: (messages between workers) and seconds_compile are parts of seconds_refresh and seconds_train.
 #: gpu_memory is the peak, in bytes. flipped is the share of decisions on validation samples that the main
 #: phase has changed, compiled the share of steps whose network was compiled or captured as a CUDA graph.
-#: gpu_memory_total is the memory of the GPU, gpu_use the percentage of time in which it was busy.
+#: gpu_memory_total is the memory of the GPU, gpu_use the percentage of time in which it was busy. held_out
+#: is the number of samples behind thresholds or weights of pseudo-labels; 0 = none, so they were not used.
 HISTORY = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("phase", pa.string())],
     [(name, pa.float64()) for name in ("loss", "loss_labeled", "loss_unlabeled")],
@@ -148,6 +149,7 @@ HISTORY = _schema(
             "compiled",
             "gpu_memory_total",
             "gpu_use",
+            "held_out",
         )
     ],
 )
@@ -182,4 +184,5 @@ LABELS = _schema(
         )
     ],
     [(name, _COUNTS) for name in HISTOGRAMS],
+    [("pseudo_threshold_positive", pa.float64()), ("pseudo_threshold_negative", pa.float64())],
 )
