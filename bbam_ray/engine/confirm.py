@@ -157,13 +157,21 @@ def train_and_test(
         model_folder: folder for the trained model; None = do not save it.
 
     Returns:
-        ``test_*`` metrics, epochs, numbers of networks and samples, and seconds.
+        ``test_*`` metrics, epochs, numbers of networks and samples, and seconds. ``held_out`` is the
+        number of samples behind thresholds or weights of pseudo-labels; None if the settings need none.
     """
     started = time.time()
     trainer = train(config, model_folder, decisions)
     metrics = measure_test_metrics(trainer, decisions.thresholds, decisions.calibration)
     seconds = time.time() - started
-    return {**metrics, "epochs": trainer.epoch, "networks": 1, "duration_s": seconds}
+    held_out = len(trainer.data.validation) if trainer.method.uses_held_out else None
+    return {
+        **metrics,
+        "epochs": trainer.epoch,
+        "networks": 1,
+        "held_out": held_out,
+        "duration_s": seconds,
+    }
 
 
 def test_model(folder: Path, config: RunConfig) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
     ``rank`` 1 is the final answer of the study; further ones are other configurations among the best, the
     published settings and the baselines; null for one that was confirmed before better ones were found.
     ``answer`` says which: final, trial, published or the name of a baseline, whose ``number`` is negative.
-    ``networks`` is the number of networks that score a sample.
+    ``networks`` is the number of networks that score a sample. ``held_out``, of a single model, is that of
+    HISTORY.
 
     Args:
         parameter_kinds: as in ``trials_schema``.
@@ -95,6 +96,7 @@ def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
             ("answer", pa.string()),
             ("networks", pa.int32()),
             ("test_calibration_error", pa.float64()),
+            ("held_out", pa.int64()),
         ],
     )
 
