@@ -87,11 +87,36 @@ def counts_beyond(logits: Tensor, thresholds: Tensor) -> Tensor:
         >>> counts_beyond(torch.tensor([[2.0], [0.0], [-2.0]]), torch.tensor([[-1.0], [1.0]])).tolist()
         [[1.0], [1.0]]
     """
+    (counts,) = distributed.all_reduce_sum(_counts(logits, thresholds))
+    return torch.where(thresholds.to(logits.device).isnan(), torch.nan, counts.double())
+
+
+def expected_counts(held_out: Tensor, thresholds: Tensor, num_samples: int) -> Tensor:
+    """How many of N samples are beyond each threshold, if the share is that of held-out samples.
+
+    For thresholds on the scores of another model, whose scale differs: a share has no scale.
+
+    Args:
+        held_out: (N_v, K) logits on the scale of the thresholds, not empty, equal on all ranks.
+        thresholds: (2, K), as for ``counts_beyond``.
+        num_samples: N, over all ranks.
+
+    Returns:
+        (2, K) float64, not rounded; NaN where a threshold is NaN.
+
+    Examples:
+        >>> expected_counts(torch.tensor([[2.0], [-2.0]]), torch.tensor([[-1.0], [1.0]]), 5).tolist()
+        [[2.5], [2.5]]
+    """
+    counts = _counts(held_out, thresholds).double() * num_samples / len(held_out)
+    return torch.where(thresholds.to(held_out.device).isnan(), torch.nan, counts)
+
+
+def _counts(logits: Tensor, thresholds: Tensor) -> Tensor:
     negative, positive = thresholds.to(logits.device)
     counts = torch.zeros(2, logits.shape[1], dtype=torch.int64, device=logits.device)
     for rows in row_blocks(*logits.shape, device=logits.device):
         block = logits[rows].double()
         counts[0] += ((block <= negative) & (block < positive)).sum(0)
         counts[1] += (block >= positive).sum(0)
-    (counts,) = distributed.all_reduce_sum(counts)
-    return torch.where(thresholds.to(logits.device).isnan(), torch.nan, counts.double())
+    return counts

@@ -270,7 +270,7 @@ class Trainer:
             scalars["vdfd_mean"] = float(np.nanmean(vdfd)) if np.isfinite(vdfd).any() else None
         communicated = distributed.seconds_spent() - communicated
         if main_phase and self.method.uses_held_out:
-            scalars["held_out"] = len(self.data.validation)
+            scalars["held_out"] = self.num_held_out
         if main_phase and (pseudo := self.method.pseudo_labels()):
             records = pseudo_label_records(pseudo, self._unlabeled_rows, self._audit)
             scalars, by_label = scalars | records[0], by_label | records[1]
@@ -362,11 +362,25 @@ class Trainer:
             self.device,
             self.precision,
         )
-        if not (self.method.uses_held_out and len(self.data.validation)):
-            return taken
-        # The averaged model has not changed since the last evaluation; without a warm-up there is none.
-        logits = self.last_logits if len(self.last_logits) else self._score_validation()
-        return replace(taken, held_out=HeldOut(logits, self.data.validation_labels.to(self.device)))
+        return replace(taken, held_out=self._held_out()) if self.method.uses_held_out else taken
+
+    def _held_out(self) -> HeldOut | None:
+        if len(self.data.validation):
+            # The averaged model is that of the last evaluation; without a warm-up there is none.
+            logits = self.last_logits if len(self.last_logits) else self._score_validation()
+            return HeldOut(logits, self.data.validation_labels.to(self.device))
+        if self.data.out_of_fold is None:
+            return None
+        logits, labels = (tensor.to(self.device) for tensor in self.data.out_of_fold)
+        return HeldOut(logits, labels, of_this_model=False)
+
+    @property
+    def num_held_out(self) -> int | None:
+        """Samples behind thresholds or weights of pseudo-labels; None if the method uses none."""
+        if not self.method.uses_held_out:
+            return None
+        out_of_fold = () if self.data.out_of_fold is None else self.data.out_of_fold[0]
+        return len(self.data.validation) or len(out_of_fold)
 
     def _score_validation(self) -> Tensor:
         """Logits (N_v, K) of the averaged model for all validation samples, on every rank."""

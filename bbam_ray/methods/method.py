@@ -91,15 +91,18 @@ class Minibatch:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Scores of the validation samples, on which the model was not trained; equal on all ranks.
+    """Scores of labelled samples by a model that was not trained on them; equal on all ranks.
 
     Args:
-        logits: (N_v, K) of the averaged model, from ``Method.logits`` before the refresh.
+        logits: (N_v, K) of the validation samples by the averaged model, from ``Method.logits`` before the
+            refresh; or out-of-fold scores of the labelled samples, at the end of the training of folds.
         labels: (N_v, K) 0/1.
+        of_this_model: False for out-of-fold scores: another model has another scale.
     """
 
     logits: Tensor
     labels: Tensor
+    of_this_model: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class Snapshot:
         unlabeled_cosine: (N_u, K) in [-1, 1] of the averaged model.
         index: (N_l + N_u,) int64 sample indices, unique over all ranks; ties go to the lower one.
             Default: the rank-ordered position.
-        held_out: validation samples of all ranks, if there are any and the method ``uses_held_out``.
+        held_out: held-out scores of all ranks, if there are any and the method ``uses_held_out``.
     """
 
     features: Tensor
@@ -177,7 +180,7 @@ class Method(ABC, Generic[OptionsT]):
 
     @property
     def uses_held_out(self) -> bool:
-        """Whether refreshes need scores of validation samples."""
+        """Whether refreshes need held-out scores."""
         return False
 
     @staticmethod

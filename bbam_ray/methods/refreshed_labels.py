@@ -8,7 +8,13 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from bbam_ray.core.held_out_thresholds import counts_beyond, metric_thresholds, midrange_thresholds
+from bbam_ray import distributed
+from bbam_ray.core.held_out_thresholds import (
+    counts_beyond,
+    expected_counts,
+    metric_thresholds,
+    midrange_thresholds,
+)
 from bbam_ray.core.pseudo_label_weights import measured_shares, pseudo_label_weights
 from bbam_ray.core.pseudo_labels import assign_pseudo_labels
 from bbam_ray.core.rows import replace_in_blocks
@@ -53,7 +59,8 @@ class PseudoLabels:
     ) -> PseudoLabels:
         """Assign pseudo-labels; every rank calls this.
 
-        Thresholds say how many entries of a label are positive, by the logits; which ones these are
+        Thresholds say how many entries of a label are positive, by the logits, or, if they are from
+        another model, by the share of its held-out samples. Which ones these are
         follows from the scores, which differ from the logits if a graph takes part. Weights follow
         from the logits.
 
@@ -72,7 +79,7 @@ class PseudoLabels:
             positive_keep=options.positive_keep,
             negative_keep=options.negative_keep,
             index=snapshot.unlabeled_index,
-            counts=None if thresholds.isnan().all() else counts_beyond(logits, thresholds),
+            counts=_counts(thresholds, snapshot.held_out, logits),
         )
         weight = _weights(options, snapshot.held_out, logits, labels)
         return cls(labels, confident, weight, thresholds)
@@ -103,7 +110,7 @@ class PseudoLabels:
 
 
 def uses_held_out(options: PseudoLabelOptions) -> bool:
-    """Whether pseudo-labels or their weights need validation samples."""
+    """Whether pseudo-labels or their weights need held-out scores."""
     return options.pseudo_labels != "frequency" or options.pseudo_label_weight == "measured"
 
 
@@ -118,6 +125,15 @@ def _thresholds(options: PseudoLabelOptions, task: TaskInfo, held_out: HeldOut |
     if options.pseudo_labels == "metric":
         return metric_thresholds(*known, beta=options.threshold_beta, at_least=at_least)
     return midrange_thresholds(*known, at_least=at_least)
+
+
+def _counts(thresholds: Tensor, held_out: HeldOut | None, logits: Tensor) -> Tensor | None:
+    if held_out is None or thresholds.isnan().all():
+        return None
+    if held_out.of_this_model:
+        return counts_beyond(logits, thresholds)
+    num_samples = sum(distributed.row_counts(len(logits), logits.device))
+    return expected_counts(held_out.logits, thresholds, num_samples)
 
 
 def _weights(

@@ -122,3 +122,5 @@ def test_no_label_of_an_unlabelled_sample_is_in_the_training_data(tiny_config: C
 def test_a_model_of_all_labelled_samples_says_that_nothing_was_held_out(settings: dict) -> None:
     config = confirmation_config(settings, {"pseudo_label_weight": "measured"}, 1, None)
     assert train_and_test(config, DECISIONS)["held_out"] == 0
+    known = torch.randn(7, 10), torch.zeros(7, 10, dtype=torch.uint8)
+    assert train_and_test(config, DECISIONS, out_of_fold=known)["held_out"] == 7

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.methods.method import Snapshot
 
@@ -81,3 +84,24 @@ def test_without_validation_samples_a_run_is_that_of_the_plain_settings(
     for trainer in runs:
         run_to_end(trainer)
     assert identical(runs[0].state_dict()["model"], runs[1].state_dict()["model"])
+
+
+@pytest.mark.parametrize("method", ["bbam", "dicap"])
+def test_out_of_fold_scores_take_the_place_of_validation_samples(
+    method: str, tiny_config: Callable, watched: Callable
+) -> None:
+    config = tiny_config(method=method, validation_fraction=0.0, **MEASURED)
+    data, audit = prepare_training(config)
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(len(data.labels), 10, generator=rng) + 2 * data.labels
+    trainer = Trainer(config, replace(data, out_of_fold=(logits, data.labels)), audit)
+    snapshots = watched(trainer)
+    while not trainer.finished:
+        record = trainer.run_epoch()
+    assert record.scalars["held_out"] == trainer.num_held_out == len(logits)
+    assert not snapshots[-1].held_out.of_this_model
+    assigned, unlabeled = trainer.method.assigned, len(data.unlabeled)
+    assert assigned.weight is not None
+    for k in range(10):
+        share = float((logits[:, k].double() >= assigned.thresholds[1, k]).double().mean())
+        assert int(assigned.labels[:, k].sum()) == math.floor(share * unlabeled + 1e-9)
