@@ -80,7 +80,8 @@ class TrainingConfig(Options):
         0.2,
         ge=0,
         lt=1,
-        description="Share of the labelled samples that is held out for validation.",
+        description="Share of the labelled samples that is held out for validation, unless the data have "
+        "a validation part.",
     )
     split_seed: int | None = Field(
         None,

@@ -117,15 +117,29 @@ def parse_yaml(text: str, source: str) -> Any:
         ) from None
 
 
-def parse_json(text: str) -> Any:
-    """Read JSON; every error is a ValueError."""
+def parse_json(text: str, *, unique: bool = False) -> Any:
+    """Read JSON; every error is a ValueError.
+
+    Args:
+        text: to read.
+        unique: whether a name that occurs twice in an object is an error, rather than the last one used.
+    """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_without_duplicates if unique else None)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()  # fails for a lone surrogate
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        duplicate = next(name for number, name in enumerate(names) if name in names[:number])
+        raise ValueError(f"duplicate name '{brief(duplicate)}'")
+    return values
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -171,5 +185,6 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             raise UsageError(
                 f"--set {brief(assignment)}: expected key=value, for example --set scale=20"
             )
-        values[name.strip()] = parse_yaml(text, f"--set {brief(name)}")
+        # Blanks are a value: a separator may be one.
+        values[name.strip()] = text if text.isspace() else parse_yaml(text, f"--set {brief(name)}")
     return values

@@ -51,6 +51,27 @@ READERS: dict[str, Reader] = {
         },
         readers.dataset("text"),
     ),
+    "lists as text": Reader(
+        lambda: {
+            "train.csv": b"text,labels\n" + b"so,\"['a', 'b']\"\nno,['a']\nwe,array(['b'])\n" * 4,
+            "dev.csv": b"text,labels\nso,\"['a', 'b']\"\n",
+        },
+        readers.dataset("text"),
+    ),
+    "vectors .jsonl": Reader(
+        lambda: {
+            "train.jsonl": b'{"text": "so", "labels": [1, 0, 1]}\n{"text": "no", "labels": [0, 1, 0]}\n'
+            * 4,
+            "labels.txt": b"a\nb\nc",
+        },
+        readers.dataset("text"),
+    ),
+    "objects .jsonl": Reader(
+        lambda: {
+            "train.jsonl": b'{"text": "so", "labels": {"a": 1, "b": 0}, "split": "train"}\n' * 8
+        },
+        readers.dataset("text"),
+    ),
     "aapd": Reader(folders.aapd, readers.dataset("aapd", tokenizer="trained")),
     "ohsumed": Reader(folders.ohsumed, readers.dataset("ohsumed", tokenizer="trained")),
     "images": Reader(folders.images, readers.dataset("images", image_size=32)),
@@ -72,6 +93,8 @@ READERS: dict[str, Reader] = {
     "mulan": Reader(folders.mulan, readers.dataset("features")),
     "voc2012": Reader(folders.voc, readers.dataset("voc2012", image_size=32)),
     "coco2014": Reader(folders.coco, readers.dataset("coco2014", image_size=32)),
+    "voc": Reader(folders.own_voc, readers.dataset("voc", image_size=32)),
+    "coco": Reader(folders.own_coco, readers.dataset("coco", image_size=32)),
     "awa": Reader(folders.awa, readers.dataset("awa", image_size=32)),
     "archive .zip": Reader(folders.zip_file, readers.archive),
     "archive .tar": Reader(lambda: folders.tar_file("a.tar", "w"), readers.archive),

@@ -163,6 +163,33 @@ def coco() -> Files:
     return files
 
 
+def own_voc() -> Files:
+    """Annotations instead of lists of labels."""
+    files: Files = {
+        "ImageSets/Main/train.txt": b"i1\ni2\ni3\n",
+        "ImageSets/Main/val.txt": b"i4\ni5\n",
+    }
+    for k in range(1, 6):
+        name = ("fox", "ox")[k % 2]
+        text = (
+            f"<annotation><object><name>{name}</name><difficult>0</difficult></object></annotation>"
+        )
+        files[f"Annotations/i{k}.xml"] = text.encode()
+        files[f"JPEGImages/i{k}.jpg"] = image("jpeg")
+    return files
+
+
+def own_coco() -> Files:
+    """One file with ids that are texts, and images in subfolders."""
+    content = {
+        "images": [{"id": f"i{k}", "file_name": f"sub/{k}.jpg"} for k in range(8)],
+        "categories": [{"id": "c1", "name": "cat"}, {"id": "c2", "name": "dog"}],
+        "annotations": [{"image_id": f"i{k}", "category_id": f"c{1 + k % 2}"} for k in range(8)],
+    }
+    files: Files = {f"images/sub/{k}.jpg": image("jpeg") for k in range(8)}
+    return files | {"result.json": json.dumps(content).encode()}
+
+
 def awa() -> Files:
     tables = {
         "classes.txt": "1\tfox\n2\tox\n3\tpig\n",

@@ -58,7 +58,10 @@ def test_a_setting_of_another_method_is_unknown(key: str) -> None:
 
 def test_a_setting_of_another_data_set_names_its_owners_and_what_exists() -> None:
     message = refusal({"image_size": 64})
-    assert "it belongs to data set awa and voc2012 and coco2014 and images; " in message
+    assert (
+        "it belongs to data set awa and voc2012 and coco2014 and voc and coco and images; "
+        in message
+    )
     assert "test_scenes" in message
 
 

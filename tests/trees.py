@@ -24,7 +24,9 @@ REAL_AWA = Path(__file__).parents[2] / "shared" / "data" / "awa"
 # Options with which a run on one of these data sets takes about a second.
 SMALL: dict[str, dict[str, Any]] = {
     "digits": {"scenes": 60, "test_scenes": 30},
-    **{name: {"image_size": 32} for name in ("awa", "voc2012", "coco2014", "images")},
+    **{
+        name: {"image_size": 32} for name in ("awa", "voc2012", "coco2014", "voc", "coco", "images")
+    },
     "features": {},
     **{
         name: {"backbone": "tiny-text", "weights": "none", "max_length": 32, "vocabulary": 300}
@@ -129,6 +131,56 @@ def coco2014(root: Path, train: int = 40, val: int = 22) -> Path:
     return root
 
 
+def voc_xml(objects: dict[str, int]) -> str:
+    """An annotation with an object of each name; 1 = difficult."""
+    entries = "".join(
+        f"<object><name>{name}</name><difficult>{difficult}</difficult>"
+        "<part><name>head</name></part><bndbox><xmin>1</xmin></bndbox></object>"
+        for name, difficult in objects.items()
+    )
+    return f"<annotation><filename>any.jpg</filename>{entries}</annotation>"
+
+
+def voc(root: Path, trainval: int = 40, test: int = 20, labels: int = 5) -> Path:
+    """VOC2007's lists with other labels, which are in ``Annotations/`` only; one image has none."""
+    names = {"trainval": [f"{row:06d}" for row in range(trainval)]}
+    names["test"] = [f"{row + 500:06d}" for row in range(test)]
+    names["train"], names["val"] = names["trainval"][::2], names["trainval"][1::2]
+    (root / "JPEGImages").mkdir(parents=True)
+    for part, listed in names.items():
+        _write(root / "ImageSets" / "Main" / f"{part}.txt", "\n".join(listed) + "\n")
+    for part, seed in (("trainval", 7), ("test", 8)):
+        drawn = random_labels(len(names[part]), labels, seed=seed)
+        for name, row in zip(names[part], drawn, strict=True):
+            path = root / "JPEGImages" / f"{name}.jpg"
+            marked_image(row, number=int(name)).save(path)
+            objects = {f"cell {k}": 0 for k in np.flatnonzero(row)}
+            _write(root / "Annotations" / f"{name}.xml", voc_xml(objects))
+    (root / "Annotations" / "000007.xml").unlink()
+    return root
+
+
+def coco(root: Path, train: int = 40, val: int = 20, labels: int = 5) -> Path:
+    """A folder of a user: ids as texts, images in subfolders, and categories of its own."""
+    categories = [{"id": f"c{k}", "name": f"thing {k}"} for k in range(labels)]
+    for part, count in (("train", train), ("val", val)):
+        drawn = random_labels(count, labels, seed=count)
+        drawn[3] = 0
+        images, annotations = [], []
+        for row in range(count):
+            name = f"day{row % 2}/{part}{row:03d}.png"
+            path = root / "images" / part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            marked_image(drawn[row], number=row + 512 * (part == "val")).save(path)
+            images.append({"id": str(row), "file_name": name})
+            for column in np.flatnonzero(drawn[row]):
+                entry = {"image_id": row, "category_id": f"c{column}", "iscrowd": int(column == 1)}
+                annotations.append(entry)
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        _write(root / "annotations" / f"{part}.json", json.dumps(content))
+    return root
+
+
 def images(root: Path, count: int = 50, unlabeled: int = 12) -> Path:
     """``labels.csv`` with a column ``split``, ``images/``, and a folder of unlabelled images."""
     labels = random_labels(count, 5, seed=3)
@@ -229,6 +281,8 @@ TREES: dict[str, Callable[[Path], Path | None]] = {
     "awa": awa,
     "voc2012": voc2012,
     "coco2014": coco2014,
+    "voc": voc,
+    "coco": coco,
     "images": images,
     "features": features,
     "text": text,

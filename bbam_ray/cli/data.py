@@ -77,6 +77,10 @@ def check(
     with console_listener(console) as listener:
         inspection = command.check(dataset, settings, listener=listener)
     _show(console, dataset, inspection, as_json=json_)
+    if inspection.first_rows and not json_:
+        console.print("first rows as understood:", markup=False)
+        for row in inspection.first_rows:
+            console.print(f"  {row}", markup=False)
     if not inspection.errors and not inspection.warnings and not json_:
         console.print("checked everything: no problems")
     return EXIT_USAGE if inspection.errors else 0
@@ -176,6 +180,8 @@ def _show(console: Console, dataset: str, inspection: Inspection, *, as_json: bo
     if as_json:
         typer.echo(json.dumps(asdict(inspection)))
         return
+    if inspection.understood:
+        console.print(inspection.understood, markup=False)
     if inspection.counts:
         _show_counts(console, dataset, inspection)
     if inspection.sizes:
@@ -183,6 +189,8 @@ def _show(console: Console, dataset: str, inspection: Inspection, *, as_json: bo
         console.print(f"image sizes: {sizes}", markup=False)
     if inspection.positives:
         _show_positives(console, inspection)
+    for note in inspection.notes:
+        console.print(f"read: {note}", markup=False)
     for error in inspection.errors:
         console.print(f"error: {error}", style="red", markup=False)
     for warning in inspection.warnings:

@@ -30,6 +30,9 @@ class ConsoleListener(Listener):
     def message(self, text: str) -> None:
         self._console.print(text, markup=False)
 
+    def warning(self, text: str) -> None:
+        self._console.print(text, style="yellow", markup=False)
+
 
 @contextmanager
 def console_listener(console: Console, column: Any = None) -> Iterator[ConsoleListener]:

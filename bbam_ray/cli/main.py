@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import typer
 
 from bbam_ray import __version__
@@ -50,4 +53,7 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with code 0, 1, 2, 3 or 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names may have characters that the stream lacks
+            stream.reconfigure(errors="backslashreplace")
     app(args=arguments)

@@ -72,6 +72,13 @@ def predict(
             style="yellow",
             markup=False,
         )
+    if result.noted:
+        console.print(
+            f"note: {result.noted} of {result.rows} images are not 8-bit grey or RGB; column 'note' says "
+            "how each was read",
+            style="yellow",
+            markup=False,
+        )
     rate = result.rows / result.seconds
     console.print(f"{output}: {result.rows} samples, {rate:.0f} samples/s", markup=False)
     return 0

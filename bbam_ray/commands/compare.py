@@ -127,7 +127,12 @@ def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener
             for finding in repair_study(entry.folder) if resume else ():
                 listener.warning(f"repaired: {finding}")
             record, plan = open_study(
-                entry.folder, study.plan, entry.space, study.split, resume=resume
+                entry.folder,
+                study.plan,
+                entry.space,
+                study.split,
+                resume=resume,
+                note=listener.warning,
             )
             result = run_study(plan, record, lambda event: None)
         table.put(_rows(entry, positions.setdefault(entry.text, len(positions)), result))

@@ -11,12 +11,14 @@ from typing import Any
 from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner
 from bbam_ray.commands.gpus import of_resumed, with_gpus
+from bbam_ray.commands.label_reading import report_reading
 from bbam_ray.commands.listener import SILENT, Listener, reports_decoding
 from bbam_ray.commands.search_rules import SearchRules
 from bbam_ray.commands.study_plan import find_space, make_plan
 from bbam_ray.data import Samples
 from bbam_ray.documents import parse_assignments
 from bbam_ray.engine.split_file import NamedSplit
+from bbam_ray.engine.task import check_labeled_test
 from bbam_ray.errors import UsageError
 from bbam_ray.methods import METHODS, known_settings, run_config, setting_hint
 from bbam_ray.results.study import check_folder, is_empty_study
@@ -117,7 +119,9 @@ def prepare(options: CompareOptions, listener: Listener = SILENT) -> PreparedCom
     )
     entries = _entries(dataset, options.methods, options.labeled_fractions, folder)
     with reports_decoding(listener):
-        studies = _plans(options, entries)
+        studies, samples = _plans(options, entries)
+    for each in samples:
+        report_reading(each, listener)
     return PreparedComparison(options, folder, studies)
 
 
@@ -149,8 +153,8 @@ def _entries(
     return entries
 
 
-def _plans(options: CompareOptions, entries: list[Entry]) -> list[EntryPlan]:
-    """The plans of all entries; entries with the same data share one read of the training part."""
+def _plans(options: CompareOptions, entries: list[Entry]) -> tuple[list[EntryPlan], list[Samples]]:
+    """The plans of all entries, and the training parts, which entries with the same data share."""
     rules = SearchRules(
         confirm_seeds=options.seeds,
         num_samples=options.tune_samples,
@@ -186,6 +190,7 @@ def _plans(options: CompareOptions, entries: list[Entry]) -> list[EntryPlan]:
             local=options.address == "local",
             samples=samples_by_data.get(data),
         )
+        check_labeled_test(task.samples)  # a comparison is one of test figures
         samples_by_data[data] = task.samples
         plans.append(EntryPlan(entry, plan, NamedSplit.of_study(task, plan.settings)))
-    return plans
+    return plans, list(samples_by_data.values())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bbam_ray.commands.label_reading import report_reading
 from bbam_ray.commands.listener import SILENT, Listener, reports_decoding
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Samples
@@ -91,11 +92,12 @@ def cache(
     """
     config = _config(dataset, settings)
     with reports_decoding(listener):
-        parts = _load_parts(config).values()
+        parts = _load_parts(config)
+    report_reading(parts["train"], listener)
     return Cached(
         folder=cache_folder.cache_dir() / dataset,
-        samples=sum(len(samples.labels) for samples in parts),
-        nbytes=sum(samples.inputs.nbytes for samples in parts),
+        samples=sum(len(samples.labels) for samples in parts.values()),
+        nbytes=sum(samples.inputs.nbytes for samples in parts.values()),
     )
 
 
@@ -180,6 +182,7 @@ def extract(
         listener.progress(f"features by {backbone}", done, total)
 
     with reports_decoding(listener):
+        report_reading(load_part(config, "train"), listener)
         return extract_features(config, network, output, progress)
 
 

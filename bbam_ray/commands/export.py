@@ -110,7 +110,13 @@ def _files(formats: Sequence[str]) -> list[str]:
 
 def _first_samples(source: Path, model: Model) -> np.ndarray:
     """The first readable samples of a file or folder, as the model stores them."""
-    for chunk in find_chunks(source, model.input_shape, model.label_names, model.takes_texts):
+    for chunk in find_chunks(
+        source,
+        model.input_shape,
+        model.label_names,
+        model.takes_texts,
+        model.description.image_range,
+    ):
         for batch in chunk.batches(_SAMPLES):
             good = [row for row, problem in enumerate(batch.problems) if problem is None]
             if good:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -17,6 +17,11 @@ class Listener:
 
     def warning(self, text: str) -> None:
         """One line that is shown even to users who do not watch progress."""
+
+    def notes(self, texts: Iterable[str]) -> None:
+        """What reading the data ignored, or took in a way that is not obvious (``Samples.notes``)."""
+        for text in texts:
+            self.message(f"read: {text}")
 
 
 SILENT = Listener()

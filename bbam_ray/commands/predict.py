@@ -37,12 +37,14 @@ class Prediction:
         rows: samples in it, unreadable ones included.
         unreadable: samples without scores; the column ``error`` has the reason.
         seconds: time that scoring and writing took.
+        noted: images that are not 8-bit grey or RGB; the column ``note`` says how each was read.
     """
 
     output: Path
     rows: int
     unreadable: int
     seconds: float
+    noted: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,11 @@ def predict(
     loaded = load_model(Path(model), device="cuda" if gpus and processes.in_this_process else "cpu")
     check_output(output, loaded.label_names)
     chunks = find_chunks(
-        Path(inputs).absolute(), loaded.input_shape, loaded.label_names, loaded.takes_texts
+        Path(inputs).absolute(),
+        loaded.input_shape,
+        loaded.label_names,
+        loaded.takes_texts,
+        loaded.description.image_range,
     )
     total = sum(chunk.count for chunk in chunks)
     many = f", {workers} workers" if workers > 1 else ""
@@ -109,11 +115,13 @@ def predict(
     if note := unused_gpu(gpus, address):
         listener.warning(note)
     started = time.monotonic()
-    with prediction_file(output, prediction_schema(loaded.label_names)) as file:
+    schema = prediction_schema(loaded.label_names, notes=any(c.encoded_images for c in chunks))
+    with prediction_file(output, schema) as file:
         for table in _tables(loaded, chunks, logits, processes):
             file.write(table)
             listener.progress("scoring", file.rows, total)
-    return Prediction(output, file.rows, file.unreadable, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Prediction(output, file.rows, file.unreadable, seconds, file.noted)
 
 
 def _tables(

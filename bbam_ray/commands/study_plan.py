@@ -104,6 +104,7 @@ def make_plan(
     at_once = rules.max_concurrent or default_concurrency(
         replace(gang, workers=shape.max_workers), os.cpu_count() or 1, torch.cuda.device_count()
     )
+    reading = task.samples.reading
     prior = prior_outcomes(rules.warm_start, space, shared) if rules.warm_start else ()
     plan = StudyPlan(
         space=space,
@@ -114,7 +115,7 @@ def make_plan(
         shape=gang,
         train_shape=shape if runner is TrialRunner.train else None,
         confirm_top=rules.confirm_top,
-        confirm_seeds=rules.confirm_seeds,
+        confirm_seeds=0 if reading and reading.unlabeled_test else rules.confirm_seeds,
         max_failures=shape.max_failures,
         lag=search_lag(at_once),
         stopping=stopping,
@@ -132,8 +133,11 @@ def make_plan(
 
 
 def _folds(config: RunConfig, task: Task, chosen: bool) -> int:
-    """The number of folds: the one that the user has chosen, or what the labelled samples need."""
-    if chosen or config.training.reshuffle:
+    """The number of folds: the one that the user has chosen, or what the labelled samples need.
+
+    It is 1 for data with a validation part.
+    """
+    if chosen or config.training.reshuffle or task.samples.is_validation is not None:
         return config.training.folds
     for folds in range(default_folds(task.samples.labels, task.split), 1, -1):
         try:  # every fold needs a positive label

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from bbam_ray.commands.time_estimate import throughput_settings
 from bbam_ray.config import RunConfig
 from bbam_ray.documents import standard_values
 from bbam_ray.engine.split_file import NamedSplit, keep_split
-from bbam_ray.errors import UsageError, brief
+from bbam_ray.errors import UsageError, brief, quoted
 from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
 from bbam_ray.scale.search.warm_start import restored_outcomes
 from bbam_ray.scale.study.plan import StudyPlan
@@ -26,6 +27,7 @@ def open_study(
     *,
     resume: bool,
     check_only: bool = False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> tuple[StudyRecord, StudyPlan]:
     """Create the record of a search, or open it to resume the search.
 
@@ -36,6 +38,7 @@ def open_study(
         split: of its samples.
         resume: the study exists.
         check_only: check that it can be resumed and change nothing.
+        note: receives a note about data that were moved.
 
     Returns:
         The record, and the plan with what a resumed study takes from its first run.
@@ -43,7 +46,7 @@ def open_study(
     Raises:
         UsageError: the study was started with other settings, space, rules or data.
     """
-    content = _study_content(plan, space_path)
+    content = _study_content(plan, space_path) | {"data": split.content}
     if not resume:
         record = StudyRecord.create(folder, content)
         keep_split(folder, split)
@@ -52,6 +55,7 @@ def open_study(
     rules = record.content.get("rules", {})
     plan = replace(plan, prior=restored_outcomes(rules.get("prior", [])))
     content["rules"] = plan.rules()
+    moved = _moved_data(content, record.content, note)
     for key, way_out in (
         ("settings", "give the same flags as before, or use another --name"),
         (
@@ -64,48 +68,83 @@ def open_study(
             "give the same --sampler, --scheduler, --grace-epochs and --reduction-factor as before",
         ),
     ):
-        if names := _changed(standard_values(content[key]), record.content.get(key)):
+        if names := _changed(standard_values(content[key]), record.content.get(key), moved):
             raise UsageError(
                 f"--resume: the {key} of study '{folder.name}' were different ({names}); {way_out}"
             )
     keep_split(folder, split)
     lag = int(record.content["lag"])
     if not check_only:
-        changed = {name: content[name] for name in ("num_samples", "confirm", "limits")}
+        entries = ("num_samples", "confirm", "limits", *(("settings",) if moved else ()))
+        changed = {entry: content[entry] for entry in entries}
         record.update(status=RUNNING, ended_at=None, **changed)
     return record, replace(plan, lag=lag, concurrency=min(plan.concurrency, lag))
 
 
 def open_run(
-    folder: Path, config: RunConfig, split: NamedSplit, *, resume: bool, check_only: bool = False
+    folder: Path,
+    config: RunConfig,
+    split: NamedSplit,
+    *,
+    resume: bool,
+    check_only: bool = False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> StudyRecord:
     """Create the record of a single run, or open it to resume the run; see ``open_study``."""
-    content = _run_content(config)
+    content = _run_content(config) | {"data": split.content}
     if not resume:
         record = StudyRecord.create(folder, content)
         keep_split(folder, split)
         return record
     record = StudyRecord.open(folder)
-    if names := _changed(content["settings"], record.content.get("settings")):
+    moved = _moved_data(content, record.content, note)
+    if names := _changed(content["settings"], record.content.get("settings"), moved):
         raise UsageError(
             f"--resume: the settings of run '{folder.name}' were different ({names}); give the same flags "
             "and file as before, or use another --name"
         )
     keep_split(folder, split)
     if not check_only:
-        record.update(status=RUNNING, ended_at=None)
+        changed = {"settings": content["settings"]} if moved else {}
+        record.update(status=RUNNING, ended_at=None, **changed)
     return record
 
 
-def _changed(values: dict[str, Any], recorded: Any) -> str:
-    """Names whose values differ from the recorded ones, for a message; empty if none does."""
+def _moved_data(
+    content: Mapping[str, Any], recorded: Mapping[str, Any], note: Callable[[str], None]
+) -> bool:
+    """Whether another folder has the same data as before; a note says so, or that the data differ."""
+    folder = content["settings"].get("data_dir")
+    settings = recorded.get("settings")
+    before = settings.get("data_dir") if isinstance(settings, dict) else None
+    same = content["data"] == recorded.get("data")
+    moved = folder != before and bool(content["data"]) and same
+    if folder == before and content["data"] and recorded.get("data") and not same:
+        note(f"note: inputs or labels in {folder} are not the same as when the study began")
+    if moved:
+        note(f"note: the data in {folder} are the same as before in {before}; the study continues")
+    return moved
+
+
+def _changed(values: dict[str, Any], recorded: Any, moved: bool) -> str:
+    """Names whose values differ from the recorded ones, with both values; empty if none does.
+
+    Args:
+        values: of this call.
+        recorded: of the first one.
+        moved: whether another data folder has the same data.
+    """
     before = recorded if isinstance(recorded, dict) else {}
-    names = sorted({*values, *before})
+    names = sorted({*values, *before} - ({"data_dir"} if moved else set()))
     return ", ".join(
-        brief(name)
+        f"{brief(name)}: {_shortly(values, name)}, before {_shortly(before, name)}"
         for name in names
         if name not in values or name not in before or values[name] != before[name]
     )
+
+
+def _shortly(values: dict[str, Any], name: str) -> str:
+    return quoted(values[name]) if name in values else "none"
 
 
 def _study_content(plan: StudyPlan, space_path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner
 from bbam_ray.commands.disk_estimate import DiskNeed, expected_disk
 from bbam_ray.commands.gpus import of_resumed, with_gpus
+from bbam_ray.commands.label_reading import report_reading
 from bbam_ray.commands.listener import SILENT, Listener, reports_decoding
 from bbam_ray.commands.search_rules import SearchRules
 from bbam_ray.commands.study_plan import choose_runner, find_space, make_plan
@@ -146,6 +147,7 @@ def prepare(options: TuneOptions, listener: Listener = SILENT) -> PreparedStudy:
     local = options.address == "local"
     with reports_decoding(listener):
         plan, task = make_plan(settings, space_path, shape, rules, runner=runner, local=local)
+    report_reading(task.samples, listener)
     disk = expected_disk(plan, task.samples)
     split = NamedSplit.of_study(task, plan.settings)
     return PreparedStudy(options, plan, folder, space_path, split, disk)

@@ -10,6 +10,7 @@ from typing import Any
 
 from bbam_ray.commands import checks
 from bbam_ray.commands.gpus import devices_text, of_resumed, unused_gpu, with_gpus
+from bbam_ray.commands.label_reading import report_reading
 from bbam_ray.commands.listener import Listener, reports_decoding
 from bbam_ray.commands.run_log import CHECKPOINTS, MODEL, RunLog
 from bbam_ray.commands.study_progress import SILENT, StudyListener
@@ -134,6 +135,7 @@ def prepare(options: TrainOptions, listener: Listener = SILENT) -> PreparedRun:
     config = run_config(settings, source)
     with reports_decoding(listener):
         task = check_task(config)
+    report_reading(task.samples, listener)
     checks.check_workers(config, shape, len(task.split.labeled))
     if local:
         checks.check_machine(shape.min_workers, shape.cpus, shape.gpus)
@@ -159,7 +161,7 @@ def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
             stack.enter_context(studies.locked(folder))
             for finding in repair_study(folder):
                 listener.warning(f"repaired: {finding}")
-            open_run(folder, config, split, resume=True, check_only=True)
+            open_run(folder, config, split, resume=True, check_only=True, note=listener.warning)
 
         def open_log() -> RunLog:
             """Called when nothing can be wrong any more: it creates the folder."""

@@ -50,7 +50,7 @@ def run(study: PreparedStudy, listener: StudyListener = SILENT) -> StudyResult:
             stack.enter_context(locked(folder))
             for finding in repair_study(folder):
                 listener.warning(f"repaired: {finding}")
-            open_(check_only=True)
+            open_(check_only=True, note=listener.warning)
         listener.message(
             "starting Ray ..." if study.local else f"joining Ray at {options.address} ..."
         )

@@ -91,9 +91,9 @@ def _ranking_metrics(scores: Tensor, labels: Tensor) -> RankingMetrics:
     """One-error, ranking loss and coverage.
 
     One-error: share of samples whose highest-scored label is not positive. Ranking loss: mean share of
-    (positive, negative) label pairs in the wrong order; ties are wrong. Coverage: (mean position of the
-    lowest-ranked positive - 1) / K. A sample without positives counts as an error in one-error, and adds
-    0 to the other two.
+    (positive, negative) label pairs in the wrong order; ties are wrong. Coverage: mean of
+    (position of the lowest-ranked positive - 1) / K. A sample without positives counts as an error in
+    one-error, and adds 0 to the other two.
 
     Args:
         scores: (N, K), N > 0.
@@ -112,10 +112,10 @@ def _ranking_metrics(scores: Tensor, labels: Tensor) -> RankingMetrics:
         pairs = positives * (num_labels - positives)
         ranking += float((wrong_pairs.double() / pairs.clamp_min(1)).sum())
         position = torch.arange(1, num_labels + 1, device=scores.device)
-        lowest = torch.where(hits, position, 0).amax(dim=1)
-        depth += float(lowest.sum())
+        lowest = torch.where(hits, position, 1).amax(dim=1)
+        depth += float((lowest - 1).sum())
         wrong_top += float((~positive.gather(1, block.argmax(1, keepdim=True))).sum())
-    coverage = (depth / num_samples - 1) / num_labels
+    coverage = depth / num_samples / num_labels
     return RankingMetrics(wrong_top / num_samples, ranking / num_samples, coverage)
 
 

@@ -20,6 +20,8 @@ DATASETS: Registry[Dataset] = Registry(
         "awa": "bbam_ray.data.datasets.awa:Awa()",
         "voc2012": "bbam_ray.data.datasets.voc2012:Voc2012()",
         "coco2014": "bbam_ray.data.datasets.coco2014:Coco2014()",
+        "voc": "bbam_ray.data.datasets.voc:Voc()",
+        "coco": "bbam_ray.data.datasets.coco:Coco()",
         "images": "bbam_ray.data.datasets.images:Images()",
         "features": "bbam_ray.data.datasets.features:Features()",
         "ohsumed": "bbam_ray.data.datasets.ohsumed:Ohsumed()",

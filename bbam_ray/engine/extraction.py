@@ -68,8 +68,8 @@ def extract_features(
 ) -> int:
     """Write the features of all images of a data set as a Parquet file for ``--dataset features``.
 
-    Columns: ``file_name``, ``split`` (train, test, unlabeled), ``labels`` (null for an image that is not
-    labelled) and ``features`` (F float32). The file is written atomically.
+    Columns: ``file_name``, ``split`` (train, validation, test, unlabeled), ``labels`` (null for an image
+    that is not labelled) and ``features`` (F float32). The file is written atomically.
 
     Args:
         config: its data set, folder, evaluation batch and device are used.
@@ -138,6 +138,11 @@ def _batch(
         for row, labeled in zip(rows, is_labeled, strict=True)
     ]
     splits = [part if labeled else "unlabeled" for labeled in is_labeled]
+    if samples.is_validation is not None:
+        splits = [
+            "validation" if samples.is_validation[row] else split
+            for row, split in zip(rows, splits, strict=True)
+        ]
     features = pa.FixedSizeListArray.from_arrays(
         pa.array(block.reshape(-1).numpy()), block.shape[1]
     )

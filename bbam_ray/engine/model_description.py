@@ -13,6 +13,7 @@ import torch
 from bbam_ray.config import RunConfig
 from bbam_ray.core.calibration import Calibration
 from bbam_ray.data import ViewSettings
+from bbam_ray.data.formats.image_range import AUTO
 from bbam_ray.documents import parse_json
 from bbam_ray.errors import UsageError, brief, quoted
 from bbam_ray.files import check_regular
@@ -52,6 +53,11 @@ class ModelDescription:
     thresholds: tuple[float, ...]
     architecture: str | None = None
     calibration: Calibration | None = None
+
+    @property
+    def image_range(self) -> str:
+        """The setting ``image_range`` of the training run, which holds for all images for the model."""
+        return str(getattr(self.config.data, "image_range", AUTO))
 
 
 def read_description(folder: Path) -> ModelDescription:

@@ -19,15 +19,17 @@ from bbam_ray.files import atomic_file, remove_unfinished
 from bbam_ray.results.remote import check_local
 
 _GROUP = 8192  # rows per row group
+NOTE = (
+    "note"  # the last column, for images that are decoded: what was done to one that is not plain
+)
 SEPARATOR = "|"  # between labels in CSV
 
 
-def prediction_schema(label_names: Sequence[str]) -> pa.Schema:
-    """Columns: name of the sample, error, predicted labels, and a score for each label."""
+def prediction_schema(label_names: Sequence[str], *, notes: bool = False) -> pa.Schema:
+    """Columns: name of the sample, error, predicted labels, a score for each label, and maybe a note."""
     scores = [(f"score_{name}", pa.float64()) for name in label_names]
-    return pa.schema(
-        [("name", pa.string()), ("error", pa.string()), ("labels", pa.list_(pa.string())), *scores]
-    )
+    first = [("name", pa.string()), ("error", pa.string()), ("labels", pa.list_(pa.string()))]
+    return pa.schema([*first, *scores, *([(NOTE, pa.string())] if notes else [])])
 
 
 def predictions(model: Model, chunk: Chunk, *, logits: bool = False) -> Iterator[pa.Table]:
@@ -41,7 +43,8 @@ def predictions(model: Model, chunk: Chunk, *, logits: bool = False) -> Iterator
     Yields:
         Tables of ``prediction_schema``.
     """
-    schema, names = prediction_schema(model.label_names), np.array(model.label_names, dtype=object)
+    schema = prediction_schema(model.label_names, notes=chunk.encoded_images)
+    names = np.array(model.label_names, dtype=object)
     for batch in chunk.batches(model.description.config.training.evaluation_batch):
         outputs = model.logits(batch.inputs)
         decided = outputs > model.thresholds
@@ -57,6 +60,8 @@ def predictions(model: Model, chunk: Chunk, *, logits: bool = False) -> Iterator
                 (batch.names, batch.problems, labels), schema.types[:3], strict=True
             )
         ]
+        if chunk.encoded_images:
+            columns.append(pa.array(batch.notes, pa.string()))
         yield pa.Table.from_arrays([*first, *columns], schema=schema)
 
 
@@ -71,7 +76,7 @@ class PredictionFile:
     """
 
     def __init__(self, path: Path, schema: pa.Schema, *, as_csv: bool) -> None:
-        self.rows = self.unreadable = 0
+        self.rows = self.unreadable = self.noted = 0
         self._waiting: list[pa.Table] = []
         self._schema, self._as_csv = schema, as_csv
         if self._as_csv:
@@ -84,6 +89,8 @@ class PredictionFile:
         self._waiting.append(table)
         self.rows += len(table)
         self.unreadable += len(table) - table.column("error").null_count
+        if NOTE in self._schema.names:
+            self.noted += len(table) - table.column(NOTE).null_count
         if sum(map(len, self._waiting)) >= _GROUP:
             whole = pa.concat_tables(self._waiting)
             while len(whole) >= _GROUP:

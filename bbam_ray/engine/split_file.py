@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bbam_ray.data.cache.row_file import StoredRows
+from bbam_ray.data.datasets.base import Samples
 from bbam_ray.data.sampling.splits import Split
 from bbam_ray.engine.task import Task
 from bbam_ray.errors import UsageError
@@ -21,6 +25,18 @@ from bbam_ray.results.store import read_table
 SPLIT_FILE = "split.parquet"
 
 
+def content_digest(samples: Samples) -> str:
+    """Digest of the inputs, labels and names of samples; empty if their inputs have no checksums."""
+    if not isinstance(samples.inputs, StoredRows):
+        return ""
+    digest = hashlib.sha256(samples.inputs.digest.encode())
+    digest.update(json.dumps([samples.label_names, list(samples.names or ())]).encode())
+    digest.update(np.ascontiguousarray(samples.labels).tobytes())
+    for mask in (samples.is_labeled, samples.is_validation):
+        digest.update(b"-" if mask is None else np.packbits(mask).tobytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class NamedSplit:
     """The division of the training samples, without the samples themselves.
@@ -28,14 +44,16 @@ class NamedSplit:
     Args:
         split: row indices of each part.
         names: N names (files); None if samples have none.
+        content: digest of the samples and their labels, wherever they lie; empty if unknown.
     """
 
     split: Split
     names: Sequence[str] | None
+    content: str = ""
 
     @classmethod
     def of(cls, task: Task) -> NamedSplit:
-        return cls(task.split, task.samples.names)
+        return cls(task.split, task.samples.names, content_digest(task.samples))
 
     @classmethod
     def of_study(cls, task: Task, settings: Mapping[str, Any]) -> NamedSplit:
@@ -49,7 +67,7 @@ class NamedSplit:
         split = task.split
         if settings.get("reshuffle"):
             split = Split(split.pool, np.empty(0, dtype=np.int64), split.unlabeled)
-        return cls(split, task.samples.names)
+        return cls(split, task.samples.names, content_digest(task.samples))
 
     def table(self) -> pa.Table:
         """One row per training sample, in their order: its index, its name, its part of the split.

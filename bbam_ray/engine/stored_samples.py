@@ -24,6 +24,7 @@ class StoredSamples:
 
     def __init__(self, description: ModelDescription) -> None:
         self.input_shape, self._views = description.input_shape, description.views
+        self._image_range = description.image_range
         self._encode: TokenEncoder | None = None
         if self._views.vocabulary:
             self._encode = TokenEncoder(self._views.tokenizer, self.input_shape[0])
@@ -77,7 +78,7 @@ class StoredSamples:
         for row, name in enumerate(names):
             try:
                 with without_warnings():
-                    samples[row] = read_image(Path(name), side, channels)
+                    samples[row] = read_image(Path(name), side, channels, self._image_range)
             except UnreadableImageError as error:
                 raise UsageError(f"{brief(str(name), 300)}: {error}; leave it out") from None
         return samples

@@ -15,6 +15,7 @@ from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Inputs, Samples, ViewSettings
 from bbam_ray.data.sampling.splits import Split, make_split
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
+from bbam_ray.errors import UsageError
 from bbam_ray.models import check_backbone
 
 
@@ -49,9 +50,26 @@ class TrainingData:
 
 
 def load_part(config: RunConfig, part: Any) -> Samples:
-    """Samples of one part of the run's data set, after checking that its files exist."""
+    """Samples of one part of the run's data set, after checking that its files exist.
+
+    Raises:
+        UsageError: something is wrong with the data, or the samples of the test part have no labels.
+    """
     dataset, data_dir = DATASETS[config.training.dataset], config.training.data_dir
-    return dataset.load(config.data, data_dir, part)
+    samples = dataset.load(config.data, data_dir, part)
+    if part == "test":
+        check_labeled_test(samples)
+    return samples
+
+
+def check_labeled_test(samples: Samples) -> None:
+    """Raise a UsageError if nothing can be measured on the test part.
+
+    Args:
+        samples: of any part.
+    """
+    if samples.reading is not None and samples.reading.unlabeled_test:
+        raise UsageError(samples.reading.unlabeled_test)
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,7 @@ def split_of(samples: Samples, config: RunConfig) -> Split:
         common.validation_fraction,
         common.seed if common.split_seed is None else common.split_seed,
         is_labeled=samples.is_labeled,
+        is_validation=samples.is_validation,
         stratified=common.split == "stratified",
         folds=common.folds,
         fold=common.fold,

@@ -52,7 +52,8 @@ def test_metrics_agree_with_scikit_learn(seed: int, tied: bool) -> None:
         "macro_f1": f1_score(labels, predicted, average="macro", zero_division=0),
         "hamming_loss": hamming_loss(labels, predicted),
         "ranking_loss": label_ranking_loss(labels, scores),
-        "coverage": (coverage_error(labels, scores) - 1) / 5,
+        # A row without labels has the depth 0 in scikit-learn, and adds 0 here.
+        "coverage": (coverage_error(labels, scores) - labels.any(axis=1).mean()) / 5,
     }
     for name, value in expected.items():
         assert got[name] == pytest.approx(value, rel=1e-6), name
@@ -152,3 +153,10 @@ def test_each_label_may_have_its_own_threshold_which_counts_as_positive() -> Non
 def test_shapes_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match=r"\(3, 2\).*\(3, 4\)"):
         multilabel_metrics(torch.zeros(3, 2), torch.zeros(3, 4))
+
+
+def test_perfect_scores_have_coverage_zero_if_most_rows_have_no_label() -> None:
+    labels = torch.zeros(10, 6, dtype=torch.int64)
+    labels[3, 2] = 1
+    assert multilabel_metrics(labels.float(), labels)["coverage"] == 0
+    assert multilabel_metrics(torch.rand(4, 6), torch.zeros(4, 6))["coverage"] == 0

@@ -39,7 +39,9 @@ Infinity,x,0,1   | 'a' | 'Infinity' is not finite
 {2 0.5}          | 'L' | declared as 0 or 1 | '0.5'
 1.5,x,0,1,0      | 5 values for 4
 1.5,,x,0,1       | 5 values for 4
-1.5,x,0,1,       | 5 values for 4
+1.5,x,0,1,,      | 5 values for 4
+1.5,x,0,         | 3 values for 4
+1.5,'x',0,       | 3 values for 4
 1.5,x,0          | 3 values for 4
 1.5,z z,0,1      | 5 values for 4 | quotes
 1.5,x % 0,1      | 2 values for 4
@@ -118,6 +120,9 @@ ROWS: dict[str, tuple[list[int], list[float]]] = {
     " .5 ,\tx , 1 ,+0": ([0, 1, 2, 3], [0.5, 0, 1, 0]),
     "5.\tx 1\t0": ([0, 1, 2, 3], [5, 0, 1, 0]),
     "7,'z z',\"1\",0 % said twice": ([0, 1, 2, 3], [7, 2, 1, 0]),
+    "2,x,1,0,": ([0, 1, 2, 3], [2, 0, 1, 0]),
+    "2,x,1,0 , % comma": ([0, 1, 2, 3], [2, 0, 1, 0]),
+    "2,'y',1,0,": ([0, 1, 2, 3], [2, 1, 1, 0]),
     "{3 1, 0 2.5}": ([3, 0], [1, 2.5]),
     "{ 1 'z z' ,\t2 1 } % note": ([1, 2], [2, 1]),
     "{1 y}": ([1], [1]),

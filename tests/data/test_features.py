@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from trees import random_labels
+from trees import features, random_labels
 
 from bbam_ray.data.datasets.base import Samples
 from bbam_ray.data.datasets.features import Features, FeaturesOptions
+from bbam_ray.data.formats.feature_files import feature_files
 from bbam_ray.errors import UsageError
 
 MULAN = Path(__file__).parents[3] / "shared" / "data" / "mulan"
@@ -229,3 +230,14 @@ def test_real_data_sets_of_mulan_are_read(
     assert tuple(len(part.labels) for part in parts) == rows
     assert all(part.inputs.shape[1:] == (width,) for part in parts)
     assert all(len(part.label_names) == labels and part.labels.any(axis=0).all() for part in parts)
+
+
+def test_a_folder_with_a_single_file_stands_for_the_file(tmp_path: Path) -> None:
+    path = features(tmp_path, 40)
+    (tmp_path / "._copy.npz").write_bytes(b"of macOS")
+    assert feature_files(tmp_path) == [path] == feature_files(path)
+    path.with_name("other.npz").write_bytes(path.read_bytes())
+    with pytest.raises(
+        UsageError, match=r"single .npz or .parquet file.*other.npz and vectors.npz"
+    ):
+        feature_files(tmp_path)

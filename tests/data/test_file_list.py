@@ -12,7 +12,8 @@ import pytest
 from trees import TREES
 
 from bbam_ray.data import DATASETS
-from bbam_ray.data.datasets import awa, images, voc2012
+from bbam_ray.data.datasets import awa, voc2012
+from bbam_ray.data.formats import image_layouts
 from bbam_ray.data.formats.file_list import files_state, scan_files
 from bbam_ray.errors import UsageError
 
@@ -55,13 +56,16 @@ def test_every_image_file_is_looked_at_once(
 
 
 @pytest.mark.parametrize(
-    ("module", "reader", "files"),
-    [(awa, "read_text", 5), (voc2012, "read_text", 42), (images, "read_user_table", 1)],
+    ("name", "module", "reader", "files"),
+    [
+        ("awa", awa, "read_text", 5),
+        ("voc2012", voc2012, "read_text", 42),
+        ("images", image_layouts, "read_user_table", 1),
+    ],
 )
 def test_every_list_and_table_is_read_once(
-    module: Any, reader: str, files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, module: Any, reader: str, files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = module.__name__.rpartition(".")[2]
     dataset, root = DATASETS[name], TREES[name](tmp_path / "tree")
     original, paths = getattr(module, reader), []
 

@@ -71,7 +71,11 @@ def test_dense_and_sparse_rows_give_the_declared_meaning_in_the_order_of_the_xml
 
 
 BAD_LABELS = [
-    ("L {0,1}", "L {no,yes}", ["d-train.arff line 6", "'L'", "values other than 0 and 1", "{0,1}"]),
+    (
+        "L {0,1}",
+        "L {red,blue}",
+        ["d-train.arff line 6", "'L'", "values other than 0 and 1", "{0,1}"],
+    ),
     ("L {0,1}", "L {0,1,2}", ["d-train.arff line 6", "'L'", "values other than 0 and 1"]),
     (
         "L {0,1}",

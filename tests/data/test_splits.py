@@ -166,3 +166,31 @@ def test_validation_without_positives_is_wrong_usage() -> None:
     with pytest.raises(UsageError, match=r"labeled_fraction.*validation_fraction"):
         make_split(labels, 0.25, 0.2, 0)
     assert pool[0] in make_split(labels, 0.25, 0.0, 0).labeled
+
+
+def test_a_validation_part_is_held_out_and_never_drawn_into_the_pool() -> None:
+    labels = random_labels(100, 4, 0.3, 0)
+    own = np.arange(100) % 5 == 0
+    split = make_split(labels, 0.25, 0.3, 0, is_validation=own)
+    np.testing.assert_array_equal(split.validation, np.flatnonzero(own))
+    assert (
+        len(split.labeled) == 20 and not own[split.labeled].any() and not own[split.unlabeled].any()
+    )
+    together = np.concatenate([split.labeled, split.validation, split.unlabeled])
+    assert sorted(together) == list(range(100))
+    without = make_split(labels, 0.25, 0.0, 0, is_validation=own)
+    assert set(without.labeled) == set(split.pool) and not len(without.validation)
+    np.testing.assert_array_equal(without.unlabeled, split.unlabeled)
+    known = np.arange(100) < 60
+    every = make_split(labels, None, 0.3, 0, is_validation=own & known, is_labeled=known)
+    assert len(every.labeled) == 48 and len(every.validation) == 12
+
+
+def test_a_validation_part_excludes_folds_and_other_draws() -> None:
+    labels, own = random_labels(100, 4, 0.3, 0), np.arange(100) < 20
+    for arguments in ({"folds": 2}, {"validation_draw": 3}):
+        with pytest.raises(UsageError, match="the data have a validation part"):
+            make_split(labels, 0.5, 0.2, 0, is_validation=own, **arguments)
+    labels[own] = 0
+    with pytest.raises(UsageError, match="20 validation samples have no positive label"):
+        make_split(labels, 0.5, 0.2, 0, is_validation=own)

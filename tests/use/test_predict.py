@@ -70,6 +70,28 @@ def test_what_cannot_be_read_has_a_row_with_an_error(
     )
 
 
+def test_an_image_that_is_not_plain_has_a_note(
+    digits_model: Stored, scenes: np.ndarray, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(scenes[0, 0]).save(folder / "8.png")
+    Image.fromarray(scenes[0, 0].astype(np.uint16) * 257).save(folder / "16.png")
+    Image.fromarray(scenes[0, 0].astype(np.float32)).save(folder / "float.tif")
+    (folder / "._8.png").write_bytes(b"of a Mac")
+    for name in ("o.parquet", "o.csv"):
+        printed = run("--model", digits_model[1], "--input", folder, "--output", tmp_path / name)
+        assert "1 of 3 images are not 8-bit grey or RGB; column 'note'" in printed
+    rows = pq.read_table(tmp_path / "o.parquet").to_pylist()
+    assert [row["name"] for row in rows] == ["16.png", "8.png", "float.tif"]
+    assert list(rows[0])[-1] == "note" and "outside the range 0 to 1" in rows[2]["error"]
+    assert rows[0].pop("note") == "16-bit grey, 0 to 65535 became 0 to 255"
+    assert rows[1].pop("note") is None and rows[2]["note"] is None
+    assert rows[0] | {"name": "8.png"} == rows[1]
+
+
 @pytest.mark.ray
 def test_two_workers_write_the_same_bytes_as_one(
     digits_model: Stored, scenes: np.ndarray, tmp_path: Path

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -24,9 +24,12 @@ from bbam_ray.data.cache.row_file import StoredRows, write_rows
 from bbam_ray.data.formats.image_decoding import (
     DECODING_VERSION,
     UnreadableImageError,
+    conversion,
+    darkness,
     read_image,
     without_warnings,
 )
+from bbam_ray.data.formats.image_range import AUTO
 from bbam_ray.data.formats.image_sources import ImageSource
 from bbam_ray.files import remove_unfinished
 
@@ -46,19 +49,22 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def cache_file(name: str, source: ImageSource, side: int) -> Path:
-    """Path of the decoded images of a source; if an image changes, so does the path."""
-    key = hashlib.sha256(f"{DECODING_VERSION}\n{source.state()}".encode()).hexdigest()[:20]
+def cache_file(name: str, source: ImageSource, side: int, image_range: str = AUTO) -> Path:
+    """Path of the decoded images of a source; it changes with an image and with the rules of decoding."""
+    rules = f"{DECODING_VERSION} {image_range}"
+    key = hashlib.sha256(f"{rules}\n{source.state()}".encode()).hexdigest()[:20]
     return cache_dir() / name / f"{key}-{side}px.rows"
 
 
-def cached_images(name: str, source: ImageSource, side: int) -> StoredRows:
+def cached_images(name: str, source: ImageSource, side: int, image_range: str = AUTO) -> StoredRows:
     """The readable images of a source as (N, 3, side, side) uint8, decoded at the first call only.
 
     If several processes need them at once, one decodes and the others wait. Unreadable images have no
-    row; ``metadata["unreadable"]`` lists their positions in the source and the reasons.
+    row; ``metadata["unreadable"]`` lists their positions in the source and the reasons, and
+    ``metadata["notes"]`` what was done to others (see ``conversion``), with their number and the position
+    of the first.
     """
-    target = cache_file(name, source, side)
+    target = cache_file(name, source, side, image_range)
     if (rows := opened(target)) is not None:
         return rows
     with only_one(target.parent):
@@ -68,31 +74,35 @@ def cached_images(name: str, source: ImageSource, side: int) -> StoredRows:
         check_space(
             target.parent, len(source) * 3 * side * side, "use a smaller --set image_size=N"
         )
-        metadata: dict[str, Any] = {"unreadable": []}
+        metadata: dict[str, Any] = {"unreadable": [], "notes": {}}
         with whole_file(target) as temporary:
-            images = _decoded(name, source, side, metadata["unreadable"])
+            images = _decoded(name, source, (side, image_range), metadata)
             write_rows(temporary, images, (3, side, side), np.uint8, metadata)
     return StoredRows(target)
 
 
 def _decoded(
-    name: str, source: ImageSource, side: int, unreadable: list[tuple[int, str]]
+    name: str, source: ImageSource, rules: tuple[int, str], metadata: dict[str, Any]
 ) -> Iterator[np.ndarray]:
-    """Images in order, decoded by as many threads as there are processors."""
+    """Images in order, decoded by as many threads as there are processors; fills ``metadata``."""
     listener = _listener.get() or (lambda *_: None)
 
-    def finish(number: int, image: Future[np.ndarray]) -> Iterator[np.ndarray]:
+    def finish(number: int, image: Future[tuple[np.ndarray, str]]) -> Iterator[np.ndarray]:
         try:
-            yield image.result()
+            pixels, note = image.result()
+            if note:
+                count, first = metadata["notes"].get(note, (0, number))
+                metadata["notes"][note] = (count + 1, first)
+            yield pixels
         except UnreadableImageError as error:
-            unreadable.append((number, str(error)))
+            metadata["unreadable"].append((number, str(error)))
         listener(name, number + 1, len(source))
 
     with without_warnings(), ThreadPoolExecutor() as pool:
-        begun: deque[tuple[int, Future[np.ndarray]]] = deque()
+        begun: deque[tuple[int, Future[tuple[np.ndarray, str]]]] = deque()
         try:
             for number, encoded in enumerate(source):
-                begun.append((number, pool.submit(read_image, encoded, side)))
+                begun.append((number, pool.submit(_read, encoded, *rules)))
                 if len(begun) > _DECODE_AHEAD:
                     yield from finish(*begun.popleft())
             while begun:
@@ -100,3 +110,11 @@ def _decoded(
         finally:
             for _, image in begun:
                 image.cancel()
+
+
+def _read(encoded: Path | BinaryIO, side: int, image_range: str) -> tuple[np.ndarray, str]:
+    """One decoded image, and what was done to its values."""
+    note = conversion(encoded, image_range)
+    other_range: dict[str, Any] = {} if image_range == AUTO else {"image_range": image_range}
+    pixels = read_image(encoded, side, **other_range)
+    return pixels, note + darkness(note, pixels)

@@ -7,6 +7,7 @@ operating system caches them once for all processes, and no process grows by the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import operator
@@ -74,6 +75,12 @@ class StoredRows:
     def nbytes(self) -> int:
         """Bytes of all rows."""
         return self._row_bytes * len(self)
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal digest of all rows, from their checksums; it does not depend on path and time."""
+        content = json.dumps([list(self.shape), self.dtype.str, self._checksums])
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bbam_ray.data.datasets.text_base import PRETRAINED, Documents, TextDataset, TextOptions
-from bbam_ray.data.formats.label_tables import Labels
+from bbam_ray.data.formats.labels.result import Labels
 from bbam_ray.data.formats.tables import read_text
 from bbam_ray.errors import UsageError
 

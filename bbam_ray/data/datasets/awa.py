@@ -89,7 +89,7 @@ def _table(
             raise UsageError(
                 f"{folder}: no such folder, though {part}classes.txt lists this class; {_AGAIN}"
             )
-        images = sorted(folder.glob("*.jpg"))
+        images = sorted(path for path in folder.glob("*.jpg") if path.name[0] != ".")
         paths += images
         labels += [matrix[animal]] * len(images)
     if not paths:

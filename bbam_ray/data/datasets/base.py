@@ -17,6 +17,7 @@ import numpy as np
 
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache.row_file import StoredRows
+from bbam_ray.data.formats.labels.result import Reading
 
 if TYPE_CHECKING:
     from bbam_ray.data.download.sources import Publication
@@ -59,6 +60,10 @@ class Samples:
         is_labeled: (N,) bool, False for unlabelled samples; their rows of ``labels`` are zero and carry
             no information. None = all samples are labelled. Test samples always are.
         names: N names (files), where samples have one.
+        is_validation: (N,) bool, labelled samples of a validation part that the data name; None if they
+            name none. It is None in the test part.
+        reading: how the label files were understood; None if there is only one way.
+        notes: sentences for the user about what was ignored, or read in a way that is not obvious.
     """
 
     inputs: Inputs
@@ -67,6 +72,9 @@ class Samples:
     views: ViewSettings = ViewSettings()
     is_labeled: np.ndarray | None = None
     names: Sequence[str] | None = None
+    is_validation: np.ndarray | None = None
+    reading: Reading | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels) or self.labels.shape[1] != len(self.label_names):

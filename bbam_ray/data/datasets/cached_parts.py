@@ -15,7 +15,7 @@ import numpy as np
 from bbam_ray.data.cache.folder import cache_dir, only_one, opened, whole_file
 from bbam_ray.data.cache.row_file import StoredRows, bits_of, text_of_bits, write_rows
 from bbam_ray.data.datasets.base import Part, Samples, ViewSettings
-from bbam_ray.data.formats.label_tables import Labels
+from bbam_ray.data.formats.labels.result import Labels, Reading
 from bbam_ray.files import remove_unfinished
 
 Targets = dict[Part, Path]
@@ -82,8 +82,12 @@ def write_part(
         "is_labeled": text_of_bits(labels.is_labeled[chosen]),
         "label_names": list(labels.names),
         "names": [names[row] for row in chosen] if names else None,
+        "is_validation": None,
+        "reading": None if labels.reading is None else labels.reading.to_json(),
         **metadata,
     }
+    if labels.validation is not None and labels.validation[chosen].any():
+        described["is_validation"] = text_of_bits(labels.validation[chosen])
     remove_unfinished(target)
     with whole_file(target) as temporary:
         write_rows(temporary, rows, rows.shape[1:], rows.dtype, described)
@@ -93,6 +97,7 @@ def samples_of(rows: StoredRows, views: ViewSettings) -> Samples:
     """One part, with labels and names from the metadata of its rows."""
     label_names = tuple(rows.metadata["label_names"])
     is_labeled = bits_of(rows.metadata["is_labeled"], (len(rows),)).astype(bool)
+    bits, reading = rows.metadata.get("is_validation"), rows.metadata.get("reading")
     return Samples(
         rows,
         bits_of(rows.metadata["labels"], (len(rows), len(label_names))),
@@ -100,4 +105,7 @@ def samples_of(rows: StoredRows, views: ViewSettings) -> Samples:
         views,
         None if is_labeled.all() else is_labeled,
         rows.metadata["names"],
+        None if bits is None else bits_of(bits, (len(rows),)).astype(bool),
+        None if reading is None else Reading.from_json(reading),
+        notes=tuple(rows.metadata.get("notes", ())),
     )

@@ -1,27 +1,27 @@
 """``coco2014``: COCO 2014 (Lin et al., ECCV 2014) as multi-label images, 80 labels.
 
 Layout as published: ``train2014/*.jpg``, ``val2014/*.jpg`` and ``annotations/instances_train2014.json``,
-``instances_val2014.json``. An image carries the categories of its objects; val2014 serves as test part.
+``instances_val2014.json``. An image carries the categories of its objects (crowds included); val2014 is
+the test part. Folders with other categories or names are read by ``coco``, with ``read_annotations``.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from bbam_ray.config import DatasetOptions
-from bbam_ray.data.cache.folder import cache_dir, whole_file
+from bbam_ray.data.cache.label_arrays import cached_arrays
 from bbam_ray.data.datasets.base import Part
 from bbam_ray.data.datasets.image_base import ImageDataset, ImageOptions, ImageTable
 from bbam_ray.data.download.http import RemoteFile
 from bbam_ray.data.download.sources import Publication
 from bbam_ray.data.formats.file_list import files_state
 from bbam_ray.data.formats.image_sources import ImageFiles
-from bbam_ray.data.formats.npz import open_arrays, read_array
 from bbam_ray.data.formats.tables import read_text
 from bbam_ray.documents import parse_json
 from bbam_ray.errors import UsageError, brief
@@ -62,6 +62,20 @@ _AGAIN = "unpack the archive again"
 _FOLDERS: dict[Part, str] = {"train": "train2014", "test": "val2014"}
 
 
+class Annotations(NamedTuple):
+    """The content of an annotation file.
+
+    Args:
+        files: (N,) paths of the images, ordered by the images' ids.
+        labels: (N, K) uint8, 1 where an image has an object of a category.
+        names: (K,) names of the categories, ordered by their ids.
+    """
+
+    files: np.ndarray
+    labels: np.ndarray
+    names: np.ndarray
+
+
 class CocoOptions(ImageOptions):
     """Options of the data set ``coco2014``."""
 
@@ -98,67 +112,110 @@ class Coco2014(ImageDataset):
         )
         tables: dict[Part, ImageTable] = {}
         for part, path in annotations.items():
-            files, labels, names = _annotations(path)
+            files, labels, categories = read_annotations(path, self.name)
+            names = tuple(map(str, categories))
             if "train" in tables and names != tables["train"].label_names:
                 raise UsageError(
                     f"{path}: its categories differ from those of {annotations['train'].name}; {_AGAIN}"
                 )
-            if not options.keep_unannotated:
-                annotated = labels.any(axis=1)
+            notes: tuple[str, ...] = ()
+            annotated = labels.any(axis=1)
+            if not options.keep_unannotated and not annotated.all():
+                text = f"{part} images: {np.sum(~annotated)} without annotations are left out"
+                notes = (f"{text} (setting keep_unannotated)",)
                 files, labels = files[annotated], labels[annotated]
             if not len(files):
                 raise UsageError(f"{path}: no image with an annotation; {_AGAIN}")
             paths = [root / _FOLDERS[part] / str(file) for file in files]
-            tables[part] = ImageTable(ImageFiles(paths, root), labels, names)
+            tables[part] = ImageTable(ImageFiles(paths, root), labels, names, notes=notes)
         return tables
 
 
-def _annotations(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """File names (N,), labels (N, K) and label names of an annotation file.
+def read_annotations(path: Path, dataset: str) -> Annotations:
+    """Images and labels of an annotation file.
 
     Hundreds of megabytes of JSON become a small file in the cache, which all processes read instead.
+
+    Args:
+        path: JSON with ``images``, ``annotations`` and ``categories``.
+        dataset: whose cache is used.
+
+    Raises:
+        UsageError: not such a file, or one that contradicts itself.
     """
-    key = hashlib.sha256(files_state([path]).encode()).hexdigest()[:20]
-    small = cache_dir() / Coco2014.name / f"{key}-labels.npz"
-    if (annotations := _cached(small)) is None:
-        annotations = _parse(path)
-        files, labels, names = annotations
-        with whole_file(small) as temporary, temporary.open("wb") as handle:
-            np.savez(handle, files=files, labels=labels, names=np.array(names))
-    files, labels, names = annotations
-    return files, labels, tuple(map(str, names))
+
+    def make() -> dict[str, np.ndarray]:
+        return _parse(path)._asdict()
+
+    key = f"{files_state([path])} 2"
+    return Annotations(**cached_arrays(dataset, key, make, Annotations._fields))
 
 
-def _cached(small: Path) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
-    """The annotations in the cache; None if the file is missing or damaged."""
-    try:
-        with open_arrays(small) as archive:
-            files, labels, names = (read_array(archive, n) for n in ("files", "labels", "names"))
-    except ValueError:
-        return None
-    return files, labels, names.tolist()
-
-
-def _parse(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _parse(path: Path) -> Annotations:
     try:
         content = parse_json(read_text(path, _AGAIN))
-        categories = sorted((entry["id"], entry["name"]) for entry in content["categories"])
-        column = {number: index for index, (number, _) in enumerate(categories)}
-        images = sorted((entry["id"], entry["file_name"]) for entry in content["images"])
-        row = {number: index for index, (number, _) in enumerate(images)}
+        categories = _by_id(content, "categories", "name")
+        images = _by_id(content, "images", "file_name")
+        column = {key: index for index, key in enumerate(categories)}
+        row = {key: index for index, key in enumerate(images)}
         labels: np.ndarray = np.zeros((len(images), len(categories)), dtype=np.uint8)
-        for entry in content["annotations"]:
-            labels[row[entry["image_id"]], column[entry["category_id"]]] = 1
+        for number, entry in enumerate(content["annotations"], start=1):
+            image, category = _key(entry["image_id"]), _key(entry["category_id"])
+            if image not in row or category not in column:
+                kind = "image_id" if image not in row else "category_id"
+                listed = "images" if image not in row else "categories"
+                raise ValueError(
+                    f"annotation {number} has {kind} {brief(entry[kind])}, which is not in '{listed}'"
+                )
+            labels[row[image], column[category]] = 1
     except (ValueError, KeyError, TypeError) as error:
+        what = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
         raise UsageError(
-            f"{path}: not an annotation file of COCO ({type(error).__name__}: {brief(error)}); {_AGAIN}"
+            f"{path}: not an annotation file of COCO ({brief(what, 200)}); correct it, or {_AGAIN}"
         ) from None
-    files, names = [file for _, file in images], [name for _, name in categories]
-    for file in files:
-        if not isinstance(file, str) or Path(file).name != file or "\0" in file:
-            raise UsageError(f"{path}: image '{brief(file)}' is not a plain file name; {_AGAIN}")
-    if len(row) < len(images) or len(column) < len(categories):
-        raise UsageError(f"{path}: duplicate image or category; {_AGAIN}")
-    if len(set(map(str, names))) < len(names):
-        raise UsageError(f"{path}: two categories have the same name; {_AGAIN}")
-    return np.array(files, dtype=str), labels, [str(name) for name in names]
+    files = [_safe(path, file) for file in images.values()]
+    names = [str(name) for name in categories.values()]
+    for kind, values in (("file", files), ("category", names)):
+        if (double := _double(values)) is not None:
+            raise UsageError(
+                f"{path}: the {kind} {brief(double)} is listed twice; remove one of them, or {_AGAIN}"
+            )
+    return Annotations(np.array(files, dtype=str), labels, np.array(names, dtype=str))
+
+
+def _by_id(content: Any, kind: str, field: str) -> dict[str, Any]:
+    """One field of the entries of a list by their id, in the order of the ids."""
+    entries = [(entry["id"], _key(entry["id"]), entry[field]) for entry in content[kind]]
+    numbers = all(isinstance(number, int) for number, _, _ in entries)
+    entries.sort(key=(lambda entry: entry[0]) if numbers else (lambda entry: entry[1]))
+    keys = [key for _, key, _ in entries]
+    if (double := _double(keys)) is not None:
+        raise ValueError(f"id {brief(double)} occurs twice in '{kind}'")
+    return {key: value for _, key, value in entries}
+
+
+def _double(values: list[str]) -> str | None:
+    """A text that a list contains more than once."""
+    return next((value for value, count in Counter(values).items() if count > 1), None)
+
+
+def _key(number: Any) -> str:
+    """An id for comparison: programs write 7, 7.0 and "7" for the same image."""
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, (int, str)):
+        raise ValueError(f"id {brief(number)} is neither a whole number nor a text")
+    return str(number).strip()
+
+
+def _safe(path: Path, file: Any) -> str:
+    """The name of an image's file, maybe in subfolders, with forward slashes."""
+    text = file.replace("\\", "/") if isinstance(file, str) else ""
+    parts = text.split("/")
+    if not parts[-1] or parts[0] == "" or ".." in parts or "\0" in text or text[1:2] == ":":
+        raise UsageError(
+            f"{path}: image '{brief(file)}' is not a plain file name, or a path inside the folder of "
+            "images; "
+            f"correct it, or {_AGAIN}"
+        )
+    return "/".join(part for part in parts if part != ".")

@@ -5,7 +5,7 @@
 - Parquet: one file, or ``train*.parquet``, ``test*.parquet``, ``unlabeled*.parquet`` in a folder, with a
   column ``features`` (lists of equal length) and labels as in tables of images (``bbam-ray data extract``
   writes such a file);
-- a Mulan folder: ``NAME-train.arff``, ``NAME-test.arff``, ``NAME.xml``.
+- a Mulan folder: ``NAME-train.arff``, ``NAME-test.arff``, ``NAME.xml``; or one of MEKA, without XML.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bbam_ray.data.formats.feature_files import (
     features_state,
     read_features,
 )
-from bbam_ray.data.formats.label_tables import LabelOptions
+from bbam_ray.data.formats.labels.options import LabelOptions
 
 
 class FeaturesOptions(LabelOptions):
@@ -82,9 +82,10 @@ def _store(vectors: Vectors, target: Path, *, test: bool) -> None:
     chosen = np.flatnonzero(vectors.labels.test == test)
     rows = vectors.features[chosen]
     deviation = rows.std(axis=0, dtype=np.float64)
-    scale = {
+    scale: dict[str, Any] = {
         "mean": rows.mean(axis=0, dtype=np.float64).tolist(),
         # A constant feature becomes 0.
         "std": np.where(deviation > 0, deviation, 1).tolist(),
+        "notes": vectors.notes,
     }
     write_part(target, rows, vectors.labels, vectors.names, chosen, scale)

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache.images import cached_images
 from bbam_ray.data.cache.row_file import StoredRows
 from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
 from bbam_ray.data.formats.file_list import files_state
+from bbam_ray.data.formats.image_range import AUTO, parse_range
 from bbam_ray.data.formats.image_sources import ImageFiles, ImageSource
+from bbam_ray.data.formats.labels.result import Reading
 from bbam_ray.errors import UsageError, brief
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
@@ -34,6 +36,31 @@ class ImageOptions(DatasetOptions):
         "inside",
         description="Allow symlinks to files outside the data folder (`follow`) or not (`inside`).",
     )
+    image_range: str = Field(
+        AUTO,
+        description="Black and white of images with 16 or 32 bits per pixel, such as `0,4095`; `auto` is "
+        "the range of their type from 0, for floats 0 to 1.",
+    )
+
+    @field_validator("image_range")
+    @classmethod
+    def _range(cls, text: str) -> str:
+        parse_range(text)
+        return text
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All images below a folder, without hidden files and folders and what archives of macOS add."""
+
+    def hidden(path: Path) -> bool:
+        parts = path.relative_to(folder).parts
+        return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden(path) and path.is_file()
+    ]
 
 
 @dataclass(frozen=True)
@@ -45,12 +72,17 @@ class ImageTable:
         labels: (N, K) uint8.
         label_names: K names.
         is_labeled: (N,) bool, False for unlabelled images; None = all are labelled.
+        is_validation, reading: as in ``Samples``.
+        notes: as in ``Samples``.
     """
 
     images: ImageSource
     labels: np.ndarray
     label_names: tuple[str, ...]
     is_labeled: np.ndarray | None = None
+    is_validation: np.ndarray | None = None
+    reading: Reading | None = None
+    notes: tuple[str, ...] = ()
 
 
 class ImageDataset(Dataset):
@@ -63,6 +95,8 @@ class ImageDataset(Dataset):
     views: ClassVar[ViewSettings] = ViewSettings(
         mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), flip=True
     )
+    #: what to do with images that ``unused`` returns
+    unused_advice: ClassVar[str] = "move them into unlabeled/ to train on them"
     defaults: ClassVar[dict[str, Any]] = {
         "backbone": "resnet50",
         "weights": "IMAGENET1K_V2",
@@ -138,7 +172,7 @@ class ImageDataset(Dataset):
 
     def load(self, options: Any, data_dir: Path | None, part: Part) -> Samples:
         table = self.checked_tables(options, data_dir)[part]
-        stored = cached_images(self.name, table.images, options.image_size)
+        stored = cached_images(self.name, table.images, options.image_size, options.image_range)
         readable = self._readable(stored, table.images, options)
         return Samples(
             stored,
@@ -147,6 +181,9 @@ class ImageDataset(Dataset):
             self.views_for(options),
             None if table.is_labeled is None else table.is_labeled[readable],
             [table.images.names[row] for row in readable],
+            None if table.is_validation is None else table.is_validation[readable],
+            table.reading,
+            notes=(*table.notes, *_decoding_notes(stored, table.images, part)),
         )
 
     def _readable(self, stored: StoredRows, images: ImageSource, options: Any) -> np.ndarray:
@@ -163,3 +200,11 @@ class ImageDataset(Dataset):
                 "--set unreadable=skip"
             )
         return np.setdiff1d(np.arange(len(images)), [row for row, _ in unreadable])
+
+
+def _decoding_notes(stored: StoredRows, images: ImageSource, part: Part) -> list[str]:
+    """What decoding did to images that are not plain, with the number of images."""
+    return [
+        f"{part} images: {count} x {note}; the first is {brief(images.names[first])}"
+        for note, (count, first) in stored.metadata["notes"].items()
+    ]

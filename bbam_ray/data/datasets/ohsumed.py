@@ -16,7 +16,7 @@ import numpy as np
 from bbam_ray.data.datasets.base import Part
 from bbam_ray.data.datasets.text_base import PRETRAINED, Documents, TextDataset, TextOptions
 from bbam_ray.data.formats.file_list import name_of_file
-from bbam_ray.data.formats.label_tables import Labels
+from bbam_ray.data.formats.labels.result import Labels
 from bbam_ray.errors import UsageError
 
 LABELS = tuple(f"C{number:02d}" for number in range(1, 24))
@@ -42,7 +42,7 @@ class Ohsumed(TextDataset):
                         "training/C23 and test/"
                     )
                 with os.scandir(category) as entries:  # tells files without a call for each
-                    files += sorted(Path(entry) for entry in entries if entry.is_file())
+                    files += sorted(Path(entry) for entry in entries if _is_file(entry))
         return files
 
     def read(self, options: TextOptions, data_dir: Path | None) -> Documents:
@@ -66,6 +66,13 @@ class Ohsumed(TextDataset):
         names = [f"{part}/{name_of_file(name)}" for part, name in rows]
         is_labeled = np.ones(len(texts), dtype=bool)
         return Documents(texts, Labels(np.stack(labels), is_labeled, LABELS, test), names)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a symlink to itself
+        return False
 
 
 def _text(path: Path) -> str:

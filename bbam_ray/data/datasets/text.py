@@ -1,9 +1,10 @@
 """``text``: your own documents, as tables with a column ``text``.
 
 One file (``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``), or a folder with ``train*`` and optionally
-``test*`` and ``unlabeled*`` of these types. Labels as in tables of images: one 0/1 column per label, or a
-single column ``labels``. A column ``split`` may name the part of each row: train, test or unlabeled.
-Without a test part, a share of the labelled rows becomes one.
+``validation*`` (or ``val*``, ``dev*``), ``test*`` and ``unlabeled*`` of these types. Labels as in tables
+of images: one 0/1 column per label, or a single column ``labels``. A column ``split`` may name the part of
+each row: train, validation, test or unlabeled. Without a test part, a share of the labelled rows becomes
+one.
 """
 
 from __future__ import annotations
@@ -12,19 +13,26 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.datasets.text_base import Documents, TextDataset, TextOptions
-from bbam_ray.data.formats.label_tables import NAMES_FILE, LabelOptions, read_labels, with_test_part
+from bbam_ray.data.formats.labels.names import NAMES_FILE
+from bbam_ray.data.formats.labels.options import LabelOptions, listed
+from bbam_ray.data.formats.labels.reader import read_labels
+from bbam_ray.data.formats.labels.result import with_notes, with_test_part
+from bbam_ray.data.formats.part_files import part_files, part_of_file, unused_tables
 from bbam_ray.data.formats.tables import UserTable, read_user_table
 from bbam_ray.errors import UsageError, brief
 
 TEXT, SUFFIXES = "text", (".csv", ".tsv", ".jsonl", ".parquet")
 NAME_COLUMNS = ("id", "name", "file_name")
-_PARTS = ("train", "test", "unlabeled")
 
 
 class OwnTextOptions(TextOptions, LabelOptions):
     """Options of the data set ``text``."""
+
+    text_column: str = Field("text", min_length=1, description="Column of the texts in tables.")
 
 
 class Text(TextDataset):
@@ -52,30 +60,41 @@ class Text(TextDataset):
         return [*tables, names] if names.is_file() else tables
 
     def read(self, options: OwnTextOptions, data_dir: Path | None) -> Documents:
-        tables = [(read_user_table(path), part) for path, part in _tables(data_dir)]
-        texts = [text for table, _ in tables for text in texts_of(table)]
+        tables = [
+            (read_user_table(path, names=listed(options.column_names)), part)
+            for path, part in _tables(data_dir)
+        ]
+        texts = [text for table, _ in tables for text in texts_of(table, options.text_column)]
         names_file = tables[0][0].path.parent / NAMES_FILE
-        labels = read_labels(tables, options, ignored=(TEXT, *NAME_COLUMNS), names_file=names_file)
+        labels = read_labels(
+            tables, options, ignored=(options.text_column, *NAME_COLUMNS), names_file=names_file
+        )
         column = next((name for name in NAME_COLUMNS if name in tables[0][0].columns), None)
         names = None
         if column and all(column in table.columns for table, _ in tables):
-            names = [str(name) for table, _ in tables for name in table.columns[column]]
+            names = [str(name) for table, _ in tables for name in table.values(column)]
             if len(set(names)) < len(names):
                 names = None  # not unique, so not the names of samples
+        if data_dir is not None and data_dir.is_dir():
+            paths = [table.path for table, _ in tables]
+            labels = with_notes(labels, unused_tables(data_dir, paths, SUFFIXES))
         return Documents(texts, with_test_part(labels, options.test_fraction), names)
 
 
-def texts_of(table: UserTable) -> list[str]:
-    """The column ``text``; a UsageError if a row has no text."""
-    if TEXT not in table.columns:
+def texts_of(table: UserTable, column: str) -> list[str]:
+    """The column of texts; a UsageError if a row has no text."""
+    if column not in table.columns:
         raise UsageError(
-            f"{table.path}: no column '{TEXT}' (columns: "
-            f"{brief(', '.join(table.columns), 300) or 'none'}); add it, or name it so"
+            f"{table.path}: no column '{column}' (columns: "
+            f"{brief(', '.join(table.columns), 300) or 'none'}); add it, choose another "
+            "with --set text_column=..., or use --set column_names=text,labels,... for a file without a "
+            "header line"
         )
-    for row, value in enumerate(table.columns[TEXT]):
+    texts = table.values(column)
+    for row, value in enumerate(texts):
         if not isinstance(value, str) or not value.strip():
             raise UsageError(f"{table.where(row)}: no text; fill it in or remove the row")
-    return [str(value) for value in table.columns[TEXT]]
+    return texts
 
 
 def _tables(data_dir: Path | None) -> list[tuple[Path, str | None]]:
@@ -91,12 +110,7 @@ def _tables(data_dir: Path | None) -> list[tuple[Path, str | None]]:
         if data_dir.suffix not in SUFFIXES:
             raise UsageError(f"--data-dir {data_dir}: expected {', '.join(SUFFIXES)} or a folder")
         return [(data_dir, None)]
-    tables = [
-        (path, part)
-        for part in _PARTS
-        for path in sorted(data_dir.glob(f"{part}*"))
-        if path.suffix in SUFFIXES
-    ]
+    tables = [(path, part_of_file(path)) for path in part_files(data_dir, SUFFIXES)]
     if not any(part == "train" for _, part in tables):
         raise UsageError(
             f"{data_dir}: contains no train.csv, .tsv, .jsonl or .parquet; give the file or "

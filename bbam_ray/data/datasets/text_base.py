@@ -16,7 +16,7 @@ from bbam_ray.data.cache.token_rows import TokenRows
 from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
 from bbam_ray.data.datasets.cached_parts import Targets, cached_parts, samples_of, write_part
 from bbam_ray.data.formats.file_list import files_state
-from bbam_ray.data.formats.label_tables import Labels
+from bbam_ray.data.formats.labels.result import Labels
 from bbam_ray.data.formats.tokenizer import (
     ABSENT,
     TRAINED,

@@ -3,7 +3,8 @@
 Layout as published: ``JPEGImages/*.jpg`` and ``ImageSets/Main/`` with the image lists ``train.txt`` and
 ``val.txt`` and for each label ``<label>_train.txt`` and ``<label>_val.txt``, whose lines hold an image
 and 1 (present), -1 (absent) or 0 (present only in objects that are marked difficult). The images of
-``val.txt`` are the test part, since the labels of the original test part were never published.
+``val.txt`` are the test part, since the labels of the original test part were never published. Other VOC
+folders are read by ``voc``, with the functions for lists of this file.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Voc2012(ImageDataset):
 
     def label_files(self, options: VocOptions, data_dir: Path | None) -> list[Path]:
         names = [*_LISTS.values(), *(f"{k}_{part}" for k in LABELS for part in _LISTS.values())]
-        return [_list_file(_root(data_dir), name) for name in names]
+        return [list_file(_root(data_dir), name) for name in names]
 
     def tables(self, options: VocOptions, data_dir: Path | None) -> dict[Part, ImageTable]:
         root = _root(data_dir)
@@ -85,34 +86,57 @@ class Voc2012(ImageDataset):
         return {part: _table(root, suffix, options) for part, suffix in _LISTS.items()}
 
 
-def _list_file(root: Path, name: str) -> Path:
+def list_file(root: Path, name: str) -> Path:
     return root / "ImageSets" / "Main" / f"{name}.txt"
 
 
 def _table(root: Path, suffix: str, options: VocOptions) -> ImageTable:
     """Images of one list and their labels; ``suffix`` is its name, train or val."""
-    path = _list_file(root, suffix)
+    row_of = read_image_list(list_file(root, suffix))
+    images = list(row_of)
+    labels: np.ndarray = np.zeros((len(images), len(LABELS)), dtype=np.uint8)
+    for column, label in enumerate(LABELS):
+        path = list_file(root, f"{label}_{suffix}")
+        read_label_list(path, suffix, row_of, options.difficult, labels[:, column])
+    paths = [root / "JPEGImages" / f"{image}.jpg" for image in images]
+    return ImageTable(ImageFiles(paths, root), labels, LABELS)
+
+
+def read_image_list(path: Path) -> dict[str, int]:
+    """The images of a list and their positions in it.
+
+    Raises:
+        UsageError: no such file, or an empty list, or an image that occurs twice.
+    """
     images = read_text(path, _AGAIN).split()
     row_of = {image: row for row, image in enumerate(images)}
     if not images or len(row_of) < len(images):
         problem = "duplicate image" if images else "is empty"
         raise UsageError(f"{path}: {problem}; {_AGAIN}")
-    labels: np.ndarray = np.zeros((len(images), len(LABELS)), dtype=np.uint8)
-    for column, label in enumerate(LABELS):
-        _read_label(
-            _list_file(root, f"{label}_{suffix}"), suffix, row_of, options, labels[:, column]
-        )
-    paths = [root / "JPEGImages" / f"{image}.jpg" for image in images]
-    return ImageTable(ImageFiles(paths, root), labels, LABELS)
+    return row_of
 
 
-def _read_label(
-    path: Path, suffix: str, row_of: dict[str, int], options: VocOptions, values: np.ndarray
+def read_label_list(
+    path: Path, suffix: str, row_of: dict[str, int], difficult: str, values: np.ndarray
 ) -> None:
-    """Read the list of one label into ``values`` (N,); it must name every image."""
-    marks = {"1": 1, "-1": 0, "0": int(options.difficult == "positive")}
+    """Read the list of one label into ``values`` (N,); it must name every image.
+
+    Args:
+        path: lines of an image and 1, -1 or 0.
+        suffix: name of the list of images that ``row_of`` has.
+        row_of: image to row.
+        difficult: meaning of 0, see ``VocOptions``.
+        values: written in place, 0 or 1.
+
+    Raises:
+        UsageError: no such file, a line of another form, or an image that is not named.
+    """
+    marks = {"1": 1, "-1": 0, "0": int(difficult == "positive")}
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; every label needs one, so {_AGAIN}")
+        raise UsageError(
+            f"{path}: no such file; every label needs one, so {_AGAIN}, or use --dataset voc for a folder "
+            "with labels of its own"
+        )
     named: set[int] = set()
     for number, line in enumerate(read_text(path, _AGAIN).splitlines(), start=1):
         fields = line.split()

@@ -1,7 +1,8 @@
 """ARFF files as Weka reads them: tokens, header and lines (rows: ``arff_rows``).
 
 scipy.io.arff does not read sparse rows, hence this reader. Spaces and tabs separate like commas; text is
-UTF-8 or, if that fails, Latin-1 (older files). String, date and relational attributes are rejected.
+UTF-8 or, if that fails, Latin-1 (older files). ``@end`` may end the rows. String, date and relational
+attributes are rejected.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from bbam_ray.files import check_regular
 
 ENCODINGS = ("utf-8-sig", "latin-1")  # Latin-1 accepts any bytes
 MISSING = "\0?"  # a value that is an unquoted ?
+MEKA = re.compile(r"-C\s+([+-]?[0-9]{1,6})\b")
+#: words for absent and present
+_PAIRS = (("0", "1"), ("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"), ("-1", "1"))
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 TOKEN = re.compile(
     r"""(?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?P<sign>[{},])|(?P<comment>%.*)"""
@@ -42,6 +46,19 @@ class Attribute:
         return self.values is not None and not self.binary
 
     @property
+    def bits(self) -> tuple[int, ...] | None:
+        """What the declared values mean as values of a label: 0 or 1 each; None if they are no such pair.
+
+        The pairs are 0 and 1 in any notation, false and true, no and yes, f and t, n and y, -1 and 1. One
+        of the two may be missing.
+        """
+        words = [_plain(value) for value in self.values or ()]
+        for pair in _PAIRS:
+            if words and len(set(words)) == len(words) and set(words) <= set(pair):
+                return tuple(pair.index(word) for word in words)
+        return None
+
+    @property
     def width(self) -> int:
         """Number of feature columns."""
         return len(self.values) if self.values is not None and self.one_hot else 1
@@ -53,6 +70,7 @@ class ArffTable:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.attributes: list[Attribute] = []
+        self.relation = ""  # the text after @relation, with quotes
         self.rows = 0
         for self.encoding in ENCODINGS:
             try:
@@ -80,12 +98,20 @@ class ArffTable:
             ) from None
 
     def data(self) -> Iterator[tuple[int, str]]:
-        """The lines after @data."""
+        """The lines after @data, until @end if there is one."""
         lines = self.lines()
         for _, line in lines:
             if _keyword(line) == "@data":
                 break
-        return lines
+        yield from self._until_end(lines)
+
+    def _until_end(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        for number, line in lines:
+            if line[0] == "@" and _keyword(line) == "@end":
+                break
+            yield number, line
+        for number, _ in lines:
+            raise self.error(number, "a line after @end; remove it, or remove @end")
 
     def tokens(self, number: int, text: str) -> list[tuple[str, str]]:
         """(kind, text) of signs, words, missing values and quoted texts, without quotes and escapes."""
@@ -118,17 +144,40 @@ class ArffTable:
                         number, f"duplicate attribute {quoted(attribute.name)}; rename one of them"
                     )
                 attributes[attribute.name] = attribute
-            elif keyword != "@relation":
+            elif keyword == "@relation":
+                self.relation = line[len("@relation") :].strip()
+            else:
                 what = f"expected @relation, @attribute or @data, not {line[:40]!r}; correct it"
                 raise self.error(number, what)
         else:
             raise self.error(
                 number, "the file ends without @data; copy it again, it may be truncated"
             )
-        self.attributes, self.rows = list(attributes.values()), sum(1 for _ in lines)
+        self.attributes, self.rows = (
+            list(attributes.values()),
+            sum(1 for _ in self._until_end(lines)),
+        )
         if not self.rows or not attributes:
             what = "no row after" if attributes else "no @attribute before"
             raise self.error(number, f"{what} @data; copy the file again, it may be truncated")
+
+    def labels_by_relation(self) -> tuple[str, ...]:
+        """The labels that MEKA's option in the relation names: ``-C 6`` the first six, ``-C -6`` the last.
+
+        Raises:
+            UsageError: no such option, or one that does not leave features.
+        """
+        match = MEKA.search(self.relation)
+        count, every = int(match[1]) if match else 0, len(self.attributes)
+        if match is None or not 0 < abs(count) < every:
+            what = f"the relation's {match[0]}" if match else "no -C in the relation"
+            raise UsageError(
+                f"{self.path}: which of its {every} attributes are labels is not known ({what}); add "
+                f"Mulan's {self.path.stem}.xml, or write @relation 'name: -C 6' if the first 6 are (-C -6 "
+                "for the last 6)"
+            )
+        chosen = self.attributes[:count] if count > 0 else self.attributes[count:]
+        return tuple(attribute.name for attribute in chosen)
 
     def _attribute(self, number: int, line: str) -> Attribute:
         tokens = self.tokens(number, line[len("@attribute") :])
@@ -167,6 +216,14 @@ def cells(tokens: list[tuple[str, str]]) -> list[list[str]]:
         else:
             groups[-1].append(MISSING if kind == "missing" else token)
     return groups
+
+
+def _plain(value: str) -> str:
+    """A declared value for comparison: in lower case, and 0, 1 and -1 without decimals."""
+    number = re.fullmatch(r"([+-]?)(0|1)(\.0*)?", value.strip())
+    if number:
+        return "-1" if (number[1], number[2]) == ("-", "1") else number[2]
+    return value.strip().lower()
 
 
 def _keyword(line: str) -> str:

@@ -2,14 +2,15 @@
 
 A nominal attribute declared with 0 and 1 is read as that number; another as the index of its declared
 value. Values left out in a sparse row are 0, but 1 for ``{1,0}``: as in Weka, the value declared first.
-Rejected, with file and line: missing values (nothing is imputed), numbers that are not finite in float32,
-and instance weights (training does not support them, and ignoring them would change the data).
+A comma at the end of a dense row is no value. Missing values (?) of labels are nan.
+Rejected, with file and line: other missing values (nothing is imputed), numbers that are not finite in
+float32, and instance weights (training does not support them, and ignoring them would change the data).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -23,10 +24,15 @@ NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.IGNORECASE)
 
 
 class ArffRows:
-    """Reads the rows of one table."""
+    """Reads the rows of one table.
 
-    def __init__(self, table: ArffTable) -> None:
-        self.table = table
+    Args:
+        table: the file.
+        labels: names of the attributes that may be missing.
+    """
+
+    def __init__(self, table: ArffTable, labels: Collection[str] = ()) -> None:
+        self.table, self.labels = table, frozenset(labels)
         self.every = np.arange(len(table.attributes))
         self.binary = np.array([attribute.binary for attribute in table.attributes])
         self.codes = {  # of nominal attributes other than 0/1
@@ -61,6 +67,8 @@ class ArffRows:
                 numbers = [codes[a][v] if a in codes else float(v) for a, v in pairs]
             else:
                 texts: list[str | int] = [*inner.split(",")]
+                if len(texts) == len(at) + 1 and not str(texts[-1]).strip():
+                    texts.pop()
                 if len(texts) != len(at):
                     return None
                 for a, known in codes.items():
@@ -94,6 +102,8 @@ class ArffRows:
             indices = self._indices(number, row if row != [[]] else [])
             texts = [cell[1] for cell in row if cell]
         else:
+            if len(row) > 1 and row[-1] == []:
+                row.pop()
             indices, texts = self.every, [text for cell in row for text in cell or [""]]
             if len(texts) != len(indices):
                 raise table.error(
@@ -124,6 +134,8 @@ class ArffRows:
 
     def _value(self, number: int, index: int, text: str) -> float:
         attribute, codes = self.table.attributes[index], self.codes.get(index)
+        if text == MISSING and attribute.name in self.labels:
+            return float("nan")
         if codes is not None:
             if text in codes:
                 return codes[text]

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.data.formats.file_list import files_state
-from bbam_ray.data.formats.label_tables import (
-    NAMES_FILE,
-    LabelOptions,
-    Labels,
-    read_labels,
-    with_test_part,
-)
+from bbam_ray.data.formats.file_list import files_state, is_hidden
+from bbam_ray.data.formats.labels.names import NAMES_FILE, clean, name_notes
+from bbam_ray.data.formats.labels.options import LabelOptions
+from bbam_ray.data.formats.labels.reader import read_labels
+from bbam_ray.data.formats.labels.result import Labels, Reading, with_notes, with_test_part
 from bbam_ray.data.formats.mulan import is_mulan, mulan_files, read_mulan
 from bbam_ray.data.formats.npz import array_names, names_of, open_arrays, read_array
+from bbam_ray.data.formats.part_files import part_files, part_of_file, unused_tables
 from bbam_ray.data.formats.tables import read_user_table, readable_parquet
 from bbam_ray.errors import UsageError, brief, nearest
 
-FEATURES, NAME_COLUMNS, PARTS = (
-    "features",
-    ("file_name", "name", "id"),
-    ("train", "test", "unlabeled"),
-)
+FEATURES, NAME_COLUMNS = "features", ("file_name", "name", "id")
 _ARRAYS = (
     *("features", "labels", "label_names"),
     *("test_features", "test_labels", "unlabeled_features"),
@@ -42,11 +36,13 @@ class Vectors:
         features: (N, F) float32, finite.
         labels: their labels, and which of them are the test part.
         names: N names; None if the samples have no names.
+        notes: as in ``Samples``.
     """
 
     features: np.ndarray
     labels: Labels
     names: list[str] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def feature_files(data_dir: Path | None) -> list[Path]:
@@ -67,13 +63,20 @@ def feature_files(data_dir: Path | None) -> list[Path]:
         return [data_dir]
     if is_mulan(data_dir):
         return mulan_files(data_dir)
-    files = [path for part in PARTS for path in sorted(data_dir.glob(f"{part}*.parquet"))]
-    if not files:
-        raise UsageError(
-            f"{data_dir}: contains neither NAME.xml with NAME-train.arff (Mulan) nor train*.parquet; give "
-            "the file or folder with the features"
-        )
-    return files
+    if files := part_files(data_dir, (".parquet",)):
+        return files
+    single = [
+        path
+        for path in sorted(data_dir.iterdir())
+        if path.suffix in (".npz", ".parquet") and not is_hidden(path, data_dir)
+    ]
+    if len(single) == 1:
+        return single
+    several = f"; it has {single[0].name} and {single[1].name}" if single else ""
+    raise UsageError(
+        f"{data_dir}: contains neither NAME.xml with NAME-train.arff (Mulan) nor train*.parquet nor a "
+        f"single .npz or .parquet file; give the file or folder with the features{several}"
+    )
 
 
 def features_state(files: list[Path]) -> str:
@@ -104,7 +107,9 @@ def read_features(files: list[Path], options: LabelOptions) -> Vectors:
             "correct it, or remove the row"
         )
     labels = with_test_part(vectors.labels, options.test_fraction)
-    return Vectors(vectors.features, labels, vectors.names)
+    if files[0].suffix == ".parquet" and len(files) > 1:
+        labels = with_notes(labels, unused_tables(files[0].parent, files, (".parquet",)))
+    return replace(vectors, labels=labels)
 
 
 def _from_mulan(folder: Path) -> Vectors:
@@ -113,7 +118,17 @@ def _from_mulan(folder: Path) -> Vectors:
     test = np.concatenate([np.full(count[name], name == "test") for name in parts])
     labels = np.concatenate([part.labels for part in parts.values()])
     features = np.concatenate([part.features for part in parts.values()])
-    return Vectors(features, Labels(labels, np.ones(len(test), dtype=bool), names, test))
+    is_labeled = np.concatenate([part.is_labeled for part in parts.values()])
+    if not is_labeled.any():
+        raise UsageError(
+            f"{folder}: all labels of all {len(test)} rows are missing (?), so there is nothing to learn "
+            "from; add a table with labels, NAME-train.arff"
+        )
+    reading = Reading(
+        f"labels: Mulan folder, {len(names)} names; {is_labeled.sum():,} of {len(test):,} rows labelled"
+    )
+    labelled = Labels(labels, is_labeled, names, test, reading=reading)
+    return Vectors(features, labelled, notes=parts["train"].notes)
 
 
 def _from_npz(path: Path) -> Vectors:
@@ -173,7 +188,7 @@ def _from_npz(path: Path) -> Vectors:
         blocks.append(as_float32(block))
         label_blocks.append(label_block.astype(np.uint8))
         parts += [part] * len(block)
-    names = list(map(str, range(labels.shape[1]))) if named is None else named
+    names = list(map(str, range(labels.shape[1]))) if named is None else list(map(clean, named))
     if len(names) != labels.shape[1] or len(set(names)) < len(names):
         raise UsageError(
             f"{path}: label_names has {len(set(names))} different names for {labels.shape[1]} labels; "
@@ -183,9 +198,14 @@ def _from_npz(path: Path) -> Vectors:
         raise UsageError(f"{path}: label_names contains a blank name; name each label")
     is_labeled = np.array([part != "unlabeled" for part in parts])
     test = np.array([part == "test" for part in parts])
-    return Vectors(
-        np.concatenate(blocks), Labels(np.concatenate(label_blocks), is_labeled, tuple(names), test)
+    source = "label_names" if named is not None else "their positions"
+    reading = Reading(
+        f"labels: array `labels` of 0 and 1, {len(names)} names from {source}; "
+        f"{int(is_labeled.sum()):,} of {len(is_labeled):,} rows labelled",
+        tuple(name_notes(names)),
     )
+    labelled = Labels(np.concatenate(label_blocks), is_labeled, tuple(names), test, reading=reading)
+    return Vectors(np.concatenate(blocks), labelled)
 
 
 def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
@@ -194,8 +214,8 @@ def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
     tables = []
     blocks = []
     for path in files:
-        part = next((part for part in PARTS if path.name.startswith(part)), None)
-        tables.append((read_user_table(path, (FEATURES,)), part if of_folder else None))
+        part = part_of_file(path) if of_folder else None
+        tables.append((read_user_table(path, (FEATURES,)), part))
         blocks.append(_feature_column(path))
         if blocks[-1].shape[1] != blocks[0].shape[1]:
             raise UsageError(
@@ -207,7 +227,7 @@ def _from_parquet(files: list[Path], options: LabelOptions) -> Vectors:
     column = next((name for name in NAME_COLUMNS if name in tables[0][0].columns), None)
     names = None
     if column and all(column in table.columns for table, _ in tables):
-        names = [str(name) for table, _ in tables for name in table.columns[column]]
+        names = [str(name) for table, _ in tables for name in table.values(column)]
     return Vectors(np.concatenate(blocks), labels, names)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from bbam_ray.errors import UsageError, brief
 
@@ -16,6 +18,31 @@ from bbam_ray.errors import UsageError, brief
 def name_of_file(name: str) -> str:
     """A file name as text that can be stored; bytes that are not UTF-8 become escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def is_hidden(path: Path, root: Path) -> bool:
+    """Whether a file, or a folder between it and the root, is hidden, as ``._x.jpg`` of macOS archives."""
+    return any(name.startswith(".") or name == "__MACOSX" for name in path.relative_to(root).parts)
+
+
+def safe_relative(name: Any, where: str) -> str:
+    """Normalize a file name from a user's table, and reject one that points outside the data folder.
+
+    Args:
+        name: as in the table; either kind of slash.
+        where: position in the table, for the message.
+
+    Returns:
+        A relative path with forward slashes.
+    """
+    text = str(name).replace("\\", "/").strip() if name is not None else ""
+    parts = text.split("/")
+    if not text or text.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", text):
+        raise UsageError(
+            f"{where}: file '{brief(name)}' is not a path inside the data set's folder; use a path "
+            "relative to it"
+        )
+    return "/".join(part for part in parts if part not in ("", "."))
 
 
 @dataclass(frozen=True)

@@ -1,119 +1,105 @@
-"""Multi-label data sets in Mulan's format (Tsoumakas et al., JMLR 2011): ARFF tables, and labels in XML.
+"""Multi-label data sets in the formats of Mulan (Tsoumakas et al., JMLR 2011) and MEKA.
 
-Layout as published: ``NAME-train.arff``, ``NAME-test.arff`` and ``NAME.xml`` (an additional ``NAME.arff``
-is their union and is not read), or ``NAME.arff`` and ``NAME.xml`` without a test part. ``arff.py`` and
-``arff_rows.py`` read the tables. Numeric attributes, and nominal ones with values 0 and 1, become one
-feature, other nominal ones are one-hot encoded, in the file's order; labels may be anywhere among them.
+``mulan_folder.py`` chooses the files, and ``arff.py`` and ``arff_rows.py`` read the tables. Numeric
+attributes, and nominal ones with values 0 and 1, become one feature, other nominal ones are one-hot
+encoded, in the file's order; labels may be anywhere among them. A label is numeric with values 0 and 1, or
+nominal with a pair of words (``Attribute.bits``). A row without any label value (all ?) is not labelled.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
-from bbam_ray.data.formats.arff import ENCODINGS, ArffTable, Attribute
+from bbam_ray.data.formats.arff import MEKA, ArffTable, Attribute
 from bbam_ray.data.formats.arff_rows import ArffRows
+from bbam_ray.data.formats.mulan_folder import MulanFolder, is_mulan, locate, mulan_files
 from bbam_ray.data.formats.tables import check_name
+from bbam_ray.data.formats.xml_files import read_xml
 from bbam_ray.errors import UsageError, brief, quoted, similar
 
+__all__ = ["MulanPart", "is_mulan", "mulan_files", "read_mulan"]
 MAX_BYTES = 8 << 30  # of one part in memory
 
 
 @dataclass(frozen=True)
 class MulanPart:
-    """Features and labels of one table."""
+    """One table.
 
-    features: np.ndarray  # (N, F) float32
-    labels: np.ndarray  # (N, K) uint8
+    Args:
+        features: (N, F) float32.
+        labels: (N, K) uint8; zero in rows that are not labelled.
+        is_labeled: (N,) bool; False if all labels of a row are missing.
+        notes: as in ``Samples``.
+    """
 
-
-def is_mulan(folder: Path) -> bool:
-    """Whether a folder has a NAME.xml with a table of that name (reading may still reject it)."""
-    tables = {path.stem for path in _visible(folder, "arff")}
-    names = [path.stem for path in _visible(folder, "xml")]
-    return any(tables & {name, f"{name}-train", f"{name}-test"} for name in names)
-
-
-def mulan_files(folder: Path) -> list[Path]:
-    """The files that are read: labels, training part and, if present, test part."""
-    xml, tables = _locate(folder)
-    return [xml, *tables.values()]
+    features: np.ndarray
+    labels: np.ndarray
+    is_labeled: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 def read_mulan(folder: Path) -> tuple[dict[str, MulanPart], tuple[str, ...]]:
-    """Parts ``train`` and, if present, ``test``; and the label names in the XML's order."""
-    xml, paths = _locate(folder)
-    check_name(xml)
-    labels = _label_names(xml)
-    tables = {part: ArffTable(path) for part, path in paths.items()}
+    """Parts ``train`` and, if present, ``test``; and the label names in the order of the XML or table.
+
+    Raises:
+        UsageError: not one data set, or files that contradict each other or cannot be read as numbers.
+    """
+    files = locate(folder)
+    check_name(next(iter(files.tables.values())))
+    tables = {part: ArffTable(path) for part, path in files.tables.items()}
+    first = tables["train"]
+    labels = _label_names(files.xml) if files.xml else first.labels_by_relation()
     for table in tables.values():
-        _check_labels(table, labels, xml)
+        _check_labels(table, labels, files.xml or first.path)
     _check_features([*tables.values()], labels)
-    return {part: _load(table, labels) for part, table in tables.items()}, labels
+    parts = {part: _load(table, labels, part) for part, table in tables.items()}
+    notes = (*files.notes, *_notes(files, tables, parts, labels))
+    parts["train"] = replace(parts["train"], notes=notes)
+    return parts, labels
 
 
-def _visible(folder: Path, kind: str) -> list[Path]:
-    """Files of a kind, without hidden ones that some programs leave when unpacking (``._NAME.xml``)."""
-    return sorted(path for path in folder.glob(f"*.{kind}") if path.name[0] != ".")
-
-
-def _locate(folder: Path) -> tuple[Path, dict[str, Path]]:
-    lists = _visible(folder, "xml")
-    if len(lists) != 1:
-        names = " and ".join(brief(path.name) for path in lists[:2]) or "no .xml file"
-        raise UsageError(
-            f"{folder}: expected one data set, NAME.xml with NAME-train.arff and NAME-test.arff or with "
-            f"NAME.arff, but found {names}; give the folder of one data set"
+def _notes(
+    files: MulanFolder,
+    tables: dict[str, ArffTable],
+    parts: dict[str, MulanPart],
+    labels: tuple[str, ...],
+) -> list[str]:
+    """What is not obvious: labels that the relation names, and rows without labels."""
+    notes, first = [], tables["train"]
+    option = MEKA.search(first.relation)
+    if files.xml is None and option:
+        listed = (
+            f"{brief(labels[0])} ... {brief(labels[-1])}" if len(labels) > 1 else brief(labels[0])
         )
-    xml, tables = lists[0], {path.stem: path for path in _visible(folder, "arff")}
-    name = xml.stem
-    if unrelated := sorted(set(tables) - {name, f"{name}-train", f"{name}-test"}):
-        raise UsageError(
-            f"{brief(str(tables[unrelated[0]]), 300)}: does not belong to {brief(xml.name)}, whose tables "
-            f"are {brief(name)}-train.arff and {brief(name)}-test.arff, or {brief(name)}.arff; rename it "
-            "or move it out of this folder"
+        notes.append(f"{first.path.name}: {len(labels)} labels by {option[0]}, {listed}")
+    elif files.xml and option and set(labels) != set(_by_option(first)):
+        notes.append(
+            f"{first.path.name}: its relation says {option[0]}, but the {len(labels)} labels are those of "
+            f"{files.xml.name}"
         )
-    parts = {
-        part: tables[f"{name}-{part}"] for part in ("train", "test") if f"{name}-{part}" in tables
-    }
-    if not parts and name in tables:
-        parts = {"train": tables[name]}
-    if "train" not in parts:
-        raise UsageError(
-            f"{folder}: no {brief(name)}-train.arff next to {brief(xml.name)}; unpack the data set "
-            f"again, or name its table {brief(name)}.arff if it has no test part"
-        )
-    return xml, parts
+    if "-split-" in first.relation:
+        notes.append(f"{first.path.name}: the option -split of its relation is not used")
+    for part, table in tables.items():
+        if count := int(np.sum(~parts[part].is_labeled)):
+            every = len(parts[part].labels)
+            notes.append(f"{table.path.name}: {count} of {every} rows have no labels (?)")
+    return notes
+
+
+def _by_option(table: ArffTable) -> tuple[str, ...]:
+    try:
+        return table.labels_by_relation()
+    except UsageError:  # an option that does not fit this table; the XML decides
+        return ()
 
 
 def _label_names(xml: Path) -> tuple[str, ...]:
     """All labels in document order, including those nested in others (a hierarchy)."""
-    # Decoded here, without null bytes, so that no encoding (UTF-16) can hide a DTD from the check.
-    try:
-        content = xml.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{xml}: cannot be read ({error.strerror}); restore it") from None
-    try:
-        text = content.decode(ENCODINGS[0])
-    except UnicodeDecodeError:
-        text = content.decode(ENCODINGS[1])
-    if "\0" in text:
-        raise UsageError(f"{xml}: contains null bytes, maybe UTF-16; save it as UTF-8")
-    if declaration := re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):
-        raise UsageError(
-            f"{xml}: contains {declaration[0]}, which a list of labels does not need; remove it"
-        )
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise UsageError(
-            f"{xml}: not valid XML ({brief(error)}); unpack the data set again"
-        ) from None
+    root = read_xml(xml, "a list of labels", "unpack the data set again")
     names = [tag.get("name", "") for tag in root.iter() if tag.tag.rpartition("}")[2] == "label"]
     if not names or "" in names:
         what = "a <label> has no name" if names else "no <label name=...>"
@@ -124,19 +110,19 @@ def _label_names(xml: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _check_labels(table: ArffTable, labels: tuple[str, ...], xml: Path) -> None:
+def _check_labels(table: ArffTable, labels: tuple[str, ...], source: Path) -> None:
     known = {attribute.name: attribute for attribute in table.attributes}
     for label in labels:
         if label not in known:
             raise UsageError(
-                f"{xml}: label {quoted(label)} is not an attribute of {table.path.name}; "
+                f"{source}: label {quoted(label)} is not an attribute of {table.path.name}; "
                 f"{similar(label, known)}"
             )
-        if known[label].one_hot:
+        if known[label].values is not None and known[label].bits is None:
             raise table.error(
                 known[label].line,
-                f"label {quoted(label)} is declared with values other than 0 and 1; declare it as "
-                "{0,1} and write its values so",
+                f"label {quoted(label)} is declared with values other than 0 and 1 (or false and true, no "
+                "and yes); declare it as {0,1} and write its values so",
             )
 
 
@@ -173,36 +159,62 @@ def _meaning(attribute: Attribute) -> object:
     return attribute.name, "binary" if attribute.binary else attribute.values
 
 
-def _load(table: ArffTable, labels: tuple[str, ...]) -> MulanPart:
+def _load(table: ArffTable, labels: tuple[str, ...], part: str) -> MulanPart:
     number = {label: k for k, label in enumerate(labels)}
     is_label = np.array([a.name in number for a in table.attributes])
     one_hot = np.array([a.one_hot for a in table.attributes])
+    # What the code of a nominal label means; labels with values 0 and 1 are read as numbers.
+    bits = {
+        index: np.array(a.bits, dtype=np.float64)
+        for index, a in enumerate(table.attributes)
+        if is_label[index] and one_hot[index]
+    }
+    one_hot &= ~is_label
     widths = np.where(is_label, 0, [a.width for a in table.attributes])
     # Column of each attribute: its first among the features, or that of its label.
     column = np.cumsum(widths) - widths
     column[is_label] = [number[a.name] for a in table.attributes if a.name in number]
-    part = MulanPart(
-        np.zeros((table.rows, int(widths.sum())), dtype=np.float32),
-        np.zeros((table.rows, len(labels)), dtype=np.uint8),
-    )
+    features: np.ndarray = np.zeros((table.rows, int(widths.sum())), dtype=np.float32)
+    values_of_labels: np.ndarray = np.zeros((table.rows, len(labels)), dtype=np.uint8)
+    is_labeled: np.ndarray = np.ones(table.rows, dtype=bool)
     # Values left out in sparse rows are those declared first.
     for a, attribute in enumerate(table.attributes):
-        if attribute.one_hot or (attribute.binary and attribute.values == ("1", "0")):
-            (part.labels if is_label[a] else part.features)[:, column[a]] = 1
-    for row, (line, at, values) in enumerate(ArffRows(table)):
+        if is_label[a]:
+            values_of_labels[:, column[a]] = attribute.bits[0] if attribute.bits else 0
+        elif one_hot[a] or (attribute.binary and attribute.values == ("1", "0")):
+            features[:, column[a]] = 1
+    for row, (line, at, values) in enumerate(ArffRows(table, number)):
         to, target = column[at], is_label[at]
         hot = one_hot[at]
         if hot.any():
-            part.features[row, to[hot]] = 0
+            features[row, to[hot]] = 0
             to[hot] += values[hot].astype(np.int64)
             values[hot] = 1
+        if bits:
+            for position in np.flatnonzero(target & ~np.isnan(values)).tolist():
+                if (meaning := bits.get(int(at[position]))) is not None:
+                    values[position] = meaning[int(values[position])]
         row_labels = values[target]
+        missing = np.isnan(row_labels)
+        if missing.any():
+            if missing.sum() < len(labels) or part == "test":
+                name = table.attributes[at[target][missing][0]].name
+                what = (
+                    "a test row needs all of them"
+                    if part == "test"
+                    else "others of the row are not"
+                )
+                raise table.error(
+                    line,
+                    f"label {quoted(name)} is missing (?), but {what}; fill it in, or remove the row",
+                )
+            is_labeled[row], values_of_labels[row], row_labels = False, 0, np.zeros(len(labels))
         invalid = (row_labels != 0) & (row_labels != 1)
         if invalid.any():
             name = table.attributes[at[target][invalid][0]].name
             raise table.error(
                 line, f"label {quoted(name)} is {row_labels[invalid][0]:g}, not 0 or 1; correct it"
             )
-        part.labels[row, to[target]] = row_labels
-        part.features[row, to[~target]] = values[~target]
-    return part
+        values_of_labels[row, to[target]] = row_labels
+        features[row, to[~target]] = values[~target]
+    return MulanPart(features, values_of_labels, is_labeled)

@@ -34,7 +34,7 @@ def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
     if any(side < 0 for side in shape):
         raise ValueError(f"an array has the shape {brief(shape)}")
     if dtype.hasobject:
-        raise ValueError("contains Python objects; save plain numbers")
+        raise ValueError("contains Python objects; save it with .astype(str) or .astype(float)")
     return shape, fortran_order, dtype
 
 
@@ -50,7 +50,10 @@ def check_size(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], bo
     """The header of an array; a ValueError unless the file has as many bytes as it declares."""
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as stream:
-        shape, by_column, dtype = array_header(stream)
+        try:
+            shape, by_column, dtype = array_header(stream)
+        except ValueError as error:
+            raise ValueError(f"array '{brief(name)}': {brief(error, 200)}") from None
         declared, stored = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
     if declared != stored:
         raise ValueError(f"'{brief(name)}' declares {declared} bytes and has {stored}")
@@ -76,7 +79,7 @@ def names_of(array: np.ndarray) -> list[str]:
     try:
         names: list[str] = array.astype(str).tolist()
         "".join(names).encode()
-    except UnicodeError:
+    except (UnicodeError, SystemError):  # NumPy does not check code points
         raise ValueError("a name is not valid text") from None
     return names
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bbam_ray.data.formats.separated import line_of_row, read_separated
 from bbam_ray.documents import parse_json
 from bbam_ray.errors import UsageError, brief
 from bbam_ray.files import check_regular
+
+Column: TypeAlias = "pa.ChunkedArray | list[Any]"
 
 
 @dataclass(frozen=True)
@@ -23,34 +26,63 @@ class UserTable:
 
     Args:
         path: of the file.
-        columns: name to values, one per row; text in CSV and TSV, where a blank is "", else any value
-            or None.
-        lines: line number of each row, in Parquet row number; from 1.
-        label_names: names of numbered labels, if the file has them.
+        columns: name to values, one per row: Arrow's for CSV and TSV (texts, where a blank is "") and for
+            Parquet, a list of any values or None for JSON lines.
+        rows: number of rows.
+        line_of: line of a row that is counted from 0, in Parquet its number; both from 1.
+        index: columns that hold nothing but the row index of pandas.
+        metadata: of the schema of a Parquet file.
         skipped: types of the columns that were not read.
     """
 
     path: Path
-    columns: dict[str, list[Any]]
-    lines: list[int]
-    label_names: tuple[str, ...] = ()
+    columns: dict[str, Column]
+    rows: int
+    line_of: Callable[[int], int] = lambda row: row + 1
+    index: frozenset[str] = frozenset()
+    metadata: Mapping[bytes, bytes] = field(default_factory=dict)
     skipped: Mapping[str, pa.DataType] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return self.rows
 
     def where(self, row: int) -> str:
         """File and line of a row, for messages."""
-        return (
-            f"{self.path} {'row' if self.path.suffix == '.parquet' else 'line'} {self.lines[row]}"
-        )
+        kind = "row" if self.path.suffix == ".parquet" else "line"
+        return f"{self.path} {kind} {self.line_of(row)}"
+
+    def values(self, name: str) -> list[Any]:
+        """The values of a column in Python; a UsageError if one has no counterpart there."""
+        column = self.columns[name]
+        return column if isinstance(column, list) else python_values(column, self.path, name)
+
+
+def python_values(column: pa.Array | pa.ChunkedArray, path: Path, name: str) -> list[Any]:
+    """Arrow's values in Python.
+
+    Args:
+        path, name: file and column, for a message.
+
+    Raises:
+        UsageError: a value that Python cannot represent, for example a date out of its range.
+    """
+    try:
+        values: list[Any] = column.to_pylist()
+        return values
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        raise UsageError(
+            f"{path}: column '{brief(name)}' contains a value that cannot be read "
+            f"({brief(error)}); "
+            "remove this column"
+        ) from None
 
 
 def check_name(path: Path) -> None:
     """Raise a UsageError if a file name has characters that cannot be printed."""
     if not path.name.isprintable():
         raise UsageError(
-            f"{brief(str(path), 300)}: the name has characters that cannot be printed; rename this file"
+            f"{brief(str(path), 300)}: the name has characters that cannot be printed; rename "
+            "this file"
         )
 
 
@@ -81,12 +113,15 @@ def readable_parquet(path: Path) -> Iterator[None]:
         raise UsageError(f"{path}: {what}{reason}") from None
 
 
-def read_user_table(path: Path, without: tuple[str, ...] = ()) -> UserTable:
+def read_user_table(
+    path: Path, without: tuple[str, ...] = (), names: Sequence[str] = ()
+) -> UserTable:
     """Read a table.
 
     Args:
         path: ending in .csv, .tsv, .jsonl or .parquet.
         without: columns of a Parquet file that are not read.
+        names: of the columns of CSV and TSV files without a header line.
 
     Raises:
         UsageError: not readable, not a table, a row of another length, or columns without names or
@@ -94,13 +129,17 @@ def read_user_table(path: Path, without: tuple[str, ...] = ()) -> UserTable:
     """
     check_name(path)
     check_regular(path)
-    readers = {".csv": _separated, ".tsv": _separated, ".jsonl": _json_lines}
     try:
         if path.suffix == ".parquet":
             table = _parquet(path, without)
-        else:
+        elif path.suffix == ".jsonl":
             with path.open(encoding="utf-8-sig", newline="") as handle:
-                table = readers[path.suffix](path, handle)
+                table = _json_lines(path, handle)
+        else:
+            columns, index = read_separated(path, names)
+            rows = len(next(iter(columns.values()), ()))
+            line_of = partial(line_of_row, path, 0 if names else 1)
+            table = UserTable(path, dict(columns), rows, line_of, index)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or brief(error)})") from None
     except UnicodeDecodeError:
@@ -110,41 +149,13 @@ def read_user_table(path: Path, without: tuple[str, ...] = ()) -> UserTable:
     return table
 
 
-def _separated(path: Path, handle: Any) -> UserTable:
-    reader = csv.reader(handle, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        for number, name in enumerate(header, start=1):
-            if not name or header.index(name) + 1 != number:
-                problem = f"has the duplicate name '{brief(name)}'" if name else "has no name"
-                raise UsageError(
-                    f"{path} line 1: column {number} {problem}; name every column differently"
-                )
-        rows, lines = [], []
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise UsageError(
-                    f"{path} line {reader.line_num}: {len(row)} values for {len(header)} columns; "
-                    "put quotes around values that contain a separator"
-                )
-            rows.append([value.strip() for value in row])
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise UsageError(
-            f"{path} line {reader.line_num}: not valid CSV ({error}); correct the line"
-        ) from None
-    return UserTable(path, {name: [row[k] for row in rows] for k, name in enumerate(header)}, lines)
-
-
 def _json_lines(path: Path, handle: Any) -> UserTable:
     entries, lines = [], []
     for number, line in enumerate(handle, start=1):
         if not line.strip():
             continue
         try:
-            entry = parse_json(line)
+            entry = parse_json(line, unique=True)
         except ValueError as error:
             raise UsageError(f"{path} line {number}: not JSON ({brief(error)})") from None
         if not isinstance(entry, dict):
@@ -152,7 +163,8 @@ def _json_lines(path: Path, handle: Any) -> UserTable:
         entries.append(entry)
         lines.append(number)
     names = list(dict.fromkeys(name for entry in entries for name in entry))
-    return UserTable(path, {name: [entry.get(name) for entry in entries] for name in names}, lines)
+    columns: dict[str, Column] = {name: [entry.get(name) for entry in entries] for name in names}
+    return UserTable(path, columns, len(lines), lines.__getitem__)
 
 
 def _parquet(path: Path, without: tuple[str, ...]) -> UserTable:
@@ -164,37 +176,22 @@ def _parquet(path: Path, without: tuple[str, ...]) -> UserTable:
                 f"{path}: two columns '{brief(duplicates[0])}'; name every column differently"
             )
         names = [name for name in schema.names if name not in without]
-        read = file.read(columns=names)
-        try:
-            columns = {name: read.column(name).to_pylist() for name in names}
-        except (ValueError, OverflowError) as error:  # dates out of Python's range
-            raise UsageError(
-                f"{path}: contains a value that cannot be read ({brief(error)}); remove its column"
-            ) from None
-    count = read.num_rows
-    skipped = {name: schema.field(name).type for name in schema.names if name in without}
-    return UserTable(path, columns, list(range(1, count + 1)), _class_names(schema), skipped)
+        read = file.read(columns=names, use_threads=False)
+    metadata = schema.metadata or {}
+    return UserTable(
+        path,
+        {name: read.column(name) for name in names},
+        read.num_rows,
+        index=_index_columns(metadata) & set(names),
+        metadata=metadata,
+        skipped={name: schema.field(name).type for name in schema.names if name in without},
+    )
 
 
-def _class_names(schema: pa.Schema) -> tuple[str, ...]:
-    """Names of numbered labels, which Hugging Face datasets store in the file's metadata."""
+def _index_columns(metadata: Mapping[bytes, bytes]) -> frozenset[str]:
+    """Columns that pandas describes as the index of the table."""
     try:
-        info = parse_json((schema.metadata or {}).get(b"huggingface", b"{}").decode())
-    except ValueError:
-        return ()
-    for names in _values_of(info, "names"):
-        if isinstance(names, list) and all(isinstance(name, str) for name in names):
-            return tuple(names)
-    return ()
-
-
-def _values_of(value: Any, key: str) -> Iterator[Any]:
-    """All values of a key, at any depth."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if name == key:
-                yield inner
-            yield from _values_of(inner, key)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _values_of(inner, key)
+        described = parse_json(metadata.get(b"pandas", b"{}").decode()).get("index_columns", [])
+        return frozenset(name for name in described if isinstance(name, str))
+    except (ValueError, AttributeError, TypeError):
+        return frozenset()

@@ -9,7 +9,7 @@ import io
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,16 @@ import pyarrow.parquet as pq
 
 from bbam_ray.data.formats.feature_files import as_float32
 from bbam_ray.data.formats.file_list import name_of_file
-from bbam_ray.data.formats.image_decoding import UnreadableImageError, read_image, without_warnings
+from bbam_ray.data.formats.image_decoding import (
+    UnreadableImageError,
+    conversion,
+    darkness,
+    read_image,
+    without_warnings,
+)
+from bbam_ray.data.formats.image_range import AUTO
 from bbam_ray.data.formats.image_sources import encoded
-from bbam_ray.data.formats.npz import array_header, open_arrays
+from bbam_ray.data.formats.npz import array_header, open_arrays, read_array
 from bbam_ray.data.formats.tables import readable_parquet
 from bbam_ray.errors import UsageError
 
@@ -33,11 +40,13 @@ class Batch:
         names: B names, from the input; not necessarily unique.
         inputs: (B, C, H, W) uint8 or (B, F) float32, zero in rows with a problem; or B texts.
         problems: B messages; None for samples without a problem.
+        notes: B texts about how an image was read (see ``conversion``), or None; empty for other inputs.
     """
 
     names: list[str]
     inputs: np.ndarray | list[str]
     problems: list[str | None]
+    notes: Sequence[str | None] = ()
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,18 @@ class Chunk(ABC):
         source: file or folder.
         shape: of one sample, as the model expects it.
         count: number of samples.
+        image_range: see the setting of this name; that of the model's training.
     """
 
     source: Path
     shape: tuple[int, ...]
     count: int
+    image_range: str = field(default=AUTO, kw_only=True)
+
+    @property
+    def encoded_images(self) -> bool:
+        """Whether samples are decoded when they are read, so that batches have ``notes``."""
+        return False
 
     @abstractmethod
     def batches(self, size: int) -> Iterator[Batch]:
@@ -64,12 +80,15 @@ class Chunk(ABC):
             (len(names), *self.shape), np.uint8 if len(self.shape) > 1 else np.float32
         )
         problems: list[str | None] = [None] * len(names)
+        notes: list[str | None] = [None] * len(names)
         for row, value in enumerate(values):
             if len(self.shape) > 1:
                 channels, side, _ = self.shape
                 try:
                     with without_warnings():
-                        inputs[row] = read_image(value, side, channels)
+                        note = conversion(value, self.image_range)
+                        inputs[row] = read_image(value, side, channels, self.image_range)
+                    notes[row] = note + darkness(note, inputs[row]) or None
                 except UnreadableImageError as error:
                     problems[row] = str(error)
             elif value is None or len(value) != self.shape[0]:
@@ -78,7 +97,7 @@ class Chunk(ABC):
             else:
                 numbers = [np.nan if number is None else number for number in value]
                 inputs[row] = as_float32(np.array(numbers, dtype=np.float64))
-        return Batch(names, inputs, _finite(inputs, problems))
+        return Batch(names, inputs, _finite(inputs, problems), notes)
 
 
 def _finite(inputs: np.ndarray, problems: list[str | None]) -> list[str | None]:
@@ -105,6 +124,7 @@ class FilesChunk(Chunk):
     """Images in files below a folder."""
 
     names: tuple[str, ...] = ()
+    encoded_images = True
 
     def batches(self, size: int) -> Iterator[Batch]:
         for start in range(0, len(self.names), size):
@@ -121,6 +141,10 @@ class ParquetChunk(Chunk):
     first_row: int = 0
     column: str = ""
     name_column: str | None = None
+
+    @property
+    def encoded_images(self) -> bool:
+        return len(self.shape) > 1
 
     def batches(self, size: int) -> Iterator[Batch]:
         columns = [self.column, *([self.name_column] if self.name_column else [])]
@@ -146,7 +170,7 @@ class ParquetChunk(Chunk):
 
 @dataclass(frozen=True)
 class NpzChunk(Chunk):
-    """Rows of one array of an ``.npz`` file, read as a stream."""
+    """Rows of one array of an ``.npz`` file, read as a stream, or as a whole in Fortran order."""
 
     array: str = ""
     start: int = 0
@@ -159,14 +183,18 @@ class NpzChunk(Chunk):
 
     def _batches(self, size: int) -> Iterator[Batch]:
         with open_arrays(self.source) as archive, archive.open(f"{self.array}.npy") as stream:
-            shape, _, dtype = array_header(stream)
+            shape, by_column, dtype = array_header(stream)
             row_bytes = math.prod(shape[1:]) * dtype.itemsize
+            whole = read_array(archive, self.array) if by_column else None
             stream.seek(self.start * row_bytes, io.SEEK_CUR)
             for start in range(0, self.count, size):
                 rows = min(size, self.count - start)
-                block = np.frombuffer(stream.read(rows * row_bytes), dtype).reshape(
-                    rows, *shape[1:]
-                )
+                if whole is not None:
+                    block = whole[self.start + start : self.start + start + rows]
+                else:
+                    block = np.frombuffer(stream.read(rows * row_bytes), dtype).reshape(
+                        rows, *shape[1:]
+                    )
                 images = len(self.shape) > 1
                 inputs = block.copy() if images else as_float32(block)
                 first = self.start + start + 1

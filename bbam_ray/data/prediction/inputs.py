@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bbam_ray.data.datasets.image_base import IMAGE_SUFFIXES
+from bbam_ray.data.datasets.image_base import image_files
+from bbam_ray.data.formats.image_range import AUTO
 from bbam_ray.data.formats.image_sources import holds_images
 from bbam_ray.data.formats.npz import array_names, check_size, names_of, open_arrays, read_array
 from bbam_ray.data.prediction.chunks import Chunk, FilesChunk, NpzChunk, ParquetChunk
@@ -21,7 +22,11 @@ _NAME_COLUMNS = ("file_name", "filename", "name", "path")
 
 
 def find_chunks(
-    source: Path, shape: tuple[int, ...], labels: Sequence[str], texts: bool = False
+    source: Path,
+    shape: tuple[int, ...],
+    labels: Sequence[str],
+    texts: bool = False,
+    image_range: str = AUTO,
 ) -> list[Chunk]:
     """Divide the input of a prediction into chunks.
 
@@ -30,6 +35,7 @@ def find_chunks(
         shape: of one sample, as the model expects it.
         labels: of the model; if an ``.npz`` file has ``label_names``, they must be the same.
         texts: whether the model expects texts.
+        image_range: setting of the model's training (see ``parse_range``).
 
     Raises:
         UsageError: no samples, another kind of file, or samples of another shape.
@@ -42,22 +48,23 @@ def find_chunks(
             raise UsageError(
                 f"--input {source}: the model expects feature vectors; give a .parquet or .npz file"
             )
-        paths = (p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        names = sorted(path.relative_to(source).as_posix() for path in paths)
+        names = sorted(path.relative_to(source).as_posix() for path in image_files(source))
         if not names:
             raise UsageError(f"--input {source}: no image in this folder; give one with images")
         parts = [tuple(names[start : start + _FILES]) for start in range(0, len(names), _FILES)]
-        return [FilesChunk(source, shape, len(part), part) for part in parts]
+        return [
+            FilesChunk(source, shape, len(part), part, image_range=image_range) for part in parts
+        ]
     if not source.is_file():
         raise UsageError(f"--input {source}: no such file or folder")
     if source.suffix == ".parquet":
-        return _parquet_chunks(source, shape)
+        return _parquet_chunks(source, shape, image_range)
     if source.suffix == ".npz":
         return _npz_chunks(source, shape, labels)
     raise UsageError(f"--input {source}: expected a folder of images, a .parquet or an .npz file")
 
 
-def _parquet_chunks(source: Path, shape: tuple[int, ...]) -> list[Chunk]:
+def _parquet_chunks(source: Path, shape: tuple[int, ...], image_range: str) -> list[Chunk]:
     try:
         with pq.ParquetFile(source) as file:
             schema = file.schema_arrow
@@ -89,7 +96,9 @@ def _parquet_chunks(source: Path, shape: tuple[int, ...]) -> list[Chunk]:
     name = next((name for name in _NAME_COLUMNS if schema.names.count(name) == 1), None)
     starts = np.cumsum([0, *groups])
     return [
-        ParquetChunk(source, shape, count, group, int(starts[group]), column, name)
+        ParquetChunk(
+            source, shape, count, group, int(starts[group]), column, name, image_range=image_range
+        )
         for group, count in enumerate(groups)
         if count
     ]
@@ -111,8 +120,6 @@ def _npz_chunks(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
                     f"{brief(', '.join(arrays), 300) or 'none'}); rename or add it"
                 )
             array_shape, by_column, dtype = check_size(archive, array)
-            if by_column and len(array_shape) > 1:
-                raise ValueError("stored column by column; save it with np.ascontiguousarray")
             named = None
             if "label_names" in arrays:
                 named = names_of(read_array(archive, "label_names"))
@@ -131,7 +138,9 @@ def _npz_chunks(source: Path, shape: tuple[int, ...], labels: Sequence[str]) -> 
             f"--input {source}: {array} is {dtype} {tuple(array_shape)}; the model expects "
             f"{'uint8' if len(shape) > 1 else 'numbers'} of shape (N, {sides})"
         )
+    # An array in Fortran order is read as a whole, so it is one chunk.
+    rows = max(1, array_shape[0]) if by_column and len(array_shape) > 1 else _ROWS
     return [
-        NpzChunk(source, shape, min(_ROWS, array_shape[0] - start), array, start)
-        for start in range(0, array_shape[0], _ROWS)
+        NpzChunk(source, shape, min(rows, array_shape[0] - start), array, start)
+        for start in range(0, array_shape[0], rows)
     ]

@@ -29,11 +29,12 @@ class TableChunk(Chunk):
     def batches(self, size: int) -> Iterator[Batch]:
         table = read_user_table(self.source)
         column = next((name for name in NAME_COLUMNS if name in table.columns), None)
-        row_names = table.columns[column] if column else [None] * len(table)
+        row_names = table.values(column) if column else [None] * len(table)
+        texts = table.values(TEXT)
         for start in range(0, len(table), size):
             rows = range(start, min(start + size, len(table)))
             names = [_name(row_names[row], row) for row in rows]
-            yield _batch([table.columns[TEXT][row] for row in rows], names)
+            yield _batch([texts[row] for row in rows], names)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def make_split(
     seed: int,
     *,
     is_labeled: np.ndarray | None = None,
+    is_validation: np.ndarray | None = None,
     stratified: bool = False,
     folds: int = 1,
     fold: int = 0,
@@ -57,6 +58,9 @@ def make_split(
         validation_fraction: fraction of the pool held out, in [0, 1); at least one sample unless 0.
         seed: of permutation and stratification.
         is_labeled: (N,) bool, which samples are labelled at all; None = all of them.
+        is_validation: (N,) bool, labelled samples of a validation part that the data name; they are held
+            out instead of ``validation_fraction``, and not drawn into the pool. With
+            ``validation_fraction`` 0 nothing is held out, and they are labelled samples.
         stratified: keep positives of every label in the pool where possible.
         folds: stratified folds of the pool; above 1, ``fold`` is held out instead of
             ``validation_fraction``. The pool is the same for any number of folds.
@@ -69,6 +73,11 @@ def make_split(
     """
     rng = np.random.default_rng([seed, 101])
     order = rng.permutation(len(labels))
+    own = np.empty(0, np.int64)
+    if is_validation is not None:
+        own = np.flatnonzero(is_validation)
+        order = order[~is_validation[order]]
+        _check_own_part(folds, reshuffled=validation_draw is not None)
     candidates = order if is_labeled is None else order[is_labeled[order]]
     count = len(candidates)
     if labeled_fraction is None:
@@ -81,6 +90,8 @@ def make_split(
     unlabeled = np.setdiff1d(order, pool)
     if folds > 1:
         return _fold_split(labels, np.sort(pool), unlabeled, folds, fold, seed)
+    if is_validation is not None:
+        return _own_split(labels, pool, own, unlabeled, use=validation_fraction > 0)
     held_out = 0
     if validation_fraction > 0 and size > 1:
         held_out = min(max(1, round(validation_fraction * size)), size - 1)
@@ -100,6 +111,35 @@ def make_split(
             "--labeled-fraction, or --set validation_fraction=..."
         )
     return Split(np.sort(labeled), np.sort(pool[validation]), unlabeled)
+
+
+def _check_own_part(folds: int, *, reshuffled: bool) -> None:
+    """Raise a UsageError if the samples that a validation part holds out are to be chosen otherwise."""
+    if folds > 1:
+        raise UsageError(
+            f"folds = {folds}: the data have a validation part, which is held out instead of folds; use "
+            "--folds 1, or move its rows into the training part"
+        )
+    if reshuffled:
+        raise UsageError(
+            "reshuffle = true: the data have a validation part, which is the same for all configurations; "
+            "leave reshuffle out, or move its rows into the training part"
+        )
+
+
+def _own_split(
+    labels: np.ndarray, pool: np.ndarray, own: np.ndarray, unlabeled: np.ndarray, *, use: bool
+) -> Split:
+    """The split of data with a validation part; its samples are labelled ones unless it is used."""
+    labeled = pool if use else np.concatenate([pool, own])
+    for part, rows in (("labelled", labeled), ("validation", own)):
+        if labels[rows].sum() == 0:
+            raise UsageError(
+                f"the {len(rows)} {part} samples have no positive label; "
+                + ("raise --labeled-fraction" if part == "labelled" else "label some of them")
+            )
+    validation = own if use else own[:0]
+    return Split(np.sort(labeled), validation, unlabeled)
 
 
 def _fold_split(
