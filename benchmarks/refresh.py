@@ -39,8 +39,8 @@ def agree(ours: Bbam, plain: Refreshed) -> bool:
     """Whether all pseudo-labels, confident entries and selected negatives are equal."""
     selected = torch.cat([ours.labeled_selected, ours.unlabeled_selected])
     return (
-        torch.equal(ours.pseudo, plain.pseudo)
-        and torch.equal(ours.confident, plain.confident)
+        torch.equal(ours.assigned.labels, plain.pseudo)
+        and torch.equal(ours.assigned.confident, plain.confident)
         and torch.equal(selected, plain.selected)
     )
 

@@ -16,6 +16,7 @@ def assign_pseudo_labels(
     positive_keep: float = 1.0,
     negative_keep: float = 0.998,
     index: Tensor | None = None,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Assign pseudo-labels so that each label is as frequent as among the labelled samples.
 
@@ -30,6 +31,8 @@ def assign_pseudo_labels(
         positive_keep: in [0, 1], the share of the positives that is confident.
         negative_keep: in [0, 1], the share of the negatives that is confident.
         index: (N,) int64 global sample index for ties; default: the rank-ordered position.
+        counts: (2, K) float64, numbers of negatives and positives over all ranks that replace
+            (1 - freq_k) N_u and freq_k N_u; NaN does not. Together at most N_u for each label.
 
     Returns:
         Labels (N, K) int8 in {0, 1} and confident (N, K) bool; training ignores an entry that is not
@@ -47,19 +50,23 @@ def assign_pseudo_labels(
     num_samples = sum(distributed.row_counts(scores.shape[0], scores.device))
     frequency = positive_frequency.to(device=scores.device, dtype=torch.float64)
 
-    def count(keep: float, share: Tensor) -> Tensor:
-        return torch.floor(keep * share * num_samples).to(torch.int64)
+    def count(keep: float, share: Tensor, polarity: int) -> Tensor:
+        expected = keep * share * num_samples
+        if counts is not None:
+            instead = counts[polarity].to(expected)
+            expected = torch.where(instead.isnan(), expected, keep * instead)
+        return torch.floor(expected).to(torch.int64)
 
     everything = torch.ones(1, 1, dtype=torch.bool, device=scores.device).expand(scores.shape)
-    positive = select_highest(scores, everything, count(1.0, frequency), index)
+    positive = select_highest(scores, everything, count(1.0, frequency, 1), index)
     confident = positive
     if positive_keep < 1:
-        confident = select_highest(scores, positive, count(positive_keep, frequency), index)
+        confident = select_highest(scores, positive, count(positive_keep, frequency, 1), index)
     # If scores tie across both thresholds, an entry still gets one polarity only.
     lowest = select_from_blocks(
         lambda rows: (-scores[rows], ~positive[rows]),
         (scores.shape[0], scores.shape[1]),
-        count(negative_keep, 1 - frequency),
+        count(negative_keep, 1 - frequency, 0),
         index,
     )
     return positive.view(torch.int8), lowest.logical_or_(confident)

@@ -8,17 +8,20 @@ from torch import Tensor
 from bbam_ray.core.calibration import Calibration
 
 
-def tune_thresholds(scores: Tensor, labels: Tensor, *, fallback: float = 0.0) -> Tensor:
-    """The threshold of each label with the highest F1 on the given samples.
+def tune_thresholds(
+    scores: Tensor, labels: Tensor, *, fallback: float = 0.0, beta: float = 1.0
+) -> Tensor:
+    """The threshold of each label with the highest F-beta on the given samples; F1 by default.
 
-    F1 = 2 TP / (2 TP + FP + FN) of the decision score >= threshold. Candidates are half-way between
-    neighbouring distinct scores; the highest threshold wins among equal F1. A label without positives
-    or without samples gets ``fallback``.
+    F_b = (1 + b^2) TP / ((1 + b^2) TP + FP + b^2 FN) of the decision score >= threshold. Candidates are
+    half-way between neighbouring distinct scores; the highest threshold wins among equal F_b. A label
+    without positives or without samples gets ``fallback``.
 
     Args:
         scores: (N, K) of validation samples, never of the test set.
         labels: (N, K) 0/1.
         fallback: threshold on the scale of the scores (0 for logits).
+        beta: b > 0; below 1, precision counts more than recall.
 
     Returns:
         (K,) float32 on the CPU, on the scale of the scores.
@@ -34,10 +37,10 @@ def tune_thresholds(scores: Tensor, labels: Tensor, *, fallback: float = 0.0) ->
     hits = labels.gather(0, order).double()
     true_positives, totals = hits.cumsum(0), hits.sum(0)
     predicted = torch.arange(1, num_samples + 1, device=scores.device).unsqueeze(1)
-    f1 = 2 * true_positives / (predicted + totals)
+    f_beta = (1 + beta**2) * true_positives / (predicted + beta**2 * totals)
     below = torch.cat([ordered[1:], ordered[-1:] - 1])
-    f1 = torch.where(ordered != below, f1, -1.0)  # a threshold cannot separate equal scores
-    best = f1.argmax(dim=0, keepdim=True)
+    f_beta = torch.where(ordered != below, f_beta, -1.0)  # equal scores cannot be separated
+    best = f_beta.argmax(dim=0, keepdim=True)
     middle = (ordered + below) / 2
     # Between neighbouring floating-point numbers there is no middle: take the upper one.
     threshold = torch.where(middle > below, middle, ordered).gather(0, best).squeeze(0)

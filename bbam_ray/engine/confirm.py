@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from bbam_ray.engine.task import load_part, prepare_training
 from bbam_ray.engine.trainer import Trainer
 from bbam_ray.methods import run_config
 
+OutOfFold = tuple[Tensor, Tensor]  # scores and labels, (N, K) each
 CALIBRATION_ERROR = "test_calibration_error"
 _BLOCK = 4096  # test samples in memory at once
 
@@ -125,7 +126,10 @@ def measure_test_metrics(
 
 
 def train(
-    config: RunConfig, model_folder: Path | None, decisions: Decisions | None = None
+    config: RunConfig,
+    model_folder: Path | None,
+    decisions: Decisions | None = None,
+    out_of_fold: OutOfFold | None = None,
 ) -> Trainer:
     """Train a configuration to its end, and save the model on rank 0.
 
@@ -133,8 +137,10 @@ def train(
         config: without validation samples, so that training uses all labelled samples.
         model_folder: folder for the trained model; None = do not save it.
         decisions: of the model.
+        out_of_fold: scores and labels for thresholds and weights of pseudo-labels.
     """
-    trainer = make_trainer(config, *prepare_training(config))
+    data, audit = prepare_training(config)
+    trainer = make_trainer(config, replace(data, out_of_fold=out_of_fold), audit)
     while not trainer.finished:
         trainer.run_epoch()
     if model_folder is not None and distributed.rank() == 0:
@@ -147,7 +153,10 @@ def train(
 
 
 def train_and_test(
-    config: RunConfig, decisions: Decisions, model_folder: Path | None = None
+    config: RunConfig,
+    decisions: Decisions,
+    model_folder: Path | None = None,
+    out_of_fold: OutOfFold | None = None,
 ) -> dict[str, Any]:
     """Train a configuration to the end and evaluate it on the test part.
 
@@ -155,15 +164,23 @@ def train_and_test(
         config: without validation samples, so that training uses all labelled samples.
         decisions: from out-of-fold scores of the chosen trial.
         model_folder: folder for the trained model; None = do not save it.
+        out_of_fold: scores and labels for thresholds and weights of pseudo-labels.
 
     Returns:
-        ``test_*`` metrics, epochs, numbers of networks and samples, and seconds.
+        ``test_*`` metrics, epochs, numbers of networks and samples, and seconds. ``held_out`` is the
+        number of samples behind thresholds or weights of pseudo-labels; None if the settings need none.
     """
     started = time.time()
-    trainer = train(config, model_folder, decisions)
+    trainer = train(config, model_folder, decisions, out_of_fold)
     metrics = measure_test_metrics(trainer, decisions.thresholds, decisions.calibration)
     seconds = time.time() - started
-    return {**metrics, "epochs": trainer.epoch, "networks": 1, "duration_s": seconds}
+    return {
+        **metrics,
+        "epochs": trainer.epoch,
+        "networks": 1,
+        "held_out": trainer.num_held_out,
+        "duration_s": seconds,
+    }
 
 
 def test_model(folder: Path, config: RunConfig) -> dict[str, Any]:

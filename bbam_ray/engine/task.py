@@ -31,6 +31,8 @@ class TrainingData:
         validation_labels: (N_v, K) int8.
         label_names: K names.
         views: how inputs become network inputs.
+        out_of_fold: scores (N, K) of labelled samples by models that were not trained on them, and their
+            labels (N, K), for a run without validation samples; None = unknown.
     """
 
     inputs: Inputs
@@ -41,6 +43,7 @@ class TrainingData:
     unlabeled: np.ndarray
     label_names: tuple[str, ...]
     views: ViewSettings
+    out_of_fold: tuple[Tensor, Tensor] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

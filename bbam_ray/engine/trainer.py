@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -32,7 +32,7 @@ from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit, pseudo_label_records
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods import METHODS
-from bbam_ray.methods.method import Snapshot, TaskInfo
+from bbam_ray.methods.method import HeldOut, Snapshot, TaskInfo
 from bbam_ray.models import Network, build_network
 from bbam_ray.models.sync_batch_norm import synchronized
 
@@ -256,6 +256,8 @@ class Trainer:
         common = self.config.training
         if self.epoch == self._warmup_epochs:
             self._start_phase()
+            for network in (self.model, self.average.module):
+                self.method.start_main_phase(network)
         main_phase = self.epoch >= self._warmup_epochs
         self.epoch += 1
         seed_epoch(common.seed, self.epoch - 1)
@@ -282,6 +284,8 @@ class Trainer:
         if vdfd := by_label.get("vdfd"):
             scalars["vdfd_mean"] = float(np.nanmean(vdfd)) if np.isfinite(vdfd).any() else None
         communicated = distributed.seconds_spent() - communicated
+        if main_phase and self.method.uses_held_out:
+            scalars["held_out"] = self.num_held_out
         if main_phase and (pseudo := self.method.pseudo_labels()):
             records = pseudo_label_records(pseudo, self._unlabeled_rows, self._audit)
             scalars, by_label = scalars | records[0], by_label | records[1]
@@ -364,7 +368,7 @@ class Trainer:
     # -------------------------------------------------------------- evaluation
 
     def _snapshot(self) -> Snapshot:
-        return snapshot(
+        taken = snapshot(
             self.model,
             self.average.module,
             self._steps_data,
@@ -374,17 +378,39 @@ class Trainer:
             self.device,
             self.precision,
         )
+        return replace(taken, held_out=self._held_out()) if self.method.uses_held_out else taken
+
+    def _held_out(self) -> HeldOut | None:
+        if len(self.data.validation):
+            # The averaged model is that of the last evaluation; without a warm-up there is none.
+            logits = self.last_logits if len(self.last_logits) else self._score_validation()
+            return HeldOut(logits, self.data.validation_labels.to(self.device))
+        if self.data.out_of_fold is None:
+            return None
+        logits, labels = (tensor.to(self.device) for tensor in self.data.out_of_fold)
+        return HeldOut(logits, labels, of_this_model=False)
+
+    @property
+    def num_held_out(self) -> int | None:
+        """Samples behind thresholds or weights of pseudo-labels; None if the method uses none."""
+        if not self.method.uses_held_out:
+            return None
+        out_of_fold = () if self.data.out_of_fold is None else self.data.out_of_fold[0]
+        return len(self.data.validation) or len(out_of_fold)
+
+    def _score_validation(self) -> Tensor:
+        """Logits (N_v, K) of the averaged model for all validation samples, on every rank."""
+        rows = self.data.validation
+        part = even_part(len(rows), distributed.rank(), distributed.world_size())
+        scores = self._score(self._steps_data.inputs, rows[part], self._steps_views)
+        (logits,) = distributed.gather_rows(scores)
+        return logits
 
     def _evaluate(self, *, main_phase: bool) -> tuple[dict[str, float], dict[str, list[float]]]:
         """Metrics of the validation samples, as columns of the history and of the label table."""
-        count = len(self.data.validation)
-        if not count:
+        if not len(self.data.validation):
             return {}, {}
-        part = even_part(count, distributed.rank(), distributed.world_size())
-        logits, labels = distributed.gather_rows(
-            self._score(self._steps_data.inputs, self.data.validation[part], self._steps_views),
-            self.data.validation_labels[part].to(self.device),
-        )
+        logits, labels = self._score_validation(), self.data.validation_labels.to(self.device)
         metrics, by_label = validation_metrics(logits, labels)
         metrics["map"] = distributed.broadcast_float(metrics["map"], self.device)
         self.last_map, self.last_logits = metrics["map"], logits

@@ -28,6 +28,8 @@ METHODS: Registry[type[Method[Any]]] = Registry(
         "flatmatch": "bbam_ray.methods.flatmatch:Flatmatch",
         "mime": "bbam_ray.methods.mime:Mime",
         "drml": "bbam_ray.methods.drml:Drml",
+        "d2l": "bbam_ray.methods.d2l:D2l",
+        "dicap": "bbam_ray.methods.dicap:Dicap",
         "logistic": "bbam_ray.methods.fitted:Logistic",
         "propagation": "bbam_ray.methods.fitted:Propagation",
         "logistic+propagation": "bbam_ray.methods.fitted:LogisticPropagation",

@@ -7,6 +7,7 @@ is implemented here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +19,6 @@ from bbam_ray.core.angle_histogram import moments_and_histogram
 from bbam_ray.core.losses import bbam_logits, bbam_loss
 from bbam_ray.core.negatives import sample_negatives
 from bbam_ray.core.prototypes import label_prototypes
-from bbam_ray.core.pseudo_labels import assign_pseudo_labels
 from bbam_ray.core.rows import replace_in_blocks, row_blocks
 from bbam_ray.core.statistics import AngleStatistics
 from bbam_ray.methods.method import (
@@ -30,12 +30,8 @@ from bbam_ray.methods.method import (
     concat_views,
     masked_batch_mean,
 )
-from bbam_ray.methods.shared_options import (
-    PseudoLabelOptions,
-    ScaleOptions,
-    pseudo_label_scores,
-    unlabeled_weight,
-)
+from bbam_ray.methods.refreshed_labels import PseudoLabels, uses_held_out
+from bbam_ray.methods.shared_options import PseudoLabelOptions, ScaleOptions, unlabeled_weight
 
 
 class BbamOptions(ScaleOptions, PseudoLabelOptions):
@@ -85,9 +81,13 @@ class Bbam(Method[BbamOptions]):
         # Histogram of the angles in the last refresh, for the records only.
         self._angle_counts: Tensor | None = None
         # Of this rank's samples; filled by the first refresh.
-        self.pseudo = torch.zeros(0, task.num_labels, dtype=torch.int8, device=device)
-        self.confident = self.unlabeled_selected = self.pseudo.bool()
+        self.assigned = PseudoLabels.none_yet(task)
+        self.unlabeled_selected = self.assigned.confident
         self.labeled_selected = torch.ones_like(task.labels, dtype=torch.bool)
+
+    @property
+    def uses_held_out(self) -> bool:
+        return uses_held_out(self.options)
 
     @property
     def unlabeled_weight(self) -> float:
@@ -117,9 +117,10 @@ class Bbam(Method[BbamOptions]):
         Source: docs/method.md, section 3.
         """
         _, cosine = model(concat_views(labeled.view("strong"), unlabeled.view("strong")))
-        targets = torch.cat([labels.to(torch.int8), self.pseudo[unlabeled.rows]])
+        targets = torch.cat([labels.to(torch.int8), self.assigned.labels[unlabeled.rows]])
         loss = self._loss(cosine, targets, self._map_statistics())
         on_labeled, on_unlabeled = loss.split([len(labeled.rows), len(unlabeled.rows)])
+        on_unlabeled = self.assigned.weighted(on_unlabeled, unlabeled.rows)
         return StepLoss(
             masked_batch_mean(on_labeled, self.labeled_selected[labeled.rows], labeled.total),
             self.unlabeled_weight
@@ -135,19 +136,14 @@ class Bbam(Method[BbamOptions]):
         Source: docs/method.md, section 4.
         """
         o, known = self.options, self.task.labels
-        scores = replace_in_blocks(self.logits, snapshot.unlabeled_cosine)
-        pseudo, confident = assign_pseudo_labels(
-            pseudo_label_scores(o, known, snapshot, scores),
-            self.task.positive_frequency,
-            positive_keep=o.positive_keep,
-            negative_keep=o.negative_keep,
-            index=snapshot.unlabeled_index,
-        )
+        logits = replace_in_blocks(self.logits, snapshot.unlabeled_cosine)
+        assigned = PseudoLabels.assigned(o, self.task, snapshot, logits)
         # Labelled samples first. The unlabelled part stays a view of the joint matrix, to save memory.
-        labels, features = torch.cat([known, pseudo]), snapshot.features
-        self.pseudo = pseudo = labels[len(known) :]
-        valid = torch.cat([torch.ones_like(known, dtype=torch.bool), confident])
-        self.confident = confident = valid[len(known) :]
+        labels, features = torch.cat([known, assigned.labels]), snapshot.features
+        valid = torch.cat([torch.ones_like(known, dtype=torch.bool), assigned.confident])
+        self.assigned = replace(
+            assigned, labels=labels[len(known) :], confident=valid[len(known) :]
+        )
         self.prototypes = label_prototypes(features, labels, valid)
         moments, self._angle_counts = moments_and_histogram(
             features, labels, valid, self.prototypes
@@ -157,7 +153,9 @@ class Bbam(Method[BbamOptions]):
         selected = sample_negatives(features, self.prototypes, labels, valid, ratio, snapshot.index)
         for rows in row_blocks(*labels.shape, device=labels.device):  # the loss uses every positive
             selected[rows] |= valid[rows] & (labels[rows] == 1)
-        self.labeled_selected, self.unlabeled_selected = selected.split([len(known), len(pseudo)])
+        self.labeled_selected, self.unlabeled_selected = selected.split(
+            [len(known), len(labels) - len(known)]
+        )
 
     def logits(self, cosine: Tensor) -> Tensor:
         """z at y = 1/2, so that 0 is half-way between the targets of the two polarities."""
@@ -165,7 +163,8 @@ class Bbam(Method[BbamOptions]):
         return bbam_logits(cosine, 0.5, statistics, o.scale, o.margin, clamp=o.clamp)
 
     def pseudo_labels(self) -> tuple[Tensor, Tensor] | None:
-        return (self.pseudo, self.confident) if len(self.prototypes.T) else None
+        labels, confident = self.assigned.labels, self.assigned.confident
+        return (labels, confident) if len(self.prototypes.T) else None
 
     def label_records(self) -> dict[str, Tensor]:
         means, variances = self.statistics.means, self.statistics.variances
@@ -180,10 +179,10 @@ class Bbam(Method[BbamOptions]):
             "variance_negative": variances[0],
             "variance_positive": variances[1],
             "vdfd": (variances[0] - variances[1]).abs(),
-        }
+        } | self.assigned.label_records()
         if self._angle_counts is not None:
             selected = (self.labeled_selected & (self.task.labels == 0)).sum(0)
-            selected = selected + (self.unlabeled_selected & (self.pseudo == 0)).sum(0)
+            selected = selected + (self.unlabeled_selected & (self.assigned.labels == 0)).sum(0)
             (records["n_negative_kept"],) = distributed.all_reduce_sum(selected)
             records["angles_negative"], records["angles_positive"] = self._angle_counts
         return records
@@ -203,16 +202,11 @@ class Bbam(Method[BbamOptions]):
         self.prototypes = state["prototypes"].to(self.task.labels.device)
 
     def sample_state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        unlabeled = {
-            "pseudo": self.pseudo,
-            "confident": self.confident,
-            "selected": self.unlabeled_selected,
-        }
+        unlabeled = self.assigned.sample_state() | {"selected": self.unlabeled_selected}
         return {"selected": self.labeled_selected}, unlabeled
 
     def load_sample_state(self, labeled: dict[str, Tensor], unlabeled: dict[str, Tensor]) -> None:
         device = self.task.labels.device
         self.labeled_selected = labeled["selected"].to(device)
-        self.pseudo = unlabeled["pseudo"].to(device)
-        self.confident = unlabeled["confident"].to(device)
+        self.assigned = PseudoLabels.from_sample_state(unlabeled, self.task)
         self.unlabeled_selected = unlabeled["selected"].to(device)

@@ -12,6 +12,8 @@ The other hooks have defaults. This is the order in which the engine calls them,
         label_records
         logits                            validation scores
 
+    start_main_phase                      once per network: the trained and the averaged one
+
     each epoch of the main phase:
         refresh                           once, if refreshes is True; gets a Snapshot
         start_epoch                       once
@@ -88,6 +90,22 @@ class Minibatch:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Scores of labelled samples by a model that was not trained on them; equal on all ranks.
+
+    Args:
+        logits: (N_v, K) of the validation samples by the averaged model, from ``Method.logits`` before the
+            refresh; or out-of-fold scores of the labelled samples, at the end of the training of folds.
+        labels: (N_v, K) 0/1.
+        of_this_model: False for out-of-fold scores: another model has another scale.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    of_this_model: bool = True
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Features and scores of one evaluation pass over the weak views, at the start of an epoch.
 
@@ -99,11 +117,13 @@ class Snapshot:
         unlabeled_cosine: (N_u, K) in [-1, 1] of the averaged model.
         index: (N_l + N_u,) int64 sample indices, unique over all ranks; ties go to the lower one.
             Default: the rank-ordered position.
+        held_out: held-out scores of all ranks, if there are any and the method ``uses_held_out``.
     """
 
     features: Tensor
     unlabeled_cosine: Tensor
     index: Tensor | None = None
+    held_out: HeldOut | None = None
 
     @property
     def num_labeled(self) -> int:
@@ -158,6 +178,11 @@ class Method(ABC, Generic[OptionsT]):
     def __init__(self, options: OptionsT, task: TaskInfo) -> None:
         self.options, self.task = options, task
 
+    @property
+    def uses_held_out(self) -> bool:
+        """Whether refreshes need held-out scores."""
+        return False
+
     @staticmethod
     def auxiliary(options: Any, feature_dim: int, num_labels: int) -> nn.Module | None:
         """A second network that is trained, averaged and saved as ``model.auxiliary``, or None.
@@ -188,6 +213,13 @@ class Method(ABC, Generic[OptionsT]):
             model: maps inputs to features (B, D) and cosines (B, K), in training mode.
             labeled: the labelled samples of the step.
             labels: (B, K) int8, their labels.
+        """
+
+    def start_main_phase(self, model: nn.Module) -> None:
+        """Change a network in place at the end of the warm-up; every rank does the same.
+
+        Args:
+            model: the trained or the averaged network.
         """
 
     def semi_supervised_loss(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -57,7 +57,32 @@ class PseudoLabelOptions(MethodOptions):
     negative_keep: float = Field(
         0.998, ge=0, le=1, description="Share of the pseudo-negatives that are confident."
     )
-
+    pseudo_labels: Literal["frequency", "metric", "midrange"] = Field(
+        "frequency",
+        description="How many pseudo-positives a label gets: as many as its `frequency` among the "
+        "labelled samples, or as many as exceed a threshold from validation samples: that of the best "
+        "F-beta (`metric`), or the mid-ranges of the scores of true positives and true negatives, with "
+        "nothing in between (`midrange`). Without held-out scores it is `frequency`.",
+    )
+    threshold_beta: float = Field(
+        0.5,
+        gt=0,
+        le=10,
+        description="Beta of F-beta for pseudo_labels `metric`; below 1, precision counts more than "
+        "recall.",
+    )
+    threshold_positives: int = Field(
+        5,
+        ge=1,
+        description="Positives among the validation samples that a label needs for a threshold of its own "
+        "(for `midrange` also negatives); with fewer its frequency is used.",
+    )
+    pseudo_label_weight: Literal["none", "confidence", "measured"] = Field(
+        "none",
+        description="Weight of a pseudo-label in the loss: 1 (`none`), its probability by the network "
+        "(`confidence`), or the share of validation labels that were right at that probability "
+        "(`measured`). Without held-out scores `measured` is `none`.",
+    )
     graph_neighbors: int = Field(
         0,
         ge=0,

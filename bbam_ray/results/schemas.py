@@ -79,7 +79,8 @@ def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
     ``rank`` 1 is the final answer of the study; further ones are other configurations among the best, the
     published settings and the baselines; null for one that was confirmed before better ones were found.
     ``answer`` says which: final, trial, published or the name of a baseline, whose ``number`` is negative.
-    ``networks`` is the number of networks that score a sample.
+    ``networks`` is the number of networks that score a sample. ``held_out``, of a single model, is that of
+    HISTORY.
 
     Args:
         parameter_kinds: as in ``trials_schema``.
@@ -95,6 +96,7 @@ def confirm_schema(parameter_kinds: Mapping[str, str]) -> pa.Schema:
             ("answer", pa.string()),
             ("networks", pa.int32()),
             ("test_calibration_error", pa.float64()),
+            ("held_out", pa.int64()),
         ],
     )
 
@@ -122,7 +124,8 @@ SPLIT = _schema([("index", pa.int64()), ("name", pa.string()), ("part", pa.strin
 #: (messages between workers) and seconds_compile are parts of seconds_refresh and seconds_train.
 #: gpu_memory is the peak, in bytes. flipped is the share of decisions on validation samples that the main
 #: phase has changed, compiled the share of steps whose network was compiled or captured as a CUDA graph.
-#: gpu_memory_total is the memory of the GPU, gpu_use the percentage of time in which it was busy.
+#: gpu_memory_total is the memory of the GPU, gpu_use the percentage of time in which it was busy. held_out
+#: is the number of samples behind thresholds or weights of pseudo-labels; 0 = none, so they were not used.
 HISTORY = _schema(
     [*_TRIAL, ("epoch", pa.int32()), ("phase", pa.string())],
     [(name, pa.float64()) for name in ("loss", "loss_labeled", "loss_unlabeled")],
@@ -148,6 +151,7 @@ HISTORY = _schema(
             "compiled",
             "gpu_memory_total",
             "gpu_use",
+            "held_out",
         )
     ],
 )
@@ -182,4 +186,5 @@ LABELS = _schema(
         )
     ],
     [(name, _COUNTS) for name in HISTOGRAMS],
+    [("pseudo_threshold_positive", pa.float64()), ("pseudo_threshold_negative", pa.float64())],
 )

@@ -84,7 +84,7 @@ def test_the_arithmetic_of_a_refresh_is_compared_with_the_cpu() -> None:
 def test_an_entry_that_differs_is_noticed() -> None:
     one, two = (refreshed(cosine.clone(), *rest) for cosine, *rest in [draw(50, 500, 20, 32)] * 2)
     assert isinstance(one, Bbam) and gpu_refresh.differing_entries(one, two) == 0
-    two.pseudo[3, 4] = 1 - two.pseudo[3, 4]
+    two.assigned.labels[3, 4] = 1 - two.assigned.labels[3, 4]
     two.labeled_selected[0, 0] ^= True
     assert gpu_refresh.differing_entries(one, two) == 2
 

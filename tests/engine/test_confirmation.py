@@ -46,6 +46,7 @@ def test_it_uses_another_seed_all_labels_and_the_whole_schedule(settings: dict) 
 
 def test_train_and_test_returns_all_metrics_and_the_sizes(settings: dict) -> None:
     figures = train_and_test(confirmation_config(settings, {}, 1, None), DECISIONS)
+    assert figures["held_out"] is None
     measures = {name for name in figures if name.startswith("test_")}
     assert measures == {CALIBRATION_ERROR, *(f"test_{name}" for name in METRIC_NAMES)}
     assert all(np.isfinite(figures[name]) for name in measures)
@@ -116,3 +117,10 @@ def test_no_label_of_an_unlabelled_sample_is_in_the_training_data(tiny_config: C
     assert np.array_equal(data.labels.numpy(), samples.labels[data.labeled])
     assert np.array_equal(data.validation_labels.numpy(), samples.labels[data.validation])
     assert len(data.labels) + len(data.validation_labels) == 36
+
+
+def test_a_model_of_all_labelled_samples_says_that_nothing_was_held_out(settings: dict) -> None:
+    config = confirmation_config(settings, {"pseudo_label_weight": "measured"}, 1, None)
+    assert train_and_test(config, DECISIONS)["held_out"] == 0
+    known = torch.randn(7, 10), torch.zeros(7, 10, dtype=torch.uint8)
+    assert train_and_test(config, DECISIONS, out_of_fold=known)["held_out"] == 7

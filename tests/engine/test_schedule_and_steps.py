@@ -176,7 +176,8 @@ def test_steps_after_one_that_is_not_finite_are_skipped_without_asking_the_devic
 
 
 @pytest.mark.parametrize(
-    "method", ["bbam", "cap", "supervised", "softmatch", "mime", "drml", "flatmatch"]
+    "method",
+    ["bbam", "cap", "supervised", "softmatch", "mime", "drml", "flatmatch", "d2l", "dicap"],
 )
 def test_the_steps_of_an_epoch_wait_for_the_device_once(
     method: str, tiny_trainer: Make, monkeypatch: pytest.MonkeyPatch

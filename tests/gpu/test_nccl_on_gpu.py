@@ -14,7 +14,7 @@ from bbam_ray.engine.trainer import Trainer
 
 pytestmark = pytest.mark.gpu
 
-METHODS = ["bbam", "cap", "flatmatch", "drml", "mime", "softmatch", "supervised"]
+METHODS = ["bbam", "cap", "flatmatch", "drml", "mime", "softmatch", "supervised", "d2l", "dicap"]
 
 
 @pytest.fixture

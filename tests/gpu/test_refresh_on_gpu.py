@@ -28,9 +28,9 @@ def test_entries_are_those_of_a_cpu(
 ) -> None:
     cosine, features, known = draw(*rows, labels, 64)
     expected = refreshed(cosine.clone(), features, known)
-    assert expected.pseudo.any() and expected.unlabeled_selected.any()
+    assert expected.assigned.labels.any() and expected.unlabeled_selected.any()
     found = refreshed(*(tensor.clone().to(device) for tensor in (cosine, features, known)))
-    assert found.pseudo.device.type == device.type
+    assert found.assigned.labels.device.type == device.type
     assert_same_entries(found, expected)
 
 

@@ -14,7 +14,7 @@ from bbam_ray.engine.trainer import EpochRecord, Trainer
 pytestmark = pytest.mark.gpu
 
 Make = Callable[..., Trainer]
-METHODS = ["bbam", "cap", "softmatch"]
+METHODS = ["bbam", "cap", "softmatch", "dicap"]
 
 
 def trained(trainer: Trainer, folder: Path | None = None) -> list[EpochRecord]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,7 +37,8 @@ class Step:
             torch.tensor([[0.02, 0.05, 0.03], [0.08, 0.01, float("nan")]]),
             torch.full((2, K), 9.0),
         )
-        self.bbam.pseudo = torch.randint(0, 2, (N_U, K), generator=rng, dtype=torch.int8)
+        pseudo = torch.randint(0, 2, (N_U, K), generator=rng, dtype=torch.int8)
+        self.bbam.assigned = replace(self.bbam.assigned, labels=pseudo)
         self.bbam.labeled_selected = torch.rand(N_L, K, generator=rng) < 0.6
         self.bbam.unlabeled_selected = torch.rand(N_U, K, generator=rng) < 0.5
         self.cosine = {
@@ -95,7 +97,10 @@ def test_the_loss_of_a_step_is_the_sum_over_selected_entries(options: dict[str, 
         step.cosine["labeled"], bbam.task.labels[rows_l], bbam.labeled_selected[rows_l], step
     )
     on_unlabeled = summed(
-        step.cosine["unlabeled"], bbam.pseudo[rows_u], bbam.unlabeled_selected[rows_u], step
+        step.cosine["unlabeled"],
+        bbam.assigned.labels[rows_u],
+        bbam.unlabeled_selected[rows_u],
+        step,
     )
     weight = options.get("unlabeled_weight", 12 / 4)
     assert float(loss.labeled.detach()) == pytest.approx(on_labeled / 4, rel=1e-4)

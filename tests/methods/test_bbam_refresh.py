@@ -107,8 +107,8 @@ def test_three_refreshes_agree_with_the_loops(options: dict[str, Any]) -> None:
     for seed in (1, 2, 3):
         bbam.refresh(snapshot(seed))
         expected = reference.refresh(snapshot(seed))
-        assert np.array_equal(bbam.confident.numpy(), expected["confident"])
-        assert np.array_equal(bbam.pseudo.numpy(), expected["pseudo"])
+        assert np.array_equal(bbam.assigned.confident.numpy(), expected["confident"])
+        assert np.array_equal(bbam.assigned.labels.numpy(), expected["pseudo"])
         got = torch.cat([bbam.labeled_selected, bbam.unlabeled_selected]).numpy()
         assert np.array_equal(got, expected["selected"])
         np.testing.assert_allclose(bbam.statistics.means.numpy(), reference.mean, rtol=1e-5)
@@ -124,7 +124,7 @@ def test_pseudo_labels_use_the_statistics_before_this_refresh() -> None:
     bbam.refresh(second)
     after = bbam.logits(cosine)
     assert not torch.allclose(before, after)
-    positives = bbam.pseudo.bool()
+    positives = bbam.assigned.labels.bool()
     for k in range(K):
         assert before[positives[:, k], k].min() > before[~positives[:, k], k].max()
 
@@ -148,7 +148,7 @@ def test_an_infinite_ratio_and_null_both_keep_every_candidate(nothing: float | N
     assert bbam.options == BbamOptions(negative_ratio=None, negative_keep=0.7)
     bbam.refresh(snapshot(1))
     assert bbam.labeled_selected.all()
-    assert torch.equal(bbam.unlabeled_selected, bbam.confident)
+    assert torch.equal(bbam.unlabeled_selected, bbam.assigned.confident)
 
 
 def test_label_records_show_the_statistics_behind_the_next_epoch() -> None:
@@ -158,8 +158,8 @@ def test_label_records_show_the_statistics_behind_the_next_epoch() -> None:
     variances = bbam.statistics.variances
     assert torch.equal(records["vdfd"], (variances[0] - variances[1]).abs())
     assert torch.equal(records["variance_positive"], variances[1])
-    labels = torch.cat([bbam.task.labels, bbam.pseudo])
-    valid = torch.cat([torch.ones(N_L, K, dtype=torch.bool), bbam.confident])
+    labels = torch.cat([bbam.task.labels, bbam.assigned.labels])
+    valid = torch.cat([torch.ones(N_L, K, dtype=torch.bool), bbam.assigned.confident])
     assert torch.equal(records["n_positive"].long(), (valid & (labels == 1)).sum(0))
     assert torch.equal(records["n_negative"].long(), (valid & (labels == 0)).sum(0))
     assert torch.equal(records["angles_positive"].sum(1), records["n_positive"].double())

@@ -55,8 +55,8 @@ def test_pseudo_labels_follow_the_frequencies_of_the_labelled_samples(
         sure = set(order[: math.floor(keep[0] * frequency * N_U)])
         lowest = math.floor(keep[1] * (1 - frequency) * N_U)
         sure |= set(order[N_U - lowest :])
-        assert set(cap.pseudo[:, k].nonzero().flatten().tolist()) == positive
-        assert set(cap.confident[:, k].nonzero().flatten().tolist()) == sure
+        assert set(cap.assigned.labels[:, k].nonzero().flatten().tolist()) == positive
+        assert set(cap.assigned.confident[:, k].nonzero().flatten().tolist()) == sure
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_the_loss_of_a_step_is_the_sum_over_confident_entries(
         samples(strong=others, rows=rows, total=9),
     )
     everything = torch.ones(4, K, dtype=torch.bool)
-    confident = cap.confident[rows]
+    confident = cap.assigned.confident[rows]
     assert not confident.all()
     expected = summed(known, LABELS[:4], everything, cap.options) / 4
     assert float(loss.labeled.detach()) == pytest.approx(expected, rel=1e-4)
     weight = options.get("unlabeled_weight", 12 / 4)
-    expected = weight * summed(others, cap.pseudo[rows], confident, cap.options) / 9
+    expected = weight * summed(others, cap.assigned.labels[rows], confident, cap.options) / 9
     assert float(loss.unlabeled.detach()) == pytest.approx(expected, rel=1e-4)
     loss.total.backward()
     assert not others.grad[~confident].any()
@@ -121,5 +121,5 @@ def test_sample_state_is_saved_and_restored_by_sample(
     assert fresh.pseudo_labels() is None
     labeled, unlabeled = cap.sample_state()
     fresh.load_sample_state(labeled, {name: t[[5, 2]] for name, t in unlabeled.items()})
-    assert torch.equal(fresh.pseudo, cap.pseudo[[5, 2]])
-    assert torch.equal(fresh.confident, cap.confident[[5, 2]])
+    assert torch.equal(fresh.assigned.labels, cap.assigned.labels[[5, 2]])
+    assert torch.equal(fresh.assigned.confident, cap.assigned.confident[[5, 2]])

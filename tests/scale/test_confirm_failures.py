@@ -147,3 +147,22 @@ def test_a_model_of_all_labelled_samples_that_cannot_be_trained_fails_the_final_
     rows, _, _ = confirmed(lambda job: job.method == "train_full" and "full-1" in job.name)
     assert "OutOfMemoryError" in rows["final"]["error"]
     assert rows["published"]["test_map"] > 0
+
+
+def test_models_of_all_labelled_samples_get_the_out_of_fold_scores(
+    confirmed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SETTINGS, "pseudo_label_weight", "measured")
+    scores = []
+
+    def noted(job: Job) -> bool:
+        if job.method in ("train_full", "confirm"):
+            scores.append(job.arguments[-1])
+        return False
+
+    rows, _, _ = confirmed(noted)
+    labeled = rows["published"]["n_labeled"]
+    assert rows["published"]["held_out"] == labeled
+    assert len(scores) == 7  # three models of each of two trials, and the published settings
+    for logits, labels in scores:
+        assert len(logits) == len(labels) == labeled

@@ -111,8 +111,11 @@ class Bags(StudyModels):
         settings = self._plan.settings
         end = stop_epoch(settings, trial)
         config = confirmation_config(settings, parameters_of(trial), seed, end, same_pool=True)
-        title = f"{folder.name} of {name}"
-        return Job(title, "train_full", (config.flat(),), tag=(name, folder))
+        folds = [self._fold_store.read(name, fold) for fold in range(self._plan.folds)]
+        stored = [result for result in folds if result is not None]
+        bag = Bag.of(name, stored_phase(trial), stored) if stored else None
+        title, scores = f"{folder.name} of {name}", bag and (bag.scores, bag.labels)
+        return Job(title, "train_full", (config.flat(), scores), tag=(name, folder))
 
     def _keep_full_model(self, job: Job, result: JobResult) -> None:
         self._count(result.seconds)

@@ -246,7 +246,9 @@ class Confirmation:
         )
         name = f"confirm {row['answer']} {row['trial_id']}, seed {seed}"
         decisions = Decisions.of(bag.scores, bag.labels)
-        return Job(name, "confirm", (config.flat(), decisions), tag=row)
+        # Other labelled samples must not have help from the labels of the search's.
+        scores = (bag.scores, bag.labels) if plan.same_pool else None
+        return Job(name, "confirm", (config.flat(), decisions, scores), tag=row)
 
     def _ensemble_job(self, final: FinalAnswer, members: list[Row], row: Row) -> Job:
         """Put fold models of a seed together, and test the result."""

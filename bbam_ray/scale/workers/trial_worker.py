@@ -14,7 +14,7 @@ from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.data import Samples
 from bbam_ray.engine import checkpoint_folder
-from bbam_ray.engine.confirm import Decisions, test_model, train, train_and_test
+from bbam_ray.engine.confirm import Decisions, OutOfFold, test_model, train, train_and_test
 from bbam_ray.engine.fitted_trainer import make_trainer
 from bbam_ray.engine.folds import (
     Files,
@@ -190,11 +190,13 @@ class TrialWorker:
             self._trainer.run_epoch()
         return fold_result(self._trainer, with_models=True)
 
-    def train_full(self, values: dict[str, Any], threads: int) -> Files:
+    def train_full(
+        self, values: dict[str, Any], out_of_fold: OutOfFold | None, threads: int
+    ) -> Files:
         """Train a configuration on all labelled samples; returns the files of its model on rank 0."""
         use_cpus(threads)
         with Scratch() as scratch:
-            train(run_config(values, "full model"), scratch / "model")
+            train(run_config(values, "full model"), scratch / "model", None, out_of_fold)
             return files_of(scratch / "model") if distributed.rank() == 0 else {}
 
     def baseline(self, values: dict[str, Any], threads: int) -> tuple[list[FoldResult], Files]:
@@ -224,6 +226,7 @@ class TrialWorker:
         self,
         values: dict[str, Any],
         decisions: Decisions,
+        out_of_fold: OutOfFold | None,
         threads: int,
     ) -> tuple[dict[str, Any], Files]:
         """Train a configuration to its end and evaluate it on the test part.
@@ -234,7 +237,8 @@ class TrialWorker:
         use_cpus(threads)
         with Scratch() as scratch:
             folder = scratch / "model"
-            metrics = train_and_test(run_config(values, "confirmation"), decisions, folder)
+            config = run_config(values, "confirmation")
+            metrics = train_and_test(config, decisions, folder, out_of_fold)
             return metrics, files_of(folder) if folder.is_dir() else {}
 
     def test(
