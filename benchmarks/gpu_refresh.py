@@ -16,9 +16,13 @@ from benchmarks.refresh import draw, refreshed
 
 def differing_entries(here: Bbam, there: Bbam) -> int:
     """Pseudo-labels, confident entries and selected negatives that are not the same on two devices."""
-    names = ("pseudo", "confident", "labeled_selected", "unlabeled_selected")
-    pairs = ((getattr(here, name).cpu(), getattr(there, name).cpu()) for name in names)
-    return sum(int((a != b).sum()) for a, b in pairs)
+
+    def entries(method: Bbam) -> list[torch.Tensor]:
+        assigned = method.assigned.labels, method.assigned.confident
+        return [*assigned, method.labeled_selected, method.unlabeled_selected]
+
+    pairs = zip(entries(here), entries(there), strict=True)
+    return sum(int((a.cpu() != b.cpu()).sum()) for a, b in pairs)
 
 
 def arithmetic(device: str, rows: tuple[int, int], *, labels: int, width: int) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class PseudoLabelOptions(MethodOptions):
         description="How many pseudo-positives a label gets: as many as its `frequency` among the "
         "labelled samples, or as many as exceed a threshold from validation samples: that of the best "
         "F-beta (`metric`), or the mid-ranges of the scores of true positives and true negatives, with "
-        "nothing in between (`midrange`). Without held-out scores it is `frequency`.",
+        "nothing in between (`midrange`); without held-out scores it is `frequency`.",
     )
     threshold_beta: float = Field(
         0.5,
@@ -81,7 +81,7 @@ class PseudoLabelOptions(MethodOptions):
         "none",
         description="Weight of a pseudo-label in the loss: 1 (`none`), its probability by the network "
         "(`confidence`), or the share of validation labels that were right at that probability "
-        "(`measured`). Without held-out scores `measured` is `none`.",
+        "(`measured`); without held-out scores `measured` is `none`.",
     )
     graph_neighbors: int = Field(
         0,
