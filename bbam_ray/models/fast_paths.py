@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -51,19 +52,25 @@ def _compiled(dynamic: bool) -> Any:
     return torch.compile(lambda network, inputs: network.encode(inputs), dynamic=dynamic)
 
 
-class FastPath:
+def _first_trained(network: nn.Module) -> Tensor:
+    """The first parameter that is trained, or the first one of a network that only evaluates."""
+    parameters = list(network.parameters())
+    return next((p for p in parameters if p.requires_grad), parameters[0])
+
+
+class FastPath(ABC):
     """Features of inputs of certain shapes.
 
     A copy of a network does not inherit it, since the copy has parameters of its own.
     """
 
+    @abstractmethod
     def accepts(self, network: nn.Module, inputs: Tensor) -> bool:
         """Whether ``features`` is used for these inputs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def features(self, network: Any, inputs: Tensor) -> Tensor:
         """Features (B, D), not normalised, of inputs that it accepts."""
-        raise NotImplementedError
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         return None
@@ -83,6 +90,10 @@ class ShapeRecorder(FastPath):
             self._shapes[inputs.shape] += 1
         return False
 
+    def features(self, network: Any, inputs: Tensor) -> Tensor:
+        features: Tensor = network.encode(inputs)
+        return features
+
     @property
     def usual(self) -> torch.Size | None:
         """The shape of most inputs; None if they have many shapes."""
@@ -98,7 +109,7 @@ class CompiledPath(FastPath):
     If the compiler fails, the plain path is taken from then on.
 
     Args:
-        network: whose parameters are compiled; with others in their stead, as ``functional_call`` does,
+        network: whose parameters are compiled; with other parameters, as ``functional_call`` does,
             the plain path is taken.
         shape: of the inputs in training mode; None = any shape with at least two samples.
         evaluation: shape of the inputs in evaluation mode, without gradients; None = not compiled there.
@@ -110,7 +121,7 @@ class CompiledPath(FastPath):
         shape: tuple[int, ...] | None,
         evaluation: tuple[int, ...] | None = None,
     ) -> None:
-        self._parameter = next(network.parameters())
+        self._parameter = _first_trained(network)
         self._shape, self._evaluation = shape, evaluation
         #: modes whose first inputs have been seen; True = training
         self.ready: set[bool] = set()
@@ -120,7 +131,7 @@ class CompiledPath(FastPath):
         self.failure: Exception | None = None
 
     def accepts(self, network: nn.Module, inputs: Tensor) -> bool:
-        if self.failure is not None or next(network.parameters()) is not self._parameter:
+        if self.failure is not None or _first_trained(network) is not self._parameter:
             return False
         with_gradient = torch.is_grad_enabled()
         if network.training:
@@ -180,7 +191,7 @@ class CapturedPath(FastPath):
     def __init__(
         self, network: Any, shape: tuple[int, ...], autocast: AbstractContextManager[None]
     ) -> None:
-        self._shape, self._parameter = torch.Size(shape), next(network.parameters())
+        self._shape, self._parameter = torch.Size(shape), _first_trained(network)
         self._is_first = True
         encoding = _Encoding(network).train()
         inputs = torch.zeros(shape, device=self._parameter.device)
@@ -209,7 +220,7 @@ class CapturedPath(FastPath):
             and network.training
             and torch.is_grad_enabled()
             and inputs.shape == self._shape
-            and next(network.parameters()) is self._parameter
+            and _first_trained(network) is self._parameter
         )
 
     def features(self, network: Any, inputs: Tensor) -> Tensor:

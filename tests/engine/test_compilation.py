@@ -227,6 +227,18 @@ def test_a_graph_computes_the_first_forward_pass_of_a_step_only() -> None:
     assert path.calls == 1
 
 
+def test_a_frozen_backbone_does_not_hide_that_the_weights_are_others() -> None:
+    network = build_network("mlp", (6,), 3, hidden_dim=8, feature_dim=4).train()
+    network.freeze_backbone()
+    path = CompiledPath(network, (5, 6))
+    assert path.accepts(network, torch.zeros(5, 6))
+    trained = {name: p * 2 for name, p in network.named_parameters() if p.requires_grad}
+    network.fast_path = path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CompiledPath, "features", lambda *_: pytest.fail("compiled weights used"))
+        torch.func.functional_call(network, trained, (torch.zeros(5, 6),))
+
+
 def test_a_copy_of_a_network_does_not_share_its_path() -> None:
     network = build_network("mlp", (6,), 3, hidden_dim=8, feature_dim=4)
     names = list(network.state_dict())
