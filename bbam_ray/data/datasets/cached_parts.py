@@ -19,6 +19,7 @@ from bbam_ray.data.formats.labels.result import Labels, Reading
 from bbam_ray.files import remove_unfinished
 
 Targets = dict[Part, Path]
+_READING_VERSION = 2  # increase it if the same files are understood in another way
 
 
 def cached_parts(
@@ -34,7 +35,7 @@ def cached_parts(
         kind: class of the rows.
         write: writes the file of each part.
     """
-    folder, stem = cache_dir() / name, hashlib.sha256(key.encode()).hexdigest()[:20]
+    folder, stem = cache_dir() / name, _stem(key)
     targets: Targets = {
         "train": folder / f"{stem}-train.rows",
         "test": folder / f"{stem}-test.rows",
@@ -47,6 +48,10 @@ def cached_parts(
                 write(targets)
                 parts = {part: kind(target) for part, target in targets.items()}
     return parts
+
+
+def _stem(key: str) -> str:
+    return hashlib.sha256(f"{_READING_VERSION} {key}".encode()).hexdigest()[:20]
 
 
 def _opened(targets: Targets, kind: type[StoredRows]) -> dict[Part, StoredRows] | None:
