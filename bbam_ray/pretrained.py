@@ -9,7 +9,7 @@ from bbam_ray.optional import needed
 
 
 def hub_folder(name: str, setting: str, extra: str = "text") -> Path:
-    """Find the folder of a pretrained network: a given folder, or one in the hub's local cache.
+    """Find the folder of a pretrained network: a folder of this machine, or one in the hub's local cache.
 
     Nothing is downloaded: a worker without a network would fail, others would download silently.
 

@@ -11,7 +11,7 @@ from bbam_ray.core.calibration import Calibration
 def tune_thresholds(
     scores: Tensor, labels: Tensor, *, fallback: float = 0.0, beta: float = 1.0
 ) -> Tensor:
-    """The threshold of each label with the highest F-beta on the given samples; F1 by default.
+    """The threshold of each label with the highest F-beta on these samples; F1 by default.
 
     F_b = (1 + b^2) TP / ((1 + b^2) TP + FP + b^2 FN) of the decision score >= threshold. Candidates are
     half-way between neighbouring distinct scores; the highest threshold wins among equal F_b. A label

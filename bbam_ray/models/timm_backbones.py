@@ -45,7 +45,7 @@ def build_timm(
 ) -> TimmBackbone:
     """Build a network for images of one size; nothing is downloaded.
 
-    A network for images of a fixed size is built for the given one, and its position embedding is
+    A network for images of a fixed size is built for the size of the inputs, and its position embedding is
     interpolated.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,9 +61,9 @@ class OwnFolder(ImageDataset):
     unused_advice: ClassVar[str] = "list them, or move them out of the folder"
     defaults: ClassVar[dict[str, Any]] = {**ImageDataset.defaults, "labeled_fraction": None}
 
+    @abstractmethod
     def read(self, options: Any, data_dir: Path) -> OwnImages:
         """All images and labels below a folder that exists."""
-        raise NotImplementedError
 
     def views_for(self, options: Any) -> ViewSettings:
         return replace(self.views, flip=options.flip)

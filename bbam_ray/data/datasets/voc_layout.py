@@ -22,7 +22,7 @@ Lists = dict[str, list[str]]  # name of a list to its images
 
 
 def voc_folder(data_dir: Path) -> Path:
-    """The folder with the images: the given one, or one below it as the archives unpack it."""
+    """The folder with the images: data_dir itself, or one below it as the archives unpack it."""
     if _inside(data_dir, IMAGES).is_dir():
         return data_dir
     above = [folder for folder in (data_dir, data_dir / "VOCdevkit") if folder.is_dir()]

@@ -1,4 +1,4 @@
-"""One encoded image as an array of a given size; damaged and huge images are rejected.
+"""One encoded image as an array of a fixed size; damaged and huge images are rejected.
 
 What becomes of images that are not 8-bit grey or RGB (training, ``predict`` and ``data extract`` share
 this code, and ``conversion`` says it of an image):

@@ -65,7 +65,7 @@ def locate(folder: Path) -> MulanFolder:
         names = " and ".join(brief(path.name) for path in lists[:2]) or "no .xml file"
         raise UsageError(
             f"{folder}: expected one data set, NAME.xml with NAME-train.arff and NAME-test.arff or with "
-            f"NAME.arff, but found {names}; give the folder of one data set"
+            f"NAME.arff, but it has {names}; give the folder of one data set"
         )
     xml, name = lists[0], lists[0].stem
     parts = _parts(_tables_of(name, tables))
