@@ -31,6 +31,7 @@ from bbam_ray.results.fold_rows import RowsByFold, kept_phase
 from benchmarks.page import write_section
 from benchmarks.regret import SETS, task_of
 from benchmarks.regret_table import interval
+from benchmarks.stored_cells import measure_missing, read_cells
 
 STORE = Path(__file__).with_name("harm.parquet")
 FOLDS = 5
@@ -120,20 +121,18 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = pd.read_parquet(STORE) if STORE.exists() else pd.DataFrame()
     cells = [
         {"set": name, "method": method, "seed": seed}
         for seed in arguments.seeds
         for name in arguments.sets
         for method in arguments.methods
     ]
-    for key in [] if arguments.table else cells:
-        if len(rows) and (rows[list(key)] == pd.Series(key)).all(axis=1).any():
-            continue
-        values = measure(key["set"], key["method"], key["seed"], arguments.data.absolute())
-        rows = pd.concat([rows, pd.DataFrame([key | values])], ignore_index=True)
-        rows.to_parquet(STORE, index=False)
-        print(key | values, flush=True)
+    if not arguments.table:
+        data = arguments.data.absolute()
+        measure_missing(
+            STORE, cells, lambda cell: measure(cell["set"], cell["method"], cell["seed"], data)
+        )
+    rows = read_cells(STORE)
     print(table(rows))
     if arguments.write:
         write_section(arguments.write, "harm", table(rows))

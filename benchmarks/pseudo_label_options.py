@@ -24,6 +24,7 @@ from benchmarks.harm import published, test_map
 from benchmarks.page import write_section
 from benchmarks.regret import task_of
 from benchmarks.regret_table import interval
+from benchmarks.stored_cells import Values, measure_missing, read_cells
 
 STORE = Path(__file__).with_name("pseudo_label_options.parquet")
 PLAIN = ("frequency", "none")
@@ -115,7 +116,6 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = pd.read_parquet(STORE) if STORE.exists() else pd.DataFrame()
     cells = [
         {"set": name, "method": method, "labels": choice[0], "weight": choice[1], "seed": seed}
         for name in arguments.sets
@@ -124,15 +124,16 @@ def main() -> None:
         for choice in CHOICES
         if choice == OWN.get(method, choice)
     ]
-    for key in [] if arguments.table else cells:
-        if len(rows) and (rows[list(key)] == pd.Series(key)).all(axis=1).any():
-            continue
-        choice = key["labels"], key["weight"]
-        data = arguments.data.absolute()
-        values = measure(key["set"], key["method"], choice, key["seed"], data)
-        rows = pd.concat([rows, pd.DataFrame([key | values])], ignore_index=True)
-        rows.to_parquet(STORE, index=False)
-        print(key | values, flush=True)
+    data = arguments.data.absolute()
+
+    def measured(cell: Values) -> Values:
+        choice = cell["labels"], cell["weight"]
+        values: Values = measure(cell["set"], cell["method"], choice, cell["seed"], data)
+        return values
+
+    if not arguments.table:
+        measure_missing(STORE, cells, measured)
+    rows = read_cells(STORE)
     print(table(rows))
     if arguments.write:
         write_section(arguments.write, "pseudo-label-options", table(rows))

@@ -17,7 +17,6 @@ import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,13 +28,12 @@ from bbam_ray.engine.confirm import CALIBRATION_ERROR, confirmation_config, meas
 from bbam_ray.engine.confirm import train as train_model
 from bbam_ray.results.loading import Study
 from benchmarks.regret_table import write_tables
+from benchmarks.stored_cells import Values, measure_missing, read_cells
 
 STORE = Path(__file__).with_name("regret.parquet")
 SETS = ("scene", "yeast", "emotions", "corel5k", "digits")
 METHODS = ("bbam", "cap", "supervised")
 NEW, OLD = "folds", "one fold"
-
-Values = dict[str, Any]
 
 
 def task_of(name: str, data: Path) -> Values:
@@ -101,47 +99,35 @@ def old_rule(search: Callable[..., Study]) -> Values:
     }
 
 
-def stored() -> pd.DataFrame:
-    """The rows so far."""
-    return pd.read_parquet(STORE) if STORE.exists() else pd.DataFrame()
-
-
-def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int, str]]:
+def cells(arguments: argparse.Namespace) -> Iterator[Values]:
     """Set, method, study seed, budget and rule of everything to run, seeds outermost."""
     for seed in arguments.seeds:
         for name in arguments.sets:
             for method in arguments.methods:
                 for rule in arguments.rules:
                     for budget in arguments.budgets:
-                        yield name, method, seed, budget, rule
+                        cell = {"set": name, "method": method, "seed": seed, "budget": budget}
+                        yield {**cell, "rule": rule}
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Run what is not stored, and store each row at once."""
-    for name, method, seed, budget, rule in cells(arguments):
-        rows = stored()
-        key = {"set": name, "method": method, "seed": seed, "budget": budget, "rule": rule}
-        if len(rows) and (rows[list(key)] == pd.Series(key)).all(axis=1).any():
-            continue
-        task = task_of(name, arguments.data.absolute())
-        study_name = f"{name}-{method}-{seed}" + ("" if rule == NEW else "-old")
-        results = arguments.results.absolute()
-        search = partial(
-            tune_study,
-            **task,
-            method=method,
-            seed=seed,
-            num_samples=budget,
-            results=results,
-            name=study_name,
-            resume=(results / task["dataset"] / study_name).exists(),
-            dashboard=False,
-            quiet=True,
-        )
-        values = new_rule(search) if rule == NEW else old_rule(search)
-        rows = pd.concat([rows, pd.DataFrame([key | values])], ignore_index=True)
-        rows.to_parquet(STORE, index=False)
-        print({k: np.round(v, 4) if isinstance(v, float) else v for k, v in (key | values).items()})
+def measure(cell: Values, data: Path, results: Path) -> Values:
+    """Run the search of a cell; a larger budget resumes the one of a smaller."""
+    name, method, seed, rule = (cell[key] for key in ("set", "method", "seed", "rule"))
+    task = task_of(name, data)
+    study_name = f"{name}-{method}-{seed}" + ("" if rule == NEW else "-old")
+    search = partial(
+        tune_study,
+        **task,
+        method=method,
+        seed=seed,
+        num_samples=cell["budget"],
+        results=results,
+        name=study_name,
+        resume=(results / task["dataset"] / study_name).exists(),
+        dashboard=False,
+        quiet=True,
+    )
+    return new_rule(search) if rule == NEW else old_rule(search)
 
 
 def main() -> None:
@@ -166,8 +152,9 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     if not arguments.table:
-        run(arguments)
-    write_tables(stored(), arguments.write)
+        data, results = arguments.data.absolute(), arguments.results.absolute()
+        measure_missing(STORE, cells(arguments), lambda cell: measure(cell, data, results))
+    write_tables(read_cells(STORE), arguments.write)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+"""Measured cells are stored at once, and not measured again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.stored_cells import Values, measure_missing, read_cells
+
+
+def test_only_missing_cells_are_measured_and_each_is_stored_at_once(tmp_path: Path) -> None:
+    store, measured = tmp_path / "cells.parquet", []
+
+    def measure(cell: Values) -> Values:
+        measured.append(cell["seed"])
+        if cell["seed"] == 3 and measured.count(3) == 1:
+            raise RuntimeError("interrupted")
+        return {"value": cell["seed"] / 2}
+
+    assert read_cells(store).empty
+    cells = [{"set": name, "seed": seed} for name, seed in (("a", 1), ("b", 2), ("a", 3))]
+    with pytest.raises(RuntimeError, match="interrupted"):
+        measure_missing(store, cells, measure)
+    assert read_cells(store)["seed"].tolist() == [1, 2]
+    measure_missing(store, [*cells, {"set": "b", "seed": 1}], measure)
+    assert measured == [1, 2, 3, 3, 1]
+    assert read_cells(store)["value"].tolist() == [0.5, 1.0, 1.5, 0.5]
