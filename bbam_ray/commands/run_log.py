@@ -79,7 +79,7 @@ class RunLog:
         """The run ends by Ctrl-C or an unexpected error; everything up to here is kept."""
         if isinstance(reason, StorageError):
             return  # nothing more can be written
-        self._store.flush()
+        self._store.flush(whole=True)
         interrupted = isinstance(reason, KeyboardInterrupt)
         self.record.end(studies.INTERRUPTED if interrupted else studies.FAILED)
         self._listener.message(
@@ -118,7 +118,7 @@ class RunLog:
                 }
             ]
         )
-        self._store.flush(wait=True)
+        self._store.finish()
         self.record.end(studies.FAILED if self.error else studies.COMPLETE)
         return best
 
@@ -133,4 +133,4 @@ class RunLog:
         self._store.confirm.put(
             [self._identity | dict(metrics) | {"rank": 1, "seed": seed, "epochs": best["epoch"]}]
         )
-        self._store.flush(wait=True)
+        self._store.finish()

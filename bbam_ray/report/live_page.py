@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.study_report import Report, study_heading, study_report
 from bbam_ray.report.tables import Table, number_text
 from bbam_ray.results.loading import Study
+from bbam_ray.results.parts import FOLDER as PARTS
 from bbam_ray.results.summary import duration
 
 #: columns of the history shown for a running trial, with their headers
@@ -35,10 +37,11 @@ _COLUMNS = {
 def state_of(folder: Path) -> str:
     """A fingerprint of a study's files, which changes when any of them does."""
     states = []
-    for path in sorted(folder.glob("*")):
+    for path in sorted([*folder.glob("*"), *folder.glob(f"{PARTS}/*/*")]):
         if path.suffix in (".parquet", ".json") and not path.name.startswith("."):
-            status = path.lstat()
-            states.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
+            with suppress(FileNotFoundError):  # a part that was merged meanwhile
+                status = path.lstat()
+                states.append(f"{path} {status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256(os.fsencode("\n".join(states))).hexdigest()
 
 

@@ -33,25 +33,24 @@ def put_epoch(
         UsageError: a column that the schemas do not have.
     """
     row = dict(identity) | dict(scalars)
+    number, epoch = row["number"], row["epoch"]
     store.history.put([row])
-    if HISTOGRAMS[0] in labels:
-        if _is_last(store, row):
-            store.labels.clear(row["number"], HISTOGRAMS)
-        else:
-            labels = {name: values for name, values in labels.items() if name not in HISTOGRAMS}
-    store.labels.put(
+    if number not in store.histograms:
+        stored = store.labels.rows_of(number)  # by an earlier process
+        store.histograms[number] = 0, [row for row in stored if row[HISTOGRAMS[0]] is not None]
+    last, rows_of_last = store.histograms[number]
+    is_last = HISTOGRAMS[0] in labels and last <= epoch
+    if is_last:
+        store.labels.put(row | dict.fromkeys(HISTOGRAMS) for row in rows_of_last)
+    else:
+        labels = {name: values for name, values in labels.items() if name not in HISTOGRAMS}
+    rows = [
         dict(identity)
-        | {"epoch": row["epoch"], "label": name}
+        | {"epoch": epoch, "label": name}
         | {column: values[index] for column, values in labels.items()}
         for index, name in enumerate(label_names)
-    )
+    ]
+    store.labels.put(rows)
+    if is_last:
+        store.histograms[number] = epoch, rows
     return row
-
-
-def _is_last(store: StudyStore, row: Row) -> bool:
-    """Whether an epoch is the last one so far of its trial, among those with histograms."""
-    number, epoch = row["number"], row["epoch"]
-    if store.histogram_epochs.get(number, 0) > epoch:
-        return False
-    store.histogram_epochs[number] = epoch
-    return True

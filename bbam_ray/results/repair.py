@@ -1,4 +1,5 @@
-"""Repair a study before it is resumed: damaged files are replaced by their previous versions.
+"""Repair a study before it is resumed: damaged files are replaced by their previous versions, and parts of
+tables are merged into their files.
 
 Nothing is deleted: a damaged file is kept as ``<name>.damaged``. Each finding is a sentence: what was
 damaged, and what is lost.
@@ -19,12 +20,14 @@ import pyarrow.compute as pc
 from bbam_ray.documents import parse_json
 from bbam_ray.errors import NewerVersionError, UsageError
 from bbam_ray.files import PREVIOUS, atomic_file
+from bbam_ray.results.merging import merge_parts, write_table
+from bbam_ray.results.parquet_files import read_parquet
+from bbam_ray.results.parts import FOLDER, newer_parts, part_path, read_table
 from bbam_ray.results.patience import Patience
-from bbam_ray.results.store import read_table, write_table
 
 _TABLES = ("labels", "folds", "history", "trials", "confirm")
 # Temporary files of ``atomic_file``, and the journal of SQLite next to one.
-_TEMPORARY = re.compile(r"\.{1,2}[a-z]+\.(?:parquet|json|yaml|html|db)\.\d+(?:-journal)?")
+_TEMPORARY = re.compile(r"\.{1,2}[a-z0-9]+\.(?:parquet|json|yaml|html|db)\.\d+(?:-journal)?")
 
 
 def repair_study(folder: Path) -> list[str]:
@@ -61,7 +64,7 @@ def repair_study(folder: Path) -> list[str]:
 
 def _remove_temporary_files(folder: Path) -> None:
     """Remove unfinished files of processes that were killed."""
-    for parent in (folder, folder / PREVIOUS):
+    for parent in (folder, folder / PREVIOUS, *(folder / FOLDER).glob("*")):
         for path in parent.glob(".*"):
             if path.is_file() and _TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
@@ -83,7 +86,7 @@ def _keep_damaged(path: Path) -> None:
 
 def _readable(path: Path) -> bool:
     try:
-        read_table(path)
+        read_parquet(path)
     except NewerVersionError:
         raise
     except UsageError:
@@ -92,7 +95,24 @@ def _readable(path: Path) -> bool:
 
 
 def repair_table(path: Path) -> list[str]:
-    """Repair one table, also one that does not belong to a study. Returns a sentence if it was damaged."""
+    """Repair one table, also one that does not belong to a study, and merge its parts into its file.
+
+    Returns:
+        A sentence for each file that was damaged.
+    """
+    findings = _repair_file(path)
+    for number in newer_parts(path):
+        part = part_path(path, number)
+        if not _readable(part):
+            _keep_damaged(part)
+            part.unlink()
+            findings.append(f"{part} was damaged and its rows are lost")
+    Patience(path.parent).insist(lambda: merge_parts(path))
+    return findings
+
+
+def _repair_file(path: Path) -> list[str]:
+    """Repair the file of a table; the parts that its previous version lacks are still stored."""
     previous = path.parent / PREVIOUS / path.name
     exists = os.path.lexists(path)
     if (exists and _readable(path)) or (not exists and not previous.exists()):

@@ -31,6 +31,7 @@ from bbam_ray.results.sync_state import (
     STATE,
     copies_dir,
     file_stats,
+    is_part,
     read_owner,
     read_state,
     upload_order,
@@ -38,6 +39,7 @@ from bbam_ray.results.sync_state import (
 )
 
 _SECONDS = 1.0  # between checks of the local copy
+_TRIES = 5  # to download a study that changes meanwhile
 
 
 class Storage:
@@ -101,6 +103,13 @@ class Storage:
 
     def _download(self, copy: Path, folder: Path, state: dict[str, Any]) -> None:
         """Download the files that changed remotely into a folder; other files keep their times."""
+        for _ in range(_TRIES - 1):
+            with suppress(FileNotFoundError):  # its machine has removed a file since the listing
+                self._download_once(copy, folder, state)
+                return
+        self._download_once(copy, folder, state)
+
+    def _download_once(self, copy: Path, folder: Path, state: dict[str, Any]) -> None:
         base = self._remote(copy)
         infos = self._files.get_file_info(fs.FileSelector(base, recursive=True))
         try:
@@ -231,11 +240,16 @@ class Storage:
                 with suppress(FileNotFoundError):
                     opened[name] = stack.enter_context((copy / name).open("rb"))
             for name in changed:
-                with suppress(FileNotFoundError):  # deleted since
+                try:
                     source = opened.get(name) or stack.enter_context((copy / name).open("rb"))
-                    self._write(f"{self._remote(copy)}/{name}", source)
-                    source.close()
-                    before[name] = now[name]
+                except FileNotFoundError:  # deleted since
+                    if is_part(name):  # merged: begin again, before its file and what is gone
+                        write_state(copy, state)
+                        return
+                    continue
+                self._write(f"{self._remote(copy)}/{name}", source)
+                source.close()
+                before[name] = now[name]
         for name in gone:
             with suppress(FileNotFoundError):
                 self._files.delete_file(f"{self._remote(copy)}/{name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 from bbam_ray.documents import parse_json
 from bbam_ray.errors import UsageError, brief
 from bbam_ray.files import write_text
+from bbam_ray.results.parts import FOLDER
 
 STATE = ".storage.json"  # in the folder of a study: owner ID, and the files that were synchronized
-LAST = ("folds.parquet", "history.parquet", "confirm.parquet", "trials.parquet", "study.json")
+_TABLES = ("labels", "folds", "history", "confirm", "trials")
+LAST = (*(f"{name}.parquet" for name in _TABLES), "study.json")
 _NOT_UPLOADED = Path("checkpoints") / "trials"  # large, and deleted when their trial ends
 
 
@@ -90,15 +93,29 @@ def write_state(copy: Path, state: dict[str, Any]) -> None:
     write_text(copy / STATE, json.dumps(state))
 
 
-def upload_order(name: str) -> tuple[int, str]:
-    """Sort key of a file in the order of uploads: ``LAST`` comes last."""
-    return (LAST.index(name) if name in LAST else -1, name)
+def upload_order(name: str) -> tuple[int, int, str]:
+    """Sort key of a file in the order of uploads: parts of tables come late, ``LAST`` comes last.
+
+    A trial must not arrive without its history, so trials come after everything that belongs to them.
+    """
+    folder, _, rest = name.partition("/")
+    table = rest.partition("/")[0]
+    if name in LAST:
+        return (2, LAST.index(name), name)
+    if folder == FOLDER and table in _TABLES:
+        return (1, _TABLES.index(table), name)
+    return (0, 0, name)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file is a part of a table; a study removes parts that it has merged."""
+    return upload_order(name)[0] == 1
 
 
 def file_stats(folder: Path) -> dict[str, list[int]]:
     """Size and time of every finished file; files and folders that start with a dot are unfinished."""
     stats = {}
-    for path in folder.rglob("*"):
+    for path in _paths(folder):
         name = path.relative_to(folder)
         if any(part.startswith(".") for part in name.parts) or name.is_relative_to(_NOT_UPLOADED):
             continue
@@ -107,3 +124,16 @@ def file_stats(folder: Path) -> dict[str, list[int]]:
                 status = path.stat()
                 stats[name.as_posix()] = [status.st_size, status.st_mtime_ns]
     return stats
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    """All files and folders: what belongs to trials first, parts before the files that contain them.
+
+    So a study that writes meanwhile lets no trial appear without its history, and no part disappear before
+    its rows are in a file.
+    """
+    for table in reversed(_TABLES):
+        yield from (folder / FOLDER / table).glob("*")
+    for path in folder.rglob("*"):
+        if path.parent.parent != folder / FOLDER:
+            yield path

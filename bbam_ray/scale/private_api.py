@@ -137,12 +137,10 @@ def error_of(trial: Any) -> Any:
     return trial.get_pickled_error() or trial.get_error()
 
 
-def release_results(trial: Any) -> None:
+def release_trial(trial: Any) -> None:
     """Free the memory of an ended trial: Tune keeps all trials, and the store has their results."""
     metadata = trial.run_metadata
-    metadata.last_result = {
-        name: value
-        for name, value in metadata.last_result.items()
-        if name not in ("config", "record")
-    }
-    metadata.metric_analysis, metadata.metric_n_steps = {}, {}
+    metadata.last_result, metadata.metric_analysis, metadata.metric_n_steps = {}, {}, {}
+    # The unresolved configuration is a second reference, for a restore that this project does not use.
+    trial.config = trial._Trial__unresolved_config = {"number": trial.config["number"]}
+    trial.evaluated_params, trial.experiment_tag, trial.stopping_criterion = {}, "", {}

@@ -148,25 +148,13 @@ def trial_row(
 
 def stored_outcomes(store: StudyStore, space: Space) -> dict[int, Outcome]:
     """All ended trials of a study by number."""
-    return {
-        row["number"]: outcome_of(row, trial_history(store, row["number"]), space)
-        for row in store.trials.rows()
-    }
-
-
-def trial_history(store: StudyStore, number: int) -> list[Row]:
-    """The rows of a trial by fold and epoch, or by epoch if it has one fold."""
-    return store.folds.rows_of(number) or store.history.rows_of(number)
-
-
-def mark_pareto(store: StudyStore, space: Space) -> None:
-    """Set the column ``pareto`` of all trials; does nothing for a single objective."""
-    if len(space.objectives) == 1:
-        return
-    rows = store.trials.rows()
-    best = pareto(rows, space)
-    changed = [row for row in rows if row["pareto"] != (row["number"] in best)]
-    store.trials.put(row | {"pareto": row["number"] in best} for row in changed)
+    trials = {row["number"]: row for row in store.trials.rows()}
+    outcomes = {number: outcome_of(row, [], space) for number, row in trials.items()}
+    for table in (store.history, store.folds):  # rows by fold count, if there are several
+        for number, rows in table.rows_by_group():
+            if number in trials:
+                outcomes[number] = outcome_of(trials[number], rows, space)
+    return outcomes
 
 
 def ranked(trials: Iterable[Row], space: Space) -> list[Row]:
@@ -185,25 +173,3 @@ def ranked(trials: Iterable[Row], space: Space) -> list[Row]:
         return row.get("pareto") is False, sign * row[space.metric], row["number"]
 
     return sorted(complete, key=sort_key)
-
-
-def pareto(trials: Iterable[Row], space: Space) -> set[int]:
-    """Numbers of the complete trials that no other complete trial dominates."""
-
-    def losses(row: Row) -> tuple[float, ...]:
-        return tuple(-row[n] if mode == "max" else row[n] for n, mode in space.objectives)
-
-    complete = [
-        (row["number"], losses(row))
-        for row in trials
-        if row["state"] == schemas.COMPLETE
-        and all(row.get(name) is not None for name, _ in space.objectives)
-    ]
-
-    def dominated(values: tuple[float, ...]) -> bool:
-        return any(
-            other != values and all(o <= v for o, v in zip(other, values, strict=True))
-            for _, other in complete
-        )
-
-    return {number for number, values in complete if not dominated(values)}

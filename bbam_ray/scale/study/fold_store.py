@@ -95,8 +95,17 @@ class FoldStore:
             with suppress(FileNotFoundError):  # deleted meanwhile
                 self._store.patience.insist(copy)
 
-    def keep_models(self, trials: Iterable[Row], space: Space) -> None:
-        """Delete the models of trials that are neither among the best nor the published settings."""
+    def keep_models(self, trials: Iterable[Row], space: Space) -> list[Row]:
+        """Delete the models of trials that are neither among the best nor the published settings.
+
+        Args:
+            trials: rows of all trials that may have models.
+            space: its objectives.
+
+        Returns:
+            The rows of those that keep their models.
+        """
+        trials = list(trials)
         best = [row["trial_id"] for row in ranked(trials, space)[:KEPT_TRIALS]]
         with_models = {trial_id(0), *best}
         for row in trials:
@@ -105,6 +114,7 @@ class FoldStore:
                 for path in parent.glob("fold-*/*"):
                     if path.is_dir():
                         shutil.rmtree(path, ignore_errors=True)
+        return [row for row in trials if row["trial_id"] in with_models]
 
 
 def paired_error(folds: FoldStore, phases: Mapping[int, str]) -> Callable[[int, int], float | None]:

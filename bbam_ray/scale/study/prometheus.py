@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 from ray.util.metrics import Gauge
@@ -40,9 +41,10 @@ TRIAL_GAUGES = {
     "bbam_vdfd_mean": ("vdfd_mean", "variance bias of the angles, mean over labels, rad^2"),
     "bbam_gpu_memory_bytes": ("gpu_memory", "peak of allocated GPU memory; 0 on a CPU"),
 }
-#: Trials of a run with series of their own: a series is never freed, neither in Ray's processes nor in
-#: Prometheus, and a panel with more curves cannot be read.
-SHOWN_TRIALS = 1000
+#: Trials of a run with series of their own; further ones share a series for each slot, ``slot-0`` and so
+#: on. A series is never freed, neither in Ray's processes (a trial takes about 0.1 MB of the driver) nor
+#: in Prometheus, and a panel with more curves cannot be read.
+SHOWN_TRIALS = 100
 STUDY_GAUGES = {
     "bbam_best": "best value of the objective so far",
     "bbam_gpu_hours": "GPU-hours of ended trials",
@@ -73,7 +75,8 @@ class StudyMetrics:
         )
         self._trials = Gauge("bbam_trials", "trials by state", ("study", "state"))
         self._states: Counter[str] = Counter()
-        self._shown: set[int] = set()
+        self._labels: dict[int, str] = {}  # of the series of each running trial
+        self._own = 0  # trials with series of their own
         self._hours = self._confirmed = 0.0
         self._best: float | None = None
         for row in rows:
@@ -84,15 +87,15 @@ class StudyMetrics:
         """Set the gauges that an event changes, and pass the event on."""
         match event:
             case TrialStarted(number):
-                if len(self._shown) < SHOWN_TRIALS:
-                    self._shown.add(number)
+                if number not in self._labels:  # else it starts again after the loss of a worker
+                    self._labels[number] = self._new_label(number)
+                    self._states["RUNNING"] += 1
                 self._set_running(number, 1)
-                self._states["RUNNING"] += 1
             case EpochDone(number, row):
-                if number in self._shown:
-                    self._set_epoch(number, row)
+                self._set_epoch(number, row)
             case TrialEnded(number, row):
                 self._set_running(number, 0)
+                del self._labels[number]
                 self._states["RUNNING"] -= 1
                 self._count(row)
             case ConfirmEnded():
@@ -100,16 +103,23 @@ class StudyMetrics:
         self._show_study()
         self._next(event)
 
+    def _new_label(self, number: int) -> str:
+        """The label of a trial that starts: its ID, or a slot that no running trial has."""
+        if self._own < SHOWN_TRIALS:
+            self._own += 1
+            return trial_id(number)
+        taken = set(self._labels.values())
+        return next(label for slot in count() if (label := f"slot-{slot}") not in taken)
+
     def _tags(self, number: int) -> dict[str, str]:
         # Rank 0 reports for all: workers run in step, and the values are those of all of them.
-        return {"study": self._study, "trial": trial_id(number), "worker": "0"}
+        return {"study": self._study, "trial": self._labels[number], "worker": "0"}
 
     def _set_running(self, number: int, running: int) -> None:
-        if number in self._shown:
-            tags = self._tags(number)
-            self._running.set(running, tags)
-            if running:
-                self._heard.set(time.time(), tags)
+        tags = self._tags(number)
+        self._running.set(running, tags)
+        if running:
+            self._heard.set(time.time(), tags)
 
     def _set_epoch(self, number: int, row: Mapping[str, Any]) -> None:
         tags = self._tags(number)
@@ -133,8 +143,8 @@ class StudyMetrics:
 
     def _show_study(self) -> None:
         tags = {"study": self._study}
-        for state, count in self._states.items():
-            self._trials.set(count, {**tags, "state": state})
+        for state, trials in self._states.items():
+            self._trials.set(trials, {**tags, "state": state})
         self._of_study["bbam_gpu_hours"].set(self._hours, tags)
         self._of_study["bbam_confirmations"].set(self._confirmed, tags)
         if self._best is not None:

@@ -20,7 +20,8 @@ from bbam_ray.results.fold_rows import mean_labels, mean_scalars
 from bbam_ray.results.redaction import redacted
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale import private_api
-from bbam_ray.scale.search.outcomes import Outcome, mark_pareto, outcome_of, trial_id, trial_row
+from bbam_ray.scale.search.outcomes import Outcome, outcome_of, trial_id, trial_row
+from bbam_ray.scale.search.pareto import ParetoSet
 from bbam_ray.scale.study.budget import Budget
 from bbam_ray.scale.study.events import EpochDone, Listener, TrialEnded, TrialStarted
 from bbam_ray.scale.study.fold_store import FoldStore
@@ -86,6 +87,7 @@ class Recorder(Callback):
         store: its tables.
         searcher: gets the outcome of each trial, and trials that have to start again.
         trial_cache: gets each ended trial.
+        pareto_set: gets each ended trial.
         budget: counts what trials use.
         listener: gets every event.
     """
@@ -96,14 +98,18 @@ class Recorder(Callback):
         store: StudyStore,
         searcher: StudySearcher,
         trial_cache: TrialCache,
+        pareto_set: ParetoSet,
         budget: Budget,
         listener: Listener,
     ) -> None:
         self._plan, self._store, self._searcher = plan, store, searcher
         self._trial_cache, self._budget, self._listener = trial_cache, budget, listener
+        self._pareto_set = pareto_set
         self._running: dict[int, _RunningTrial] = {}
         self._ended: list[Any] = []  # Tune's trials, to be released
         self._fold_store = FoldStore(store)
+        self._with_models: list[Row] = []
+        self._keep_models(store.trials.rows())
         self._writer = StudyWriter(store, plan.space, searcher.outcomes)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,17 +123,24 @@ class Recorder(Callback):
 
     def lookup(self, number: int, parameters: dict[str, Any], rules: TrialRules) -> Outcome | None:
         """The outcome of a configuration that was trained before; see ``TrialCache.lookup``."""
-        row = self._trial_cache.lookup(self.identity(number), parameters, rules)
-        if row is None:
+        reused = self._trial_cache.lookup(self.identity(number), parameters, rules)
+        if reused is None:
             return None
+        row, outcome = reused
+        self._keep_models([row])
         self._listener(TrialStarted(number, parameters))
         self._listener(TrialEnded(number, row))
-        return self._trial_cache.outcome(row)
+        return outcome
+
+    def _keep_models(self, ended: list[Row]) -> None:
+        """Delete models that are no longer needed, now that some trials have ended."""
+        rows = map(self._pareto_set.marked, [*self._with_models, *ended])
+        self._with_models = self._fold_store.keep_models(rows, self._plan.space)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         while self._ended:
-            private_api.release_results(self._ended.pop())
-        self._writer.retry_if_due()
+            private_api.release_trial(self._ended.pop())
+        self._writer.step()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
@@ -206,10 +219,10 @@ class Recorder(Callback):
             "cost": self._plan.limits.cost_of(hours),
             "fingerprint": self._trial_cache.fingerprint(parameters),
         }
-        self._store.trials.put([row])
-        mark_pareto(self._store, space)
+        row = self._pareto_set.add(row)
+        self._store.end_trial(row)
         self._trial_cache.add(row)
         self._searcher.outcomes[number] = outcome_of(row, history, space)
-        self._fold_store.keep_models(self._store.trials.rows(), space)
+        self._keep_models([row])
         self._writer.flush()
         self._listener(TrialEnded(number, row))

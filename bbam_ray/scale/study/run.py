@@ -22,6 +22,7 @@ from bbam_ray.scale.cluster.connection import driver_resources
 from bbam_ray.scale.cluster.scratch import Scratch
 from bbam_ray.scale.search.choice import choose
 from bbam_ray.scale.search.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
+from bbam_ray.scale.search.pareto import ParetoSet
 from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.study_db import write_study_db
 from bbam_ray.scale.study.bags import stop_epoch
@@ -60,7 +61,7 @@ def run_study(
     space = plan.space
     store = StudyStore(record.folder, space.kinds)
     store.drop_unfinished()
-    store.flush()
+    store.flush(whole=True)
     outcomes = stored_outcomes(store, plan.space)
     listener = StudyMetrics(plan, record.folder.name, store.trials.rows(), listener)
     reached = False
@@ -106,7 +107,7 @@ def _close(
     status: str,
 ) -> StudyResult:
     """Write everything that a reader of the folder needs; `status` is that of the search."""
-    store.flush(wait=True)
+    store.finish()
     store.patience.insist(lambda: write_study_db(record.folder, plan.space, outcomes.values()))
     chosen = chosen_trial(plan, store)
     if chosen:
@@ -167,8 +168,9 @@ def _search(
         max_failures=plan.max_failures,
         with_models=plan.with_models,
     )
-    trial_cache = TrialCache(plan, store)
-    recorder = Recorder(plan, store, searcher, trial_cache, budget, listener)
+    pareto_set = ParetoSet(store, plan.space)
+    trial_cache = TrialCache(plan, store, pareto_set)
+    recorder = Recorder(plan, store, searcher, trial_cache, pareto_set, budget, listener)
     searcher.use_lookup(recorder.lookup)
     all_checkpoints = store.folder.absolute() / "checkpoints" / "trials"
     shutil.rmtree(all_checkpoints, ignore_errors=True)  # unfinished trials start again
@@ -239,7 +241,7 @@ def _cleaned_up(
     finally:
         if writable:
             store.drop_unfinished()
-            store.flush()
+            store.flush(whole=True)
             if lost := budget.unfinished_hours:
                 record.update(**{_UNFINISHED: record.content.get(_UNFINISHED, 0.0) + lost})
         for tracker in trackers:  # after Ctrl-C, Tune does not call it

@@ -18,14 +18,13 @@ from bbam_ray.results.fold_rows import kept_phase, kept_rows, rows_by_fold
 from bbam_ray.results.store import Row, StudyStore, read_table
 from bbam_ray.scale.search.outcomes import (
     Outcome,
-    mark_pareto,
     objective_by_epoch,
     outcome_of,
     parameters_of,
-    trial_history,
     trial_id,
     trial_row,
 )
+from bbam_ray.scale.search.pareto import ParetoSet
 from bbam_ray.scale.search.warm_start import parameters_in, study_settings
 from bbam_ray.scale.study.fold_store import FOLDS, FoldStore
 from bbam_ray.scale.study.plan import StudyPlan
@@ -39,10 +38,12 @@ class TrialCache:
     Args:
         plan: of this study.
         store: of this study; the other studies are in the folders next to its folder.
+        pareto_set: of this study; a reused trial may enter it.
     """
 
-    def __init__(self, plan: StudyPlan, store: StudyStore) -> None:
+    def __init__(self, plan: StudyPlan, store: StudyStore, pareto_set: ParetoSet) -> None:
         self._plan, self._store, self._fold_store = plan, store, FoldStore(store)
+        self._pareto_set = pareto_set
         self._sources: dict[str, Source] = {}
         self._first_trials: dict[Path, Row] = {}  # of the other studies
         self._data_states: dict[str, str] = {}
@@ -106,7 +107,9 @@ class TrialCache:
                     return folder.name
         return None
 
-    def lookup(self, identity: Row, parameters: dict[str, Any], rules: TrialRules) -> Row | None:
+    def lookup(
+        self, identity: Row, parameters: dict[str, Any], rules: TrialRules
+    ) -> tuple[Row, Outcome] | None:
         """Copy the rows of an identical earlier trial into this study.
 
         The copy ends where the pruning rule would have ended the trial. With several folds, a trial that
@@ -118,7 +121,7 @@ class TrialCache:
             rules: that it follows in this study.
 
         Returns:
-            The trial's row, as stored; None if there is no such trial.
+            The trial's row, as stored, and its outcome; None if there is no such trial.
         """
         fingerprint = self.fingerprint(parameters) if self._sources else ""
         source = self._sources.get(fingerprint)
@@ -162,10 +165,10 @@ class TrialCache:
         self._store.history.put(history)
         self._store.folds.put(folds)
         self._store.labels.put(labels)
-        self._store.trials.put([row])
-        mark_pareto(self._store, space)
+        row = self._pareto_set.add(row)
+        self._store.end_trial(row)
         self._store.flush()
-        return row
+        return row, outcome_of(row, folds or history, space)
 
     def _end(self, history: list[Row], folds: list[Row], rules: TrialRules) -> int | None:
         """The epoch or the number of folds after which a trial would have been pruned; None = never."""
@@ -190,10 +193,6 @@ class TrialCache:
         weights = result.weights if result else {}
         return {phase: each.standard_error for phase, each in weights.items()}
 
-    def outcome(self, row: Row) -> Outcome:
-        """A reused trial as the search sees it."""
-        return outcome_of(row, trial_history(self._store, row["number"]), self._plan.space)
-
 
 def _rows(store: StudyStore, folder: Path, number: int) -> tuple[list[Row], list[Row], list[Row]]:
     """Rows of the history, of labels and of folds of a trial of this study or of another one."""
@@ -207,11 +206,10 @@ def _rows(store: StudyStore, folder: Path, number: int) -> tuple[list[Row], list
         if table is store.folds and not path.exists():
             parts.append([])
             continue
-        stored = read_table(path)
+        stored = read_table(path, where=("number", number))
         # Without columns of another version.
         names = [name for name in stored.column_names if name in table.schema.names]
-        rows = stored.select(names).to_pylist()
-        parts.append([row for row in rows if row["number"] == number])
+        parts.append(stored.select(names).to_pylist())
     history, labels, folds = parts
     if not history:
         raise UsageError(f"{folder}: the history of trial {number} is missing")

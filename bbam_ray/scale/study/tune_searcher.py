@@ -52,8 +52,7 @@ class StudySearcher(Searcher):
         self._lookup: Lookup = _no_lookup
         self._sequence, self._total, self._concurrency = sequence, total, concurrency
         self._stopping, self._may_start = stopping, may_start
-        self._running: set[int] = set()
-        self._configs: dict[int, dict[str, Any]] = {}
+        self._running: dict[int, dict[str, Any]] = {}  # configuration by number
         self._retries: list[int] = []
         self._tries = Counter[int]()
 
@@ -71,9 +70,10 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         sequence = self._sequence
-        self._running -= sequence.outcomes.keys()
+        for number in [number for number in self._running if number in sequence.outcomes]:
+            del self._running[number]
         if self._retries:
-            return self._configs[self._retries.pop(0)]
+            return self._running[self._retries.pop(0)]
         while len(sequence.drawn) < self._total:
             if len(self._running) >= self._concurrency or not sequence.ready():
                 return None
@@ -89,13 +89,12 @@ class StudySearcher(Searcher):
             if (outcome := self._lookup(number, parameters, rules)) is not None:
                 sequence.outcomes[number] = outcome
                 continue
-            self._running.add(number)
-            self._configs[number] = {
+            self._running[number] = {
                 "number": number,
                 "parameters": parameters,
                 "rules": rules,
             }
-            return self._configs[number]
+            return self._running[number]
         ended = all(number in sequence.outcomes for number in range(self._total))
         return self.FINISHED if ended else None
 

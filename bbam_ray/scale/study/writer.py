@@ -33,10 +33,12 @@ class StudyWriter:
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
-    def retry_if_due(self) -> None:
-        """Flush again if rows could not be written before."""
+    def step(self) -> None:
+        """Flush again if rows could not be written before, or if parts are to be merged."""
         if self._store.patience.waiting:
             self.flush_if_due()
+        elif self._store.merge_is_due:
+            self.flush()
 
     def flush(self) -> None:
         written = self._store.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ from bbam_ray.scale.search.outcomes import trial_id
 from bbam_ray.scale.workers.gang import Gang
 from bbam_ray.scale.workers.heartbeat import HeartbeatSender
 from bbam_ray.scale.workers.shapes import GangShape
+
+
+@cache
+def _resources(shape: GangShape) -> tune.PlacementGroupFactory:
+    """One object for all trials of a shape, since Tune keeps that of every trial."""
+    return tune.PlacementGroupFactory(shape.bundles)
 
 
 class Trial(tune.Trainable):
@@ -33,7 +40,7 @@ class Trial(tune.Trainable):
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """The bundles of the gang; this actor takes the first."""
-        return tune.PlacementGroupFactory(GangShape(**config["run"]["shape"]).bundles)
+        return _resources(GangShape(**config["run"]["shape"]))
 
     def __repr__(self) -> str:
         """The name of the actor in Ray's dashboard."""
