@@ -12,6 +12,7 @@ import pandas as pd
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.engine.model_folder import read_description, read_weights
 from bbam_ray.errors import UsageError
+from bbam_ray.results.parts import part_numbers
 from bbam_ray.results.store import read_table
 
 TRIALS, LABELS = 6, 10
@@ -91,7 +92,7 @@ class StoredStudy:
         self._ended, self._checked_versions = ended, versions
 
     def _versions(self) -> list[tuple[int, ...]]:
-        """For each table: inode, size and time, which change when the file is written or replaced."""
+        """For each table: inode, size and time, which change with its file; numbers of its parts."""
         versions: list[tuple[int, ...]] = []
         for name in ("trials", "history", "labels", "confirm"):
             path = self.folder / f"{name}.parquet"
@@ -100,7 +101,8 @@ class StoredStudy:
             except FileNotFoundError:
                 versions.append(())
             else:
-                versions.append((state.st_ino, state.st_size, state.st_mtime_ns))
+                numbers = part_numbers(path)
+                versions.append((state.st_ino, state.st_size, state.st_mtime_ns, *numbers))
         return versions
 
     def lost_or_duplicated(self) -> int:

@@ -1,4 +1,4 @@
-"""Merge newer rows into the file of a table, row group by row group: memory does not grow with the file."""
+"""Merge newer rows into the file of a table, by row groups, so that memory does not depend on its size."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def remove_merged_parts(path: Path) -> None:
     if part_numbers(path):
         with parquet_writer(path, read_schema(path), last_part(path)) as writer:
             _write_groups(writer, row_groups(path))
-        remove_parts(path, last_part(path))
+    remove_parts(path, last_part(path))
 
 
 def _merged(

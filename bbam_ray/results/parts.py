@@ -94,9 +94,9 @@ def remove_parts(path: Path, last: int) -> None:
     for number in part_numbers(path):
         if number <= last:
             part_path(path, number).unlink(missing_ok=True)
-    with suppress(OSError):  # not empty, or not there
-        parts_folder(path).rmdir()
-        parts_folder(path).parent.rmdir()
+    for folder in (parts_folder(path), parts_folder(path).parent):
+        with suppress(OSError):  # not empty, or missing
+            folder.rmdir()
 
 
 def remove_old_parts(path: Path) -> None:

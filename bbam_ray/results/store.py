@@ -113,19 +113,24 @@ class StudyStore:
     def _write(self, whole: bool) -> None:
         if not any(table.changed or table.has_parts for table in self._tables):
             return
-        whole |= self._may_merge or self._is_small or any(t.needs_file for t in self._tables)
-        started = time.monotonic()
         try:
-            for table in self._tables:
-                table.flush(whole=whole)
+            if not (is_small := self._is_small or any(t.needs_file for t in self._tables)):
+                self._parts += 1
+                for table in self._tables:
+                    table.flush(whole=False)
+            if whole or is_small or self._may_merge:
+                self._merge()
         except UsageError as error:
             raise StorageError(str(error)) from None
-        self._parts += 1
-        if whole:
-            ended, self._parts = time.monotonic(), 0
-            self._merge_due = ended + (ended - started) * (1 / _MERGE_SHARE - 1)
         # Arrow would keep the memory of the rows that were merged, more with every trial.
         pa.default_memory_pool().release_unused()
+
+    def _merge(self) -> None:
+        started = time.monotonic()
+        for table in self._tables:
+            table.flush()
+        ended, self._parts = time.monotonic(), 0
+        self._merge_due = ended + (ended - started) * (1 / _MERGE_SHARE - 1)
 
     @property
     def _is_small(self) -> bool:

@@ -171,16 +171,24 @@ def test_json_that_cannot_be_written_leaves_the_old_one(disk: Path) -> None:
 
 
 def test_a_database_that_finds_no_room_says_so_like_any_file(disk: Path) -> None:
+    import optuna
+
     from bbam_ray.scale.search.outcomes import Outcome
     from bbam_ray.scale.search.space_file import read_space
-    from bbam_ray.scale.search.study_db import write_study_db
+    from bbam_ray.scale.search.study_db import StudyDatabase
 
     path = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
     space = read_space(path, "digits", "bbam", {})
     outcome = Outcome(0, dict(space.published), "COMPLETE", (0.5,), {1: 0.5})
-    write_study_db(disk, space, [outcome])
-    before = (disk / "study.db").read_bytes()
-    fill(disk)
-    with pytest.raises(OSError, match="full"):
-        write_study_db(disk, space, [outcome, outcome])
-    assert (disk / "study.db").read_bytes() == before
+    with StudyDatabase(disk, space) as database:
+        database.write({0: outcome})
+        before = (disk / "study.db").read_bytes()
+        fill(disk)
+        with pytest.raises(OSError, match="No space"):
+            database.write({0: outcome, 1: outcome})
+        assert (disk / "study.db").read_bytes() == before
+        (disk / "ballast").unlink()
+        database.write({0: outcome, 1: outcome})  # no trial is added a second time
+    storage = optuna.storages.RDBStorage(f"sqlite:///{disk / 'study.db'}")
+    assert len(optuna.load_study(study_name=disk.name, storage=storage).trials) == 2
+    storage.engine.dispose()

@@ -185,10 +185,10 @@ def test_models_are_kept_of_the_best_trials_and_of_the_published_settings(
     for row in trials:
         fold_store.write(row["trial_id"], results(scores(0.5, row["number"]))[0])
     fold_store.write("logistic", results(scores(0.5, 0))[0])
-    fold_store.keep_models(trials, SPACE)
+    rows = fold_store.keep_models(trials, SPACE)
     kept = {n for n in values if fold_store.model(trial_id(n), 0, "last").is_dir()}
     last = KEPT_TRIALS + 1
-    assert kept == {0, *range(last - KEPT_TRIALS + 1, last + 1)}
+    assert kept == {0, *range(last - KEPT_TRIALS + 1, last + 1)} == {row["number"] for row in rows}
     assert all(fold_store.read(trial_id(n), 0) is not None for n in values)
     assert fold_store.model("logistic", 0, "last").is_dir()
 

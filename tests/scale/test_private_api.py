@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,10 +171,39 @@ def test_names_of_ray_train_exist() -> None:
 def test_what_is_in_the_store_is_released_from_a_trial() -> None:
     from ray.tune.experiment import Trial
 
-    trial: Any = Trial("__stub", stub=True)
+    trial: Any = Trial("__stub", stub=True, config={"number": 1, "run": {"settings": {}}})
     assert private_api.error_of(trial) is None
     trial.run_metadata.last_result = {"epoch": 3, "record": object(), "config": {"number": 1}}
     trial.run_metadata.metric_analysis["epoch"] = {"max": 3}
-    private_api.release_results(trial)
-    assert trial.run_metadata.last_result == {"epoch": 3}
+    trial.evaluated_params["parameters/scale"] = 20.0
+    private_api.release_trial(trial)
+    assert trial.run_metadata.last_result == {}
     assert trial.run_metadata.metric_analysis == trial.run_metadata.metric_n_steps == {}
+    assert trial.config == trial._Trial__unresolved_config == {"number": 1}
+    assert trial.evaluated_params == {}
+
+
+def test_little_of_an_ended_trial_stays_in_memory() -> None:
+    """Tune keeps all trials of an experiment; the store has what matters of those that have ended."""
+    import numpy as np
+    from ray.tune.experiment import Trial
+
+    def size_of(count: int) -> float:
+        gc.collect()
+        tracemalloc.start()
+        trials: list[Any] = []
+        for number in range(count):
+            settings = {f"setting {n}": float(n + number) for n in range(100)}
+            trial: Any = Trial("__stub", stub=True, config={"number": number, "run": settings})
+            trial.run_metadata.last_result = {"record": np.zeros(5000), "config": trial.config}
+            for name in settings:
+                trial.run_metadata.update_metric(name, 1.0)
+            private_api.release_trial(trial)
+            trials.append(trial)
+        gc.collect()
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(trials) == count
+        return size / count
+
+    assert size_of(200) < 5000  # bytes

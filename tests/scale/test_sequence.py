@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import pytest
 from bbam_ray.engine.pruning_rule import TrialRules
 from bbam_ray.errors import UsageError
 from bbam_ray.results.schemas import COMPLETE, FAILED, PRUNED
-from bbam_ray.scale.search.outcomes import Outcome, pareto
+from bbam_ray.scale.search.outcomes import Outcome
+from bbam_ray.scale.search.pareto import pareto
 from bbam_ray.scale.search.pruning import Stopping
 from bbam_ray.scale.search.samplers import SAMPLERS
 from bbam_ray.scale.search.sequence import ConfigSequence
 from bbam_ray.scale.search.space import Space
 from bbam_ray.scale.search.space_file import read_space
-from bbam_ray.scale.search.study_db import write_study_db
+from bbam_ray.scale.search.study_db import StudyDatabase
 from bbam_ray.scale.study.tune_searcher import StudySearcher
 
 ROOT = Path(__file__).parents[2]
@@ -225,6 +226,31 @@ def test_the_searcher_skips_what_is_done(space: Space) -> None:
 
 
 # ------------------------------------------------------------------ study.db
+
+
+def write_study_db(folder: Path, space: Space, outcomes: Iterable[Outcome]) -> None:
+    with StudyDatabase(folder, space) as database:
+        database.write({each.number: each for each in outcomes}, complete=True)
+
+
+def stored_numbers(folder: Path) -> list[int]:
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
+    study = optuna.load_study(study_name=folder.name, storage=storage)
+    numbers = [trial.user_attrs["number"] for trial in study.trials]
+    storage.engine.dispose()
+    return numbers
+
+
+def test_the_database_gets_each_trial_once_in_order(space: Space, tmp_path: Path) -> None:
+    outcomes: dict[int, Outcome] = {}
+    with StudyDatabase(tmp_path, space) as database:
+        for ended, stored in (((), 0), ((0, 2), 1), ((1,), 3), ((4, 6), 3)):
+            outcomes |= {number: outcome(number, dict(space.published)) for number in ended}
+            database.write(outcomes)
+            assert stored_numbers(tmp_path) == list(range(stored))
+        for _ in range(2):
+            database.write(outcomes, complete=True)
+            assert stored_numbers(tmp_path) == [0, 1, 2, 4, 6]
 
 
 def test_optuna_opens_what_was_written(space: Space, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bbam_ray.results.schemas import COMPLETE
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import StudyRecord
+from bbam_ray.scale.search.pareto import ParetoSet
 from bbam_ray.scale.search.space_file import read_space
 from bbam_ray.scale.study.trial_cache import TrialCache
 from bbam_ray.scale.workers.shapes import GangShape
@@ -42,7 +43,8 @@ def earlier_study(folder: Path, plan: Any, fingerprint: str | None, **settings: 
 
 
 def cache(folder: Path, plan: Any) -> TrialCache:
-    return TrialCache(plan, StudyStore(folder / "new", plan.space.kinds))
+    store = StudyStore(folder / "new", plan.space.kinds)
+    return TrialCache(plan, store, ParetoSet(store, plan.space))
 
 
 def test_a_study_under_other_conditions_is_named(plan: Any, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable
+from collections.abc import Mapping
+from itertools import count, takewhile
 from pathlib import Path
+from types import TracebackType
 
 import optuna
+from sqlalchemy.pool import StaticPool
 
 from bbam_ray.files import atomic_file
 from bbam_ray.scale.search.optuna_study import ended_trial, new_study
@@ -14,30 +16,66 @@ from bbam_ray.scale.search.outcomes import Outcome
 from bbam_ray.scale.search.space import Space
 
 
-def write_study_db(folder: Path, space: Space, outcomes: Iterable[Outcome]) -> None:
-    """Write the ended trials to ``study.db``, an Optuna study in SQLite named like the folder.
+class StudyDatabase:
+    """The Optuna study in ``study.db``, named like the folder; a context manager.
 
-    The file is derived from the store, in order of trial numbers, and replaced as a whole; nothing in
-    this project reads it.
+    The file is derived from the store, and nothing in this project reads it. It is a copy of a database in
+    memory, which gets each trial once, since adding trials is what takes time.
+
+    Args:
+        folder: of the study.
+        space: its search space.
     """
-    ordered = sorted(outcomes, key=lambda outcome: outcome.number)
-    with atomic_file(folder / "study.db") as temporary:
-        _write(temporary, folder.name, space, ordered)
 
+    def __init__(self, folder: Path, space: Space) -> None:
+        self._folder, self._space = folder, space
+        self._storage: optuna.storages.RDBStorage | None = None
+        self._next = 0  # all trials below this number are in the database
 
-def _write(path: Path, name: str, space: Space, outcomes: list[Outcome]) -> None:
-    try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
-        try:
-            study = new_study(space, study_name=name, storage=storage)
-            metrics = [metric for metric, _ in space.objectives]
-            study.set_user_attr("metric", metrics if len(metrics) > 1 else metrics[0])
-            study.add_trials([ended_trial(space, outcome) for outcome in outcomes])
-        finally:
+    def __enter__(self) -> StudyDatabase:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if self._storage is not None:
+            self._storage.engine.dispose()
+
+    def write(self, outcomes: Mapping[int, Outcome], *, complete: bool = False) -> None:
+        """Add the trials that have ended, in order of their numbers, and replace the file as a whole.
+
+        Args:
+            outcomes: of all trials that have ended, by number.
+            complete: add all of them, since no other trial will end; else those up to the first one that
+                still runs.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        storage = self._storage = self._storage or self._new()
+        if complete:
+            numbers = sorted(number for number in outcomes if number >= self._next)
+        else:
+            numbers = list(takewhile(outcomes.__contains__, count(self._next)))
+        if numbers:
+            study = optuna.load_study(study_name=self._folder.name, storage=storage)
+            for number in numbers:
+                study.add_trial(ended_trial(self._space, outcomes[number]))
+                self._next = number + 1
             storage.remove_session()
-            storage.engine.dispose()
-    except Exception as error:
-        cause = getattr(error, "orig", None)  # SQLAlchemy wraps the error of SQLite
-        if isinstance(cause, sqlite3.OperationalError):  # such as a full disk
-            raise OSError(str(cause)) from error
-        raise
+        connection = storage.engine.raw_connection()
+        try:
+            content = connection.driver_connection.serialize()  # type: ignore[union-attr]
+        finally:
+            connection.close()
+        with atomic_file(self._folder / "study.db") as temporary:
+            temporary.write_bytes(content)
+
+    def _new(self) -> optuna.storages.RDBStorage:
+        """A database in memory with a study that has no trials yet."""
+        options = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+        storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs=options)
+        study = new_study(self._space, study_name=self._folder.name, storage=storage)
+        metrics = [metric for metric, _ in self._space.objectives]
+        study.set_user_attr("metric", metrics if len(metrics) > 1 else metrics[0])
+        return storage

@@ -88,6 +88,7 @@ class Recorder(Callback):
         searcher: gets the outcome of each trial, and trials that have to start again.
         trial_cache: gets each ended trial.
         pareto_set: gets each ended trial.
+        writer: writes the tables and ``study.db``.
         budget: counts what trials use.
         listener: gets every event.
     """
@@ -99,6 +100,7 @@ class Recorder(Callback):
         searcher: StudySearcher,
         trial_cache: TrialCache,
         pareto_set: ParetoSet,
+        writer: StudyWriter,
         budget: Budget,
         listener: Listener,
     ) -> None:
@@ -110,7 +112,7 @@ class Recorder(Callback):
         self._fold_store = FoldStore(store)
         self._with_models: list[Row] = []
         self._keep_models(store.trials.rows())
-        self._writer = StudyWriter(store, plan.space, searcher.outcomes)
+        self._writer = writer
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that this project does not use."""

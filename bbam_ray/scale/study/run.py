@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from statistics import fmean, stdev
 from typing import Any
 
@@ -14,6 +15,7 @@ from ray import tune
 
 from bbam_ray.errors import StorageError
 from bbam_ray.results import schemas
+from bbam_ray.results.arrow_memory import returned_memory
 from bbam_ray.results.fold_rows import stored_phase
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
@@ -24,7 +26,7 @@ from bbam_ray.scale.search.choice import choose
 from bbam_ray.scale.search.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
 from bbam_ray.scale.search.pareto import ParetoSet
 from bbam_ray.scale.search.sequence import ConfigSequence
-from bbam_ray.scale.search.study_db import write_study_db
+from bbam_ray.scale.search.study_db import StudyDatabase
 from bbam_ray.scale.study.bags import stop_epoch
 from bbam_ray.scale.study.budget import Budget, Use
 from bbam_ray.scale.study.confirm import FOLD_GPU_HOURS, Confirmation
@@ -37,6 +39,7 @@ from bbam_ray.scale.study.trackers import tracking_callbacks
 from bbam_ray.scale.study.trial_cache import TrialCache
 from bbam_ray.scale.study.tune_searcher import StudySearcher
 from bbam_ray.scale.study.watchdog import Watchdog
+from bbam_ray.scale.study.writer import StudyWriter
 from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 from bbam_ray.scale.workers.train_trial import train_trial
 from bbam_ray.scale.workers.trial import Trial
@@ -64,23 +67,24 @@ def run_study(
     store.flush(whole=True)
     outcomes = stored_outcomes(store, plan.space)
     listener = StudyMetrics(plan, record.folder.name, store.trials.rows(), listener)
-    reached = False
-    try:
-        reached = _search(plan, store, outcomes, record, listener, trainable)
-        chosen = chosen_trial(plan, store)
-        if chosen and plan.confirm_top and plan.confirm_seeds:
-            order = ranked(store.trials.rows(), plan.space)
-            with HeartbeatMonitor(plan.shape.timeout_s) as monitor:
-                Confirmation(plan, store, record, monitor, listener).run(chosen, order)
-    except StorageError:  # nothing more can be written
-        raise
-    except KeyboardInterrupt:
-        _close(plan, store, outcomes, record, INTERRUPTED)
-        raise
-    except BaseException:
-        _close(plan, store, outcomes, record, FAILED)
-        raise
-    return replace(_close(plan, store, outcomes, record, COMPLETE), out_of_budget=reached)
+    with returned_memory(), StudyDatabase(record.folder, space) as database:
+        close = partial(_close, plan, store, database, outcomes, record)
+        try:
+            reached = _search(plan, store, database, outcomes, record, listener, trainable)
+            chosen = chosen_trial(plan, store)
+            if chosen and plan.confirm_top and plan.confirm_seeds:
+                order = ranked(store.trials.rows(), plan.space)
+                with HeartbeatMonitor(plan.shape.timeout_s) as monitor:
+                    Confirmation(plan, store, record, monitor, listener).run(chosen, order)
+        except StorageError:  # nothing more can be written
+            raise
+        except KeyboardInterrupt:
+            close(INTERRUPTED)
+            raise
+        except BaseException:
+            close(FAILED)
+            raise
+        return replace(close(COMPLETE), out_of_budget=reached)
 
 
 def stored_result(plan: StudyPlan, record: StudyRecord) -> StudyResult:
@@ -102,13 +106,14 @@ def chosen_trial(plan: StudyPlan, store: StudyStore) -> Row | None:
 def _close(
     plan: StudyPlan,
     store: StudyStore,
+    database: StudyDatabase,
     outcomes: dict[int, Outcome],
     record: StudyRecord,
     status: str,
 ) -> StudyResult:
     """Write everything that a reader of the folder needs; `status` is that of the search."""
     store.finish()
-    store.patience.insist(lambda: write_study_db(record.folder, plan.space, outcomes.values()))
+    store.patience.insist(lambda: database.write(outcomes, complete=True))
     chosen = chosen_trial(plan, store)
     if chosen:
         _write_best(plan, store, chosen)
@@ -133,6 +138,7 @@ def _used_before(store: StudyStore, record: StudyRecord) -> Use:
 def _search(
     plan: StudyPlan,
     store: StudyStore,
+    database: StudyDatabase,
     outcomes: dict[int, Outcome],
     record: StudyRecord,
     listener: Listener,
@@ -170,7 +176,8 @@ def _search(
     )
     pareto_set = ParetoSet(store, plan.space)
     trial_cache = TrialCache(plan, store, pareto_set)
-    recorder = Recorder(plan, store, searcher, trial_cache, pareto_set, budget, listener)
+    writer = StudyWriter(store, database, outcomes)
+    recorder = Recorder(plan, store, searcher, trial_cache, pareto_set, writer, budget, listener)
     searcher.use_lookup(recorder.lookup)
     all_checkpoints = store.folder.absolute() / "checkpoints" / "trials"
     shutil.rmtree(all_checkpoints, ignore_errors=True)  # unfinished trials start again

@@ -8,8 +8,7 @@ from contextlib import suppress
 
 from bbam_ray.results.store import StudyStore
 from bbam_ray.scale.search.outcomes import Outcome
-from bbam_ray.scale.search.space import Space
-from bbam_ray.scale.search.study_db import write_study_db
+from bbam_ray.scale.search.study_db import StudyDatabase
 
 _FLUSH_SECONDS = 2.0
 _DATABASE_SECONDS = 30.0  # study.db is for other tools; nothing here reads it
@@ -20,12 +19,14 @@ class StudyWriter:
 
     Args:
         store: of the study.
-        space: its search space.
-        outcomes: of its trials, for ``study.db``; read at each write.
+        database: its ``study.db``.
+        outcomes: of its trials, for the database; read at each write.
     """
 
-    def __init__(self, store: StudyStore, space: Space, outcomes: Mapping[int, Outcome]) -> None:
-        self._store, self._space, self._outcomes = store, space, outcomes
+    def __init__(
+        self, store: StudyStore, database: StudyDatabase, outcomes: Mapping[int, Outcome]
+    ) -> None:
+        self._store, self._database, self._outcomes = store, database, outcomes
         self._flushed = time.monotonic()
         self._database_due = self._flushed + _DATABASE_SECONDS
 
@@ -45,6 +46,6 @@ class StudyWriter:
         self._flushed = time.monotonic()
         if written and self._flushed > self._database_due:
             with suppress(OSError):
-                write_study_db(self._store.folder, self._space, self._outcomes.values())
+                self._database.write(self._outcomes)
             seconds = time.monotonic() - self._flushed
             self._database_due = time.monotonic() + max(_DATABASE_SECONDS, 10 * seconds)
