@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import threading
 import time
@@ -32,14 +33,20 @@ from bbam_ray.results.sync_state import (
     copies_dir,
     file_stats,
     is_part,
+    needs_others,
     read_owner,
     read_state,
+    stamp,
     upload_order,
     write_state,
 )
 
 _SECONDS = 1.0  # between checks of the local copy
 _TRIES = 5  # to download a study that changes meanwhile
+
+
+class _ChangedError(Exception):
+    """A study has changed while its files were uploaded."""
 
 
 class Storage:
@@ -110,10 +117,39 @@ class Storage:
         self._download_once(copy, folder, state)
 
     def _download_once(self, copy: Path, folder: Path, state: dict[str, Any]) -> None:
+        base, before, local = self._remote(copy), state["there"], fs.LocalFileSystem()
+        now: dict[str, list[int]] = {}
+        # Trials first: what they need was uploaded before them, so a later list of files has it.
+        for of_trials in (True, False):
+            listed = {
+                name: stamp
+                for name, stamp in self._listing(copy).items()
+                if needs_others(name) == of_trials
+            }
+            for name in sorted(listed, key=upload_order, reverse=True):
+                if listed[name] != before.get(name):
+                    target = folder / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with atomic_file(target) as temporary:
+                        fs.copy_files(
+                            f"{base}/{name}",
+                            str(temporary),
+                            source_filesystem=self._files,
+                            destination_filesystem=local,
+                        )
+            for name in before.keys() - listed.keys():
+                if needs_others(name) == of_trials:
+                    (folder / name).unlink(missing_ok=True)
+            now |= listed
+        if now != before:
+            write_state(folder, state | {"there": now, "files": file_stats(folder)})
+
+    def _listing(self, copy: Path) -> dict[str, list[int]]:
+        """Size and time of each remote file of a study."""
         base = self._remote(copy)
         infos = self._files.get_file_info(fs.FileSelector(base, recursive=True))
         try:
-            now = {
+            listing = {
                 info.path[len(base) + 1 :]: [info.size, info.mtime_ns]
                 for info in infos
                 if info.type == fs.FileType.File and not info.base_name.startswith(".")
@@ -122,29 +158,12 @@ class Storage:
             raise UsageError(
                 f"{self.uri}: study '{copy.name}' has a file with an unreadable name; remove it there"
             ) from None
-        if outside := [name for name in now if ".." in PurePosixPath(name).parts]:
+        if outside := [name for name in listing if ".." in PurePosixPath(name).parts]:
             raise UsageError(
                 f"{self.uri}: the file '{outside[0]}' of study '{copy.name}' is outside its folder; do "
                 "not use this study"
             )
-        before, local = state["there"], fs.LocalFileSystem()
-        # Trials first: they must not be newer than their history.
-        for name in sorted(
-            (n for n in now if now[n] != before.get(n)), key=upload_order, reverse=True
-        ):
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(target) as temporary:
-                fs.copy_files(
-                    f"{base}/{name}",
-                    str(temporary),
-                    source_filesystem=self._files,
-                    destination_filesystem=local,
-                )
-        for name in before.keys() - now.keys():
-            (folder / name).unlink(missing_ok=True)
-        if now != before:
-            write_state(folder, state | {"there": now, "files": file_stats(folder)})
+        return listing
 
     def _folders(self, parent: str) -> list[str]:
         selector = fs.FileSelector(parent, allow_not_found=True)
@@ -232,29 +251,44 @@ class Storage:
                 mark = json.dumps({"owner": state["owner"]}).encode()
                 self._write(f"{self._remote(copy)}/{STATE}", mark)
             state["after"] = state["owner"]  # from now on no other owner is accepted
-        with ExitStack() as stack:
-            # The files that are uploaded last are opened first: a trial that ends during the upload must
-            # not arrive without its history, which was uploaded before.
-            opened: dict[str, BinaryIO] = {}
-            for name in reversed([name for name in changed if name in LAST]):
-                with suppress(FileNotFoundError):
-                    opened[name] = stack.enter_context((copy / name).open("rb"))
-            for name in changed:
-                try:
-                    source = opened.get(name) or stack.enter_context((copy / name).open("rb"))
-                except FileNotFoundError:  # deleted since
-                    if is_part(name):  # merged: begin again, before its file and what is gone
-                        write_state(copy, state)
-                        return
-                    continue
-                self._write(f"{self._remote(copy)}/{name}", source)
-                source.close()
-                before[name] = now[name]
+        try:
+            self._push_files(copy, changed, now, before)
+        except _ChangedError:
+            return  # the next push begins again
+        finally:
+            write_state(copy, state)
         for name in gone:
             with suppress(FileNotFoundError):
                 self._files.delete_file(f"{self._remote(copy)}/{name}")
             del before[name]
         write_state(copy, state)
+
+    def _push_files(
+        self, copy: Path, changed: list[str], now: dict[str, Any], before: dict[str, Any]
+    ) -> None:
+        """Upload files in this order, and add the stamp of each one to ``before``.
+
+        Raises:
+            _ChangedError: the study has written files of another moment in between.
+        """
+        with ExitStack() as stack:
+            # What is uploaded last is opened first: a trial that ends during the upload must not arrive
+            # without its history, which was uploaded before.
+            opened: dict[str, BinaryIO] = {}
+            for name in reversed([name for name in changed if name in LAST]):
+                opened[name] = stack.enter_context((copy / name).open("rb"))
+                if stamp(os.fstat(opened[name].fileno())) != now[name]:
+                    raise _ChangedError  # files that had not changed before may belong to it
+            for name in changed:
+                try:
+                    source = opened.get(name) or stack.enter_context((copy / name).open("rb"))
+                except FileNotFoundError:  # deleted since
+                    if is_part(name):  # its rows are in a newer file
+                        raise _ChangedError from None
+                    continue
+                self._write(f"{self._remote(copy)}/{name}", source)
+                source.close()
+                before[name] = now[name]
 
     def _write(self, path: str, content: BinaryIO | bytes) -> None:
         source = io.BytesIO(content) if isinstance(content, bytes) else content

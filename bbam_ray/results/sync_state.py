@@ -107,6 +107,11 @@ def upload_order(name: str) -> tuple[int, int, str]:
     return (0, 0, name)
 
 
+def needs_others(name: str) -> bool:
+    """Whether a file needs other files of the same moment: a trial needs its history, the record both."""
+    return name in LAST[-2:] or (is_part(name) and name.split("/")[1] == _TABLES[-1])
+
+
 def is_part(name: str) -> bool:
     """Whether a file is a part of a table; a study removes parts that it has merged."""
     return upload_order(name)[0] == 1
@@ -121,19 +126,24 @@ def file_stats(folder: Path) -> dict[str, list[int]]:
             continue
         with suppress(FileNotFoundError):
             if path.is_file():
-                status = path.stat()
-                stats[name.as_posix()] = [status.st_size, status.st_mtime_ns]
+                stats[name.as_posix()] = stamp(path.stat())
     return stats
 
 
+def stamp(status: os.stat_result) -> list[int]:
+    """Size and time of a file, which change with its content."""
+    return [status.st_size, status.st_mtime_ns]
+
+
 def _paths(folder: Path) -> Iterator[Path]:
-    """All files and folders: what belongs to trials first, parts before the files that contain them.
+    """All files and folders: trials before what they need, parts before the files that contain them.
 
     So a study that writes meanwhile lets no trial appear without its history, and no part disappear before
     its rows are in a file.
     """
     for table in reversed(_TABLES):
         yield from (folder / FOLDER / table).glob("*")
+    yield from (folder / name for name in reversed(LAST))
     for path in folder.rglob("*"):
-        if path.parent.parent != folder / FOLDER:
+        if path.parent.parent != folder / FOLDER and path.name not in LAST:
             yield path
