@@ -45,15 +45,29 @@ _COLUMNS = {
         "slowest_s": "slowest, s",
     },
     "soak": {"first": "after the first tenth", "last": "at the end", "maximum": "maximum"},
+    "growth": {
+        "driver_MB": "memory of the driver, MB",
+        "flush_ms": "a flush, ms",
+        "slowest_flush_ms": "slowest, ms",
+        "open_files": "open files",
+        "threads": "threads",
+        "processes": "processes",
+        "parts": "files in `parts/`",
+        "tables_MB": "tables and `study.db`, MB",
+        "checkpoints_MB": "out-of-fold scores, MB",
+        "ray_MB": "Ray's folder, MB",
+        "temporary_MB": "temporary files, MB",
+    },
 }
-_HEADS = {"fault": "fault", "fuzz": "reader", "soak": "resource"}
+_HEADS = {"fault": "fault", "fuzz": "reader", "soak": "resource", "growth": "a long study"}
 
 
 def append(rows: Iterable[tuple[str, str, dict[str, Any]]], seed: int, store: Path) -> None:
     """Append rows to the file, with hardware, versions, commit and date.
 
     Args:
-        rows: part (fault, fuzz, soak), kind (name of the fault, reader or resource) and values by name.
+        rows: part (fault, fuzz, soak, growth), kind (name of the fault, reader or resource, or a number of
+            trials) and values by name.
     """
     facts = describe_environment(None)
     common = {
@@ -92,7 +106,7 @@ def table(store: Path) -> str:
         lines.append("|---" * (len(columns) + 1) + "|")
         for kind, one in values.iterrows():
             lines.append(f"| {kind} | {' | '.join(_text(one[name]) for name in columns)} |")
-        if part != "soak":
+        if part not in ("soak", "growth"):
             sums = [
                 _text(values[n].max() if n == "slowest_s" else values[n].sum()) for n in columns
             ]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ import psutil
 from stress.stored_study import CheckFailedError
 from stress.study_process import ROOT
 
-_TINY = {"scenes": 100, "test_scenes": 40, "warmup_passes": 1, "labeled_fraction": 0.4}
-_TINY |= {"hidden_dim": 16, "feature_dim": 8}
+#: Settings of trials that take a fraction of a second.
+TINY = {"scenes": 100, "test_scenes": 40, "warmup_passes": 1, "labeled_fraction": 0.4}
+TINY |= {"hidden_dim": 16, "feature_dim": 8}
 _MB = 1e6
 Sample = dict[str, float]
 
@@ -114,7 +115,7 @@ def studies(folder: Path, seconds: float) -> None:
     number = 0
     while time.monotonic() < until:
         study = tune_study(
-            settings=_TINY,
+            settings=TINY,
             name=f"n{number:04d}",
             results=folder / "results",
             num_samples=2,
@@ -138,7 +139,7 @@ def _long_study(folder: Path, seconds: float, env: Mapping[str, str]) -> list[Sa
     command += ["--results", str(folder / "results"), "--num-samples", "100000", "--quiet"]
     command += ["--time-budget", f"{seconds:.0f}s", "--epochs", "3", "--warmup-epochs", "1"]
     command += ["--confirm-seeds", "1", "--no-dashboard", "--no-reuse", "--sampler", "random"]
-    for name, value in _TINY.items():
+    for name, value in TINY.items():
         command += ["--set", f"{name}={value}"]
     samples = []
     with subprocess.Popen(command, env=env) as process:
@@ -179,14 +180,15 @@ def _sample(driver: psutil.Process, folder: Path) -> Sample:
         "processes": len(driver.children(recursive=True)),
         "temporary_entries": len(list((folder / "t").iterdir())),
         "Ray_sessions": len(list((folder / "r").glob("ray/session_2*"))),
-        "Ray_folder_MB": _bytes((folder / "r").rglob("*")) / _MB,
+        "Ray_folder_MB": folder_bytes(folder / "r") / _MB,
         "trials": _count_rows(table),
     }
 
 
-def _bytes(paths: Iterable[Path]) -> int:
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files in a folder; links do not count."""
     total = 0
-    for path in paths:
+    for path in folder.rglob("*"):
         try:
             if path.is_file() and not path.is_symlink():
                 total += path.stat().st_size

@@ -57,16 +57,19 @@ def read_parquet(
             table = file.read(columns)
         else:
             groups = [i for i in range(file.num_row_groups) if _may_hold(file, i, *where)]
-            table = file.read_row_groups(groups, columns)
+            table = file.read_row_groups(groups, columns, use_threads=False)
             table = table.filter(pc.equal(table[where[0]], where[1]))
     return table.replace_schema_metadata(_plain(table.schema).metadata)
 
 
 def row_groups(path: Path) -> Iterator[pa.Table]:
-    """The row groups of a file, one after the other; raises as ``read_parquet``."""
+    """The row groups of a file, one after the other; raises as ``read_parquet``.
+
+    This thread reads them: memory that other threads have freed is not returned before they end.
+    """
     with _opened(path) as file:
         for index in range(file.num_row_groups):
-            yield file.read_row_group(index)
+            yield file.read_row_group(index, use_threads=False)
 
 
 def read_schema(path: Path) -> pa.Schema:

@@ -10,7 +10,8 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -138,9 +139,11 @@ def error_of(trial: Any) -> Any:
 
 
 def release_trial(trial: Any) -> None:
-    """Free the memory of an ended trial: Tune keeps all trials, and the store has their results."""
+    """Free what Tune keeps of an ended trial, memory and a folder: the store has its results."""
     metadata = trial.run_metadata
     metadata.last_result, metadata.metric_analysis, metadata.metric_n_steps = {}, {}, {}
     # The unresolved configuration is a second reference, for a restore that this project does not use.
     trial.config = trial._Trial__unresolved_config = {"number": trial.config["number"]}
     trial.evaluated_params, trial.experiment_tag, trial.stopping_criterion = {}, "", {}
+    with suppress(OSError):  # it holds the error of a trial that failed
+        Path(trial.local_path).rmdir()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +16,6 @@ import pytest
 
 from bbam_ray.results import parts
 from bbam_ray.results import store as stores
-from bbam_ray.results.arrow_memory import returned_memory
 from bbam_ray.results.epoch_rows import put_epoch
 from bbam_ray.results.store import StudyStore, Table, read_table
 
@@ -95,14 +95,11 @@ def test_a_store_keeps_no_rows_of_ended_trials_in_memory(tmp_path: Path) -> None
         gc.collect()
         return sys.getallocatedblocks()
 
-    with returned_memory():
-        blocks_after(0, 50)
-        before, arrow = blocks_after(50, 60), pa.total_allocated_bytes()
-        after = blocks_after(60, 260)
-        assert (
-            after - before
-        ) / 200 < 12  # a number in the sets of groups, strings that Python keeps
-        assert pa.total_allocated_bytes() < arrow + 50_000
+    blocks_after(0, 50)
+    before, arrow = blocks_after(50, 60), pa.total_allocated_bytes()
+    after = blocks_after(60, 260)
+    assert (after - before) / 200 < 12  # a number in the sets of groups, strings that Python keeps
+    assert pa.total_allocated_bytes() < arrow + 50_000
     assert store.histograms == {}
 
 
@@ -202,14 +199,12 @@ def test_a_part_is_written_before_the_files_are(
 # ------------------------------------------------------------------------------- memory
 
 
-def test_arrow_takes_and_returns_memory_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
-    before = pa.default_memory_pool().backend_name
-    with returned_memory():
-        assert pa.default_memory_pool().backend_name == "system"
-        table: Any = pa.table({"a": range(1000)})
-    assert pa.default_memory_pool().backend_name == before
-    assert table["a"].to_pylist() == list(range(1000))
-    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", before)
-    with returned_memory():
-        assert pa.default_memory_pool().backend_name == before
+@pytest.mark.parametrize("chosen", [None, "mimalloc"])
+def test_arrow_takes_and_returns_memory_of_the_system(chosen: str | None) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ARROW_")}
+    env |= {"ARROW_DEFAULT_MEMORY_POOL": chosen} if chosen else {}
+    code = "import bbam_ray, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.strip() == (chosen or "system")

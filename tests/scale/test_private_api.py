@@ -168,10 +168,12 @@ def test_names_of_ray_train_exist() -> None:
     assert callable(get_address_and_port) and callable(_set_torch_distributed_env_vars)
 
 
-def test_what_is_in_the_store_is_released_from_a_trial() -> None:
+def test_what_is_in_the_store_is_released_from_a_trial(tmp_path: Path) -> None:
     from ray.tune.experiment import Trial
 
     trial: Any = Trial("__stub", stub=True, config={"number": 1, "run": {"settings": {}}})
+    trial.storage = SimpleNamespace(trial_driver_staging_path=str(tmp_path / "t"))
+    (tmp_path / "t").mkdir()
     assert private_api.error_of(trial) is None
     trial.run_metadata.last_result = {"epoch": 3, "record": object(), "config": {"number": 1}}
     trial.run_metadata.metric_analysis["epoch"] = {"max": 3}
@@ -181,6 +183,11 @@ def test_what_is_in_the_store_is_released_from_a_trial() -> None:
     assert trial.run_metadata.metric_analysis == trial.run_metadata.metric_n_steps == {}
     assert trial.config == trial._Trial__unresolved_config == {"number": 1}
     assert trial.evaluated_params == {}
+    assert not (tmp_path / "t").exists()
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "error.txt").write_text("why it failed")
+    private_api.release_trial(trial)
+    assert (tmp_path / "t" / "error.txt").exists()
 
 
 def test_little_of_an_ended_trial_stays_in_memory() -> None:
@@ -198,6 +205,7 @@ def test_little_of_an_ended_trial_stays_in_memory() -> None:
             trial.run_metadata.last_result = {"record": np.zeros(5000), "config": trial.config}
             for name in settings:
                 trial.run_metadata.update_metric(name, 1.0)
+            trial.storage = SimpleNamespace(trial_driver_staging_path="nothing")
             private_api.release_trial(trial)
             trials.append(trial)
         gc.collect()

@@ -16,6 +16,7 @@ from bbam_ray.scale import private_api
 from bbam_ray.scale.cluster import interruption
 from bbam_ray.scale.cluster.loopback import ADDRESS, only_loopback
 from bbam_ray.scale.cluster.scratch import LOG_BYTES, LOG_FILES, kept_session
+from bbam_ray.scale.cluster.session_logs import pruned_logs
 
 # Read when Ray or Tune starts; a user's own settings take precedence.
 _SETTINGS = {
@@ -106,7 +107,9 @@ def _connected(
     interruption.listen()  # Ray has replaced the handler of SIGTERM
     with ExitStack() as stack:
         if address == "local":
-            stack.enter_context(kept_session(Path(context.address_info["session_dir"])))
+            session = Path(context.address_info["session_dir"])
+            stack.enter_context(kept_session(session))
+            stack.enter_context(pruned_logs(session))
         stack.callback(ray.shutdown)
         interruption.check()
         yield getattr(context, "dashboard_url", None) or None

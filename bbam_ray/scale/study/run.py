@@ -15,7 +15,6 @@ from ray import tune
 
 from bbam_ray.errors import StorageError
 from bbam_ray.results import schemas
-from bbam_ray.results.arrow_memory import returned_memory
 from bbam_ray.results.fold_rows import stored_phase
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
@@ -67,7 +66,7 @@ def run_study(
     store.flush(whole=True)
     outcomes = stored_outcomes(store, plan.space)
     listener = StudyMetrics(plan, record.folder.name, store.trials.rows(), listener)
-    with returned_memory(), StudyDatabase(record.folder, space) as database:
+    with StudyDatabase(record.folder, space) as database:
         close = partial(_close, plan, store, database, outcomes, record)
         try:
             reached = _search(plan, store, database, outcomes, record, listener, trainable)

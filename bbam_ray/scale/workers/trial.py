@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import traceback
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Trial(tune.Trainable):
         return f"trials of {self.config['run']['study']}, rank 0"
 
     def setup(self, config: dict[str, Any]) -> None:
+        with suppress(OSError):  # Tune made this folder for the trial; nothing is written to it
+            Path(self.logdir).rmdir()
         self._failure: Exception | None = None
         self._unsaved = 0  # the step whose checkpoint is not written yet
         run, shape = config["run"], GangShape(**config["run"]["shape"])
