@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bbam_ray.api import Study, compare, load_model, load_study, train, tune_study
 
-# Read when Arrow is loaded. Its own allocator keeps memory that was freed: a search that writes its tables for
-# hours would grow with every trial.
+# Read when Arrow is loaded. Its own allocator keeps memory that was freed, and a search that writes its
+# tables for hours would grow with every trial.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 __version__ = "0.1.0"

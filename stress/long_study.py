@@ -26,7 +26,7 @@ from stress.soak import TINY, folder_bytes
 from stress.stored_study import CheckFailedError
 from stress.study_process import ROOT
 
-#: Numbers of ended trials at which the driver is looked at.
+#: Numbers of ended trials at which the driver is measured.
 MOMENTS = (90, 200, 400, 600, 1000)
 _MB = 1e6
 Sample = dict[str, float]
