@@ -8,25 +8,21 @@ uploaded with its files. It detects stale copies, and two machines that run the 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import shutil
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from pyarrow import fs
-
 from bbam_ray.errors import StorageError, UsageError
-from bbam_ray.files import atomic_file, atomic_folder
+from bbam_ray.files import atomic_folder
 from bbam_ray.results.patience import patience_s
-from bbam_ray.results.redaction import redacted
+from bbam_ray.results.remote_files import RemoteFiles, short
 from bbam_ray.results.sync_state import (
     LAST,
     STATE,
@@ -62,12 +58,8 @@ class Storage:
     """
 
     def __init__(self, uri: str, *, reads: bool = False) -> None:
-        self.uri, self._reads = redacted(uri), reads  # without secrets, for messages
-        try:
-            self._files, self._base = fs.FileSystem.from_uri(uri)
-            self._files.get_file_info(self._base)
-        except (OSError, ValueError, ImportError) as error:
-            raise UsageError(f"{self.uri}: cannot be reached ({_short(error)})") from None
+        self._files, self._reads = RemoteFiles(uri), reads
+        self.uri = self._files.uri
         self.local = copies_dir() / hashlib.sha256(uri.encode()).hexdigest()[:16]
         self._older = set(self._studies())
         self._owned: set[Path] = set()
@@ -80,11 +72,11 @@ class Storage:
 
     def fetch(self, name: str) -> None:
         """Update the local copy of a study, and of studies named ``<name>.<suffix>``."""
-        for parent in self._folders(self._base):
-            for folder in self._folders(parent):
+        for parent in self._files.folders(""):
+            for folder in self._files.folders(parent):
                 last = folder.rsplit("/", 1)[-1]
                 if last == name or last.startswith(f"{name}."):
-                    self._fetch(self.local / folder[len(self._base) + 1 :])
+                    self._fetch(self.local / folder)
         for copy in self._studies():
             if copy.name == name and copy not in self._owned and (copy / STATE).is_file():
                 if read_state(copy)["files"]:
@@ -117,26 +109,18 @@ class Storage:
         self._download_once(copy, folder, state)
 
     def _download_once(self, copy: Path, folder: Path, state: dict[str, Any]) -> None:
-        base, before, local = self._remote(copy), state["there"], fs.LocalFileSystem()
+        study, before = self._name(copy), state["there"]
         now: dict[str, list[int]] = {}
         # Trials first: what they need was uploaded before them, so a later list of files has it.
         for of_trials in (True, False):
             listed = {
                 name: stamp
-                for name, stamp in self._listing(copy).items()
+                for name, stamp in self._files.listing(study).items()
                 if needs_others(name) == of_trials
             }
             for name in sorted(listed, key=upload_order, reverse=True):
                 if listed[name] != before.get(name):
-                    target = folder / name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with atomic_file(target) as temporary:
-                        fs.copy_files(
-                            f"{base}/{name}",
-                            str(temporary),
-                            source_filesystem=self._files,
-                            destination_filesystem=local,
-                        )
+                    self._files.download(f"{study}/{name}", folder / name)
             for name in before.keys() - listed.keys():
                 if needs_others(name) == of_trials:
                     (folder / name).unlink(missing_ok=True)
@@ -144,39 +128,11 @@ class Storage:
         if now != before:
             write_state(folder, state | {"there": now, "files": file_stats(folder)})
 
-    def _listing(self, copy: Path) -> dict[str, list[int]]:
-        """Size and time of each remote file of a study."""
-        base = self._remote(copy)
-        infos = self._files.get_file_info(fs.FileSelector(base, recursive=True))
-        try:
-            listing = {
-                info.path[len(base) + 1 :]: [info.size, info.mtime_ns]
-                for info in infos
-                if info.type == fs.FileType.File and not info.base_name.startswith(".")
-            }
-        except UnicodeDecodeError:
-            raise UsageError(
-                f"{self.uri}: study '{copy.name}' has a file with an unreadable name; remove it there"
-            ) from None
-        if outside := [name for name in listing if ".." in PurePosixPath(name).parts]:
-            raise UsageError(
-                f"{self.uri}: the file '{outside[0]}' of study '{copy.name}' is outside its folder; do "
-                "not use this study"
-            )
-        return listing
-
-    def _folders(self, parent: str) -> list[str]:
-        selector = fs.FileSelector(parent, allow_not_found=True)
-        infos = self._files.get_file_info(selector)
-        return [info.path for info in infos if info.type == fs.FileType.Directory]
-
     def _owner(self, copy: Path) -> str | None:
         """ID of the copy that was uploaded last; None if there is none."""
-        path = f"{self._remote(copy)}/{STATE}"
-        if self._files.get_file_info(path).type != fs.FileType.File:
-            return None
-        with self._files.open_input_stream(path) as stream:
-            return read_owner(stream.read(), path)
+        path = f"{self._name(copy)}/{STATE}"
+        content = self._files.read(path)
+        return None if content is None else read_owner(content, path)
 
     # -------------------------------------------------------------------- upload
 
@@ -195,7 +151,7 @@ class Storage:
                 self._push_all()
                 return
             except OSError as error:
-                self._problem = _short(error)
+                self._problem = short(error)
             if time.monotonic() > deadline:
                 break
             time.sleep(_SECONDS)
@@ -207,19 +163,19 @@ class Storage:
 
     def check_writable(self) -> None:
         """Raise a UsageError unless files can be created on the storage."""
-        probe = f"{self._base}/.probe-{uuid.uuid4().hex}"
+        probe = f".probe-{uuid.uuid4().hex}"
         try:
-            self._write(probe, b"")
-            self._files.delete_file(probe)
+            self._files.write(probe, b"")
+            self._files.delete(probe)
         except OSError as error:
-            raise UsageError(f"--results {self.uri}: cannot be written ({_short(error)})") from None
+            raise UsageError(f"--results {self.uri}: cannot be written ({short(error)})") from None
 
     def _run(self) -> None:
         while not self._ended.wait(_SECONDS):
             try:
                 self._push_all()
             except OSError as error:
-                self._problem = _short(error)
+                self._problem = short(error)
             except (StorageError, UsageError) as error:
                 self._conflict = StorageError(str(error))
                 return
@@ -249,7 +205,7 @@ class Storage:
                 )
             if owner != state["owner"]:
                 mark = json.dumps({"owner": state["owner"]}).encode()
-                self._write(f"{self._remote(copy)}/{STATE}", mark)
+                self._files.write(f"{self._name(copy)}/{STATE}", mark)
             state["after"] = state["owner"]  # from now on no other owner is accepted
         try:
             self._push_files(copy, changed, now, before)
@@ -259,7 +215,7 @@ class Storage:
             write_state(copy, state)
         for name in gone:
             with suppress(FileNotFoundError):
-                self._files.delete_file(f"{self._remote(copy)}/{name}")
+                self._files.delete(f"{self._name(copy)}/{name}")
             del before[name]
         write_state(copy, state)
 
@@ -286,22 +242,14 @@ class Storage:
                     if is_part(name):  # its rows are in a newer file
                         raise _ChangedError from None
                     continue
-                self._write(f"{self._remote(copy)}/{name}", source)
+                self._files.write(f"{self._name(copy)}/{name}", source)
                 source.close()
                 before[name] = now[name]
 
-    def _write(self, path: str, content: BinaryIO | bytes) -> None:
-        source = io.BytesIO(content) if isinstance(content, bytes) else content
-        with self._files.open_output_stream(path) as stream:
-            shutil.copyfileobj(source, stream, 1 << 20)
-
-    def _remote(self, copy: Path) -> str:
-        return f"{self._base}/{copy.relative_to(self.local).as_posix()}"
+    def _name(self, copy: Path) -> str:
+        """The folder of a study below the results folder."""
+        return copy.relative_to(self.local).as_posix()
 
     def _studies(self) -> Iterator[Path]:
         """Folders of studies in the local copy."""
         return (p for p in self.local.glob("*/*") if p.is_dir() and not p.name.startswith("."))
-
-
-def _short(error: BaseException) -> str:
-    return redacted(" ".join(str(error).split()))[:200]

@@ -94,16 +94,18 @@ def write_state(copy: Path, state: dict[str, Any]) -> None:
 
 
 def upload_order(name: str) -> tuple[int, int, str]:
-    """Sort key of a file in the order of uploads: parts of tables come late, ``LAST`` comes last.
+    """Sort key of a file in the order of uploads: the files of tables come late, then their parts.
 
-    A trial must not arrive without its history, so trials come after everything that belongs to them.
+    A trial must not arrive without its history, so trials come after everything that belongs to them. The
+    file of a table comes before its parts: it may contain parts that were removed before their upload.
     """
-    folder, _, rest = name.partition("/")
-    table = rest.partition("/")[0]
+    table = name.split("/")[1] if name.startswith(f"{FOLDER}/") else ""
+    if name == LAST[-1]:
+        return (3, 0, name)
     if name in LAST:
-        return (2, LAST.index(name), name)
-    if folder == FOLDER and table in _TABLES:
-        return (1, _TABLES.index(table), name)
+        return (1, LAST.index(name), name)
+    if table in _TABLES:
+        return (2, _TABLES.index(table), name)
     return (0, 0, name)
 
 
@@ -114,7 +116,7 @@ def needs_others(name: str) -> bool:
 
 def is_part(name: str) -> bool:
     """Whether a file is a part of a table; a study removes parts that it has merged."""
-    return upload_order(name)[0] == 1
+    return upload_order(name)[0] == 2
 
 
 def file_stats(folder: Path) -> dict[str, list[int]]:

@@ -18,6 +18,7 @@ from pyarrow import fs
 from bbam_ray.errors import StorageError, UsageError
 from bbam_ray.results import storage as storing
 from bbam_ray.results.remote import address_of, local_copy
+from bbam_ray.results.remote_files import RemoteFiles
 from bbam_ray.results.storage import Storage
 from bbam_ray.results.sync_state import STATE
 
@@ -112,13 +113,13 @@ def test_only_what_changed_is_uploaded(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    real = Storage._write
+    real = RemoteFiles.write
 
-    def counted(self: Storage, path: str, content: object) -> None:
+    def counted(self: RemoteFiles, path: str, content: object) -> None:
         sent.append(path.rsplit("/", 1)[-1])
         real(self, path, content)
 
-    monkeypatch.setattr(Storage, "_write", counted)
+    monkeypatch.setattr(RemoteFiles, "write", counted)
     with machine("a", tmp_path):
         with Storage(uri) as storage:
             write(storage, study_json="{}", trials_pq="1", model="m", history_pq="h")
@@ -135,9 +136,9 @@ def test_a_trial_never_arrives_without_its_history(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next trial ends while the first one's files are on their way."""
-    real = Storage._write
+    real = RemoteFiles.write
 
-    def slowly(self: Storage, path: str, content: object) -> None:
+    def slowly(self: RemoteFiles, path: str, content: object) -> None:
         real(self, path, content)
         if path.endswith("history.parquet"):
             for name in ("history", "trials"):
@@ -148,7 +149,7 @@ def test_a_trial_never_arrives_without_its_history(
     with machine("a", tmp_path):
         storage = Storage(uri)
         write(storage, history_pq="1", trials_pq="1")
-        monkeypatch.setattr(Storage, "_write", slowly)
+        monkeypatch.setattr(RemoteFiles, "write", slowly)
         storage._push_all()
         assert stored(uri)["digits/mine/trials.parquet"] == b"1"
         storage._push_all()
@@ -265,7 +266,7 @@ def test_a_server_that_stays_away_is_told_and_the_copy_kept(
     with machine("a", tmp_path):
         storage = Storage(uri)
         with pytest.raises(StorageError, match=r"does not answer.*--resume to upload"), storage:
-            monkeypatch.setattr(Storage, "_write", _refused)
+            monkeypatch.setattr(RemoteFiles, "write", _refused)
             folder = write(storage, study_json="{}")
         assert (folder / "study.json").read_text() == "{}"
 
