@@ -42,6 +42,12 @@ def compare(
     tune_samples: Annotated[
         int, typer.Option(min=1, help="Trials of each search; 1 = the published settings.")
     ] = 1,
+    folds: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Folds of the labelled samples that each trial trains, as in tune --folds."
+        ),
+    ] = 1,
     name: Annotated[str, typer.Option("--name", help="Name of the comparison.")] = "comparison",
     results: shared.Results = Path("results"),
     seed: shared.Seed = 0,
@@ -83,6 +89,7 @@ def compare(
         labeled_fractions=fractions,
         seeds=seeds,
         tune_samples=tune_samples,
+        folds=folds,
         max_concurrent=max_concurrent,
         name=name,
         address=address,
