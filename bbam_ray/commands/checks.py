@@ -184,6 +184,11 @@ def unused(config: RunConfig, settings: Mapping[str, Any]) -> str | None:
             f"note: method '{common.method}' is fitted once and does not use {', '.join(names)}; leave "
             f"{'it' if len(names) == 1 else 'them'} out"
         )
+    if "strong_magnitude" in settings and getattr(config.data, "strong_view", "") == "uda":
+        return (
+            "note: strong_view = uda draws its levels itself and does not use strong_magnitude; leave it "
+            "out"
+        )
     if not common.backbone_rate and not common.cache_features and "backbone_rate" in settings:
         return (
             "note: the frozen backbone computes features of augmented images in every step; with --set "
