@@ -1,8 +1,8 @@
 """The strong view ``uda``: a rectangle of random color, then RandAugment as UDA has it.
 
 Two of 15 operations are drawn, independently of each other, each with a level of 1 to 9, and each is
-applied with probability 1/2. Sources: [Xie et al., NeurIPS 2020](https://arxiv.org/abs/1904.12848); for the
-ranges, [Cubuk et al., CVPR 2019](https://arxiv.org/abs/1805.09501) (docs/method.md, section 7).
+applied with probability 1/2 (docs/method.md, section 7). Sources: [Xie et al., NeurIPS
+2020](https://arxiv.org/abs/1904.12848), ranges of [Cubuk et al., CVPR 2019](https://arxiv.org/abs/1805.09501).
 """
 
 from __future__ import annotations
