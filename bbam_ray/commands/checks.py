@@ -184,7 +184,7 @@ def unused(config: RunConfig, settings: Mapping[str, Any]) -> str | None:
             f"note: method '{common.method}' is fitted once and does not use {', '.join(names)}; leave "
             f"{'it' if len(names) == 1 else 'them'} out"
         )
-    if "strong_magnitude" in settings and getattr(config.data, "strong_view", "") == "uda":
+    if "strong_magnitude" in settings and settings.get("strong_view") == "uda":
         return (
             "note: strong_view = uda draws its levels itself and does not use strong_magnitude; leave it "
             "out"

@@ -336,11 +336,13 @@ def test_cached_features_have_no_views_of_images(
 
 
 def test_a_strength_that_is_not_used_is_reported(settings: Settings) -> None:
-    config = run_config({**settings, "strong_view": "uda", "strong_magnitude": 0.3}, "test")
-    assert "does not use strong_magnitude" in str(unused(config, {"strong_magnitude": 0.3}))
-    assert unused(config, {"strong_view": "uda"}) is None
-    affine = run_config({**settings, "strong_magnitude": 0.3}, "test")
-    assert unused(affine, {"strong_magnitude": 0.3}) is None
+    uda, magnitude = {"strong_view": "uda"}, {"strong_magnitude": 0.3}
+    config = run_config({**settings, **uda, **magnitude}, "test")
+    assert "does not use strong_magnitude" in str(unused(config, {**uda, **magnitude}))
+    assert unused(config, uda) is None
+    assert unused(config, magnitude) is None  # strong_view is searched, and others may use it
+    affine = run_config({**settings, **magnitude}, "test")
+    assert unused(affine, {"strong_view": "affine", **magnitude}) is None
 
 
 def test_extracted_features_follow_the_scale_of_inputs(settings: Settings, tmp_path: Path) -> None:
