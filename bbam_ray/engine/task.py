@@ -129,25 +129,22 @@ def check_task(config: RunConfig, samples: Samples | None = None) -> Task:
         common.drop_path,
     )
     views_of(config, samples)
+    if common.cache_features and len(samples.input_shape) == 1:
+        raise UsageError(
+            f"cache_features = true: data set '{common.dataset}' has no images; leave cache_features out"
+        )
     if common.cache_features:
-        _check_cached_features(config, samples)
+        _check_cached_features(samples.views)
     return Task(samples, split_of(samples, config))
 
 
-def _check_cached_features(config: RunConfig, samples: Samples) -> None:
-    """Raise a UsageError without images, or for a setting that changes images in every epoch."""
-    if len(samples.input_shape) == 1:
-        raise UsageError(
-            f"cache_features = true: data set '{config.training.dataset}' has no images; leave "
-            "cache_features out"
-        )
-    default = ViewSettings()
+def _check_cached_features(views: ViewSettings) -> None:
+    """Raise a UsageError for a setting that changes images, where features are read in their place."""
     for name in ("strong_view", "flip_when_scoring"):
-        value = getattr(samples.views, name)
-        if value != getattr(default, name):
+        if (value := getattr(views, name)) != getattr(ViewSettings(), name):
             raise UsageError(
                 f"{name} = {str(value).lower()} changes images, and with cache_features = true views "
-                f"change features; leave one of the two out"
+                "change features; leave one of the two out"
             )
 
 

@@ -345,6 +345,16 @@ def test_a_strength_that_is_not_used_is_reported(settings: Settings) -> None:
     assert unused(affine, {"strong_view": "affine", **magnitude}) is None
 
 
+@pytest.mark.parametrize("method", ["bbam", "cap", "d2l", "mime", "softmatch", "supervised"])
+def test_a_method_without_refresh_has_nothing_to_mirror(method: str, settings: Settings) -> None:
+    flip = {"flip_when_scoring": True}
+    note = unused(run_config({**settings, "method": method, **flip}, "test"), flip)
+    assert (note is None) == (method in ("bbam", "cap", "d2l", "mime"))
+    assert note is None or f"method '{method}' has no pass over all samples" in note
+    off = {"flip_when_scoring": False}
+    assert unused(run_config({**settings, "method": method, **off}, "test"), off) is None
+
+
 def test_extracted_features_follow_the_scale_of_inputs(settings: Settings, tmp_path: Path) -> None:
     pytest.importorskip("timm")
     features = {}
