@@ -216,6 +216,13 @@ class TrainingConfig(Options):
         description="Side of the square that the strong view erases, relative to the image side; for "
         "texts, the share of left-out tokens is its square.",
     )
+    warmup_cutout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="`cutout` in epochs that use no unlabelled samples; null is the same as `cutout`, 0 "
+        "is as published for images.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Device for training; `auto` uses a GPU if there is one."
     )
@@ -237,6 +244,10 @@ class TrainingConfig(Options):
         description="Compile the network with torch.compile; `auto` does so on a GPU where the remaining "
         "steps are expected to save more time than it takes, and runs small networks as CUDA graphs.",
     )
+
+    def cutout_of_phase(self, *, main_phase: bool) -> float:
+        """The ``cutout`` of the main phase, or of epochs without unlabelled samples."""
+        return self.cutout if main_phase or self.warmup_cutout is None else self.warmup_cutout
 
     @property
     def keep_rule(self) -> str:

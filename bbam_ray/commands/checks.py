@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bbam_ray
+from bbam_ray.commands.view_notes import unused_view_setting
 from bbam_ray.documents import parse_assignments
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.methods import METHODS
@@ -184,6 +185,8 @@ def unused(config: RunConfig, settings: Mapping[str, Any]) -> str | None:
             f"note: method '{common.method}' is fitted once and does not use {', '.join(names)}; leave "
             f"{'it' if len(names) == 1 else 'them'} out"
         )
+    if note := unused_view_setting(common.method, settings):
+        return note
     if not common.backbone_rate and not common.cache_features and "backbone_rate" in settings:
         return (
             "note: the frozen backbone computes features of augmented images in every step; with --set "

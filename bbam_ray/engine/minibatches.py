@@ -32,7 +32,7 @@ from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods.method import Minibatch
 
 # Purposes of the random streams of an epoch (see data/sampling/batches.py).
-_LABELED_ORDER, _UNLABELED_ORDER, _LABELED_VIEWS, _UNLABELED_VIEWS, _GLOBAL = range(1, 6)
+_LABELED_ORDER, _UNLABELED_ORDER, _LABELED_VIEWS, _UNLABELED_VIEWS, _GLOBAL, _SCORED = range(1, 7)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,21 @@ def seed_epoch(seed: int, epoch: int) -> None:
     if rank := distributed.rank():
         source = np.random.default_rng([seed, epoch, _GLOBAL, rank])
     torch.manual_seed(int(source.integers(2**62)))
+
+
+def scoring_noise(
+    seed: int, epoch: int, data: TrainingData, rows: tuple[np.ndarray, np.ndarray]
+) -> tuple[Tensor, Tensor]:
+    """Random numbers (N, 1) of the weak views in a refresh, for this rank's samples of both pools.
+
+    Args:
+        seed, epoch: of the run and of the epoch that begins.
+        data: its pools, on whose sizes the numbers depend.
+        rows: this rank's positions in the labelled and in the unlabelled pool.
+    """
+    noise = AugmentationNoise(seed, epoch, _SCORED, 1)
+    labeled = noise.draw(len(data.labeled))[rows[0]]
+    return labeled, noise.draw(len(data.unlabeled))[rows[1]]
 
 
 class EpochSteps:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Inputs, Samples, ViewSettings
+from bbam_ray.data.datasets.view_options import ViewOptions
 from bbam_ray.data.sampling.splits import Split, make_split
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
 from bbam_ray.errors import UsageError
@@ -76,13 +77,15 @@ def check_labeled_test(samples: Samples) -> None:
 def views_of(config: RunConfig, samples: Samples) -> ViewSettings:
     """How samples become inputs of the run's network.
 
-    Images for a backbone of timm are normalised as that network expects, others as the data set says.
+    Images for a backbone of timm are normalised as that network expects, others as the data set says;
+    none with the setting ``normalize`` false.
 
     Raises:
         UsageError: the network's mean and standard deviation are unknown.
     """
-    common = config.training
-    if not is_timm(common.backbone):
+    common, options = config.training, config.data
+    is_raw = isinstance(options, ViewOptions) and not options.normalize
+    if is_raw or not is_timm(common.backbone):
         return samples.views
     own = image_input(common.backbone, common.weights)
     return replace(samples.views, mean=own.mean, std=own.std)
@@ -130,7 +133,19 @@ def check_task(config: RunConfig, samples: Samples | None = None) -> Task:
         raise UsageError(
             f"cache_features = true: data set '{common.dataset}' has no images; leave cache_features out"
         )
+    if common.cache_features:
+        _check_cached_features(samples.views)
     return Task(samples, split_of(samples, config))
+
+
+def _check_cached_features(views: ViewSettings) -> None:
+    """Raise a UsageError for a setting that changes images, where features are read in their place."""
+    for name in ("strong_view", "flip_when_scoring"):
+        if (value := getattr(views, name)) != getattr(ViewSettings(), name):
+            raise UsageError(
+                f"{name} = {str(value).lower()} changes images, and with cache_features = true views "
+                "change features; leave one of the two out"
+            )
 
 
 def split_of(samples: Samples, config: RunConfig) -> Split:

@@ -26,7 +26,7 @@ from bbam_ray.engine.gpu_use import busy_percent, gpu_columns
 from bbam_ray.engine.gradient_sum import GradientSum
 from bbam_ray.engine.head_start import start_from_logistic
 from bbam_ray.engine.kept_weights import KeptWeights, is_harmful, share_of_changed_decisions
-from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
+from bbam_ray.engine.minibatches import EpochSteps, scoring_noise, seed_epoch
 from bbam_ray.engine.optim import FiniteCheck, Precision, apply_step, one_cycle, parameter_groups
 from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit, pseudo_label_records
@@ -310,8 +310,10 @@ class Trainer:
 
     def _steps(self, epoch: int, *, main_phase: bool) -> EpochSteps:
         common = self.config.training
-        data, views = self._steps_data, self._steps_views
-        return EpochSteps(common, data, views, self.labels, epoch, main_phase=main_phase)
+        views = self._steps_views.with_cutout(common.cutout_of_phase(main_phase=main_phase))
+        return EpochSteps(
+            common, self._steps_data, views, self.labels, epoch, main_phase=main_phase
+        )
 
     def take_steps(self, steps: EpochSteps, *, main_phase: bool) -> dict[str, Any]:
         """Take every step of an epoch.
@@ -368,15 +370,20 @@ class Trainer:
     # -------------------------------------------------------------- evaluation
 
     def _snapshot(self) -> Snapshot:
+        rows = self._labeled_rows, self._unlabeled_rows
+        noise = None
+        if self._steps_views.settings.flip_when_scoring:
+            noise = scoring_noise(self.config.training.seed, self.epoch, self._steps_data, rows)
         taken = snapshot(
             self.model,
             self.average.module,
             self._steps_data,
-            (self._labeled_rows, self._unlabeled_rows),
+            rows,
             self._steps_views,
             self.config.training.evaluation_batch,
             self.device,
             self.precision,
+            noise,
         )
         return replace(taken, held_out=self._held_out()) if self.method.uses_held_out else taken
 

@@ -56,6 +56,7 @@ class FittedMethod(Method[Any]):
         *("backbone_rate", "cache_features", "drop_path", "weight_decay", "pct_start", "ema_decay"),
         *("strong_magnitude", "cutout"),
         *("hidden_dim", "feature_dim", "projector", "head_init", "synchronized_batch_norm"),
+        *("warmup_cutout", "strong_view", "flip_when_scoring"),
     )
     semi_supervised: ClassVar[bool] = False
     regression: ClassVar[bool] = False

@@ -20,7 +20,7 @@ from bbam_ray.models.text_encoders import (
     pretrained_encoder,
 )
 from bbam_ray.models.timm_backbones import build_timm, check_timm
-from bbam_ray.models.weight_files import state_of_file
+from bbam_ray.models.weight_files import state_of_file, where_to_fetch
 from bbam_ray.pretrained_images import PREFIX, is_timm
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -180,7 +180,7 @@ def _load_resnet_state(backbone: str, weights: str) -> dict[str, Tensor]:
     except (URLError, OSError) as error:
         raise UsageError(
             f"weights = '{weights}': not in the local cache, and the download failed ({error}); "
-            "download the file elsewhere and give its path"
+            f"{where_to_fetch(known[weights])}"
         ) from None
     return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
 

@@ -191,10 +191,10 @@ def test_several_workers_give_the_result_of_one(
         "cached": settings_of(made, "test_resnet", backbone_rate=0, cache_features=True),
     }
     (tmp_path / "settings.json").write_text(json.dumps(job), encoding="utf-8")
-    script = Path(__file__).with_name("rank_timm.py")
+    script = Path(__file__).with_name("rank_images.py")
     ranks = gloo_group(script, 2, tmp_path)
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
-    spec = importlib.util.spec_from_file_location("rank_timm", script)
+    spec = importlib.util.spec_from_file_location("rank_images", script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for name, settings in job.items():

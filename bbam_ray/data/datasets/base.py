@@ -33,6 +33,8 @@ class ViewSettings:
     Args:
         mean, std: per channel of images scaled to [0, 1], or per feature; a single value serves all.
         flip: whether a mirrored image keeps its labels.
+        strong_view: of images, "affine" or "uda"; see the setting of this name.
+        flip_when_scoring: whether the refresh mirrors images at random.
         vocabulary: number of different tokens of texts; 0 = the samples are not texts.
         tokenizer: JSON of the tokenizer that the texts were encoded with.
     """
@@ -40,6 +42,8 @@ class ViewSettings:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     flip: bool = False
+    strong_view: str = "affine"
+    flip_when_scoring: bool = False
     vocabulary: int = 0
     tokenizer: str = ""
 
