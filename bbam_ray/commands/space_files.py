@@ -10,6 +10,7 @@ import bbam_ray
 from bbam_ray.commands.listener import SILENT, Listener
 from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.errors import UsageError, nearest
+from bbam_ray.methods import known_settings
 from bbam_ray.scale.search.space_file import KEYS, read_space
 
 
@@ -56,7 +57,7 @@ def settings_of_file(
 
     Args:
         path: of the user, or the name of a bundled search space.
-        settings: that override those of the file; data set and method of a search space are theirs.
+        settings: that override those of the file. A search space is for their data set and method.
         listener: receives a line if the file is a search space.
 
     Raises:
@@ -64,10 +65,13 @@ def settings_of_file(
     """
     path = own_or_bundled(path)
     content = read_yaml_mapping(path)
-    if "published" not in content or not set(content) <= set(KEYS):
+    if not {"parameters", "published"} <= set(content) <= set(KEYS):
         return content
     dataset, method = settings.get("dataset", "digits"), settings.get("method", "bbam")
-    space = read_space(path, dataset, method, {})
+    searched = content["parameters"] if isinstance(content["parameters"], dict) else {}
+    known = known_settings(dataset, method).keys() - searched
+    overrides = {name: value for name, value in settings.items() if name in known}
+    space = read_space(path, dataset, method, overrides)
     listener.message(
         f"{path} is a search space: this run has its published settings, as trial 0 has"
     )
