@@ -41,8 +41,8 @@ def run_notes(config: RunConfig, settings: Mapping[str, Any]) -> Iterator[str]:
     if common.batch_composition == "fraction" and "batch_composition" not in method.unused:
         labeled, unlabeled = common.labeled_batch, common.unlabeled_batch
         yield (
-            f"note: batch_composition = fraction divides the {labeled + unlabeled} samples of labeled_batch "
-            f"and unlabeled_batch into {labeled} labelled and {unlabeled} unlabelled ones at "
+            "note: batch_composition = fraction divides labeled_batch + unlabeled_batch = "
+            f"{labeled + unlabeled} into {labeled} labelled and {unlabeled} unlabelled samples at "
             f"labeled_fraction = {common.labeled_fraction}"
         )
     if common.amp_dtype == "float16" and common.device == "cpu":

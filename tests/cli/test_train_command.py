@@ -70,7 +70,7 @@ def test_the_published_protocol_of_digits_trains_and_says_what_it_is(
     assert code == 0, output
     text = " ".join(output.split())
     assert "published/digits.yaml is a search space: this run has its published settings" in text
-    assert "into 32 labelled and 32 unlabelled ones at labeled_fraction = 0.2" in text
+    assert "into 32 labelled and 32 unlabelled samples at labeled_fraction = 0.2" in text
     assert "amp_dtype = float16 is for GPUs; on the CPU this run computes in float32" in text
     record = json.loads((tmp_path / "digits" / "a" / "study.json").read_text())
     settings = record["settings"]

@@ -123,6 +123,20 @@ def test_a_run_of_the_file_has_the_configuration_of_trial_0(name: str, dataset: 
     ]
 
 
+def test_a_search_over_epochs_stays_within_the_cycle(tmp_path: Path) -> None:
+    content = (FOLDER / "published" / "digits.yaml").read_text().replace("  epochs: 40\n", "")
+    content = content.replace("published:\n", "published:\n  epochs: 40\n")
+    for high, refused in ((52, False), (60, True)):
+        line = f"parameters:\n  epochs: {{type: int, low: 14, high: {high}}}\n"
+        path = tmp_path / f"{high}.yaml"
+        path.write_text(content.replace("parameters:\n", line))
+        if not refused:
+            assert read_space(path, "digits", "bbam", {}).published["epochs"] == 40
+            continue
+        with pytest.raises(UsageError, match=r"parameters\.epochs: cycle_epochs = 40 is less than"):
+            read_space(path, "digits", "bbam", {})
+
+
 # ------------------------------------------------------------ files of settings, of any kind
 
 
