@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def bundled_folder() -> Path:
 def own_or_bundled(path: Path) -> Path:
     """A file of the user; without one, the bundled search space of this name (``published/voc.yaml``)."""
     bundled = bundled_folder() / path
-    return bundled if not path.exists() and bundled.is_file() else path
+    is_bundled = ".." not in path.parts and os.path.isfile(bundled)
+    return bundled if is_bundled and not os.path.exists(path) else path
 
 
 def space_file(path: Path | None, dataset: str, method: str) -> Path:

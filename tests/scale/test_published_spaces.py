@@ -177,6 +177,10 @@ def test_a_bundled_file_is_named_from_any_folder_unless_there_is_one_of_the_user
     name = Path("published") / "voc.yaml"
     assert own_or_bundled(name) == bundled_folder() / name
     assert own_or_bundled(Path("published") / "nowhere.yaml") == Path("published") / "nowhere.yaml"
+    outside = Path("..") / FOLDER.name / "digits.yaml"
+    assert own_or_bundled(outside) == outside
+    long = Path("x" * 5000)
+    assert own_or_bundled(long) == long
     name.parent.mkdir()
     name.write_text("scale: 3\n")
     assert own_or_bundled(name) == name
