@@ -28,7 +28,7 @@ DATASETS = {
 }
 PAIRS = [(name, dataset) for name, datasets in DATASETS.items() for dataset in datasets]
 IMAGES, TEXTS = ("voc", "coco", "awa", "digits"), ("ohsumed", "aapd")
-#: the rows of the protocol on the side of training, and what differs between data sets
+#: the rows of the protocol, and what differs between data sets
 ROWS: dict[str, dict[str, Any]] = {
     "main one-cycle": {"epochs": 40, "warmup_epochs": 12, "cycle_epochs": 40, "pct_start": 0.2},
     "momentum": {"cycle_momentum": True},
@@ -57,6 +57,10 @@ OWN: dict[str, dict[str, Any]] = {
 }
 for name in IMAGES:
     OWN[name] |= {"warmup_views": "both", "labeled_negatives": "first"}
+    OWN[name] |= {"strong_view": "uda", "cutout": 0.5, "warmup_cutout": 0, "normalize": False}
+for name in ("voc", "coco", "awa"):
+    OWN[name] |= {"flip_when_scoring": True, "image_size": 224}
+    OWN[name] |= {"backbone": "resnet50", "weights": "IMAGENET1K_V1"}
 for name in TEXTS:
     OWN[name] |= {"warmup_views": "strong", "labeled_negatives": "all"}
     OWN[name] |= {"strong_magnitude": 0, "cutout": 0}
