@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from bbam_ray.commands import checks
 from bbam_ray.commands.compare_setup import Entry, PreparedComparison
 from bbam_ray.commands.gpus import devices_text, unused_gpu
+from bbam_ray.commands.run_notes import run_notes
 from bbam_ray.commands.study_progress import SILENT, StudyListener
 from bbam_ray.commands.study_record import open_study
 from bbam_ray.documents import standard_values
@@ -120,7 +120,7 @@ def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener
     total = len(prepared.studies)
     for number, study in enumerate(prepared.studies, start=1):
         entry = study.entry
-        if note := checks.unused(study.plan.published_config, study.plan.settings):
+        for note in run_notes(study.plan.published_config, study.plan.settings):
             listener.warning(f"{entry.text}: {note}")
         with locked(entry.folder, make=True):
             resume = not is_empty_study(entry.folder)

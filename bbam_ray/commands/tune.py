@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from bbam_ray.commands import checks
 from bbam_ray.commands.disk_estimate import check_disk
 from bbam_ray.commands.gpus import devices_text, shared_gpus, sharing_sentence, unused_gpu
+from bbam_ray.commands.run_notes import run_notes
 from bbam_ray.commands.study_progress import SILENT, StudyListener, StudyProgress
 from bbam_ray.commands.study_record import open_study
 from bbam_ray.commands.study_setup import PreparedStudy
@@ -119,12 +119,9 @@ def _progress(
         + f", {devices_text(plan.shape.cpus, plan.shape.gpus, address)}"
         + (f", {done} done before" if done else "")
     )
-    for note in (
-        checks.unused(plan.published_config, plan.settings),
-        unused_gpu(plan.shape.gpus, address),
-    ):
-        if note:
-            listener.warning(note)
+    notes = [*run_notes(plan.published_config, plan.settings), unused_gpu(plan.shape.gpus, address)]
+    for note in filter(None, notes):
+        listener.warning(note)
     return StudyProgress(plan, done)
 
 

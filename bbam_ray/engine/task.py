@@ -17,7 +17,7 @@ from bbam_ray.data.datasets.view_options import ViewOptions
 from bbam_ray.data.sampling.splits import Split, make_split
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
 from bbam_ray.errors import UsageError
-from bbam_ray.models import check_backbone
+from bbam_ray.models import check_backbone, has_batch_norm
 from bbam_ray.pretrained_images import image_input, is_timm
 
 
@@ -129,6 +129,13 @@ def check_task(config: RunConfig, samples: Samples | None = None) -> Task:
         common.drop_path,
     )
     views_of(config, samples)
+    if common.warmup_views == "both" and not has_batch_norm(
+        common.backbone, samples.input_shape, samples.views.vocabulary
+    ):
+        raise UsageError(
+            f"warmup_views = both acts through batch norm, and backbone '{common.backbone}' has none: "
+            "leave warmup_views out, or use another backbone"
+        )
     if common.cache_features and len(samples.input_shape) == 1:
         raise UsageError(
             f"cache_features = true: data set '{common.dataset}' has no images; leave cache_features out"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bbam_ray.config import RunConfig, TrainingConfig
 from bbam_ray.data import DATASETS
+from bbam_ray.data.sampling.composition import composed
 from bbam_ray.errors import UsageError, brief, nearest, similar
 from bbam_ray.registry import Registry
 
@@ -96,8 +97,9 @@ def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
         return {name: value for name, value in merged.items() if owners.get(name) is cls}
 
     options = DATASETS[dataset].Options, METHODS[method].Options
+    common = TrainingConfig.build(part(TrainingConfig), source)
     return RunConfig(
-        TrainingConfig.build(part(TrainingConfig), source),
+        composed(common, DATASETS[dataset].labeled_shares, source),
         options[0].build(part(options[0]), source),
         options[1].build(part(options[1]), source),
     )

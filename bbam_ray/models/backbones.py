@@ -136,6 +136,18 @@ def check_backbone(
     _load_resnet_state(backbone, weights)
 
 
+def has_batch_norm(backbone: str, input_shape: tuple[int, ...], vocabulary: int = 0) -> bool:
+    """Whether a backbone has batch norm; arguments are those of ``check_backbone``.
+
+    It builds the backbone with random weights, but not an encoder of texts: those have layer norm.
+    """
+    if vocabulary:
+        return False
+    with torch.random.fork_rng(devices=[]):
+        built, _ = build_backbone(backbone, input_shape, "none")
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in built.modules())
+
+
 def _fitting(input_shape: tuple[int, ...], vocabulary: int) -> tuple[str, tuple[str, ...]]:
     """The kind of samples of a shape, and the backbones that accept them."""
     if vocabulary:

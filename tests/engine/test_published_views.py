@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from bbam_ray import load_model
 from bbam_ray.cli.main import app
-from bbam_ray.commands.checks import unused
+from bbam_ray.commands.run_notes import run_notes
 from bbam_ray.data.sampling.sharding import owned_rows
 from bbam_ray.data.views.images import Views
 from bbam_ray.engine.checkpoint_folder import load, save_part
@@ -338,21 +338,22 @@ def test_cached_features_have_no_views_of_images(
 def test_a_strength_that_is_not_used_is_reported(settings: Settings) -> None:
     uda, magnitude = {"strong_view": "uda"}, {"strong_magnitude": 0.3}
     config = run_config({**settings, **uda, **magnitude}, "test")
-    assert "does not use strong_magnitude" in str(unused(config, {**uda, **magnitude}))
-    assert unused(config, uda) is None
-    assert unused(config, magnitude) is None  # strong_view is searched, and others may use it
+    (note,) = run_notes(config, {**uda, **magnitude})
+    assert "does not use strong_magnitude" in note
+    assert not list(run_notes(config, uda))
+    assert not list(run_notes(config, magnitude))  # strong_view is searched, and others may use it
     affine = run_config({**settings, **magnitude}, "test")
-    assert unused(affine, {"strong_view": "affine", **magnitude}) is None
+    assert not list(run_notes(affine, {"strong_view": "affine", **magnitude}))
 
 
 @pytest.mark.parametrize("method", ["bbam", "cap", "d2l", "mime", "softmatch", "supervised"])
 def test_a_method_without_refresh_has_nothing_to_mirror(method: str, settings: Settings) -> None:
     flip = {"flip_when_scoring": True}
-    note = unused(run_config({**settings, "method": method, **flip}, "test"), flip)
-    assert (note is None) == (method in ("bbam", "cap", "d2l", "mime"))
-    assert note is None or f"method '{method}' has no pass over all samples" in note
+    notes = list(run_notes(run_config({**settings, "method": method, **flip}, "test"), flip))
+    assert len(notes) == (method not in ("bbam", "cap", "d2l", "mime"))
+    assert all(f"method '{method}' has no pass over all samples" in note for note in notes)
     off = {"flip_when_scoring": False}
-    assert unused(run_config({**settings, "method": method, **off}, "test"), off) is None
+    assert not list(run_notes(run_config({**settings, "method": method, **off}, "test"), off))
 
 
 def test_extracted_features_follow_the_scale_of_inputs(settings: Settings, tmp_path: Path) -> None:

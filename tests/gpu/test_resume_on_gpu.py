@@ -76,3 +76,29 @@ def test_a_checkpoint_changes_the_device(on_device: Make, tmp_path: Path) -> Non
     back = on_device(amp=False)
     checkpoint_folder.load(other / checkpoint_folder.folder_name(3), back)
     assert_close(back, source, (trained(back)[-1], expected[-1]))
+
+
+def test_float16_starts_its_scale_again_in_every_epoch(on_device: Make, cuda: torch.device) -> None:
+    trainer = on_device(amp_dtype="float16")
+    assert trainer.precision.dtype == torch.float16
+    scalers, take = [], trainer.take_steps
+
+    def watched(*arguments: object, **options: object) -> object:
+        scalers.append((trainer.precision.scaler, trainer.precision.scaler.get_scale()))
+        result = take(*arguments, **options)
+        trainer.precision.scaler.update(new_scale=2.0)
+        return result
+
+    trainer.take_steps = watched  # type: ignore[method-assign]
+    records = trained(trainer)
+    assert len({id(scaler) for scaler, _ in scalers}) == len(records) == 4
+    assert {scale for _, scale in scalers} == {2.0**16}
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+def test_float16_resumes_close_to_where_it_was(on_device: Make, tmp_path: Path) -> None:
+    whole = on_device(amp_dtype="float16")
+    expected = trained(whole, tmp_path)
+    again = on_device(amp_dtype="float16")
+    checkpoint_folder.load(tmp_path / checkpoint_folder.folder_name(3), again)
+    assert_close(again, whole, (trained(again)[-1], expected[-1]))

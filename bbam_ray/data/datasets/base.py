@@ -18,6 +18,7 @@ import numpy as np
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache.row_file import StoredRows
 from bbam_ray.data.formats.labels.result import Reading
+from bbam_ray.data.sampling.composition import IMAGE_SHARES, Shares
 
 if TYPE_CHECKING:
     from bbam_ray.data.download.sources import Publication
@@ -107,6 +108,8 @@ class Dataset(ABC):
     views: ClassVar[ViewSettings] = ViewSettings()
     #: values of common settings that suit this data set better than the general defaults
     defaults: ClassVar[Mapping[str, Any]] = {}
+    #: share of labelled samples in a batch by ``labeled_fraction``, for batch_composition ``fraction``
+    labeled_shares: ClassVar[Shares] = IMAGE_SHARES
     #: where ``bbam-ray data download`` gets the data set; None = it cannot be downloaded
     publication: ClassVar[Publication | None] = None
     #: samples of each part as published; ``bbam-ray data check`` reports a difference
