@@ -1,11 +1,13 @@
 """Write the tables of comparison.md from the results of ``bbam-ray compare``.
 
     python -m benchmarks.comparison RESULTS/features/emotions ... [--write benchmarks/comparison.md]
+        [--final NAME=SET]
 
 For each comparison its table, what each method gains over the supervised entries, and how far bbam is
 ahead of each entry: differences paired over seeds. For those with published settings also an ablation of
 bbam with the variance bias (VDFD). Those with searched settings are left out of it, since their entries
-differ in other settings, too, which a table of their own shows.
+differ in other settings, too, which a table of their own shows. With --final, the final answers of bbam's
+searches on SET (benchmarks.regret) minus every entry of the comparison NAME, on the same labelled samples.
 """
 
 from __future__ import annotations
@@ -19,12 +21,17 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import pandas as pd
+
 from bbam_ray.report.method_comparison import comparison_markdown
 from bbam_ray.results.comparison import compared, paired_p_value
 from bbam_ray.results.store import read_table
 from benchmarks.page import write_section
+from benchmarks.regret import NEW, STORE
+from benchmarks.stored_cells import read_cells
 
 Rows = list[dict[str, Any]]
+FINAL = "final answer of bbam"
 WITHOUT_BALANCE, ALL_NEGATIVES = "bbam:balance=false", "bbam:negative_ratio=.inf"
 #: column of the ablation to two entries and the metric whose difference it shows
 PARTS = {
@@ -143,6 +150,33 @@ def leads(rows: Rows, first: str = "bbam") -> str:
     return "\n".join(lines)
 
 
+def with_final_answers(rows: Rows, answers: pd.DataFrame) -> Rows:
+    """The rows of a comparison and those of final answers on the same labelled samples.
+
+    Args:
+        rows: with an entry ``logistic+propagation`` at 10 %, which has no randomness but its samples.
+        answers: rows of ``benchmarks.regret`` of one set.
+
+    Raises:
+        ValueError: a seed has other labelled samples in both.
+    """
+    baseline = "logistic+propagation"
+    runs = by_seed(rows, baseline, 0.1)
+    answers = answers[answers["seed"].isin(list(runs))]
+    for seed, value in zip(answers["seed"], answers[f"{baseline}_map"], strict=True):
+        if abs(value - runs[seed]["test_map"]) > 1e-6:
+            raise ValueError(
+                f"seed {seed}: {baseline} has {value} there and {runs[seed]['test_map']} here"
+            )
+    return [
+        *rows,
+        *(
+            {"entry": FINAL, "labeled_fraction": 0.1, "seed": seed, "test_map": value}
+            for seed, value in zip(answers["seed"], answers["test_map"], strict=True)
+        ),
+    ]
+
+
 def searched_settings(rows: Rows) -> str:
     """A Markdown table: the settings that the search of each entry has chosen."""
     lines = ["| labelled | method | trial | settings |", "|---|---|---|---|"]
@@ -166,6 +200,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--final", metavar="NAME=SET")
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     comparisons = {folder.name: read(folder) for folder in arguments.folders}
@@ -183,6 +218,12 @@ def main() -> None:
         sections[f"{name}-lead"] = leads(rows)
         if name not in published:
             sections[f"{name}-settings"] = searched_settings(rows)
+    if arguments.final:
+        name, _, data = arguments.final.partition("=")
+        answers = read_cells(STORE)
+        searches = {"set": data, "method": "bbam", "rule": NEW, "budget": 8}
+        answers = answers[(answers[list(searches)] == pd.Series(searches)).all(axis=1)]
+        sections[f"{name}-final"] = leads(with_final_answers(comparisons[name], answers), FINAL)
     for name, text in sections.items():
         print(f"\n## {name}\n\n{text}")
         if arguments.write and f"<!-- {name} -->" in arguments.write.read_text(encoding="utf-8"):

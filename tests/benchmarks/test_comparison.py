@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from benchmarks.comparison import (
+    FINAL,
     Rows,
     by_seed,
     difference,
     leads,
     minus_supervised,
     searched_settings,
+    with_final_answers,
 )
 
 SEEDS = range(5)
@@ -73,3 +76,19 @@ def test_searched_settings_are_those_of_the_chosen_trial(rows: Rows) -> None:
     lines = searched_settings(rows).splitlines()[2:]
     assert lines[0] == "| 10% | bbam | 3 | scale 20, learning_rate 2e-05 |"
     assert len(lines) == 4
+
+
+def test_final_answers_are_compared_on_the_same_labelled_samples_only(rows: Rows) -> None:
+    baseline = [row("logistic+propagation", seed, 0.4 + 0.1 * seed) for seed in SEEDS]
+    answers = pd.DataFrame(
+        {
+            "seed": [1, 2, 9],  # seed 9 is not in the comparison
+            "test_map": [0.57, 0.62, 0.9],
+            "logistic+propagation_map": [0.5, 0.6, 0.1],
+        }
+    )
+    lines = leads(with_final_answers([*rows, *baseline], answers), FINAL).splitlines()
+    assert lines[2] == "| bbam | **+1.0 ± 0.0** |"
+    answers.loc[1, "logistic+propagation_map"] = 0.61
+    with pytest.raises(ValueError, match="seed 2"):
+        with_final_answers([*rows, *baseline], answers)
