@@ -1,4 +1,4 @@
-"""What each training switch of the published protocol is worth in test mAP.
+"""What each switch of the published protocol is worth in test mAP.
 
     python -m benchmarks.protocol --data DATA [--sets digits,scene] [--seeds 0,1,2] [--switches shuffle]
     python -m benchmarks.protocol --table [--write docs/methods.md]
@@ -114,6 +114,22 @@ SWITCHES = {
         "fraction",
     ),
     "shuffle": Switch("order of samples", _always(shuffle=False), "true", "false"),
+    "strong_view": Switch(
+        "strong view, of scenes of 24 pixels",
+        _always(strong_view="uda"),
+        "affine",
+        "uda",
+        images_only=True,
+        together=False,
+    ),
+    "normalize": Switch(
+        "normalisation of pixels",
+        _always(normalize=False),
+        "true",
+        "false",
+        images_only=True,
+        together=False,
+    ),
     "amp_dtype": Switch(
         "number format on a GPU",
         _always(amp_dtype="float16"),
@@ -196,7 +212,9 @@ def table(data: pd.DataFrame) -> str:
         worth = [_worth(data, each, name) for each in SETS]
         lines.append("| " + " | ".join([*cells, *worth]) + " |")
     worth = [_worth(data, each, ALL) for each in SETS]
-    lines.append("| " + " | ".join(["all of them for images", "", "", "", *worth]) + " |")
+    lines.append(
+        "| " + " | ".join(["all of the training side, for images", "", "", "", *worth]) + " |"
+    )
     means = []
     for each in SETS:
         rows = data[(data["set"] == each) & (data["switch"] == PLAIN)] if len(data) else data
