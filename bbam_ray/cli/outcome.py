@@ -23,7 +23,15 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
     """Print the best configuration, its test metrics, what failed, and where the files are."""
     best, metric = result.best, plan.space.metric
     for row in result.failed:
-        console.print(f"trial {row['number']} failed: {row['error']}", style="red", markup=False)
+        if row not in result.not_started:  # their reason was shown when they failed
+            console.print(
+                f"trial {row['number']} failed: {row['error']}", style="red", markup=False
+            )
+    if result.cannot_start and len(result.trials) < plan.num_samples:
+        console.print(
+            f"the search ended after {len(result.trials)} of {plan.num_samples} trials, since no worker "
+            "could start"
+        )
     if result.out_of_budget:
         console.print(
             f"the budget is used up after {len(result.trials)} of {plan.num_samples} trials; resume with "
@@ -54,8 +62,9 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
         console.print(_confirmed_table(result))
     for row in result.confirm:
         if row["error"]:
+            reason = row["error"] if row["started_at"] else "its worker could not start"
             console.print(
-                f"confirmation, seed {row['seed']}: {row['error']}", style="red", markup=False
+                f"confirmation, seed {row['seed']}: {reason}", style="red", markup=False
             )
     console.print("\nfiles:")
     for file, what in (

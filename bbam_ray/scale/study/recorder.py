@@ -13,6 +13,7 @@ from ray.tune import Callback
 from bbam_ray.engine.folds import FoldResult, without_files
 from bbam_ray.engine.pruning_rule import TrialRules
 from bbam_ray.engine.trainer import EpochRecord
+from bbam_ray.errors import StartError
 from bbam_ray.files import write_text
 from bbam_ray.results import schemas
 from bbam_ray.results.epoch_rows import put_epoch
@@ -25,9 +26,11 @@ from bbam_ray.scale.study.budget import Budget
 from bbam_ray.scale.study.events import EpochDone, Listener, TrialEnded, TrialStarted
 from bbam_ray.scale.study.fold_store import FoldStore
 from bbam_ray.scale.study.plan import StudyPlan
+from bbam_ray.scale.study.start_failures import StartFailures
 from bbam_ray.scale.study.trial_cache import TrialCache
 from bbam_ray.scale.study.tune_searcher import StudySearcher
 from bbam_ray.scale.study.writer import StudyWriter
+from bbam_ray.scale.workers.start_errors import died_at_start, start_error
 
 
 @dataclass
@@ -41,6 +44,7 @@ class _RunningTrial:
         finished: whether its last epoch has ended.
         pruned: whether its pruning rule has ended it.
         error: why it failed.
+        start_error: if a worker of it could not start.
     """
 
     started: float
@@ -49,6 +53,7 @@ class _RunningTrial:
     finished: bool = False
     pruned: bool = False
     error: str | None = None
+    start_error: StartError | None = None
 
     def rows(self) -> list[Row]:
         """The scalars of every fold and epoch."""
@@ -87,6 +92,7 @@ class Recorder(Callback):
         searcher: gets the outcome of each trial, and trials that have to start again.
         trial_cache: gets each ended trial.
         budget: counts what trials use.
+        failures: workers that cannot start.
         listener: gets every event.
     """
 
@@ -97,11 +103,14 @@ class Recorder(Callback):
         searcher: StudySearcher,
         trial_cache: TrialCache,
         budget: Budget,
+        failures: StartFailures,
         listener: Listener,
     ) -> None:
         self._plan, self._store, self._searcher = plan, store, searcher
         self._trial_cache, self._budget, self._listener = trial_cache, budget, listener
+        self._failures = failures
         self._running: dict[int, _RunningTrial] = {}
+        self._restarting: set[int] = set()  # after the loss of a worker
         self._ended: list[Any] = []  # Tune's trials, to be released
         self._fold_store = FoldStore(store)
         self._writer = StudyWriter(store, plan.space, searcher.outcomes)
@@ -131,6 +140,8 @@ class Recorder(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
+        self._restarting.discard(number)
+        private_api.set_retries(trial, self._plan.max_failures)
         self._running.setdefault(number, _RunningTrial(started=time.time()))
         self._budget.started(number)
         self._listener(TrialStarted(number, trial.config["parameters"]))
@@ -141,9 +152,10 @@ class Recorder(Callback):
         number = trial.config["number"]
         running = self._running[number]
         if "error" in result:
-            running.error = result["error"]
+            running.error, running.start_error = result["error"], result["start_error"]
             self._write_traceback(number, result["traceback"])
             return
+        self._failures.trained = True
         record, fold, epoch = result["record"], result["fold"], result["epoch"]
         running.records.setdefault(fold, {})[epoch] = record
         identity, mean = self.identity(number), running.epoch(epoch)
@@ -169,11 +181,25 @@ class Recorder(Callback):
         running = self._running.get(number) or _RunningTrial(started=time.time())
         self._end(trial, *running.state())
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # Tune starts it again; whether that is repeated if its process cannot start is decided here.
+        self._restarting.add(trial.config["number"])
+        private_api.set_retries(trial, 0)
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
-        if number not in self._running and self._searcher.retry(number):
-            return  # its actor died before the trial started, which Tune does not retry
         cause = private_api.error_of(trial) or "its worker process died"
+        if number not in self._running or number in self._restarting:
+            failure = start_error(cause)
+            if failure is None and self._failures.starts_again(number):
+                self._searcher.retry(number)
+                return
+            failure = failure or died_at_start(cause)
+            running = self._running.setdefault(number, _RunningTrial(started=time.time()))
+            running.start_error = failure
+            self._write_traceback(number, str(cause))
+            self._end(trial, schemas.FAILED, str(failure))
+            return
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         self._end(trial, schemas.FAILED, lines[-1] if lines else type(cause).__name__)
 
@@ -181,6 +207,10 @@ class Recorder(Callback):
         self._ended.append(trial)
         number, parameters = trial.config["number"], trial.config["parameters"]
         running = self._running.pop(number, None) or _RunningTrial(started=time.time())
+        self._restarting.discard(number)
+        if running.start_error is not None:
+            self._searcher.lose_place()
+            self._failures.report(f"trial {number}", running.start_error)
         history = running.rows()
         seconds = time.time() - running.started
         hours = self._budget.ended(number, seconds, complete=state == schemas.COMPLETE)
@@ -200,7 +230,9 @@ class Recorder(Callback):
             bootstrap_error=errors,
         ) | {
             "seed": self._plan.settings["seed"],
-            "started_at": datetime.fromtimestamp(running.started, UTC),
+            "started_at": (
+                None if running.start_error else datetime.fromtimestamp(running.started, UTC)
+            ),
             "duration_s": seconds,
             "gpu_hours": hours,
             "cost": self._plan.limits.cost_of(hours),
