@@ -63,9 +63,7 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
     for row in result.confirm:
         if row["error"]:
             reason = row["error"] if row["started_at"] else "its worker could not start"
-            console.print(
-                f"confirmation, seed {row['seed']}: {reason}", style="red", markup=False
-            )
+            console.print(f"confirmation, seed {row['seed']}: {reason}", style="red", markup=False)
     console.print("\nfiles:")
     for file, what in (
         ("best.yaml", "the best configuration, for bbam-ray train --config"),

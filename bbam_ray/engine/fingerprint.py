@@ -28,12 +28,12 @@ def code_state() -> str:
     digest = _source()
     for package in PACKAGES:
         digest.update(f"{package} {version(package)}\n".encode())
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def source_digest() -> str:
     """Hash of this package's training code, 64 hexadecimal digits."""
-    return _source().hexdigest()
+    return str(_source().hexdigest())
 
 
 def _source() -> Any:

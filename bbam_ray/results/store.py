@@ -24,7 +24,7 @@ Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 
-def was_not_started(trial: Row) -> bool:
+def was_not_started(trial: Mapping[str, Any]) -> bool:
     """Whether a trial failed since a worker could not start; its row has no start then."""
     return trial["state"] == schemas.FAILED and trial["started_at"] is None
 

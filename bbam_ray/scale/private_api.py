@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -165,12 +167,32 @@ def set_torch_environment() -> None:
     _set_torch_distributed_env_vars()
 
 
+def waited_in_vain(error: Any) -> bool:
+    """Whether a run of Ray Train has failed since the resources of its workers were not free in time."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
+
+
+def died_at_start(error: Any) -> bool:
+    """Whether a run of Ray Train has failed since processes of workers died while they started."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
+
+    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupFailedError)
+
+
 # ---------------------------------------------------------------- Ray Tune
 
 
 def error_of(trial: Any) -> Any:
-    """The exception that ended a trial of Tune, or a text, or None."""
-    return trial.get_pickled_error() or trial.get_error()
+    """The exception that ended a trial of Tune, or its text, or None.
+
+    Tune's public methods read copies of these files, which are written later.
+    """
+    for name, read in ((trial.pickled_error_file, pickle.loads), (trial.error_file, bytes.decode)):
+        if name and (file := Path(name)).is_file():
+            return read(file.read_bytes())
+    return None
 
 
 def set_retries(trial: Any, count: int) -> None:

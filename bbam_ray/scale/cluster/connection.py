@@ -75,9 +75,14 @@ def _connected(
     for name, value in environment.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # It prints a traceback for each failure of a trial; the study has a sentence for it.
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    # Tune prints a traceback for each failure of a trial; the study has a sentence for it.
+    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": True,
+    }
     if not address.startswith("ray://"):  # the driver of a client is a process of the cluster
         common["job_config"] = private_api.job_config(package_folder())
     if address == "local":

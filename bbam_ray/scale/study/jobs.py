@@ -111,7 +111,9 @@ def run_jobs(
                 started(job)
                 strategy = PlacementGroupSchedulingStrategy(group, 0, True)
                 options = {"scheduling_strategy": strategy, "name": f"{study}: {job.name}"}
-                reference = task.options(**options).remote(pickle.dumps(job), shape, driver, monitor.heartbeats)
+                reference = task.options(**options).remote(
+                    pickle.dumps(job), shape, driver, monitor.heartbeats
+                )
                 running[reference] = (job, group)
             ready, _ = ray.wait(list(running), num_returns=1, timeout=HEARTBEAT_SECONDS)
             interruption.check()
@@ -124,7 +126,8 @@ def run_jobs(
                 else:
                     failure = result
                 done(job, result)
-        for job in waiting if failure else ():
+        for job in waiting:
+            assert failure is not None  # no place is left
             started(job)
             done(job, failure)
     finally:
@@ -144,9 +147,7 @@ def _result(reference: ray.ObjectRef[Any]) -> JobResult:
         return JobResult(None, redacted(reason), datetime.now(UTC), 0.0)
 
 
-def _run(
-    packed: bytes, shape: GangShape, driver: dict[str, str], heartbeats: Any
-) -> JobResult:
+def _run(packed: bytes, shape: GangShape, driver: dict[str, str], heartbeats: Any) -> JobResult:
     """Run a job in a Ray worker, rank 0 of its gang.
 
     Args:

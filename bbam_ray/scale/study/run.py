@@ -43,6 +43,7 @@ from bbam_ray.scale.workers.train_trial import train_trial
 from bbam_ray.scale.workers.trial import Trial
 from bbam_ray.scale.workers.versions import versions
 
+
 class _SearchEnd(Enum):
     """Why a search has ended."""
 
@@ -220,7 +221,7 @@ def _search(
             run_config=tune.RunConfig(
                 name=store.folder.name,
                 storage_path=str(scratch),
-                callbacks=[Watchdog(monitor), recorder, *trackers],
+                callbacks=[Watchdog(monitor, failures), recorder, *trackers],
                 stop=budget,
                 verbose=0,
                 # The recorder raises it for trials that have started.

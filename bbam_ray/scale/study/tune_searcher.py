@@ -106,7 +106,7 @@ class StudySearcher(Searcher):
         return self._concurrency <= 0
 
     def lose_place(self) -> None:
-        """From now on, run one trial less at once: where a worker cannot start, the next one cannot either."""
+        """Run one trial less at once: where a worker cannot start, the next one cannot either."""
         self._concurrency -= 1
 
     def on_trial_complete(

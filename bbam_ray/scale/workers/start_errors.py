@@ -68,7 +68,7 @@ def import_error(error: BaseException) -> StartError | None:
 def died_at_start(error: object) -> StartError:
     """The failed start of a process that has died repeatedly, without a Python error."""
     text = _COLORS.sub("", str(error))
-    detail = re.search(r"(?:exit detail|process has died)[.:] *(\S[^\n]*?)(?:\. |\n|$)", text)
+    detail = re.search(r"exit detail: ([^.\n]+)", text)
     reason = f" ({brief(detail[1], _LONGEST)})" if detail else ""
     return StartError(_node(text), f"its process died while it started{reason}")
 

@@ -1,0 +1,137 @@
+"""Ways to keep the workers of a command from starting, while the command itself starts well.
+
+Each is a folder for PYTHONPATH, or variables of the environment. A folder has a ``sitecustomize.py``,
+which every Python process runs first; it acts in the workers of Ray only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import bbam_ray
+
+# The package that is missing or broken; every worker that trains needs it.
+PACKAGE = "safetensors"
+VERSION = "0.0.1"
+SHADOWED_MODULES = ("statistics", "random", "types", "queue", "secrets")
+
+_IN_WORKERS = """
+import sys
+
+if any(word.endswith("default_worker.py") for word in sys.orig_argv):
+{code}
+"""
+_FINDER = """
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name == {module!r}:
+                {action}
+
+    sys.meta_path.insert(0, Finder())
+"""
+
+
+@dataclass(frozen=True)
+class StartFault:
+    """A way to keep workers from starting.
+
+    Args:
+        name: in the table.
+        prepare: writes its files to an empty folder; returns variables of the environment.
+        cause: what the sentence about it contains; empty if workers must start all the same.
+    """
+
+    name: str
+    prepare: Callable[[Path], dict[str, str]]
+    cause: str
+
+
+def _on_path(folder: Path, code: str) -> dict[str, str]:
+    """Run code at the start of each worker."""
+    (folder / "sitecustomize.py").write_text(_IN_WORKERS.format(code=code))
+    before = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), before)))}
+
+
+def _on_import(module: str, action: str) -> Callable[[Path], dict[str, str]]:
+    """Do something instead of importing a module."""
+    return lambda folder: _on_path(folder, _FINDER.format(module=module, action=action))
+
+
+def _first_on_path(write: Callable[[Path], None]) -> Callable[[Path], dict[str, str]]:
+    """Let workers find the modules of a folder before all others."""
+
+    def prepare(folder: Path) -> dict[str, str]:
+        modules = folder / "modules"
+        modules.mkdir()
+        write(modules)
+        return _on_path(folder, f"    sys.path.insert(0, {str(modules)!r})")
+
+    return prepare
+
+
+def shadow(folder: Path) -> None:
+    """Write files with the names of modules of Python that fail when they are imported."""
+    for name in SHADOWED_MODULES:
+        (folder / f"{name}.py").write_text(
+            f"raise RuntimeError('not the module {name} of Python')\n"
+        )
+
+
+def _shadow_one(folder: Path) -> None:
+    """Shadow a module that Ray itself does not import, so that a worker gets as far as the trial."""
+    (folder / "statistics.py").write_text("raise RuntimeError('not that of Python')\n")
+
+
+def _other_version(folder: Path) -> None:
+    source = Path(bbam_ray.__file__).parent
+    copy = shutil.copytree(
+        source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    file = copy / "__init__.py"
+    file.write_text(file.read_text().replace(bbam_ray.__version__, VERSION))
+
+
+def _broken_package(folder: Path) -> None:
+    text = "lib.so: cannot open shared object file"
+    (folder / f"{PACKAGE}.py").write_text(f"raise ImportError({text!r})\n")
+
+
+def _no_environment(folder: Path) -> dict[str, str]:
+    return {"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"conda": "absent"}})}
+
+
+MISSING = StartFault(
+    "package missing in workers",
+    _on_import(PACKAGE, f"""raise ModuleNotFoundError("No module named '{PACKAGE}'")"""),
+    f"ModuleNotFoundError: No module named '{PACKAGE}'",
+)
+SHADOWED = StartFault(
+    "module of Python shadowed in workers",
+    _first_on_path(_shadow_one),
+    "modules/statistics.py hides the module statistics of Python",
+)
+WRONG_VERSION = StartFault(
+    "wrong version in workers",
+    _first_on_path(_other_version),
+    f"bbam-ray {VERSION} instead of {bbam_ray.__version__}",
+)
+IMPORT_ERROR = StartFault(
+    "import error in workers",
+    _first_on_path(_broken_package),
+    "ImportError: lib.so: cannot open shared object file",
+)
+DIES = StartFault(
+    "worker dies while it starts",
+    _on_import("bbam_ray.scale.workers.gang", "__import__('os')._exit(1)"),
+    "its process died while it started",
+)
+NO_ENVIRONMENT = StartFault(
+    "runtime environment of workers cannot be set up", _no_environment, "conda"
+)
+START_FAULTS = (MISSING, SHADOWED, WRONG_VERSION, IMPORT_ERROR, DIES, NO_ENVIRONMENT)
