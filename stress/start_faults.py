@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bbam_ray
+from bbam_ray.errors import EXIT_FAILED
+from stress.stored_study import CheckFailedError
+from stress.study_process import StudyProcess
 
 # The package that is missing or broken; every worker that trains needs it.
 PACKAGE = "safetensors"
 VERSION = "0.0.1"
+MOST_TRIALS = 2  # that are tried in vain: as many as run at once
 SHADOWED_MODULES = ("statistics", "random", "types", "queue", "secrets")
 
 _IN_WORKERS = """
@@ -106,32 +110,74 @@ def _no_environment(folder: Path) -> dict[str, str]:
     return {"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"conda": "absent"}})}
 
 
+def _nothing(folder: Path) -> dict[str, str]:
+    shadow(folder)  # of the current folder
+    return {}
+
+
 MISSING = StartFault(
-    "package missing in workers",
+    "start: package missing",
     _on_import(PACKAGE, f"""raise ModuleNotFoundError("No module named '{PACKAGE}'")"""),
     f"ModuleNotFoundError: No module named '{PACKAGE}'",
 )
 SHADOWED = StartFault(
-    "module of Python shadowed in workers",
+    "start: module shadowed",
     _first_on_path(_shadow_one),
     "modules/statistics.py hides the module statistics of Python",
 )
 WRONG_VERSION = StartFault(
-    "wrong version in workers",
+    "start: wrong version",
     _first_on_path(_other_version),
     f"bbam-ray {VERSION} instead of {bbam_ray.__version__}",
 )
 IMPORT_ERROR = StartFault(
-    "import error in workers",
+    "start: import error",
     _first_on_path(_broken_package),
     "ImportError: lib.so: cannot open shared object file",
 )
 DIES = StartFault(
-    "worker dies while it starts",
+    "start: worker dies",
     _on_import("bbam_ray.scale.workers.gang", "__import__('os')._exit(1)"),
     "its process died while it started",
 )
 NO_ENVIRONMENT = StartFault(
-    "runtime environment of workers cannot be set up", _no_environment, "conda"
+    "start: no runtime environment", _no_environment, "conda"
 )
-START_FAULTS = (MISSING, SHADOWED, WRONG_VERSION, IMPORT_ERROR, DIES, NO_ENVIRONMENT)
+CURRENT_FOLDER = StartFault("start: modules shadowed by the current folder", _nothing, "")
+START_FAULTS = (
+    CURRENT_FOLDER,
+    MISSING,
+    SHADOWED,
+    WRONG_VERSION,
+    IMPORT_ERROR,
+    DIES,
+    NO_ENVIRONMENT,
+)
+
+
+def try_to_start(study: StudyProcess, cause: str) -> None:
+    """Run a command whose workers cannot start, and remove the cause.
+
+    Raises:
+        CheckFailedError: it did not fail at once, with one sentence and failed trials in its table.
+    """
+    study.start()
+    code = study.wait_for_end()
+    study.variables.clear()
+    if not cause:
+        if code:
+            raise CheckFailedError(f"exit code {code}, and the fault should do no harm")
+        return
+    sentences = [line for line in study.output.splitlines() if line.startswith("error: ")]
+    if code != EXIT_FAILED or len(sentences) != 1 or cause not in sentences[0]:
+        raise CheckFailedError(f"exit code {code} with {sentences} instead of one on '{cause}'")
+    if "Traceback" in study.output:
+        raise CheckFailedError("a traceback instead of a sentence")
+    trials = study.table("trials")
+    if (
+        set(trials["state"]) != {"FAILED"}
+        or not trials["error"].str.contains(cause, regex=False).all()
+    ):
+        raise CheckFailedError(f"trials {trials[['state', 'error']].to_dict('records')}")
+    if len(trials) > MOST_TRIALS:
+        raise CheckFailedError(f"{len(trials)} trials were tried")

@@ -40,5 +40,7 @@ class StartFailures:
         It may have been killed. Before any worker has trained, a second death ends the trial.
         """
         self._deaths[number] = deaths = self._deaths.get(number, 0) + 1
-        most = self._max_failures if self.trained else min(1, self._max_failures % 2**31)
+        most = self._max_failures
+        if most != 0 and not self.trained:
+            most = 1
         return most < 0 or deaths <= most
