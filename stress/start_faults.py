@@ -21,6 +21,8 @@ from stress.study_process import StudyProcess
 # The package that is missing or broken; every worker that trains needs it.
 PACKAGE = "safetensors"
 VERSION = "0.0.1"
+# Imported by processes that train, and by no others.
+_TRAINING = ("bbam_ray.scale.workers.trial_worker", "bbam_ray.scale.workers.train_worker")
 MOST_TRIALS = 2  # that are tried in vain: as many as run at once
 SHADOWED_MODULES = ("statistics", "random", "types", "queue", "secrets")
 
@@ -31,9 +33,14 @@ if any(word.endswith("default_worker.py") for word in sys.orig_argv):
 {code}
 """
 _FINDER = """
+    import os
+
     class Finder:
         def find_spec(self, name, path=None, target=None):
-            if name == {module!r}:
+            if name in {modules!r}:
+                if log := os.environ.get("START_ATTEMPTS"):
+                    with open(log, "a") as file:
+                        print(os.getpid(), file=file)
                 {action}
 
     sys.meta_path.insert(0, Finder())
@@ -62,9 +69,9 @@ def _on_path(folder: Path, code: str) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), before)))}
 
 
-def _on_import(module: str, action: str) -> Callable[[Path], dict[str, str]]:
-    """Do something instead of importing a module."""
-    return lambda folder: _on_path(folder, _FINDER.format(module=module, action=action))
+def _on_import(modules: tuple[str, ...], action: str) -> Callable[[Path], dict[str, str]]:
+    """Do something instead of importing a module, and note the process in a file, if there is one."""
+    return lambda folder: _on_path(folder, _FINDER.format(modules=modules, action=action))
 
 
 def _first_on_path(write: Callable[[Path], None]) -> Callable[[Path], dict[str, str]]:
@@ -117,7 +124,7 @@ def _nothing(folder: Path) -> dict[str, str]:
 
 MISSING = StartFault(
     "start: package missing",
-    _on_import(PACKAGE, f"""raise ModuleNotFoundError("No module named '{PACKAGE}'")"""),
+    _on_import((PACKAGE,), f"""raise ModuleNotFoundError("No module named '{PACKAGE}'")"""),
     f"ModuleNotFoundError: No module named '{PACKAGE}'",
 )
 SHADOWED = StartFault(
@@ -137,12 +144,10 @@ IMPORT_ERROR = StartFault(
 )
 DIES = StartFault(
     "start: worker dies",
-    _on_import("bbam_ray.scale.workers.gang", "__import__('os')._exit(1)"),
+    _on_import(_TRAINING, "os._exit(1)"),
     "its process died while it started",
 )
-NO_ENVIRONMENT = StartFault(
-    "start: no runtime environment", _no_environment, "conda"
-)
+NO_ENVIRONMENT = StartFault("start: no runtime environment", _no_environment, "conda")
 CURRENT_FOLDER = StartFault("start: modules shadowed by the current folder", _nothing, "")
 START_FAULTS = (
     CURRENT_FOLDER,

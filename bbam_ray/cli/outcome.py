@@ -141,6 +141,7 @@ def as_json(folder: Path, plan: StudyPlan, result: StudyResult) -> dict[str, Any
         "best": standard_values(best) if best else None,
         "trials": len(result.trials),
         "failed": len(result.failed),
+        "not_started": len(result.not_started),
         "stopped_early": len(result.pruned),
         "out_of_budget": result.out_of_budget,
         "pareto": [row["number"] for row in result.trials if row["pareto"]],

@@ -57,7 +57,7 @@ def trial_line(row: Mapping[str, Any], metric: str) -> str:
 def confirmation_line(row: Mapping[str, Any]) -> str:
     """A run that confirms one of the best configurations."""
     result = row.get("error") or f"test_map {row['test_map']:.4f}"
-    if row.get("error") and row["started_at"] is None:
+    if row.get("error") and row.get("started_at", "known") is None:
         result = "its worker could not start"
     name, took = row.get("answer") or "trial", duration(row["duration_s"])
     return f"confirm  {name}  seed {row['seed']}  {result}  {took}"

@@ -26,7 +26,7 @@ Key = tuple[Any, ...]
 
 def was_not_started(trial: Mapping[str, Any]) -> bool:
     """Whether a trial failed since a worker could not start; its row has no start then."""
-    return trial["state"] == schemas.FAILED and trial["started_at"] is None
+    return trial["state"] == schemas.FAILED and trial.get("started_at", "known") is None
 
 
 def _clean(row: Row, schema: pa.Schema) -> Row:

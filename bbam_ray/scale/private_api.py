@@ -189,6 +189,8 @@ def error_of(trial: Any) -> Any:
 
     Tune's public methods read copies of these files, which are written later.
     """
+    if trial.storage is None:
+        return None
     for name, read in ((trial.pickled_error_file, pickle.loads), (trial.error_file, bytes.decode)):
         if name and (file := Path(name)).is_file():
             return read(file.read_bytes())

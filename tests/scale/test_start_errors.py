@@ -12,8 +12,8 @@ from bbam_ray.scale.study.events import Event, NotStarted
 from bbam_ray.scale.study.start_failures import StartFailures
 from bbam_ray.scale.workers.start_errors import died_at_start, import_error, start_error
 
-CLASS = """The actor died because of an error raised in its creation task, \x1b[36mray::Trial.__init__()\x1b[39m \
-(pid=7, ip=10.0.0.3, actor_id=d8bb, repr=<TemporaryActor object>)
+CLASS = """The actor died because of an error raised in its creation task, \
+\x1b[36mray::Trial.__init__()\x1b[39m (pid=7, ip=10.0.0.3, actor_id=d8bb, repr=<TemporaryActor object>)
            ^^^^^^^^^^^^
 RuntimeError: The actor with name Trial failed to import on the worker. This may be because needed \
 library dependencies are not installed in the worker environment:
@@ -53,14 +53,16 @@ def test_a_class_that_cannot_be_imported() -> None:
 
 def test_arguments_whose_class_cannot_be_imported() -> None:
     text = "System error: no\ntraceback: Traceback (most recent call last):\n(pid=1, ip=fe80::3)\n"
-    assert found(text + "ray.exceptions.RaySystemError: System error: no\nImportError: lib.so: no") == (
+    assert found(
+        text + "ray.exceptions.RaySystemError: System error: no\nImportError: lib.so: no"
+    ) == (
         "fe80::3",
         "ImportError: lib.so: no",
     )
 
 
 def test_a_runtime_environment_without_a_node_and_with_a_traceback() -> None:
-    error = RuntimeEnvSetupError("Traceback:\n  File \"a.py\", line 1, in f\nValueError: no conda.")
+    error = RuntimeEnvSetupError('Traceback:\n  File "a.py", line 1, in f\nValueError: no conda.')
     assert found(error) == ("unknown", "ValueError: no conda")
 
 
@@ -116,7 +118,10 @@ def test_a_process_that_died_is_named_with_its_node() -> None:
 def test_a_long_cause_is_cut_and_stays_on_one_line() -> None:
     _, cause = found(f"failed to import on the worker\nValueError: {'x' * 999}\x07")
     assert len(cause) < 350 and cause.isprintable()
-    assert found("failed to import on the worker\n  numpy is broken  \n") == ("unknown", "numpy is broken")
+    assert found("failed to import on the worker\n  numpy is broken  \n") == (
+        "unknown",
+        "numpy is broken",
+    )
 
 
 def test_only_imports_count_after_the_start() -> None:

@@ -130,9 +130,9 @@ def package_folder() -> list[str]:
     An installed package, or one on PYTHONPATH, is found by workers themselves.
     """
     folder = Path(bbam_ray.__file__).resolve().parents[1]
-    first, *others = (Path(entry).resolve() for entry in sys.path)
+    first, *further = (Path(entry).resolve() for entry in sys.path)
     by_script = not sys.flags.safe_path and first == folder
-    return [str(folder)] if by_script and folder not in others else []
+    return [str(folder)] if by_script and folder not in further else []
 
 
 def _temporary() -> str:

@@ -61,7 +61,7 @@ def train_with_ray(
     """
     Path(job.checkpoints).mkdir(parents=True, exist_ok=True)
     ledger = new_ledger()
-    reader, waits = LedgerReader(ledger), 0
+    reader, waits, lost = LedgerReader(ledger), 0, False
     try:
         while True:
             try:
@@ -70,6 +70,10 @@ def train_with_ray(
                 waits += 1
                 if waits == _WAITS or not private_api.waited_in_vain(error):
                     raise
+            except ray.exceptions.RayActorError as error:  # the process that controls the run
+                if lost:
+                    raise died_at_start(error) from error
+                lost = True
     finally:
         ray.kill(ledger)  # otherwise it would live as long as this process, one for each fold
 
@@ -107,7 +111,7 @@ def _follow(trainer: Any, ledger: LedgerReader, listener: Callable[[Record], Non
     def read(wait_s: float) -> None:
         try:
             records = ledger.new_records(wait_s)
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayError as error:
             lost.append(error)  # it cannot start, so the workers cannot send anything
             return
         for record in records:
