@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,9 +86,9 @@ def _first_on_path(write: Callable[[Path], None]) -> Callable[[Path], dict[str, 
     return prepare
 
 
-def shadow(folder: Path) -> None:
+def shadow(folder: Path, modules: Iterable[str] = SHADOWED_MODULES) -> None:
     """Write files with the names of modules of Python that fail when they are imported."""
-    for name in SHADOWED_MODULES:
+    for name in modules:
         (folder / f"{name}.py").write_text(
             f"raise RuntimeError('not the module {name} of Python')\n"
         )
@@ -96,7 +96,7 @@ def shadow(folder: Path) -> None:
 
 def _shadow_one(folder: Path) -> None:
     """Shadow a module that Ray itself does not import, so that a worker gets as far as the trial."""
-    (folder / "statistics.py").write_text("raise RuntimeError('not that of Python')\n")
+    shadow(folder, ["statistics"])
 
 
 def _other_version(folder: Path) -> None:
