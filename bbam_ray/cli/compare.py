@@ -15,7 +15,12 @@ from rich.text import Text
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.screen import Screen
 from bbam_ray.commands import checks
-from bbam_ray.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_TRIALS_FAILED
+from bbam_ray.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_SOME_TRIALS_FAILED,
+)
 
 if TYPE_CHECKING:
     from bbam_ray.commands.compare import CompareResult
@@ -109,7 +114,9 @@ def compare(
             typer.echo(json.dumps(content, default=str))
         else:
             _show(screen.console, result)
-        return EXIT_SOME_TRIALS_FAILED if result.failed else EXIT_DONE
+        if not result.failed:
+            return EXIT_DONE
+        return EXIT_SOME_TRIALS_FAILED if result.rows else EXIT_FAILED
 
 
 def _show(console: Console, result: CompareResult) -> None:

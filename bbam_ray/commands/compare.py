@@ -30,6 +30,7 @@ from bbam_ray.results.store import Row, Table, read_table
 from bbam_ray.results.study import command_line, is_empty_study, locked
 from bbam_ray.results.summary import duration
 from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.study.events import Event, NotStarted
 from bbam_ray.scale.study.plan import StudyResult
 from bbam_ray.scale.study.run import run_study
 
@@ -118,6 +119,15 @@ def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener
     started, failed = time.monotonic(), False
     positions = {row["entry"]: row["place"] for row in table.rows()}
     total = len(prepared.studies)
+    causes: set[str] = set()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, NotStarted) and event.error.cause not in causes:
+            causes.add(event.error.cause)
+            listener.error(
+                f"{entry.text}, {event.what}: {event.error}; remove the cause and use --resume"
+            )
+
     for number, study in enumerate(prepared.studies, start=1):
         entry = study.entry
         for note in run_notes(study.plan.published_config, study.plan.settings):
@@ -134,9 +144,11 @@ def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener
                 resume=resume,
                 note=listener.warning,
             )
-            result = run_study(plan, record, lambda event: None)
+            result = run_study(plan, record, listen)
         table.put(_rows(entry, positions.setdefault(entry.text, len(positions)), result))
         table.flush()
+        if result.cannot_start:  # nor could those of the other studies
+            return True
         failed |= result.best is None or any(row["error"] for row in result.confirm)
         values = [row["test_map"] for row in result.confirm if not row["error"]]
         outcome = (

@@ -22,7 +22,7 @@ from bbam_ray.results.study import INTERRUPTED, RUNNING, StudyRecord, locked
 from bbam_ray.results.summary import duration
 from bbam_ray.scale.cluster.capacity import wait_for_workers
 from bbam_ray.scale.cluster.connection import connected
-from bbam_ray.scale.study.events import Event, NothingReused, Notice
+from bbam_ray.scale.study.events import Event, NothingReused, Notice, NotStarted
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 from bbam_ray.scale.study.run import run_study, stored_result
 
@@ -89,6 +89,11 @@ def _search(
             )
         if isinstance(event, Notice):
             listener.message(event.text)
+        if isinstance(event, NotStarted):
+            listener.error(
+                f"{event.what}: {event.error}; remove the cause and resume with "
+                f"--name {record.folder.name} --resume"
+            )
         listener.study_event(event, progress.update(event))
 
     try:
@@ -110,7 +115,8 @@ def _search(
 def _progress(
     plan: StudyPlan, record: StudyRecord, listener: StudyListener, address: str
 ) -> StudyProgress:
-    done = len(stored_result(plan, record).trials)
+    earlier = stored_result(plan, record)
+    done = len(earlier.trials) - len(earlier.not_started)
     workers = plan.shape.workers
     listener.message(
         f"study {record.folder}: {plan.num_samples} trials of {plan.settings['method']} on "

@@ -24,6 +24,11 @@ Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 
+def was_not_started(trial: Mapping[str, Any]) -> bool:
+    """Whether a trial failed since a worker could not start; its row has no start then."""
+    return trial["state"] == schemas.FAILED and trial.get("started_at", "known") is None
+
+
 def _clean(row: Row, schema: pa.Schema) -> Row:
     """A row with exactly the schema's columns; NaN and missing values become null."""
 
@@ -208,6 +213,10 @@ class StudyStore:
             schemas.confirm_schema(parameter_kinds),
             ("number", "answer", "seed"),
         )
+
+    def drop_not_started(self) -> None:
+        """Remove trials whose workers could not start: they are run again."""
+        self.trials.drop({row["number"] for row in self.trials.rows() if was_not_started(row)})
 
     def drop_unfinished(self) -> None:
         """Remove the epochs of trials that have not ended: they are trained again from the start."""
