@@ -1,4 +1,4 @@
-"""A Slurm cluster of two nodes on this machine: munged, slurmctld, and a slurmd for each node, on loopback."""
+"""A Slurm cluster of two nodes on this machine, on loopback: munged, slurmctld and two slurmd."""
 
 from __future__ import annotations
 

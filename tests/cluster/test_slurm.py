@@ -1,4 +1,4 @@
-"""``slurm.sh`` on a real Slurm of two nodes: a study is interrupted in the middle, resumes, and loses no trial."""
+"""``slurm.sh`` on a real Slurm of two nodes: an interrupted study resumes and loses no trial."""
 
 from __future__ import annotations
 
