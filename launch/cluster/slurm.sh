@@ -32,11 +32,11 @@ state="$SLURM_SUBMIT_DIR/.slurm-$SLURM_JOB_ID"
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$state/auth_token"
 
 driver="" steps=()
-finish() {
+finish() { # the token first: Ray may take as long to end as Slurm waits before it kills everything
   trap '' TERM INT
+  rm -rf "$state"
   for step in "${steps[@]}"; do kill -TERM "$step" 2>/dev/null || true; done
   wait || true
-  rm -rf "$state"
 }
 interrupt() { # INT would do nothing: bash starts background processes with INT ignored
   trap '' TERM INT

@@ -100,7 +100,9 @@ def test_an_interrupted_study_resumes_with_every_trial_once(
         final = ("CANCELLED", "FAILED")
         wait_until(lambda: field(first, "JobState") in final, 120, lambda: output(repository))
         wait_until(lambda: not ray_processes(first), 60, lambda: str(ray_processes(first)))
-        assert not list(repository.glob(".slurm-*")), "the token is still there"
+        wait_until(
+            lambda: not list(repository.glob(".slurm-*")), 60, lambda: "the token is still there"
+        )
         assert len(numbers(repository)) < TRIALS, "the study was too short to be interrupted"
         last = submit(repository, "--resume")
     done = ("COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL")
