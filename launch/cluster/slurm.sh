@@ -30,6 +30,8 @@ cd "$SLURM_SUBMIT_DIR"
 state="$SLURM_SUBMIT_DIR/.slurm-$SLURM_JOB_ID"
 (umask 077 && mkdir -p "$state" && head -c 32 /dev/urandom | base64 | tr -d '\n=+/' > "$state/auth_token")
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$state/auth_token"
+# Ray would drain its nodes for 30 s, after which Slurm kills everything; a study has nothing to drain.
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
 
 driver="" steps=()
 finish() { # the token first: Ray may take as long to end as Slurm waits before it kills everything
