@@ -59,13 +59,21 @@ def known_settings(dataset: str, method: str) -> dict[str, type]:
     parts = (TrainingConfig, DATASETS[dataset].Options, METHODS[method].Options)
     return {name: part for part in parts for name in part.model_fields}
 
+_MOST_NAMES = 20  # known settings in a message
+
 
 def setting_hint(name: str, known: Mapping[str, type]) -> str:
-    """The way out for an unknown setting: the most similar known name, and what else has the setting."""
+    """The way out for an unknown setting: the most similar known name, and what else has the setting.
+
+    Without a similar one it names the command that lists them: there are too many for a message.
+    """
+    hint = nearest(name, known)
+    if len(known) > _MOST_NAMES and not hint.startswith("did you mean"):
+        hint = "`bbam-ray settings` lists all"
     for kind, parts in (("method", METHODS), ("data set", DATASETS)):
         if owners := [n for n, part in parts.items() if name in part.Options.model_fields]:
-            return f"it belongs to {kind} {' and '.join(owners)}; {nearest(name, known)}"
-    return nearest(name, known)
+            return f"it belongs to {kind} {' and '.join(owners)}; {hint}"
+    return hint
 
 
 def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
