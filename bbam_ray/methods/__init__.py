@@ -59,6 +59,7 @@ def known_settings(dataset: str, method: str) -> dict[str, type]:
     parts = (TrainingConfig, DATASETS[dataset].Options, METHODS[method].Options)
     return {name: part for part in parts for name in part.model_fields}
 
+
 _MOST_NAMES = 20  # known settings in a message
 
 
