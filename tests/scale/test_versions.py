@@ -54,7 +54,7 @@ def test_another_build_of_the_same_version_passes(
 def test_the_source_is_compared_between_nodes_only(driver: dict[str, str]) -> None:
     changed = driver | {"source of bbam-ray": "12345678"}
     check_versions(changed)  # the same copy, edited while a study runs
-    with pytest.raises(StartError, match="source of bbam-ray .* instead of 12345678"):
+    with pytest.raises(StartError, match=r"source of bbam-ray .* instead of 12345678"):
         check_versions(changed | {"node": "b"})
 
 
