@@ -147,7 +147,9 @@ DIES = StartFault(
     _on_import(_TRAINING, "os._exit(1)"),
     "its process died while it started",
 )
-NO_ENVIRONMENT = StartFault("start: no runtime environment", _no_environment, "conda")
+NO_ENVIRONMENT = StartFault(
+    "start: no runtime environment", _no_environment, "its runtime environment cannot be set up"
+)
 CURRENT_FOLDER = StartFault("start: modules shadowed by the current folder", _nothing, "")
 START_FAULTS = (
     CURRENT_FOLDER,

@@ -16,8 +16,8 @@ def main() -> None:
     os.environ.update(cluster._SETTINGS)
     head = {"num_cpus": 0, "include_dashboard": False, "resources": {cluster.TRIAL_SLOT: 1000}}
     nodes = Cluster(initialize_head=True, head_node_args=head)
-    nodes.add_node(num_cpus=1)
-    nodes.add_node(num_cpus=1, env_vars=json.loads(sys.argv[1]))
+    nodes.add_node(num_cpus=1, resources={"good": 1})
+    nodes.add_node(num_cpus=1, resources={"bad": 1}, env_vars=json.loads(sys.argv[1]))
     nodes.wait_for_nodes()
     print("ADDRESS", nodes.address, flush=True)
     sys.stdin.read()

@@ -63,7 +63,8 @@ def test_arguments_whose_class_cannot_be_imported() -> None:
 
 def test_a_runtime_environment_without_a_node_and_with_a_traceback() -> None:
     error = RuntimeEnvSetupError('Traceback:\n  File "a.py", line 1, in f\nValueError: no conda.')
-    assert found(error) == ("unknown", "ValueError: no conda")
+    cause = "its runtime environment cannot be set up (ValueError: no conda)"
+    assert found(error) == ("unknown", cause)
 
 
 @pytest.mark.parametrize("carets", ["", "    ^^^^^^^^\n"])

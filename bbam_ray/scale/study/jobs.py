@@ -102,7 +102,7 @@ def run_jobs(
     ]
     groups = list(free)
     failure: JobResult | None = None
-    driver = versions()
+    driver = versions(plan.published_config)
     running: dict[ray.ObjectRef[Any], tuple[Job, Any]] = {}
     try:
         while running or (waiting and free):

@@ -192,7 +192,7 @@ def _search(
         "settings": plan.settings,
         "shape": asdict(plan.shape),
         "heartbeats": monitor.heartbeats,
-        "versions": versions(),
+        "versions": versions(plan.published_config),
         "checkpoints": str(checkpoints),
     }
     if plan.train_shape is not None:

@@ -14,11 +14,12 @@ import ray
 
 from bbam_ray.errors import MissingPackageError, StartError, brief
 
-# How Ray's texts about starts begin, or what they contain.
+_ENVIRONMENT = "Failed to set up runtime environment"
+# What Ray's texts about failed starts contain.
 _MARKS = (
     "error raised in its creation task",
     "failed to import on the worker",
-    "Failed to set up runtime environment",
+    _ENVIRONMENT,
     "System error: ",  # arguments whose classes cannot be imported
 )
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
@@ -90,6 +91,8 @@ def _cause(text: str) -> str:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         cause = lines[-1] if lines else "unknown"
     cause = brief(cause.rstrip("."), _LONGEST)
+    if _ENVIRONMENT in text:
+        return f"its runtime environment cannot be set up ({cause})"
     for module, file in (*_LOADED.findall(text), *_NAMED.findall(text)):
         if module in sys.stdlib_module_names and not re.search(r"/python\d\.\d+/", file):
             return f"{cause} ({file} hides the module {module} of Python)"

@@ -11,6 +11,7 @@ import ray
 import ray.train
 import ray.train.torch
 
+from bbam_ray.methods import run_config
 from bbam_ray.scale import private_api
 from bbam_ray.scale.cluster import interruption
 from bbam_ray.scale.workers.ledger import LedgerReader, Record, new_ledger
@@ -36,9 +37,12 @@ def _scaling(shape: TrainShape) -> Any:
     )
 
 
-def _torch(shape: TrainShape) -> Any:
-    backend = "nccl" if shape.gpus >= 1 else "gloo"
-    return Rendezvous(backend=backend, timeout_s=int(shape.timeout_s), versions=versions())
+def _torch(job: TrainJob, shape: TrainShape) -> Any:
+    return Rendezvous(
+        backend="nccl" if shape.gpus >= 1 else "gloo",
+        timeout_s=int(shape.timeout_s),
+        versions=versions(run_config(job.values, "run")),
+    )
 
 
 def train_with_ray(
@@ -53,7 +57,7 @@ def train_with_ray(
         shape: number and resources of the workers.
         listener: gets, in order: {"kind": "started", "workers", "epoch", "defects"} whenever workers
             (re)start, {"kind": "epoch", "record", "again", "finished"} for every epoch, and
-            {"kind": "failed", "error"}.
+            {"kind": "failed", "error", "start_error"}.
 
     Raises:
         TrainingFailed: workers were lost more often than ``shape.max_failures``.
@@ -87,7 +91,7 @@ def _trainer(job: TrainJob, shape: TrainShape, ledger: Any) -> Any:
         train_worker,
         train_loop_config={"job": job, "ledger": ledger},
         scaling_config=_scaling(shape),
-        torch_config=_torch(shape),
+        torch_config=_torch(job, shape),
         run_config=ray.train.RunConfig(
             name=checkpoints.name,
             storage_path=str(checkpoints.parent.resolve()),

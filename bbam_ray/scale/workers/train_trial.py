@@ -54,7 +54,7 @@ def train_trial(config: dict[str, Any]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _report_failure(text: str, failure: StartError | None = None) -> None:
+def _report_failure(text: str, failure: StartError | None) -> None:
     tune.report({"error": text, "traceback": text, "start_error": failure, "done": True})
 
 
@@ -81,7 +81,7 @@ def _train_fold(
         nonlocal ended
         if entry["kind"] == "failed":
             ended = True
-            _report_failure(entry["error"])
+            _report_failure(entry["error"], entry["start_error"])
         if entry["kind"] != "epoch":
             return
         record, stopped = entry["record"], entry["stopped_early"]

@@ -23,6 +23,7 @@ from bbam_ray.errors import NonFiniteError, UsageError
 from bbam_ray.methods import run_config
 from bbam_ray.scale.cluster.scratch import Scratch
 from bbam_ray.scale.workers.ledger import LedgerWriter
+from bbam_ray.scale.workers.start_errors import import_error
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,8 @@ def train_worker(config: dict[str, Any]) -> None:
             make_trainer(settings, *prepare_training(settings), job.pruning_rule), session
         ):
             pass
-    except (NonFiniteError, UsageError) as error:  # the same on every rank and in every attempt
-        session.send("failed", error=str(error))
+    # The same on every rank and in every attempt.
+    except (NonFiniteError, UsageError, ImportError) as error:
+        failure = import_error(error)
+        session.send("failed", error=str(failure or error), start_error=failure)
     ledger.wait()

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import ray
 
 import bbam_ray
+from bbam_ray.config import RunConfig
+from bbam_ray.data.datasets.text_base import TextOptions
 from bbam_ray.engine.fingerprint import PACKAGES, source_digest
 from bbam_ray.errors import StartError
+from bbam_ray.pretrained_images import is_timm
 
 _NODE, _SOURCE = "node", "source of bbam-ray"
 
 
-def versions() -> dict[str, str]:
-    """Versions in this process by package, a digest of this package's source, and the ID of the node."""
+def versions(config: RunConfig) -> dict[str, str]:
+    """Versions in this process by package, a digest of this package's source, and the ID of the node.
+
+    Args:
+        config: of a run; decides which optional packages are needed.
+    """
+    optional = []
+    if is_timm(config.training.backbone):
+        optional.append("timm")
+    if isinstance(config.data, TextOptions):
+        optional.append("tokenizers")
+    if config.training.backbone == "transformer":
+        optional.append("transformers")
+    return _versions([*PACKAGES, *optional])
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
     return {
         _NODE: ray.get_runtime_context().get_node_id(),
         _SOURCE: source_digest()[:8],
         "bbam-ray": bbam_ray.__version__,
-        **{name: _version(name) for name in PACKAGES},
+        **{name: _version(name) for name in packages},
     }
 
 
@@ -44,7 +62,7 @@ def check_versions(driver: Mapping[str, str]) -> None:
     Raises:
         StartError: names each difference.
     """
-    here = versions()
+    here = _versions(driver.keys() - {_NODE, _SOURCE, "bbam-ray"})
     left_out = {_NODE, _SOURCE} if here[_NODE] == driver[_NODE] else {_NODE}
     different = [
         f"{name} {here[name]} instead of {expected}"
