@@ -52,11 +52,10 @@ def test_an_empty_entry_is_ignored_here_and_in_further_processes(
 
 
 def test_a_folder_that_is_named_stays(current: Path) -> None:
-    search, variable = paths(
-        current, os.pathsep.join(("", str(current.parent / "x"), "current", PATH))
-    )
+    named = [str(current.parent / "x"), "current", *([PATH] if PATH else [])]
+    search, variable = paths(current, os.pathsep.join(("", *named)))
     assert str(current.parent / "x") in search
-    assert variable == os.pathsep.join((str(current.parent / "x"), "current", PATH))
+    assert variable == os.pathsep.join(named)
     (current / "statistics.py").unlink()
     search, _ = paths(current, os.pathsep.join(("", str(current), PATH)))
     assert str(current) in search
