@@ -10,7 +10,6 @@ are added to ``benchmarks/protocol.parquet``; a cell that is there already is no
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from benchmarks.harm import published, test_map
 from benchmarks.page import write_section
 from benchmarks.regret import task_of
 from benchmarks.regret_table import interval
-from benchmarks.stored_cells import Values, measure_missing, read_cells
+from benchmarks.stored_cells import Values, cell_parser, measure_missing, read_cells
 
 STORE = Path(__file__).with_name("protocol.parquet")
 SETS = ("digits", "scene", "emotions", "corel5k")
@@ -237,17 +236,7 @@ def _worth(data: pd.DataFrame, name: str, switch: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    for flag, default in (("--sets", SETS), ("--switches", (PLAIN, *SWITCHES, ALL))):
-        parser.add_argument(flag, type=lambda text: text.split(","), default=list(default))
-    parser.add_argument(
-        "--seeds", type=lambda text: [int(s) for s in text.split(",")], default=list(range(5))
-    )
-    parser.add_argument("--table", action="store_true", help="print the table and run nothing")
-    parser.add_argument("--write", type=Path, metavar="FILE")
+    parser = cell_parser(__doc__, range(5), sets=SETS, switches=(PLAIN, *SWITCHES, ALL))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = arguments.data.absolute()

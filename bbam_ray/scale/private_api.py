@@ -167,7 +167,7 @@ def set_torch_environment() -> None:
     _set_torch_distributed_env_vars()
 
 
-def waited_in_vain(error: Any) -> bool:
+def timed_out_at_start(error: Any) -> bool:
     """Whether a run of Ray Train has failed since the resources of its workers were not free in time."""
     from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 

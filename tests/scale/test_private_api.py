@@ -231,7 +231,7 @@ def test_failed_starts_of_ray_train_are_told_apart() -> None:
         ControllerError(error)
         for error in (WorkerGroupStartupTimeoutError(2), WorkerGroupStartupFailedError("dead"))
     )
-    tests = (private_api.waited_in_vain, private_api.died_at_start)
+    tests = (private_api.timed_out_at_start, private_api.died_at_start)
     assert [[test(error) for test in tests] for error in (late, dead, ValueError())] == [
         [True, False],
         [False, True],

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bbam_ray.errors import StartError
 from bbam_ray.scale.cluster.connection import on_this_node
-from bbam_ray.scale.workers.start_errors import start_error
+from bbam_ray.scale.workers.start_errors import died_at_start, start_error
 
 HEARTBEAT_SECONDS = 2.0
 
@@ -86,7 +86,7 @@ class HeartbeatMonitor:
         try:
             frozen = ray.get(silent)
         except ray.exceptions.RayError as error:
-            self.start_error = start_error(error)
+            self.start_error = start_error(error) or died_at_start(error)
             return
         for node, pid in frozen:
             on_node = NodeAffinitySchedulingStrategy(node, soft=False)

@@ -72,7 +72,7 @@ def train_with_ray(
                 return _follow(_trainer(job, shape, ledger), reader, listener)
             except ray.train.ControllerError as error:
                 waits += 1
-                if waits == _WAITS or not private_api.waited_in_vain(error):
+                if waits == _WAITS or not private_api.timed_out_at_start(error):
                     raise
             except ray.exceptions.RayActorError as error:  # the process that controls the run
                 if lost:
