@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from method_steps import TRAINED
+from saved_training import train_to_end
 from torch import nn
 
 from bbam_ray.engine import checkpoint_folder
@@ -44,18 +45,6 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: t.clone() for name, t in trainer.model.state_dict().items()}
 
 
-def train(trainer: Trainer, before: list[EpochRecord], folder: Path | None = None) -> list[Any]:
-    """Train to the end; with a folder, save every epoch there."""
-    records = list(before)
-    while not trainer.finished:
-        records.append(trainer.run_epoch())
-        if folder is not None:
-            target = folder / checkpoint_folder.folder_name(trainer.epoch)
-            target.mkdir()
-            checkpoint_folder.save_part(target, trainer, records)
-    return records
-
-
 @pytest.mark.parametrize("switches", [*SWITCHES.values(), ALL], ids=[*SWITCHES, "all"])
 def test_a_run_resumes_exactly_after_every_epoch(
     switches: dict[str, Any],
@@ -65,12 +54,14 @@ def test_a_run_resumes_exactly_after_every_epoch(
     tmp_path: Path,
 ) -> None:
     whole = tiny_trainer(**switches)
-    expected = [figures(record) for record in train(whole, [], tmp_path)]
+    expected = [figures(record) for record in train_to_end(whole, tmp_path)]
     for epoch in (1, 2, 3):
         again = tiny_trainer(**switches)
         records = checkpoint_folder.load(tmp_path / checkpoint_folder.folder_name(epoch), again)
         torch.rand(5)  # other random draws of the process must not matter
-        assert identical([figures(record) for record in train(again, records)], expected)
+        assert identical(
+            [figures(record) for record in train_to_end(again, before=records)], expected
+        )
         assert identical(again.state_dict(), whole.state_dict())
         assert identical(again.sample_state(), whole.sample_state())
 
