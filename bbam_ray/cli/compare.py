@@ -61,7 +61,8 @@ def compare(
     cpus_per_worker: shared.Cpus = 1,
     gpus_per_worker: shared.Gpus = "auto",
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Runs at the same time; default: as many as fit.")
+        int | None,
+        typer.Option(min=1, help="Runs at the same time; default: as many as fit on this machine."),
     ] = None,
     address: shared.Address = "local",
     set_: shared.Set = None,

@@ -10,7 +10,7 @@ from statistics import fmean, median
 
 from bbam_ray.commands.compare_setup import Entry, PreparedComparison
 from bbam_ray.commands.gpus import devices_text, unused_gpu
-from bbam_ray.commands.run_notes import run_notes
+from bbam_ray.commands.run_notes import concurrency_note, run_notes
 from bbam_ray.commands.study_progress import SILENT, StudyListener
 from bbam_ray.commands.study_record import open_study
 from bbam_ray.documents import standard_values
@@ -88,8 +88,13 @@ def run(prepared: PreparedComparison, listener: StudyListener = SILENT) -> Compa
     listener.message(
         f"comparison {folder}: {studies}, each of {trials} and {runs} on the test part, {devices}"
     )
-    if note := unused_gpu(shape.gpus, options.address):
-        listener.warning(note)
+    at_once = max(study.plan.concurrency for study in prepared.studies)
+    for note in (
+        unused_gpu(shape.gpus, options.address),
+        concurrency_note(at_once, options.max_concurrent, options.address),
+    ):
+        if note:
+            listener.warning(note)
     failed = interrupted = False
     with connected(options.address, dashboard=False):
         folder.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ class CompareOptions:
     """Folds of the labelled samples that each trial trains; 1 = one validation set, as in papers."""
 
     max_concurrent: int | None = None
-    """Runs at the same time; None = as many as fit."""
+    """Runs at the same time; None = as many as fit on the driver's machine."""
 
     name: str = "comparison"
     """Name of the comparison."""

@@ -48,3 +48,20 @@ def run_notes(config: RunConfig, settings: Mapping[str, Any]) -> Iterator[str]:
     if common.amp_dtype == "float16" and common.device == "cpu":
         used = "bfloat16" if common.amp_cpu else "float32"
         yield f"note: amp_dtype = float16 is for GPUs; on the CPU this run computes in {used}"
+
+
+def concurrency_note(at_once: int, chosen: int | None, address: str) -> str | None:
+    """A sentence about a cluster of which a study may use a part only; None if its user has decided.
+
+    Args:
+        at_once: trials at the same time.
+        chosen: ``--max-concurrent``; None = as many as fit on the driver's machine.
+        address: of Ray.
+    """
+    if chosen is not None or address == "local":
+        return None
+    trials = "1 trial" if at_once == 1 else f"{at_once} trials"
+    return (
+        f"note: {trials} at once, as on this machine alone; give --max-concurrent the number that fits in "
+        "the cluster"
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bbam_ray.commands.disk_estimate import check_disk
 from bbam_ray.commands.gpus import devices_text, shared_gpus, sharing_sentence, unused_gpu
-from bbam_ray.commands.run_notes import run_notes
+from bbam_ray.commands.run_notes import concurrency_note, run_notes
 from bbam_ray.commands.study_progress import SILENT, StudyListener, StudyProgress
 from bbam_ray.commands.study_record import open_study
 from bbam_ray.commands.study_setup import PreparedStudy
@@ -68,6 +68,9 @@ def run(study: PreparedStudy, listener: StudyListener = SILENT) -> StudyResult:
                 listener.message(f"Ray dashboard: http://{url} (token: ray get-auth-token)")
             elif study.local and options.dashboard:
                 listener.warning("Ray's dashboard could not start; the study runs without it")
+            chosen = options.rules.max_concurrent
+            if note := concurrency_note(plan.concurrency, chosen, options.address):
+                listener.warning(note)
             result = _search(plan, record, listener, options.address)
         _propose_sharing(plan, record, listener, options.address)
         _write_report(folder, result, listener)
