@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +182,31 @@ def died_at_start(error: Any) -> bool:
 
 
 # ---------------------------------------------------------------- Ray Tune
+
+
+@contextmanager
+def one_snapshot() -> Iterator[None]:
+    """Tune saves the state of an experiment once, when it ends, while the block runs.
+
+    A study resumes from its own store, and only Tune's result object reads the snapshot. By default Tune
+    also saves at the start and copies those files in the background; a study that ends within that time
+    replaces them under the copy, and Tune logs an error.
+    """
+    from ray.tune.execution.experiment_state import _ExperimentCheckpointManager as Manager
+
+    original = Manager.sync_up_experiment_state
+
+    def save_at_end(
+        self: Any, save_fn: Callable[[], None], force: bool = False, wait: bool = False
+    ) -> None:
+        if force:
+            original(self, save_fn, force=True, wait=wait)
+
+    Manager.sync_up_experiment_state = save_at_end
+    try:
+        yield
+    finally:
+        Manager.sync_up_experiment_state = original
 
 
 def error_of(trial: Any) -> Any:

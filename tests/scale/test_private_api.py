@@ -198,6 +198,34 @@ def test_retries_of_a_trial_are_set() -> None:
     assert not trial.should_recover()
 
 
+def test_tune_saves_its_state_only_at_the_end(tmp_path: Path) -> None:
+    """Its first copy, made in the background, would meet files of the last one in a short study."""
+    from ray.tune.execution import experiment_state
+    from ray.tune.execution.tune_controller import TuneController
+
+    manager = experiment_state._ExperimentCheckpointManager
+    saved = []
+
+    def snapshots() -> list[str]:
+        syncer = SimpleNamespace(wait=lambda: None, sync_up=lambda source, target: True)
+        storage: Any = SimpleNamespace(
+            syncer=syncer,
+            experiment_driver_staging_path=str(tmp_path),
+            experiment_fs_path=str(tmp_path),
+        )
+        state = manager(storage=storage, checkpoint_period="auto")
+        saved.clear()
+        state.sync_up_experiment_state(lambda: saved.append("start"))
+        state.sync_up_experiment_state(lambda: saved.append("end"), force=True, wait=True)
+        return list(saved)
+
+    assert snapshots() == ["start", "end"]
+    with private_api.one_snapshot():
+        assert snapshots() == ["end"]
+    assert snapshots() == ["start", "end"]
+    assert "sync_up_experiment_state(" in inspect.getsource(TuneController.checkpoint)
+
+
 def test_workers_search_only_the_folders_that_the_job_names() -> None:
     """Ray adds the current folder and that of the script by extending the list."""
     from ray._private import worker

@@ -33,12 +33,9 @@ _SETTINGS = {
     # We handle Ctrl-C: Tune's own handler would wait for the running epochs.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
-    # A study resumes from its own store, so Tune's snapshots for a restore are useless.
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     # Ray imports trackers to count their users; without these they would send telemetry.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 
