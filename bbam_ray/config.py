@@ -168,6 +168,27 @@ class TrainingConfig(Options):
     unlabeled_batch: int = Field(
         96, ge=1, description="Unlabelled samples per step, over all workers."
     )
+    batch_composition: Literal["fixed", "fraction"] = Field(
+        "fixed",
+        description="`fixed` uses `labeled_batch` and `unlabeled_batch` as they are, `fraction` divides "
+        "their sum as published for a `labeled_fraction` of 0.05, 0.1, 0.15 or 0.2.",
+    )
+    warmup_batch: int | None = Field(
+        None,
+        ge=1,
+        description="Labelled samples per step in each epoch that uses no unlabelled samples; null uses "
+        "`labeled_batch`.",
+    )
+    shuffle: bool = Field(
+        True,
+        description="Draw a new order of the samples for every epoch; false keeps one order, drawn from "
+        "`seed`, and with it the same batches in all epochs.",
+    )
+    warmup_views: Literal["strong", "both"] = Field(
+        "strong",
+        description="Views in the forward passes of epochs without unlabelled samples: `strong`, or "
+        "`both`, so that batch norm sees weak views too; the loss is that of the strong view.",
+    )
     evaluation_batch: int = Field(
         512, ge=1, description="Samples per forward pass without gradients."
     )
@@ -196,11 +217,33 @@ class TrainingConfig(Options):
         lt=1,
         description="Share of each phase in which the one-cycle learning rate rises.",
     )
+    cycle_epochs: int | None = Field(
+        None,
+        ge=1,
+        description="Length in epochs of the learning-rate cycle of the main phase, which ends earlier "
+        "where that phase is shorter; null uses the length of the phase.",
+    )
+    cycle_momentum: bool = Field(
+        False,
+        description="Lower AdamW's beta1 from 0.95 to 0.85 while the learning rate rises, and raise it "
+        "again while the rate falls; false keeps 0.9.",
+    )
     ema_decay: float = Field(
         0.9997,
         ge=0,
         lt=1,
         description="Decay per step of the exponential moving average of the weights.",
+    )
+    ema_warmup: bool = Field(
+        True,
+        description="Limit the decay of the average to (1 + t) / (10 + t) in its step t, so that a short "
+        "run does not keep its random start; false uses `ema_decay` in every step.",
+    )
+    ema_restart: Literal["none", "trained", "averaged"] = Field(
+        "none",
+        description="Weights from which the average starts again at the start of the main phase: the "
+        "`trained` ones, or the `averaged` ones, with which training then continues too; `none` "
+        "continues both.",
     )
     strong_magnitude: float = Field(
         0.5,
@@ -216,6 +259,13 @@ class TrainingConfig(Options):
         description="Side of the square that the strong view erases, relative to the image side; for "
         "texts, the share of left-out tokens is its square.",
     )
+    warmup_cutout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="`cutout` in epochs that use no unlabelled samples; null is the same as `cutout`, 0 "
+        "is as published for images.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Device for training; `auto` uses a GPU if there is one."
     )
@@ -227,6 +277,11 @@ class TrainingConfig(Options):
         True,
         description="Use bfloat16 autocast on a GPU, or float16 where the GPU has no bfloat16.",
     )
+    amp_dtype: Literal["auto", "float16"] = Field(
+        "auto",
+        description="Number format of autocast on a GPU: `auto` as `amp` says, or `float16` with a scale "
+        "of the loss that starts at its initial value in every epoch.",
+    )
     amp_cpu: bool = Field(
         False,
         description="Use bfloat16 autocast on a CPU, which is faster only with avx512_bf16 or amx_bf16.",
@@ -237,6 +292,10 @@ class TrainingConfig(Options):
         description="Compile the network with torch.compile; `auto` does so on a GPU where the remaining "
         "steps are expected to save more time than it takes, and runs small networks as CUDA graphs.",
     )
+
+    def cutout_of_phase(self, *, main_phase: bool) -> float:
+        """The ``cutout`` of the main phase, or of epochs without unlabelled samples."""
+        return self.cutout if main_phase or self.warmup_cutout is None else self.warmup_cutout
 
     @property
     def keep_rule(self) -> str:
@@ -272,6 +331,34 @@ class TrainingConfig(Options):
             raise ValueError(
                 f"cache_features = true needs a frozen backbone, and backbone_rate = "
                 f"{self.backbone_rate:g}: use --set backbone_rate=0, or leave cache_features out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weak_views_act(self) -> Self:
+        if self.warmup_views == "both" and not self.backbone_rate:
+            raise ValueError(
+                "warmup_views = both acts through batch norm, and backbone_rate = 0 freezes it: leave "
+                "warmup_views out, or raise backbone_rate"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _half_precision_is_on(self) -> Self:
+        if self.amp_dtype != "auto" and not self.amp:
+            raise ValueError(
+                f"amp_dtype = {self.amp_dtype} needs autocast, and amp = false switches it off: leave one "
+                "of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cycle_covers_the_phase(self) -> Self:
+        main = self.epochs - self.warmup_epochs
+        if self.cycle_epochs is not None and self.cycle_epochs < main:
+            raise ValueError(
+                f"cycle_epochs = {self.cycle_epochs} is less than the {main} epochs of the main phase: "
+                "raise it, leave it out, or lower --epochs"
             )
         return self
 

@@ -20,6 +20,10 @@ class UsageError(Exception):
     """
 
 
+class MissingPackageError(UsageError):
+    """An optional package that a setting needs is not installed."""
+
+
 class NewerVersionError(UsageError):
     """A file was written by a newer version of this program; it is not damaged."""
 
@@ -30,6 +34,22 @@ class NonFiniteError(RuntimeError):
 
 class WorkerLostError(RuntimeError):
     """Another worker of the run died or stopped answering; the run can resume from a checkpoint."""
+
+
+class StartError(RuntimeError):
+    """A worker cannot start: a package is missing, a version or an import is wrong, its process dies.
+
+    Args:
+        node: address of the worker's machine.
+        cause: what is wrong there, on one line.
+    """
+
+    def __init__(self, node: str, cause: str) -> None:
+        super().__init__(node, cause)
+        self.node, self.cause = node, cause
+
+    def __str__(self) -> str:
+        return f"a worker could not start on node {self.node}: {self.cause}"
 
 
 class StorageError(RuntimeError):

@@ -6,7 +6,7 @@ import importlib
 from importlib.util import find_spec
 from typing import Any
 
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import MissingPackageError
 
 
 def needed(package: str, extra: str, purpose: str) -> Any:
@@ -18,7 +18,7 @@ def needed(package: str, extra: str, purpose: str) -> Any:
         purpose: what needs it, for the message.
 
     Raises:
-        UsageError: it is not installed.
+        MissingPackageError: it is not installed.
     """
     try:
         return importlib.import_module(package)
@@ -27,13 +27,13 @@ def needed(package: str, extra: str, purpose: str) -> Any:
 
 
 def check_installed(package: str, extra: str, purpose: str) -> None:
-    """Raise a UsageError unless an optional package is installed, without importing it."""
+    """Raise a MissingPackageError unless an optional package is installed, without importing it."""
     if find_spec(package) is None:
         raise _missing(package, extra, purpose)
 
 
-def _missing(package: str, extra: str, purpose: str) -> UsageError:
-    return UsageError(
+def _missing(package: str, extra: str, purpose: str) -> MissingPackageError:
+    return MissingPackageError(
         f"{purpose} needs the package {package}, which is not installed; "
         f"pip install 'bbam-ray[{extra}]'"
     )

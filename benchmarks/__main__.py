@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import candidates, epoch, gpu, refresh, scaling, startup, step, validation
+from benchmarks import candidates, epoch, gpu, refresh, scaling, startup, step, validation, views
 from benchmarks.measure import STORE, Measured, append, last_measured, latest
 from benchmarks.page import write_section
 
@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[bool], list[Measured]]] = {
     "refresh": refresh.run,
     "validation": validation.run,
     "step": step.run,
+    "views": views.run,
     "epoch": epoch.run,
     "candidates": candidates.run,
     "startup": startup.run,

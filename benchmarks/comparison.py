@@ -1,10 +1,13 @@
 """Write the tables of comparison.md from the results of ``bbam-ray compare``.
 
     python -m benchmarks.comparison RESULTS/features/emotions ... [--write benchmarks/comparison.md]
+        [--final NAME=SET]
 
-For each comparison its table. For those with published settings also an ablation of bbam: differences
-paired over seeds, and the variance bias (VDFD). Comparisons with searched settings are left out of it:
-there, entries differ in other settings, too.
+For each comparison its table, what each method gains over the supervised entries, and how far bbam is
+ahead of each entry: differences paired over seeds. For those with published settings also an ablation of
+bbam with the variance bias (VDFD). Those with searched settings are left out of it, since their entries
+differ in other settings, too, which a table of their own shows. With --final, the final answers of bbam's
+searches on SET (benchmarks.regret) minus every entry of the comparison NAME, on the same labelled samples.
 """
 
 from __future__ import annotations
@@ -18,12 +21,17 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import pandas as pd
+
 from bbam_ray.report.method_comparison import comparison_markdown
 from bbam_ray.results.comparison import compared, paired_p_value
 from bbam_ray.results.store import read_table
 from benchmarks.page import write_section
+from benchmarks.regret import NEW, STORE
+from benchmarks.stored_cells import read_cells
 
 Rows = list[dict[str, Any]]
+FINAL = "final answer of bbam"
 WITHOUT_BALANCE, ALL_NEGATIVES = "bbam:balance=false", "bbam:negative_ratio=.inf"
 #: column of the ablation to two entries and the metric whose difference it shows
 PARTS = {
@@ -34,7 +42,7 @@ PARTS = {
     "bbam - cap, mAP": ("bbam", "cap", "map"),
     "bbam - supervised, mAP": ("bbam", "supervised", "map"),
 }
-SEMI_SUPERVISED = ("bbam", "cap", "softmatch", "flatmatch", "mime", "drml")
+SEMI_SUPERVISED = ("bbam", "cap", "softmatch", "flatmatch", "mime", "drml", "d2l", "dicap")
 
 
 def read(folder: Path) -> Rows:
@@ -51,6 +59,11 @@ def command(folder: Path) -> str:
         index = words.index("--results")
         del words[index : index + 2]
     return shlex.join(words)
+
+
+def fractions(rows: Rows) -> list[float]:
+    """The label fractions of a comparison, ascending."""
+    return sorted({row["labeled_fraction"] for row in rows})
 
 
 def by_seed(rows: Rows, entry: str, fraction: float) -> dict[int, dict[str, Any]]:
@@ -92,7 +105,7 @@ def parts(comparisons: Mapping[str, Rows]) -> str:
         "|---" * (len(PARTS) + 3) + "|",
     ]
     for name, rows in comparisons.items():
-        for fraction in sorted({row["labeled_fraction"] for row in rows}):
+        for fraction in fractions(rows):
             cells = [
                 difference(by_seed(rows, a, fraction), by_seed(rows, b, fraction), metric) or ""
                 for a, b, metric in PARTS.values()
@@ -107,9 +120,11 @@ def minus_supervised(rows: Rows) -> Iterator[str]:
     """Lines of a Markdown table: each semi-supervised method minus the two supervised entries, mAP."""
     yield "| labelled | method | minus supervised (angular) | minus supervised (BCE) |"
     yield "|---|---|---|---|"
-    for fraction in sorted({row["labeled_fraction"] for row in rows}):
+    for fraction in fractions(rows):
         for method in SEMI_SUPERVISED:
             own = by_seed(rows, method, fraction)
+            if not own:
+                continue
             cells = [
                 difference(own, by_seed(rows, start, fraction)) or ""
                 for start in ("supervised", "supervised:loss=bce")
@@ -117,11 +132,75 @@ def minus_supervised(rows: Rows) -> Iterator[str]:
             yield f"| {fraction:.0%} | {method} | {' | '.join(cells)} |"
 
 
+def leads(rows: Rows, first: str = "bbam") -> str:
+    """A Markdown table: one entry minus every other one in mAP, a column for each label fraction."""
+    entries = list(dict.fromkeys(row["entry"] for row in rows if row["entry"] != first))
+    lines = [
+        f"| {first} minus | "
+        + " | ".join(f"{fraction:.0%}" for fraction in fractions(rows))
+        + " |",
+        "|---" * (len(fractions(rows)) + 1) + "|",
+    ]
+    for entry in entries:
+        cells = [
+            difference(by_seed(rows, first, fraction), by_seed(rows, entry, fraction)) or ""
+            for fraction in fractions(rows)
+        ]
+        lines.append(f"| {entry} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def with_final_answers(rows: Rows, answers: pd.DataFrame) -> Rows:
+    """The rows of a comparison and those of final answers on the same labelled samples.
+
+    Args:
+        rows: with an entry ``logistic+propagation`` at 10 %, which has no randomness but its samples.
+        answers: rows of ``benchmarks.regret`` of one set.
+
+    Raises:
+        ValueError: a seed has other labelled samples in both.
+    """
+    baseline = "logistic+propagation"
+    runs = by_seed(rows, baseline, 0.1)
+    answers = answers[answers["seed"].isin(list(runs))]
+    for seed, value in zip(answers["seed"], answers[f"{baseline}_map"], strict=True):
+        if abs(value - runs[seed]["test_map"]) > 1e-6:
+            raise ValueError(
+                f"seed {seed}: {baseline} has {value} there and {runs[seed]['test_map']} here"
+            )
+    return [
+        *rows,
+        *(
+            {"entry": FINAL, "labeled_fraction": 0.1, "seed": seed, "test_map": value}
+            for seed, value in zip(answers["seed"], answers["test_map"], strict=True)
+        ),
+    ]
+
+
+def searched_settings(rows: Rows) -> str:
+    """A Markdown table: the settings that the search of each entry has chosen."""
+    lines = ["| labelled | method | trial | settings |", "|---|---|---|---|"]
+    for fraction in fractions(rows):
+        for entry in dict.fromkeys(row["entry"] for row in rows):
+            row = next(iter(by_seed(rows, entry, fraction).values()), None)
+            if row is not None:
+                chosen = json.loads(row["settings"])
+                text = ", ".join(f"{name} {brief_value(v)}" for name, v in chosen.items())
+                lines.append(f"| {fraction:.0%} | {entry} | {row['trial']} | {text} |")
+    return "\n".join(lines)
+
+
+def brief_value(value: Any) -> str:
+    """A setting with at most three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--final", metavar="NAME=SET")
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     comparisons = {folder.name: read(folder) for folder in arguments.folders}
@@ -136,6 +215,15 @@ def main() -> None:
     sections["parts"] = parts(published)
     for name, rows in comparisons.items():
         sections[f"{name}-start"] = "\n".join(minus_supervised(rows))
+        sections[f"{name}-lead"] = leads(rows)
+        if name not in published:
+            sections[f"{name}-settings"] = searched_settings(rows)
+    if arguments.final:
+        name, _, data = arguments.final.partition("=")
+        answers = read_cells(STORE)
+        searches = {"set": data, "method": "bbam", "rule": NEW, "budget": 8}
+        answers = answers[(answers[list(searches)] == pd.Series(searches)).all(axis=1)]
+        sections[f"{name}-final"] = leads(with_final_answers(comparisons[name], answers), FINAL)
     for name, text in sections.items():
         print(f"\n## {name}\n\n{text}")
         if arguments.write and f"<!-- {name} -->" in arguments.write.read_text(encoding="utf-8"):

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from bbam_ray.data.datasets.voc2012 import LABELS
-from bbam_ray.engine.evaluation import plain_batches
+from bbam_ray.engine.evaluation import evaluation_batches
 from bbam_ray.engine.minibatches import EpochSteps
 from bbam_ray.engine.process import keep_freed_memory
 from bbam_ray.engine.task import prepare_training
@@ -128,7 +128,7 @@ def our_input(trainer: Trainer) -> None:
     data, device = trainer.data, trainer.device
     batch = trainer.config.training.evaluation_batch
     for rows in (data.labeled, data.unlabeled):
-        for _ in plain_batches(data.inputs, rows, batch, trainer.views, device):
+        for _ in evaluation_batches(data.inputs, rows, batch, trainer.views, device):
             pass
     steps = EpochSteps(
         trainer.config.training, data, trainer.views, trainer.labels, 1, main_phase=True

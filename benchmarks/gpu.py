@@ -63,7 +63,7 @@ ROWS: list[tuple[str, str, Callable[[str, Path], dict[str, Any]]]] = [
             f"{kind}, 256 images of 224 px",
             lambda device, root, kind=kind: gpu_refresh.views(device, kind, side=224, batch=256),
         )
-        for kind in ("weak", "strong")
+        for kind in ("weak", "strong", "uda")
     ),
     (
         "small network on a GPU",

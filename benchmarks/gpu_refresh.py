@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,17 +51,19 @@ def views(device: str, kind: str, *, side: int, batch: int, repeats: int = 20) -
     """Weak or strong views of a batch of images that is on the device.
 
     Args:
-        kind: "weak" or "strong".
+        kind: "weak", "strong", or "uda", the published strong view.
         side: of the images, in pixels.
         batch: images.
         repeats: batches in a round.
     """
-    made = Views(ImageDataset.views, magnitude=1.0, cutout=0.5)
+    strong_view = "uda" if kind == "uda" else "affine"
+    settings = replace(ImageDataset.views, strong_view=strong_view)
+    made = Views(settings, magnitude=1.0, cutout=0.5)
     g = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8, generator=g)
     noise = torch.rand(batch, NOISE_WIDTH, generator=g)
     samples = images.to(device), noise.to(device)
-    transform = {"weak": made.weak, "strong": made.strong}[kind]
+    transform = made.weak if kind == "weak" else made.strong
 
     def work() -> None:
         for _ in range(repeats):

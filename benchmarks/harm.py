@@ -11,7 +11,6 @@ only. Rows are added to ``benchmarks/harm.parquet``; a cell that is there alread
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,7 +30,7 @@ from bbam_ray.results.fold_rows import RowsByFold, kept_phase
 from benchmarks.page import write_section
 from benchmarks.regret import SETS, task_of
 from benchmarks.regret_table import interval
-from benchmarks.stored_cells import measure_missing, read_cells
+from benchmarks.stored_cells import cell_parser, measure_missing, read_cells
 
 STORE = Path(__file__).with_name("harm.parquet")
 FOLDS = 5
@@ -107,18 +106,8 @@ def table(data: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
     methods = [m for m in METHODS if m not in BASELINES and m != "supervised"]
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--sets", type=lambda text: text.split(","), default=list(SETS))
-    parser.add_argument("--methods", type=lambda text: text.split(","), default=methods)
-    parser.add_argument(
-        "--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0, 1, 2]
-    )
-    parser.add_argument("--table", action="store_true", help="print the table and run nothing")
-    parser.add_argument("--write", type=Path, metavar="FILE")
+    parser = cell_parser(__doc__, (0, 1, 2), sets=SETS, methods=methods)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cells = [

@@ -10,7 +10,6 @@ epoch, several choices of ``pseudo_labels`` and ``pseudo_label_weight``. Rows ar
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from benchmarks.harm import published, test_map
 from benchmarks.page import write_section
 from benchmarks.regret import task_of
 from benchmarks.regret_table import interval
-from benchmarks.stored_cells import Values, measure_missing, read_cells
+from benchmarks.stored_cells import Values, cell_parser, measure_missing, read_cells
 
 STORE = Path(__file__).with_name("pseudo_label_options.parquet")
 PLAIN = ("frequency", "none")
@@ -103,17 +102,12 @@ def table(data: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    parser = cell_parser(
+        __doc__,
+        range(5),
+        sets=("scene", "emotions", "digits"),
+        methods=("bbam", "cap", "d2l", "dicap"),
     )
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    for flag, default in (("--sets", "scene,emotions,digits"), ("--methods", "bbam,cap,d2l,dicap")):
-        parser.add_argument(flag, type=lambda text: text.split(","), default=default.split(","))
-    parser.add_argument(
-        "--seeds", type=lambda text: [int(s) for s in text.split(",")], default=list(range(5))
-    )
-    parser.add_argument("--table", action="store_true", help="print the table and run nothing")
-    parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cells = [

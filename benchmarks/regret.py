@@ -28,7 +28,13 @@ from bbam_ray.engine.confirm import CALIBRATION_ERROR, confirmation_config, meas
 from bbam_ray.engine.confirm import train as train_model
 from bbam_ray.results.loading import Study
 from benchmarks.regret_table import write_tables
-from benchmarks.stored_cells import Values, measure_missing, read_cells
+from benchmarks.stored_cells import (
+    Values,
+    cell_parser,
+    measure_missing,
+    read_cells,
+    whole_numbers,
+)
 
 STORE = Path(__file__).with_name("regret.parquet")
 SETS = ("scene", "yeast", "emotions", "corel5k", "digits")
@@ -131,25 +137,9 @@ def measure(cell: Values, data: Path, results: Path) -> Values:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-
-    def names(text: str) -> list[str]:
-        return text.split(",")
-
-    def numbers(text: str) -> list[int]:
-        return [int(part) for part in text.split(",")]
-
-    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser = cell_parser(__doc__, range(5), sets=SETS, methods=METHODS, rules=(NEW, OLD))
     parser.add_argument("--results", type=Path, default=Path("results/regret"))
-    parser.add_argument("--sets", type=names, default=list(SETS))
-    parser.add_argument("--methods", type=names, default=list(METHODS))
-    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--budgets", type=numbers, default=[8, 16, 32])
-    parser.add_argument("--rules", type=names, default=[NEW, OLD])
-    parser.add_argument("--table", action="store_true", help="print the tables and run nothing")
-    parser.add_argument("--write", type=Path, metavar="FILE")
+    parser.add_argument("--budgets", type=whole_numbers, default=[8, 16, 32])
     arguments = parser.parse_args()
     if not arguments.table:
         data, results = arguments.data.absolute(), arguments.results.absolute()

@@ -30,9 +30,11 @@ from stress.faults import (
     Fault,
 )
 from stress.scenarios import Scenarios, Tally
+from stress.start_faults import START_FAULTS, StartFault
 from stress.study_process import LIMIT_S
 
 _FAULTS_PER_STUDY = 3
+_RUNNING = (*PROCESS_FAULTS, *FILE_FAULTS, *DISK_FAULTS)
 
 
 def plan(faults: int, seed: int, words: str = "") -> list[list[Fault]]:
@@ -45,17 +47,10 @@ def plan(faults: int, seed: int, words: str = "") -> list[list[Fault]]:
 
     Returns:
         A few faults for each study, which need the same command, workers and disk.
-
-    Raises:
-        UsageError: no fault has these words.
     """
     rng = random.Random(seed)
-    kinds = [
-        fault for fault in (*PROCESS_FAULTS, *FILE_FAULTS, *DISK_FAULTS) if words in fault.name
-    ]
-    if not kinds:
-        raise UsageError(f"--kinds '{words}': no fault of a running study has these words")
-    drawn = [kinds[number % len(kinds)] for number in range(faults)]
+    kinds = [fault for fault in _RUNNING if words in fault.name]
+    drawn = [kinds[number % len(kinds)] for number in range(faults if kinds else 0)]
     rng.shuffle(drawn)
     groups: list[list[Fault]] = []
     for needs in sorted({(f.workers, f.command, f.disk) for f in drawn}):
@@ -66,31 +61,64 @@ def plan(faults: int, seed: int, words: str = "") -> list[list[Fault]]:
     return groups
 
 
+def plan_starts(faults: int, words: str = "") -> list[tuple[StartFault, str, int]]:
+    """Workers that cannot start: the fault, the command and its number of workers, in turn."""
+    kinds = [fault for fault in START_FAULTS if words in fault.name]
+    commands = (("tune", 1), ("train", 2), ("tune", 2))
+    return [
+        (kinds[n % len(kinds)], *commands[(n + n // len(kinds)) % len(commands)])
+        for n in range(faults if kinds else 0)
+    ]
+
+
+def shares(faults: int, words: str) -> tuple[int, int, int, int]:
+    """Number of faults of running studies, of starts, after the end, and of nodes.
+
+    Raises:
+        UsageError: no fault has these words.
+    """
+    if not words:
+        of_nodes, after_end, starts = max(1, faults // 25), faults // 4, faults // 8
+        return faults - of_nodes - after_end - starts, starts, after_end, of_nodes
+    running = sum(words in fault.name for fault in _RUNNING)
+    starting = sum(words in fault.name for fault in START_FAULTS)
+    if not running + starting:
+        raise UsageError(
+            f"--kinds '{words}': no fault of a start or a running study has these words"
+        )
+    starts = round(faults * starting / (running + starting))
+    return faults - starts, starts, 0, 0
+
+
 def run(
     faults: int, seed: int, folder: Path, concurrency: int = 2, words: str = ""
 ) -> dict[str, Tally]:
-    """Inject faults: a quarter into studies that have ended, one in 25 into nodes, the rest while running.
+    """Inject faults: a quarter after the end of a study, an eighth at its start, one in 25 into nodes.
+
+    All others are injected into running studies.
 
     Args:
         faults: number of faults.
         seed: of all random choices.
         folder: an empty folder.
         concurrency: number of concurrent studies.
-        words: only faults of running studies whose name contains this text; "" for all faults.
+        words: only faults of starts and of running studies whose name contains this text; "" for all.
 
     Returns:
         Name of each fault to its results.
     """
     os.environ["BBAM_RAY_CACHE"] = str(folder / "cache")
     scenarios = Scenarios(folder, seed)
-    of_nodes, after_end = (0, 0) if words else (max(1, faults // 25), faults // 4)
-    groups = plan(faults - of_nodes - after_end, seed, words)
-    for key in sorted({("tune", 1), *((f.command, f.workers) for group in groups for f in group)}):
+    while_running, at_start, after_end, of_nodes = shares(faults, words)
+    groups, starts = plan(while_running, seed, words), plan_starts(at_start, words)
+    keys = {(f.command, f.workers) for group in groups for f in group}
+    for key in sorted({("tune", 1), *keys, *((command, n) for _, command, n in starts)}):
         scenarios.reference(*key)
     kinds = [FILE_FAULTS_AFTER_END[n % len(FILE_FAULTS_AFTER_END)] for n in range(after_end)]
     with ThreadPoolExecutor(concurrency) as pool:  # the threads mostly wait
         list(pool.map(scenarios.while_running, groups))
         list(pool.map(scenarios.after_end, kinds))
+        list(pool.map(scenarios.cannot_start, *zip(*starts, strict=True)) if starts else ())
     while of_nodes > 0:
         scenarios.lost_nodes(min(2, of_nodes))
         of_nodes -= 2
@@ -117,7 +145,7 @@ def main() -> None:
     seed, store = arguments.seed, arguments.store
     if not arguments.table:
         try:
-            plan(1, seed, arguments.kinds)
+            shares(1, arguments.kinds)
         except UsageError as error:
             parser.error(str(error))
         if arguments.faults:

@@ -163,6 +163,12 @@ PROCESS_FAULTS = (
     Fault("trial process stopped permanently", _send("ray::Trial", signal.SIGSTOP)),
     Fault("heartbeat store killed", _send("ray::HeartbeatStore", signal.SIGKILL)),
     Fault("train killed", kill_driver, command="train", exit_code=KILLED),
+    Fault(
+        "records of train killed",
+        _send("ray::Ledger", signal.SIGKILL),
+        workers=2,
+        command="train",
+    ),
 )
 FILE_FAULTS = (
     Fault("trials.parquet damaged", _damage("trials.parquet"), exit_code=KILLED),

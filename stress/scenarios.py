@@ -15,6 +15,7 @@ from bbam_ray.errors import UsageError
 from stress.disks import small_disk
 from stress.faults import Fault
 from stress.nodes import Nodes
+from stress.start_faults import StartFault, try_to_start
 from stress.stored_study import CheckFailedError, LostTrialError
 from stress.study_process import StudyProcess
 
@@ -113,6 +114,22 @@ class Scenarios:
             yield fault, fault.inject(study, self._rng)
 
         self._run(study, [fault], inject)
+
+    def cannot_start(self, fault: StartFault, command: str, workers: int) -> None:
+        """Start a command whose workers cannot start; remove the cause and resume it."""
+        folder = self._new_folder()
+        (current := folder / "current").mkdir(parents=True)
+        variables = fault.prepare(current)
+        study = StudyProcess(
+            folder, command, self._flags(workers), variables=variables, cwd=current
+        )
+        kind = Fault(fault.name, lambda study, rng: True, workers, command)
+
+        def inject() -> Iterator[tuple[Fault, bool]]:
+            try_to_start(study, fault.cause)
+            yield kind, True
+
+        self._run(study, [kind], inject)
 
     def lost_nodes(self, times: int) -> None:
         """Kill nodes of a cluster that a study runs on; each is replaced."""

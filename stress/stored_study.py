@@ -76,6 +76,8 @@ class StoredStudy:
         if versions == self._checked_versions and not self.damaged:
             return
         trials = self.table("trials")
+        if len(trials):  # those whose workers could not start are run again
+            trials = trials[(trials["state"] != "FAILED") | trials["started_at"].notna()]
         ended = dict(zip(trials["number"], trials["epochs"], strict=True)) if len(trials) else {}
         lost = {n for n, epochs in self._ended.items() if ended.get(n) != epochs}
         allowed = _MAX_LOST if self.damaged and "repaired: " in output else 0

@@ -18,6 +18,7 @@ from stress.stored_study import TRIALS, CheckFailedError, StoredStudy
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 240.0  # every command must end within this time
 PATIENCE_S = 8.0  # for how long a study retries a failing disk
+_VARIABLES = {"BBAM_RAY_PATIENCE": str(PATIENCE_S), "PYTHONUNBUFFERED": "1"}
 _SETTINGS = ["--warmup-epochs", "3"]
 for _setting in ("scenes=400", "test_scenes=60", "labeled_fraction=0.3", "warmup_passes=5"):
     _SETTINGS += ["--set", _setting]
@@ -37,6 +38,7 @@ class StudyProcess(StoredStudy):
         flags: additional ones, for example ``--workers 2``.
         results: results folder; default: in ``folder``. May be on another disk.
         variables: added to the environment of the process.
+        cwd: current folder of the process; default: that of this one.
     """
 
     def __init__(
@@ -46,10 +48,10 @@ class StudyProcess(StoredStudy):
         flags: Iterable[str] = (),
         results: Path | None = None,
         variables: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> None:
-        self.base, self._flags = folder, list(flags)
-        self._variables = {"BBAM_RAY_PATIENCE": str(PATIENCE_S), "PYTHONUNBUFFERED": "1"}
-        self._variables |= variables or {}
+        self.base, self._flags, self._cwd = folder, list(flags), cwd
+        self.variables = dict(variables or {})
         self.results = results or folder / "results"
         super().__init__(self.results / "digits" / "s", command)
         self.slowest_s, self._started, self._output_start = 0.0, 0.0, 0
@@ -84,7 +86,8 @@ class StudyProcess(StoredStudy):
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env={**os.environ, **self._variables},
+                cwd=self._cwd,
+                env={**os.environ, **_VARIABLES, **self.variables},
             )
         self._started = time.monotonic()
 

@@ -62,7 +62,7 @@ def test_a_setting_of_another_data_set_names_its_owners_and_what_exists() -> Non
         "it belongs to data set awa and voc2012 and coco2014 and voc and coco and images; "
         in message
     )
-    assert "test_scenes" in message
+    assert "`bbam-ray settings` lists all" in message
 
 
 @pytest.mark.parametrize(

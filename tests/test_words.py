@@ -48,7 +48,7 @@ NAMES = {
     *("answer", "masked_mean", "kept_split", "say_repaired", "never_begun"),
 }
 READ = (
-    *("bbam_ray/**/*.py", "launch/**/*.*", "examples/*.py", "search_spaces/*.*", "docs/**/*.md"),
+    *("bbam_ray/**/*.py", "launch/**/*.*", "examples/*.py", "search_spaces/**/*.*", "docs/**/*.md"),
     *("*.md", "benchmarks/*.py", "benchmarks/*.md", "stress/*.py", "stress/*.md", "Makefile"),
     *("bbam_ray/**/*.j2", "bbam_ray/**/*.js", "bbam_ray/**/*.css", "pyproject.toml"),
 )

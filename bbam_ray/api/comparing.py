@@ -24,6 +24,7 @@ def compare(
     labeled_fractions: Sequence[float] = (0.05,),
     seeds: int = 5,
     tune_samples: int = 1,
+    folds: int = 1,
     settings: Mapping[str, Any] | None = None,
     name: str = "comparison",
     results: Path | str = "results",
@@ -47,6 +48,7 @@ def compare(
         labeled_fractions: shares of the training samples whose labels may be used, in (0, 1).
         seeds: runs of each method on the test part.
         tune_samples: trials of each search; 1 = the published settings.
+        folds: of the labelled samples that each trial trains; 1 = one validation set, as in papers.
         settings: values that all methods share.
         name, results, quiet, listener: as in ``tune_study``.
 
@@ -77,6 +79,7 @@ def compare(
             labeled_fractions=list(labeled_fractions),
             seeds=seeds,
             tune_samples=tune_samples,
+            folds=folds,
             max_concurrent=max_concurrent,
             name=name,
             results=folder,

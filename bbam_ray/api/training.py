@@ -49,7 +49,7 @@ def train(
     Args:
         dataset, method: by name; default: those of the settings, else digits and bbam.
         settings: such as ``study.best``; they override ``config``, and a named argument overrides them.
-        config: YAML file of settings, such as a ``best.yaml``.
+        config: YAML file of settings, such as a ``best.yaml``, or a search space: its published ones.
         name, results, quiet, listener: as in ``tune_study``.
 
     The other arguments are the options of the command; ``bbam-ray train --help`` describes them.

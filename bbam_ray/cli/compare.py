@@ -15,7 +15,12 @@ from rich.text import Text
 from bbam_ray.cli import options as shared
 from bbam_ray.cli.screen import Screen
 from bbam_ray.commands import checks
-from bbam_ray.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_TRIALS_FAILED
+from bbam_ray.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_SOME_TRIALS_FAILED,
+)
 
 if TYPE_CHECKING:
     from bbam_ray.commands.compare import CompareResult
@@ -42,6 +47,12 @@ def compare(
     tune_samples: Annotated[
         int, typer.Option(min=1, help="Trials of each search; 1 = the published settings.")
     ] = 1,
+    folds: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Folds of the labelled samples that each trial trains, as in tune --folds."
+        ),
+    ] = 1,
     name: Annotated[str, typer.Option("--name", help="Name of the comparison.")] = "comparison",
     results: shared.Results = Path("results"),
     seed: shared.Seed = 0,
@@ -50,7 +61,8 @@ def compare(
     cpus_per_worker: shared.Cpus = 1,
     gpus_per_worker: shared.Gpus = "auto",
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Runs at the same time; default: as many as fit.")
+        int | None,
+        typer.Option(min=1, help="Runs at the same time; default: as many as fit on this machine."),
     ] = None,
     address: shared.Address = "local",
     set_: shared.Set = None,
@@ -83,6 +95,7 @@ def compare(
         labeled_fractions=fractions,
         seeds=seeds,
         tune_samples=tune_samples,
+        folds=folds,
         max_concurrent=max_concurrent,
         name=name,
         address=address,
@@ -102,7 +115,9 @@ def compare(
             typer.echo(json.dumps(content, default=str))
         else:
             _show(screen.console, result)
-        return EXIT_SOME_TRIALS_FAILED if result.failed else EXIT_DONE
+        if not result.failed:
+            return EXIT_DONE
+        return EXIT_SOME_TRIALS_FAILED if result.rows else EXIT_FAILED
 
 
 def _show(console: Console, result: CompareResult) -> None:

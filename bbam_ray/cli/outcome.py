@@ -23,7 +23,15 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
     """Print the best configuration, its test metrics, what failed, and where the files are."""
     best, metric = result.best, plan.space.metric
     for row in result.failed:
-        console.print(f"trial {row['number']} failed: {row['error']}", style="red", markup=False)
+        if row not in result.not_started:  # their reason was shown when they failed
+            console.print(
+                f"trial {row['number']} failed: {row['error']}", style="red", markup=False
+            )
+    if result.cannot_start and len(result.trials) < plan.num_samples:
+        console.print(
+            f"the search ended after {len(result.trials)} of {plan.num_samples} trials, since no worker "
+            "could start"
+        )
     if result.out_of_budget:
         console.print(
             f"the budget is used up after {len(result.trials)} of {plan.num_samples} trials; resume with "
@@ -54,9 +62,8 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
         console.print(_confirmed_table(result))
     for row in result.confirm:
         if row["error"]:
-            console.print(
-                f"confirmation, seed {row['seed']}: {row['error']}", style="red", markup=False
-            )
+            reason = row["error"] if row["started_at"] else "its worker could not start"
+            console.print(f"confirmation, seed {row['seed']}: {reason}", style="red", markup=False)
     console.print("\nfiles:")
     for file, what in (
         ("best.yaml", "the best configuration, for bbam-ray train --config"),
@@ -134,6 +141,7 @@ def as_json(folder: Path, plan: StudyPlan, result: StudyResult) -> dict[str, Any
         "best": standard_values(best) if best else None,
         "trials": len(result.trials),
         "failed": len(result.failed),
+        "not_started": len(result.not_started),
         "stopped_early": len(result.pruned),
         "out_of_budget": result.out_of_budget,
         "pareto": [row["number"] for row in result.trials if row["pareto"]],

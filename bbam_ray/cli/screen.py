@@ -13,6 +13,7 @@ from bbam_ray.cli.bars import Advance, bar
 from bbam_ray.cli.progress import StudyTable
 from bbam_ray.commands.progress_lines import epoch_line
 from bbam_ray.commands.study_progress import StudyListener, StudyProgress
+from bbam_ray.results.redaction import redacted
 
 if TYPE_CHECKING:
     from bbam_ray.scale.study.events import Event
@@ -51,6 +52,10 @@ class Screen(StudyListener):
 
     def warning(self, text: str) -> None:
         self.console.print(text, style="yellow", markup=False)
+
+    def error(self, text: str) -> None:
+        errors = Console(stderr=True, soft_wrap=True, highlight=False)
+        errors.print(f"error: {redacted(text)}", markup=False)
 
     def study_started(self, progress: StudyProgress) -> None:
         self._table = StudyTable(self.progress_console, progress)

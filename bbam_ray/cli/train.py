@@ -27,7 +27,10 @@ def train(
     data_dir: shared.DataDir = None,
     method: shared.OptionalMethod = None,
     config: Annotated[
-        Path | None, typer.Option(help="Settings (YAML), such as a best.yaml.")
+        Path | None,
+        typer.Option(
+            help="Settings (YAML): a best.yaml, or a search space for its published ones."
+        ),
     ] = None,
     name: shared.StudyName = None,
     results: shared.Results = Path("results"),

@@ -81,7 +81,10 @@ def tune(
     gpus_per_worker: shared.Gpus = "auto",
     cpus_per_worker: shared.Cpus = 1,
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Trials at the same time; default: as many as fit.")
+        int | None,
+        typer.Option(
+            min=1, help="Trials at the same time; default: as many as fit on this machine."
+        ),
     ] = None,
     trial_runner: Annotated[
         TrialRunner,

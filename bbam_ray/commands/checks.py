@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bbam_ray
 from bbam_ray.documents import parse_assignments
-from bbam_ray.errors import UsageError, nearest
-from bbam_ray.methods import METHODS
+from bbam_ray.errors import UsageError
 from bbam_ray.scale.workers.shapes import TrainShape, WorkerRequest
 
 if TYPE_CHECKING:
@@ -137,16 +135,20 @@ def check_workers(config: RunConfig, shape: TrainShape, labelled: int) -> None:
             f"--workers {most}: {labelled} labelled samples are too few for {most} workers; lower "
             "--workers or raise --labeled-fraction"
         )
-    smallest = min(common.labeled_batch, labelled)
+    sizes = {"labeled_batch": common.labeled_batch}
+    if common.warmup_batch is not None:
+        sizes["warmup_batch"] = common.warmup_batch
+    name = min(sizes, key=lambda size: sizes[size])
+    smallest = min(sizes[name], labelled)
     if most > smallest:
         raise UsageError(
             f"--workers {most}: a step of {smallest} labelled samples cannot be divided by {most}; "
-            "lower --workers or raise it with --set labeled_batch=N"
+            f"lower --workers or raise it with --set {name}=N"
         )
     if most > 1 and not common.synchronized_batch_norm and smallest < 4 * most:
         raise UsageError(
             f"--workers {most}: {smallest} labelled samples in a step leave a worker too few for its own "
-            "batch norm; use --set synchronized_batch_norm=true or a larger labeled_batch"
+            f"batch norm; use --set synchronized_batch_norm=true or a larger {name}"
         )
 
 
@@ -169,33 +171,6 @@ def check_machine(workers: int, cpus: int, gpus: float) -> None:
             f"--workers {workers} with --gpus-per-worker {gpus:g} needs {workers * gpus:g} GPUs and this "
             f"machine has {torch.cuda.device_count()}; use fewer, or --address of a larger cluster"
         )
-
-
-def unused(config: RunConfig, settings: Mapping[str, Any]) -> str | None:
-    """A warning about unlabelled samples or settings that a run does not use; None if it uses all.
-
-    Args:
-        config: of the run.
-        settings: that the user has chosen, by name.
-    """
-    common = config.training
-    if names := [name for name in METHODS[common.method].unused if name in settings]:
-        return (
-            f"note: method '{common.method}' is fitted once and does not use {', '.join(names)}; leave "
-            f"{'it' if len(names) == 1 else 'them'} out"
-        )
-    if not common.backbone_rate and not common.cache_features and "backbone_rate" in settings:
-        return (
-            "note: the frozen backbone computes features of augmented images in every step; with --set "
-            "cache_features=true it computes those of plain images once, and `bbam-ray data extract` "
-            "stores them for whole searches"
-        )
-    if not METHODS[common.method].semi_supervised or common.warmup_epochs < common.epochs:
-        return None
-    return (
-        f"note: all {common.epochs} epochs are warm-up, so unlabelled samples are not used; raise "
-        "--epochs or lower --warmup-epochs"
-    )
 
 
 def parse_duration(flag: str, text: str) -> float:
@@ -234,25 +209,3 @@ def parse_worker_timeout(text: str) -> float:
     if seconds < 5:
         raise UsageError(f"--worker-timeout {text}: a healthy worker may need 5s to answer")
     return float(seconds)
-
-
-def space_file(path: Path | None, dataset: str, method: str) -> Path:
-    """The search space of a data set and a method, or the file of the user.
-
-    ``<dataset>.yaml`` holds the space of ``bbam``, ``<dataset>.<method>.yaml`` that of another method,
-    and ``<method>.yaml`` that of a method on data sets without a file of their own.
-    """
-    if path is not None:
-        return path
-    package = Path(bbam_ray.__file__).parent
-    folders = (package / "search_spaces", package.parent / "search_spaces")
-    folder = next((folder for folder in folders if folder.is_dir()), folders[1])
-    own = f"{dataset}.yaml" if method == "bbam" else f"{dataset}.{method}.yaml"
-    files = [folder / name for name in (own, f"{method}.yaml") if (folder / name).is_file()]
-    if not files:
-        known = [file.name for file in folder.glob("*.yaml")]
-        raise UsageError(
-            f"there is no search space {own} for data set '{dataset}' and method '{method}'; "
-            f"give one with --space FILE ({nearest(own, known)})"
-        )
-    return files[0]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from bbam_ray.commands import checks
 from bbam_ray.commands.compare_setup import Entry, PreparedComparison
 from bbam_ray.commands.gpus import devices_text, unused_gpu
+from bbam_ray.commands.run_notes import concurrency_note, run_notes
 from bbam_ray.commands.study_progress import SILENT, StudyListener
 from bbam_ray.commands.study_record import open_study
 from bbam_ray.documents import standard_values
@@ -30,6 +30,7 @@ from bbam_ray.results.store import Row, Table, read_table
 from bbam_ray.results.study import command_line, is_empty_study, locked
 from bbam_ray.results.summary import duration
 from bbam_ray.scale.cluster.connection import connected
+from bbam_ray.scale.study.events import Event, NotStarted
 from bbam_ray.scale.study.plan import StudyResult
 from bbam_ray.scale.study.run import run_study
 
@@ -87,8 +88,13 @@ def run(prepared: PreparedComparison, listener: StudyListener = SILENT) -> Compa
     listener.message(
         f"comparison {folder}: {studies}, each of {trials} and {runs} on the test part, {devices}"
     )
-    if note := unused_gpu(shape.gpus, options.address):
-        listener.warning(note)
+    at_once = max(study.plan.concurrency for study in prepared.studies)
+    for note in (
+        unused_gpu(shape.gpus, options.address),
+        concurrency_note(at_once, options.max_concurrent, options.address),
+    ):
+        if note:
+            listener.warning(note)
     failed = interrupted = False
     with connected(options.address, dashboard=False):
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,9 +124,18 @@ def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener
     started, failed = time.monotonic(), False
     positions = {row["entry"]: row["place"] for row in table.rows()}
     total = len(prepared.studies)
+    causes: set[str] = set()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, NotStarted) and event.error.cause not in causes:
+            causes.add(event.error.cause)
+            listener.error(
+                f"{entry.text}, {event.what}: {event.error}; remove the cause and use --resume"
+            )
+
     for number, study in enumerate(prepared.studies, start=1):
         entry = study.entry
-        if note := checks.unused(study.plan.published_config, study.plan.settings):
+        for note in run_notes(study.plan.published_config, study.plan.settings):
             listener.warning(f"{entry.text}: {note}")
         with locked(entry.folder, make=True):
             resume = not is_empty_study(entry.folder)
@@ -134,9 +149,11 @@ def _run_all(prepared: PreparedComparison, table: Table, listener: StudyListener
                 resume=resume,
                 note=listener.warning,
             )
-            result = run_study(plan, record, lambda event: None)
+            result = run_study(plan, record, listen)
         table.put(_rows(entry, positions.setdefault(entry.text, len(positions)), result))
         table.flush()
+        if result.cannot_start:  # nor could those of the other studies
+            return True
         failed |= result.best is None or any(row["error"] for row in result.confirm)
         values = [row["test_map"] for row in result.confirm if not row["error"]]
         outcome = (

@@ -48,8 +48,11 @@ class CompareOptions:
     tune_samples: int = 1
     """Trials of each search; 1 = the published settings."""
 
+    folds: int = 1
+    """Folds of the labelled samples that each trial trains; 1 = one validation set, as in papers."""
+
     max_concurrent: int | None = None
-    """Runs at the same time; None = as many as fit."""
+    """Runs at the same time; None = as many as fit on the driver's machine."""
 
     name: str = "comparison"
     """Name of the comparison."""
@@ -66,6 +69,7 @@ class CompareOptions:
     def __post_init__(self) -> None:
         checks.check_minimum("seeds", self.seeds, 1)
         checks.check_minimum("tune_samples", self.tune_samples, 1)
+        checks.check_minimum("folds", self.folds, 1)
 
 
 @dataclass(frozen=True)
@@ -159,8 +163,8 @@ def _plans(options: CompareOptions, entries: list[Entry]) -> tuple[list[EntryPla
         confirm_seeds=options.seeds,
         num_samples=options.tune_samples,
         max_concurrent=options.max_concurrent,
-        # As in papers: one validation set, a single model, other labelled samples for every seed.
-        folds=1,
+        folds=options.folds,
+        # As in papers: a single model, other labelled samples for every seed.
         final="single",
         confirm_pools="new",
         baselines=False,

@@ -18,6 +18,9 @@ class Listener:
     def warning(self, text: str) -> None:
         """One line that is shown even to users who do not watch progress."""
 
+    def error(self, text: str) -> None:
+        """One line about something that makes the command fail, or a part of its work."""
+
     def notes(self, texts: Iterable[str]) -> None:
         """What reading the data ignored, or took in a way that is not obvious (``Samples.notes``)."""
         for text in texts:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from bbam_ray.results.store import was_not_started
 from bbam_ray.results.summary import duration
 
 
@@ -40,6 +41,8 @@ def trial_line(row: Mapping[str, Any], metric: str) -> str:
     """A trial that has ended, without its study."""
     value, source = row.get(metric), row.get("answered_by")
     result = f"{metric} {value:.4f}" if value is not None else row["error"]
+    if was_not_started(row):
+        result = "its worker could not start"  # the reason is reported once for all trials
     took = f"from {source}" if source else duration(row["duration_s"])
     if value is not None and row.get("standard_error") is not None:
         result += f" +- {row['standard_error']:.4f}"
@@ -54,5 +57,7 @@ def trial_line(row: Mapping[str, Any], metric: str) -> str:
 def confirmation_line(row: Mapping[str, Any]) -> str:
     """A run that confirms one of the best configurations."""
     result = row.get("error") or f"test_map {row['test_map']:.4f}"
+    if row.get("error") and row.get("started_at", "known") is None:
+        result = "its worker could not start"
     name, took = row.get("answer") or "trial", duration(row["duration_s"])
     return f"confirm  {name}  seed {row['seed']}  {result}  {took}"

@@ -84,7 +84,7 @@ class SearchRules:
     """Experiment trackers: tensorboard, mlflow, wandb."""
 
     max_concurrent: int | None = None
-    """Trials at the same time; None = as many as fit."""
+    """Trials at the same time; None = as many as fit on the driver's machine."""
 
     confirm_top: int = 1
     """Number of best configurations that are trained again and measured on the test part."""

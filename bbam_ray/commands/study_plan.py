@@ -13,6 +13,7 @@ import torch
 from bbam_ray.commands import checks
 from bbam_ray.commands.choices import TrialRunner
 from bbam_ray.commands.search_rules import SearchRules, default_folds, limits_of, stopping_of
+from bbam_ray.commands.space_files import space_file
 from bbam_ray.config import RunConfig
 from bbam_ray.data import Samples
 from bbam_ray.engine.task import Task, check_task, split_of
@@ -40,7 +41,7 @@ def choose_runner(runner: TrialRunner, shape: TrainShape) -> TrialRunner:
 def find_space(path: Path | None, dataset: str, method: str) -> Path:
     """The search space file of a data set and a method, or that of the user."""
     known_settings(dataset, method)  # reports an unknown data set rather than a missing file
-    return checks.space_file(path, dataset, method)
+    return space_file(path, dataset, method)
 
 
 def make_plan(

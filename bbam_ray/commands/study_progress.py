@@ -105,6 +105,11 @@ class StudyProgress:
         value = values.get(self.metric)
         # Epochs that are not trained: the trial was pruned, or its results were reused.
         self._work_left -= self.epochs - self._epochs_seen.get(number, 0)
+        if number not in self.trials:  # its worker could not start
+            names = [name for name in values if name.startswith("param_")]
+            self._trial_started(
+                number, {name.removeprefix("param_"): values[name] for name in names}
+            )
         self.trials[number] |= {
             "state": values["state"].lower(),
             "epochs": values["epochs"] * (values.get("folds") or 1),
@@ -159,6 +164,9 @@ class LineListener(StudyListener):
 
     def warning(self, text: str) -> None:
         self._write(text)
+
+    def error(self, text: str) -> None:
+        self._write(f"error: {text}")
 
     def study_event(self, event: Event, line: str | None) -> None:
         if line is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bbam_ray.config import TrainingConfig
 from bbam_ray.results.throughput import measured_throughput
 from bbam_ray.scale.study.plan import StudyPlan
 
@@ -13,6 +14,7 @@ _SETTINGS = (
     *("backbone", "projector", "hidden_dim", "feature_dim", "labeled_fraction", "labeled_batch"),
     *("unlabeled_batch", "device", "warmup_passes", "amp", "amp_cpu"),
 )
+_SINCE = ("cache_features", "warmup_batch", "warmup_views", "amp_dtype")
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,18 @@ class TimeEstimate:
     cost: float | None
 
 
+def _default(name: str) -> Any:
+    return TrainingConfig.model_fields[name].default
+
+
 def throughput_settings(plan: StudyPlan) -> dict[str, Any]:
     """The settings that determine how long an epoch takes, for ``study.json``."""
     config = plan.published_config
     common = config.training.model_dump(mode="json")
     return {
         **{name: common[name] for name in _SETTINGS},
-        **({"cache_features": True} if common["cache_features"] else {}),
+        # only where they are not the default, so that records without them still count
+        **{name: common[name] for name in _SINCE if common[name] != _default(name)},
         **config.data.model_dump(mode="json"),
         "workers": plan.shape.workers,
         "cpus": plan.shape.cpus,

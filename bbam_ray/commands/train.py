@@ -13,10 +13,11 @@ from bbam_ray.commands.gpus import devices_text, of_resumed, unused_gpu, with_gp
 from bbam_ray.commands.label_reading import report_reading
 from bbam_ray.commands.listener import Listener, reports_decoding
 from bbam_ray.commands.run_log import CHECKPOINTS, MODEL, RunLog
+from bbam_ray.commands.run_notes import run_notes
+from bbam_ray.commands.space_files import settings_of_file
 from bbam_ray.commands.study_progress import SILENT, StudyListener
 from bbam_ray.commands.study_record import open_run
 from bbam_ray.config import RunConfig
-from bbam_ray.documents import read_yaml_mapping
 from bbam_ray.engine.confirm import measure_test_metrics
 from bbam_ray.engine.fitted_trainer import make_trainer
 from bbam_ray.engine.model_folder import load_weights, read_thresholds
@@ -44,7 +45,7 @@ class TrainOptions:
     """Workers of the run."""
 
     config: Path | None = None
-    """YAML file of settings, such as a ``best.yaml``."""
+    """YAML file of settings, such as a ``best.yaml``, or a search space: its published settings."""
 
     name: str | None = None
     """Name of the run; None = method and time."""
@@ -122,7 +123,9 @@ def prepare(options: TrainOptions, listener: Listener = SILENT) -> PreparedRun:
     if options.resume and options.name is None:
         raise UsageError("--resume needs --name: the run to resume")
     checks.check_address(options.address)
-    from_file = read_yaml_mapping(options.config) if options.config else {}
+    from_file: dict[str, Any] = {}
+    if options.config:
+        from_file = settings_of_file(options.config, options.settings, listener)
     from_file["device"] = "auto"  # until the GPUs of the workers are known
     source = str(options.config or "command line")
     common = run_config({**from_file, **options.settings}, source).training
@@ -169,12 +172,9 @@ def run(prepared: PreparedRun, listener: StudyListener = SILENT) -> TrainResult:
                 stack.enter_context(studies.locked(folder, make=True))
             record = open_run(folder, config, split, resume=options.resume)
             listener.message(_headline(prepared))
-            for note in (
-                checks.unused(config, prepared.settings),
-                unused_gpu(shape.gpus, options.address),
-            ):
-                if note:
-                    listener.warning(note)
+            notes = [*run_notes(config, prepared.settings), unused_gpu(shape.gpus, options.address)]
+            for note in filter(None, notes):
+                listener.warning(note)
             gpus = shape.gpus * shape.max_workers
             return RunLog(record, config, task.label_names, gpus, listener)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from bbam_ray.commands.run_log import CHECKPOINTS, RunLog
 from bbam_ray.config import RunConfig
+from bbam_ray.errors import StartError
 from bbam_ray.scale.cluster.capacity import wait_for_workers
 from bbam_ray.scale.cluster.connection import connected
 from bbam_ray.scale.workers.shapes import TrainShape
@@ -60,6 +61,9 @@ def train_on_ray(
         except TrainingFailed as failure:
             name = log.folder.name
             log.error = f"{failure}; completed epochs are kept, resume with --name {name} --resume"
+        except StartError as failure:
+            name = log.folder.name
+            log.error = f"{failure}; remove the cause and resume with --name {name} --resume"
         except BaseException as reason:
             log.stopped(reason)
             raise

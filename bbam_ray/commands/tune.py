@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from bbam_ray.commands import checks
 from bbam_ray.commands.disk_estimate import check_disk
 from bbam_ray.commands.gpus import devices_text, shared_gpus, sharing_sentence, unused_gpu
+from bbam_ray.commands.run_notes import concurrency_note, run_notes
 from bbam_ray.commands.study_progress import SILENT, StudyListener, StudyProgress
 from bbam_ray.commands.study_record import open_study
 from bbam_ray.commands.study_setup import PreparedStudy
@@ -22,7 +22,7 @@ from bbam_ray.results.study import INTERRUPTED, RUNNING, StudyRecord, locked
 from bbam_ray.results.summary import duration
 from bbam_ray.scale.cluster.capacity import wait_for_workers
 from bbam_ray.scale.cluster.connection import connected
-from bbam_ray.scale.study.events import Event, NothingReused, Notice
+from bbam_ray.scale.study.events import Event, NothingReused, Notice, NotStarted
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 from bbam_ray.scale.study.run import run_study, stored_result
 
@@ -68,6 +68,9 @@ def run(study: PreparedStudy, listener: StudyListener = SILENT) -> StudyResult:
                 listener.message(f"Ray dashboard: http://{url} (token: ray get-auth-token)")
             elif study.local and options.dashboard:
                 listener.warning("Ray's dashboard could not start; the study runs without it")
+            chosen = options.rules.max_concurrent
+            if note := concurrency_note(plan.concurrency, chosen, options.address):
+                listener.warning(note)
             result = _search(plan, record, listener, options.address)
         _propose_sharing(plan, record, listener, options.address)
         _write_report(folder, result, listener)
@@ -89,6 +92,11 @@ def _search(
             )
         if isinstance(event, Notice):
             listener.message(event.text)
+        if isinstance(event, NotStarted):
+            listener.error(
+                f"{event.what}: {event.error}; remove the cause and resume with "
+                f"--name {record.folder.name} --resume"
+            )
         listener.study_event(event, progress.update(event))
 
     try:
@@ -110,7 +118,8 @@ def _search(
 def _progress(
     plan: StudyPlan, record: StudyRecord, listener: StudyListener, address: str
 ) -> StudyProgress:
-    done = len(stored_result(plan, record).trials)
+    earlier = stored_result(plan, record)
+    done = len(earlier.trials) - len(earlier.not_started)
     workers = plan.shape.workers
     listener.message(
         f"study {record.folder}: {plan.num_samples} trials of {plan.settings['method']} on "
@@ -119,12 +128,9 @@ def _progress(
         + f", {devices_text(plan.shape.cpus, plan.shape.gpus, address)}"
         + (f", {done} done before" if done else "")
     )
-    for note in (
-        checks.unused(plan.published_config, plan.settings),
-        unused_gpu(plan.shape.gpus, address),
-    ):
-        if note:
-            listener.warning(note)
+    notes = [*run_notes(plan.published_config, plan.settings), unused_gpu(plan.shape.gpus, address)]
+    for note in filter(None, notes):
+        listener.warning(note)
     return StudyProgress(plan, done)
 
 

@@ -15,12 +15,13 @@ class ExponentialAverage(Generic[M]):
     """A frozen copy of a module whose weights are the moving average of the module's weights.
 
     average <- d_t average + (1 - d_t) current at update t = 0, 1, ..., with the warm-up
-    d_t = min(d, (1 + t) / (10 + t)), so that a short run does not keep its random start. Floating-point
-    parameters and buffers are averaged, others (counters) are copied.
+    d_t = min(d, (1 + t) / (10 + t)), so that a short run does not keep its random start; without it
+    d_t = d. Floating-point parameters and buffers are averaged, others (counters) are copied.
 
     Args:
         module: the module to follow.
         decay: d in [0, 1).
+        warmup: whether the decay has a warm-up.
 
     Source: docs/method.md, section 7.
 
@@ -33,9 +34,9 @@ class ExponentialAverage(Generic[M]):
         1.9
     """
 
-    def __init__(self, module: M, decay: float) -> None:
+    def __init__(self, module: M, decay: float, *, warmup: bool = True) -> None:
         self.module: M = copy.deepcopy(module).eval().requires_grad_(False)
-        self.decay = decay
+        self.decay, self.warmup = decay, warmup
         self.updates = 0
         self._pair(module)
 
@@ -47,12 +48,21 @@ class ExponentialAverage(Generic[M]):
     @torch.no_grad()
     def update(self) -> None:
         """Take one step towards the current weights of the followed module."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = self.decay
+        if self.warmup:
+            decay = min(decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         averages = [a for a, _ in self._averaged]
         torch._foreach_lerp_(averages, [s for _, s in self._averaged], 1 - decay)
         for average, source in self._copied:
             average.copy_(source)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Start again from the current weights and buffers of the followed module."""
+        for average, source in (*self._averaged, *self._copied):
+            average.copy_(source)
+        self.updates = 0
 
     def state_dict(self) -> dict[str, object]:
         return {"module": self.module.state_dict(), "updates": self.updates}

@@ -10,7 +10,7 @@ import torch
 from bbam_ray.config import RunConfig
 from bbam_ray.data import ViewSettings
 from bbam_ray.data.views.images import Views
-from bbam_ray.engine.evaluation import plain_batches
+from bbam_ray.engine.evaluation import evaluation_batches
 from bbam_ray.engine.optim import Precision
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.models import Network
@@ -41,7 +41,7 @@ def with_features(
     rows = np.sort(np.concatenate([data.labeled, data.validation, data.unlabeled]))
     model.eval()
     with precision.autocast():
-        for positions, block in plain_batches(data.inputs, rows, batch, views, device):
+        for positions, block in evaluation_batches(data.inputs, rows, batch, views, device):
             features[rows[positions]] = model.backbone(block).float().cpu().numpy()
     model.takes_features = True
     return replace(data, inputs=features, views=ViewSettings())

@@ -26,16 +26,17 @@ def read_rows(inputs: Inputs, rows: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(inputs[rows]))
 
 
-def plain_batches(
+def evaluation_batches(
     inputs: Inputs,
     rows: np.ndarray,
     batch: int,
     views: Views,
     device: torch.device,
+    noise: Tensor | None = None,
     *,
     ahead: bool | None = None,
 ) -> Iterator[tuple[slice | Tensor, Tensor]]:
-    """Normalized samples in batches, each with its positions in ``rows``.
+    """Plain views of samples in batches, or weak ones, each batch with its positions in ``rows``.
 
     In the order of ``rows``, but texts by length, so that batches need little padding.
 
@@ -45,6 +46,7 @@ def plain_batches(
         batch: samples at once.
         views: how samples become network inputs.
         device: of the network.
+        noise: (N, W) random numbers of weak views of the rows; None = plain views.
         ahead: read the next batches in a thread; None = on a GPU.
     """
     order = None
@@ -55,17 +57,19 @@ def plain_batches(
     def read() -> Generator[tuple[slice, Callable[[], tuple[Tensor, ...]]]]:
         for start in range(0, len(rows), batch):
             part = slice(start, min(start + batch, len(rows)))
-            chosen = rows[part] if order is None else rows[order[part]]
-            positions = [] if order is None else [torch.from_numpy(order[part])]
-            yield part, copies.start(read_rows(inputs, chosen), *positions)
+            chosen = np.arange(start, part.stop) if order is None else order[part]
+            positions = [] if order is None else [torch.from_numpy(chosen)]
+            numbers = [] if noise is None else [noise[chosen]]
+            yield part, copies.start(read_rows(inputs, rows[chosen]), *numbers, *positions)
 
     batches = read()
     if device.type == "cuda" if ahead is None else ahead:
         batches = in_background(batches)
     with closing(batches):
         for part, ready in batches:
-            samples, *positions = ready()
-            yield positions[0] if positions else part, channels_last(views.plain(samples))
+            samples, *rest = ready()
+            made = views.plain(samples) if noise is None else views.weak(samples, rest.pop(0))
+            yield rest[0] if rest else part, channels_last(made)
 
 
 def channels_last(inputs: Tensor) -> Tensor:
@@ -87,7 +91,7 @@ def cosines(
     model.eval()
     scores = torch.empty(len(rows), model.head.weight.shape[0], device=device)
     with precision.autocast():
-        for positions, block in plain_batches(inputs, rows, batch, views, device):
+        for positions, block in evaluation_batches(inputs, rows, batch, views, device):
             scores[positions] = model(block)[1].float()
     return scores
 
@@ -102,23 +106,31 @@ def snapshot(
     batch: int,
     device: torch.device,
     precision: Precision,
+    noise: tuple[Tensor, Tensor] | None = None,
 ) -> Snapshot:
-    """One read and one plain view of this rank's samples for both models (method, section 4).
+    """One read and one view of this rank's samples for both models (method, section 4).
 
     Args:
         model: computes features of labelled and unlabelled samples; left in evaluation mode.
         averaged: computes scores of unlabelled samples.
         rows: this rank's positions in the labelled and in the unlabelled pool.
+        noise: random numbers of the weak views of these rows; None = plain views.
     """
     model.eval()
     labeled, unlabeled = data.labeled[rows[0]], data.unlabeled[rows[1]]
     num_labels, width = model.head.weight.shape
+    numbers = noise or (None, None)
     features = torch.empty(len(labeled) + len(unlabeled), width, device=device)
     scores = torch.empty(len(unlabeled), num_labels, device=device)
     with precision.autocast():
-        for positions, block in plain_batches(data.inputs, labeled, batch, views, device):
+        for positions, block in evaluation_batches(
+            data.inputs, labeled, batch, views, device, numbers[0]
+        ):
             features[: len(labeled)][positions] = model(block)[0].float()
-        for positions, block in plain_batches(data.inputs, unlabeled, batch, views, device):
+        unlabeled_blocks = evaluation_batches(
+            data.inputs, unlabeled, batch, views, device, numbers[1]
+        )
+        for positions, block in unlabeled_blocks:
             features[len(labeled) :][positions] = model(block)[0].float()
             scores[positions] = averaged(block)[1].float()
     index = np.concatenate([rows[0], rows[1] + len(data.labeled)])

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from bbam_ray.config import RunConfig
 from bbam_ray.data import Samples
 from bbam_ray.data.views.images import Views
-from bbam_ray.engine.evaluation import plain_batches
+from bbam_ray.engine.evaluation import evaluation_batches
 from bbam_ray.engine.task import load_part, views_of
 from bbam_ray.errors import UsageError, nearest
 from bbam_ray.files import atomic_file, remove_unfinished
 from bbam_ray.models.backbones import build_backbone, check_backbone
-from bbam_ray.models.weight_files import state_of_file
+from bbam_ray.models.weight_files import state_of_file, where_to_fetch
 from bbam_ray.pretrained_images import PREFIX, is_timm
 
 
@@ -59,9 +59,12 @@ def feature_network(
         raise
     except Exception as error:  # torchvision raises many kinds of errors
         reason = " ".join(str(error).split())[:200]
+        known_weights = models.get_model_weights(name).__members__
+        way_out = "give DEFAULT, none, or a file with a state dict"
+        if not file.is_file() and weights in known_weights:
+            way_out = where_to_fetch(known_weights[weights])
         raise UsageError(
-            f"weights = '{weights}' of {name}: not available ({reason}); give DEFAULT, none, or a file "
-            "with a state dict"
+            f"weights = '{weights}' of {name}: not available ({reason}); {way_out}"
         ) from None
     linear = [path for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
     if not linear:
@@ -123,7 +126,7 @@ def _features(
 ) -> Iterator[Tensor]:
     rows, batch = np.arange(len(samples.labels)), config.training.evaluation_batch
     views = Views(views_of(config, samples), 0.0, 0.0)
-    for _, inputs in plain_batches(samples.inputs, rows, batch, views, device):
+    for _, inputs in evaluation_batches(samples.inputs, rows, batch, views, device):
         yield network(inputs).float().flatten(1).cpu()
 
 

@@ -19,20 +19,30 @@ from bbam_ray.pretrained_images import is_timm, weights_file
 
 # The code that decides the results of a run. Other folders only choose what is run, and where.
 _CODE = ("config.py", "distributed.py", "core", "data", "models", "methods", "engine")
-_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pillow")
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pillow")
 
 
 @cache
 def code_state() -> str:
     """Hash of this package's training code and of the versions of the libraries that it computes with."""
+    digest = _source()
+    for package in PACKAGES:
+        digest.update(f"{package} {version(package)}\n".encode())
+    return str(digest.hexdigest())
+
+
+def source_digest() -> str:
+    """Hash of this package's training code, 64 hexadecimal digits."""
+    return str(_source().hexdigest())
+
+
+def _source() -> Any:
     root, digest = Path(bbam_ray.__file__).parent, hashlib.sha256()
     for name in _CODE:
         source = root / name
         for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    for package in _PACKAGES:
-        digest.update(f"{package} {version(package)}\n".encode())
-    return digest.hexdigest()
+    return digest
 
 
 def data_state(config: RunConfig) -> str:

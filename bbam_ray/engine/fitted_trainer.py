@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bbam_ray.config import RunConfig
-from bbam_ray.engine.evaluation import plain_batches
+from bbam_ray.engine.evaluation import evaluation_batches
 from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
 from bbam_ray.engine.task import TrainingData
@@ -83,7 +83,7 @@ class FittedTrainer(Trainer):
         batch = self.config.training.evaluation_batch
         inputs = self.data.inputs
         with self.precision.autocast():
-            for where, block in plain_batches(inputs, rows, batch, self.views, self.device):
+            for where, block in evaluation_batches(inputs, rows, batch, self.views, self.device):
                 parts.append((where, self.model.backbone(block).float()))
         features = torch.empty(len(rows), parts[0][1].shape[1], device=self.device)
         for where, block in parts:

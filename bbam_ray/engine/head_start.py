@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from bbam_ray.core.logistic import choose_regularization, logistic_weights
 from bbam_ray.data.views.images import Views
-from bbam_ray.engine.evaluation import plain_batches
+from bbam_ray.engine.evaluation import evaluation_batches
 from bbam_ray.engine.optim import Precision
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.models import Network
@@ -75,6 +75,6 @@ def _features(
     model.eval()
     features = torch.empty(len(data.labeled), model.feature_dim, device=device)
     with precision.autocast():
-        for positions, block in plain_batches(data.inputs, data.labeled, batch, views, device):
+        for positions, block in evaluation_batches(data.inputs, data.labeled, batch, views, device):
             features[positions] = model(block)[0].float()
     return features

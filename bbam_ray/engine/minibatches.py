@@ -23,6 +23,7 @@ from bbam_ray.data.sampling.batches import (
     cycled_batches,
     epoch_batches,
     epoch_rng,
+    repeated_batches,
 )
 from bbam_ray.data.sampling.sharding import StepShare, even_part, main_phase_shares, owned_rows
 from bbam_ray.data.views.images import NOISE_WIDTH, Views
@@ -32,7 +33,7 @@ from bbam_ray.engine.task import TrainingData
 from bbam_ray.methods.method import Minibatch
 
 # Purposes of the random streams of an epoch (see data/sampling/batches.py).
-_LABELED_ORDER, _UNLABELED_ORDER, _LABELED_VIEWS, _UNLABELED_VIEWS, _GLOBAL = range(1, 6)
+_LABELED_ORDER, _UNLABELED_ORDER, _LABELED_VIEWS, _UNLABELED_VIEWS, _GLOBAL, _SCORED = range(1, 7)
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,21 @@ def seed_epoch(seed: int, epoch: int) -> None:
     torch.manual_seed(int(source.integers(2**62)))
 
 
+def scoring_noise(
+    seed: int, epoch: int, data: TrainingData, rows: tuple[np.ndarray, np.ndarray]
+) -> tuple[Tensor, Tensor]:
+    """Random numbers (N, 1) of the weak views in a refresh, for this rank's samples of both pools.
+
+    Args:
+        seed, epoch: of the run and of the epoch that begins.
+        data: its pools, on whose sizes the numbers depend.
+        rows: this rank's positions in the labelled and in the unlabelled pool.
+    """
+    noise = AugmentationNoise(seed, epoch, _SCORED, 1)
+    labeled = noise.draw(len(data.labeled))[rows[0]]
+    return labeled, noise.draw(len(data.unlabeled))[rows[1]]
+
+
 class EpochSteps:
     """The steps of one epoch on this rank.
 
@@ -106,7 +122,8 @@ class EpochSteps:
         self.seconds_input = 0.0
         self._seed, self._epoch = common.seed, epoch
         rank, world_size = distributed.rank(), distributed.world_size()
-        order = epoch_rng(common.seed, epoch, _LABELED_ORDER)
+        drawn = epoch if common.shuffle else 0  # the epoch whose random order is used
+        order = epoch_rng(common.seed, drawn, _LABELED_ORDER)
         self._labeled_rows = owned_rows(len(data.labeled), rank, world_size)
         self._unlabeled: list[np.ndarray] = []
         self._shares: list[StepShare] = []
@@ -115,18 +132,20 @@ class EpochSteps:
                 len(data.unlabeled),
                 common.unlabeled_batch,
                 1,
-                epoch_rng(common.seed, epoch, _UNLABELED_ORDER),
+                epoch_rng(common.seed, drawn, _UNLABELED_ORDER),
             )
-            self._labeled = cycled_batches(
+            labeled_batches = cycled_batches if common.shuffle else repeated_batches
+            self._labeled = labeled_batches(
                 len(data.labeled), common.labeled_batch, len(self._unlabeled), order
             )
             self._shares, self.unlabeled_rows = main_phase_shares(
                 self._labeled, self._unlabeled, rank, world_size
             )
         else:
-            self._labeled = epoch_batches(
-                len(data.labeled), common.labeled_batch, common.warmup_passes, order
-            )
+            batch = common.warmup_batch or common.labeled_batch
+            passes = common.warmup_passes if common.shuffle else 1
+            self._labeled = epoch_batches(len(data.labeled), batch, passes, order)
+            self._labeled *= common.warmup_passes // passes
 
     @property
     def samples(self) -> int:

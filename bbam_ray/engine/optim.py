@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bbam_ray.config import TrainingConfig
 from bbam_ray.engine.gradient_sum import GradientSum
 from bbam_ray.errors import NonFiniteError
 from bbam_ray.models import Network
@@ -18,11 +19,12 @@ def one_cycle(step: int, total: int, pct_start: float) -> float:
     """Share of the peak learning rate at a step of a phase (one-cycle policy).
 
     Rises along a half cosine from 1/25 to 1 during the first ``pct_start`` of the steps, then falls along
-    a half cosine to 1e-4 / 25. A pure function of the step, so no state has to be saved.
+    a half cosine to 1e-4 / 25. A pure function of the step, so no state has to be saved. It is the
+    schedule of torch's ``OneCycleLR``, taken in the middle of each step.
 
     Args:
         step: from 0 to total - 1.
-        total: steps of the phase.
+        total: steps of the cycle.
         pct_start: in (0, 1), the share of the steps with a rising rate.
 
     Returns:
@@ -31,12 +33,48 @@ def one_cycle(step: int, total: int, pct_start: float) -> float:
     Source: [A disciplined approach to neural network hyper-parameters: Part
     1](https://arxiv.org/abs/1803.09820); docs/method.md, section 7.
     """
+    height, rises = _height(step, total, pct_start)
+    lowest = 1 / 25 if rises else 1e-4 / 25
+    return lowest + (1 - lowest) * height
+
+
+def one_cycle_beta1(step: int, total: int, pct_start: float) -> float:
+    """beta1 of AdamW at a step of a one-cycle phase: 0.95, 0.85 at the peak learning rate, and 0.95 again.
+
+    It moves against the learning rate, along the same half cosines, as in torch's ``OneCycleLR`` with
+    ``cycle_momentum``. Arguments and source are those of ``one_cycle``.
+    """
+    height, _ = _height(step, total, pct_start)
+    return 0.95 - (0.95 - 0.85) * height
+
+
+def _height(step: int, total: int, pct_start: float) -> tuple[float, bool]:
+    """Height in [0, 1] of the cycle in the middle of a step, and whether it rises there."""
     progress = (step + 0.5) / total
-    low, lowest = 1 / 25, 1e-4 / 25
     if progress < pct_start:
-        return low + (1 - low) * (1 - math.cos(math.pi * progress / pct_start)) / 2
+        return (1 - math.cos(math.pi * progress / pct_start)) / 2, True
     falling = (progress - pct_start) / (1 - pct_start)
-    return lowest + (1 - lowest) * (1 + math.cos(math.pi * falling)) / 2
+    return (1 + math.cos(math.pi * falling)) / 2, False
+
+
+def set_rates(
+    optimizer: torch.optim.Optimizer, common: TrainingConfig, peak: float, step: int, cycle: int
+) -> None:
+    """Set the learning rate, and beta1 with ``cycle_momentum``, of a step.
+
+    Args:
+        optimizer: with the groups of ``parameter_groups``.
+        common: of the run.
+        peak: highest learning rate of the phase.
+        step: of the phase, from 0.
+        cycle: steps of the phase's cycle.
+    """
+    rate = peak * one_cycle(step, cycle, common.pct_start)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["share"]
+        if common.cycle_momentum:
+            beta1 = one_cycle_beta1(step, cycle, common.pct_start)
+            group["betas"] = beta1, group["betas"][1]
 
 
 def parameter_groups(model: Network, backbone_rate: float) -> list[dict[str, Any]]:
@@ -61,16 +99,28 @@ class Precision:
         device: of the training.
         on_gpu: use autocast if the device is a GPU.
         on_cpu: use autocast if the device is a CPU.
+        float16: use float16 on every GPU, and start its loss scale again in every epoch.
     """
 
-    def __init__(self, device: torch.device, on_gpu: bool, on_cpu: bool = False) -> None:
+    def __init__(
+        self, device: torch.device, on_gpu: bool, on_cpu: bool = False, *, float16: bool = False
+    ) -> None:
         self.enabled = on_gpu if device.type == "cuda" else on_cpu
         self.device = device
-        half = device.type != "cuda" or not self.enabled or torch.cuda.is_bf16_supported()
-        self.dtype = torch.bfloat16 if half else torch.float16
-        self.scaler = torch.amp.GradScaler(
-            device.type, enabled=self.enabled and self.dtype == torch.float16
-        )
+        is_gpu = device.type == "cuda" and self.enabled
+        self._restarts = is_gpu and float16
+        half = is_gpu and (float16 or not torch.cuda.is_bf16_supported())
+        self.dtype = torch.float16 if half else torch.bfloat16
+        self.scaler = self._new_scaler()
+
+    def _new_scaler(self) -> torch.amp.GradScaler:
+        scales = self.enabled and self.dtype == torch.float16
+        return torch.amp.GradScaler(self.device.type, enabled=scales)
+
+    def start_epoch(self) -> None:
+        """Call before the steps of an epoch."""
+        if self._restarts:
+            self.scaler = self._new_scaler()
 
     def autocast(self, *, cached: bool = True) -> AbstractContextManager[None]:
         """The precision of forward passes.

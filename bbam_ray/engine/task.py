@@ -13,10 +13,11 @@ from torch import Tensor
 
 from bbam_ray.config import RunConfig
 from bbam_ray.data import DATASETS, Inputs, Samples, ViewSettings
+from bbam_ray.data.datasets.view_options import ViewOptions
 from bbam_ray.data.sampling.splits import Split, make_split
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
 from bbam_ray.errors import UsageError
-from bbam_ray.models import check_backbone
+from bbam_ray.models import check_backbone, has_batch_norm
 from bbam_ray.pretrained_images import image_input, is_timm
 
 
@@ -76,13 +77,15 @@ def check_labeled_test(samples: Samples) -> None:
 def views_of(config: RunConfig, samples: Samples) -> ViewSettings:
     """How samples become inputs of the run's network.
 
-    Images for a backbone of timm are normalised as that network expects, others as the data set says.
+    Images for a backbone of timm are normalised as that network expects, others as the data set says;
+    none with the setting ``normalize`` false.
 
     Raises:
         UsageError: the network's mean and standard deviation are unknown.
     """
-    common = config.training
-    if not is_timm(common.backbone):
+    common, options = config.training, config.data
+    is_raw = isinstance(options, ViewOptions) and not options.normalize
+    if is_raw or not is_timm(common.backbone):
         return samples.views
     own = image_input(common.backbone, common.weights)
     return replace(samples.views, mean=own.mean, std=own.std)
@@ -126,11 +129,30 @@ def check_task(config: RunConfig, samples: Samples | None = None) -> Task:
         common.drop_path,
     )
     views_of(config, samples)
+    if common.warmup_views == "both" and not has_batch_norm(
+        common.backbone, samples.input_shape, samples.views.vocabulary
+    ):
+        raise UsageError(
+            f"warmup_views = both acts through batch norm, and backbone '{common.backbone}' has none: "
+            "leave warmup_views out, or use another backbone"
+        )
     if common.cache_features and len(samples.input_shape) == 1:
         raise UsageError(
             f"cache_features = true: data set '{common.dataset}' has no images; leave cache_features out"
         )
+    if common.cache_features:
+        _check_cached_features(samples.views)
     return Task(samples, split_of(samples, config))
+
+
+def _check_cached_features(views: ViewSettings) -> None:
+    """Raise a UsageError for a setting that changes images, where features are read in their place."""
+    for name in ("strong_view", "flip_when_scoring"):
+        if (value := getattr(views, name)) != getattr(ViewSettings(), name):
+            raise UsageError(
+                f"{name} = {str(value).lower()} changes images, and with cache_features = true views "
+                "change features; leave one of the two out"
+            )
 
 
 def split_of(samples: Samples, config: RunConfig) -> Split:

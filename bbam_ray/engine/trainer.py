@@ -26,11 +26,12 @@ from bbam_ray.engine.gpu_use import busy_percent, gpu_columns
 from bbam_ray.engine.gradient_sum import GradientSum
 from bbam_ray.engine.head_start import start_from_logistic
 from bbam_ray.engine.kept_weights import KeptWeights, is_harmful, share_of_changed_decisions
-from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
-from bbam_ray.engine.optim import FiniteCheck, Precision, apply_step, one_cycle, parameter_groups
+from bbam_ray.engine.minibatches import EpochSteps, scoring_noise, seed_epoch
+from bbam_ray.engine.optim import FiniteCheck, Precision, apply_step, parameter_groups, set_rates
 from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit, pseudo_label_records
 from bbam_ray.engine.task import TrainingData
+from bbam_ray.engine.warmup_views import forward_of
 from bbam_ray.methods import METHODS
 from bbam_ray.methods.method import HeldOut, Snapshot, TaskInfo
 from bbam_ray.models import Network, build_network
@@ -81,7 +82,9 @@ class Trainer:
         self.device = torch.device(
             ("cuda" if has_gpu else "cpu") if common.device == "auto" else common.device
         )
-        self.precision = Precision(self.device, common.amp, common.amp_cpu)
+        self.precision = Precision(
+            self.device, common.amp, common.amp_cpu, float16=common.amp_dtype == "float16"
+        )
         self.views = Views(data.views, common.strong_magnitude, common.cutout)
         self.labels = data.labels.to(self.device)
         with torch.random.fork_rng(devices=[]):
@@ -109,7 +112,7 @@ class Trainer:
             len(data.labeled), distributed.rank(), distributed.world_size()
         )
         self._unlabeled_rows = np.empty(0, dtype=np.int64)  # changes with every main epoch
-        self.average = ExponentialAverage(self.model, common.ema_decay)
+        self.average = ExponentialAverage(self.model, common.ema_decay, warmup=common.ema_warmup)
         self._gradients = GradientSum(self.model.parameters())
         self.method = METHODS[common.method](
             config.method,
@@ -249,18 +252,30 @@ class Trainer:
             phase_epochs,
         )
 
+    def _restart_average(self) -> None:
+        """At the start of the main phase: see the setting ``ema_restart``."""
+        restart = self.config.training.ema_restart
+        if restart == "none":
+            return
+        if restart == "averaged":
+            self.model.load_state_dict(self.average.module.state_dict())
+        self.average.restart()
+        self.last_logits = torch.empty(0, 0)  # they are of the average before
+
     def run_epoch(self) -> EpochRecord:
         """Train one epoch, evaluate it, and return its record."""
         if self.finished:
             raise RuntimeError(f"training has ended after epoch {self.epoch}")
         common = self.config.training
         if self.epoch == self._warmup_epochs:
+            self._restart_average()
             self._start_phase()
             for network in (self.model, self.average.module):
                 self.method.start_main_phase(network)
         main_phase = self.epoch >= self._warmup_epochs
         self.epoch += 1
         seed_epoch(common.seed, self.epoch - 1)
+        self.precision.start_epoch()
         started, communicated = time.perf_counter(), distributed.seconds_spent()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -310,8 +325,10 @@ class Trainer:
 
     def _steps(self, epoch: int, *, main_phase: bool) -> EpochSteps:
         common = self.config.training
-        data, views = self._steps_data, self._steps_views
-        return EpochSteps(common, data, views, self.labels, epoch, main_phase=main_phase)
+        views = self._steps_views.with_cutout(common.cutout_of_phase(main_phase=main_phase))
+        return EpochSteps(
+            common, self._steps_data, views, self.labels, epoch, main_phase=main_phase
+        )
 
     def take_steps(self, steps: EpochSteps, *, main_phase: bool) -> dict[str, Any]:
         """Take every step of an epoch.
@@ -326,18 +343,20 @@ class Trainer:
         else:
             peak, first, epochs = common.warmup_learning_rate, 0, self._warmup_epochs
         before, total = (self.epoch - 1 - first) * len(steps), epochs * len(steps)
+        cycle = (common.cycle_epochs or epochs) * len(steps) if main_phase else total
         losses = torch.zeros(2, device=self.device)
         check = FiniteCheck(self.device, self.epoch)
         compiling, fast_steps = self._compilation.seconds, 0
         for number, step in enumerate(steps):
-            self._set_rate(peak, before + number, total)
+            set_rates(self.optimizer, common, peak, before + number, cycle)
             self.model.train()
             left = total - before - number
             self._compilation.start_step(StepPosition(number, len(steps), left))
             fast_steps += self._compilation.is_fast
             with self.precision.autocast():
                 if step.unlabeled is None:
-                    loss = self.method.labeled_loss(self.model, step.labeled, step.labels)
+                    with forward_of(common.warmup_views, self.model, step.labeled):
+                        loss = self.method.labeled_loss(self.model, step.labeled, step.labels)
                 else:
                     loss = self.method.semi_supervised_loss(
                         self.model, step.labeled, step.labels, step.unlabeled
@@ -360,23 +379,23 @@ class Trainer:
             "compiled": fast_steps / len(steps),
         }
 
-    def _set_rate(self, peak: float, step: int, total: int) -> None:
-        rate = peak * one_cycle(step, total, self.config.training.pct_start)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
-
     # -------------------------------------------------------------- evaluation
 
     def _snapshot(self) -> Snapshot:
+        rows = self._labeled_rows, self._unlabeled_rows
+        noise = None
+        if self._steps_views.settings.flip_when_scoring:
+            noise = scoring_noise(self.config.training.seed, self.epoch, self._steps_data, rows)
         taken = snapshot(
             self.model,
             self.average.module,
             self._steps_data,
-            (self._labeled_rows, self._unlabeled_rows),
+            rows,
             self._steps_views,
             self.config.training.evaluation_batch,
             self.device,
             self.precision,
+            noise,
         )
         return replace(taken, held_out=self._held_out()) if self.method.uses_held_out else taken
 

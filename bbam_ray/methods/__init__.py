@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bbam_ray.config import RunConfig, TrainingConfig
 from bbam_ray.data import DATASETS
+from bbam_ray.data.sampling.composition import composed
 from bbam_ray.errors import UsageError, brief, nearest, similar
 from bbam_ray.registry import Registry
 
@@ -59,12 +60,21 @@ def known_settings(dataset: str, method: str) -> dict[str, type]:
     return {name: part for part in parts for name in part.model_fields}
 
 
+_MOST_NAMES = 20  # known settings in a message
+
+
 def setting_hint(name: str, known: Mapping[str, type]) -> str:
-    """The way out for an unknown setting: the most similar known name, and what else has the setting."""
+    """The way out for an unknown setting: the most similar known name, and what else has the setting.
+
+    Without a similar one it names the command that lists them: there are too many for a message.
+    """
+    hint = nearest(name, known)
+    if len(known) > _MOST_NAMES and not hint.startswith("did you mean"):
+        hint = "`bbam-ray settings` lists all"
     for kind, parts in (("method", METHODS), ("data set", DATASETS)):
         if owners := [n for n, part in parts.items() if name in part.Options.model_fields]:
-            return f"it belongs to {kind} {' and '.join(owners)}; {nearest(name, known)}"
-    return nearest(name, known)
+            return f"it belongs to {kind} {' and '.join(owners)}; {hint}"
+    return hint
 
 
 def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
@@ -96,8 +106,9 @@ def run_config(values: Mapping[str, Any], source: str) -> RunConfig:
         return {name: value for name, value in merged.items() if owners.get(name) is cls}
 
     options = DATASETS[dataset].Options, METHODS[method].Options
+    common = TrainingConfig.build(part(TrainingConfig), source)
     return RunConfig(
-        TrainingConfig.build(part(TrainingConfig), source),
+        composed(common, DATASETS[dataset].labeled_shares, source),
         options[0].build(part(options[0]), source),
         options[1].build(part(options[1]), source),
     )

@@ -8,7 +8,7 @@ is implemented here.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -44,6 +44,11 @@ class BbamOptions(ScaleOptions, PseudoLabelOptions):
         5.0,
         ge=0,
         description="Number eta of negatives kept per positive, hardest first; null keeps all.",
+    )
+    labeled_negatives: Literal["refresh", "first", "all"] = Field(
+        "refresh",
+        description="Negatives of labelled samples in the loss of the main phase: those selected by every "
+        "`refresh`, by the `first` refresh only, or `all`.",
     )
     statistics_momentum: float = Field(
         0.01, ge=0, lt=1, description="Weight g of the old angle statistics in a refresh."
@@ -138,6 +143,7 @@ class Bbam(Method[BbamOptions]):
         o, known = self.options, self.task.labels
         logits = replace_in_blocks(self.logits, snapshot.unlabeled_cosine)
         assigned = PseudoLabels.assigned(o, self.task, snapshot, logits)
+        is_first = not len(self.prototypes.T)
         # Labelled samples first. The unlabelled part stays a view of the joint matrix, to save memory.
         labels, features = torch.cat([known, assigned.labels]), snapshot.features
         valid = torch.cat([torch.ones_like(known, dtype=torch.bool), assigned.confident])
@@ -153,9 +159,10 @@ class Bbam(Method[BbamOptions]):
         selected = sample_negatives(features, self.prototypes, labels, valid, ratio, snapshot.index)
         for rows in row_blocks(*labels.shape, device=labels.device):  # the loss uses every positive
             selected[rows] |= valid[rows] & (labels[rows] == 1)
-        self.labeled_selected, self.unlabeled_selected = selected.split(
-            [len(known), len(labels) - len(known)]
-        )
+        on_labeled, self.unlabeled_selected = selected.split([len(known), len(labels) - len(known)])
+        # Before the first refresh every labelled entry is selected.
+        if o.labeled_negatives == "refresh" or (o.labeled_negatives == "first" and is_first):
+            self.labeled_selected = on_labeled
 
     def logits(self, cosine: Tensor) -> Tensor:
         """z at y = 1/2, so that 0 is half-way between the targets of the two polarities."""

@@ -54,8 +54,10 @@ class FittedMethod(Method[Any]):
         *("epochs", "warmup_epochs", "warmup_passes", "stop_epoch", "patience", "keep"),
         *("labeled_batch", "unlabeled_batch", "warmup_learning_rate", "learning_rate"),
         *("backbone_rate", "cache_features", "drop_path", "weight_decay", "pct_start", "ema_decay"),
-        *("strong_magnitude", "cutout"),
+        *("batch_composition", "warmup_batch", "shuffle", "warmup_views", "cycle_epochs"),
+        *("cycle_momentum", "ema_warmup", "ema_restart", "strong_magnitude", "cutout"),
         *("hidden_dim", "feature_dim", "projector", "head_init", "synchronized_batch_norm"),
+        *("warmup_cutout", "strong_view", "flip_when_scoring"),
     )
     semi_supervised: ClassVar[bool] = False
     regression: ClassVar[bool] = False

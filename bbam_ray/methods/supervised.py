@@ -35,6 +35,7 @@ class Supervised(Method[SupervisedOptions]):
     name: ClassVar[str] = "supervised"
     Options = SupervisedOptions
     semi_supervised: ClassVar[bool] = False
+    unused: ClassVar[tuple[str, ...]] = ("cycle_epochs", "ema_restart")
 
     def __init__(self, options: SupervisedOptions, task: TaskInfo) -> None:
         super().__init__(options, task)

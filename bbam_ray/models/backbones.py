@@ -20,7 +20,7 @@ from bbam_ray.models.text_encoders import (
     pretrained_encoder,
 )
 from bbam_ray.models.timm_backbones import build_timm, check_timm
-from bbam_ray.models.weight_files import state_of_file
+from bbam_ray.models.weight_files import state_of_file, where_to_fetch
 from bbam_ray.pretrained_images import PREFIX, is_timm
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -136,6 +136,18 @@ def check_backbone(
     _load_resnet_state(backbone, weights)
 
 
+def has_batch_norm(backbone: str, input_shape: tuple[int, ...], vocabulary: int = 0) -> bool:
+    """Whether a backbone has batch norm; arguments are those of ``check_backbone``.
+
+    It builds the backbone with random weights, but not an encoder of texts: those have layer norm.
+    """
+    if vocabulary:
+        return False
+    with torch.random.fork_rng(devices=[]):
+        built, _ = build_backbone(backbone, input_shape, "none")
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in built.modules())
+
+
 def _fitting(input_shape: tuple[int, ...], vocabulary: int) -> tuple[str, tuple[str, ...]]:
     """The kind of samples of a shape, and the backbones that accept them."""
     if vocabulary:
@@ -180,7 +192,7 @@ def _load_resnet_state(backbone: str, weights: str) -> dict[str, Tensor]:
     except (URLError, OSError) as error:
         raise UsageError(
             f"weights = '{weights}': not in the local cache, and the download failed ({error}); "
-            "download the file elsewhere and give its path"
+            f"{where_to_fetch(known[weights])}"
         ) from None
     return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
 

@@ -5,11 +5,25 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bbam_ray.errors import UsageError
+
+
+def where_to_fetch(published: Any) -> str:
+    """The way out if weights of torchvision are not on this machine: which file to put where.
+
+    Args:
+        published: a member of a torchvision enumeration of weights, such as ``ResNet50_Weights``.
+    """
+    name, folder = published.url.rpartition("/")[2], Path(torch.hub.get_dir()) / "checkpoints"
+    return (
+        f"download {published.url} on another machine, and give the path of {name} or put it into "
+        f"{folder}"
+    )
 
 
 def state_of_file(path: Path) -> dict[str, Tensor]:

@@ -28,6 +28,11 @@ _MERGE_SHARE = 0.02
 _MOST_PARTS = 500  # of a table, for the sake of its readers
 
 
+def was_not_started(trial: Mapping[str, Any]) -> bool:
+    """Whether a trial failed since a worker could not start; its row has no start then."""
+    return trial["state"] == schemas.FAILED and trial.get("started_at", "known") is None
+
+
 class StudyStore:
     """The tables of one study. One process writes them; others may read the files at any moment.
 
@@ -62,6 +67,10 @@ class StudyStore:
         """Add the row of a trial that has ended."""
         self.trials.put([row])
         self.histograms.pop(row["number"], None)
+
+    def drop_not_started(self) -> None:
+        """Remove trials whose workers could not start: they are run again."""
+        self.trials.drop({row["number"] for row in self.trials.rows() if was_not_started(row)})
 
     def drop_unfinished(self) -> None:
         """Remove the epochs of trials that have not ended: they are trained again from the start."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,42 @@ def dashboard_startup_limit(seconds: int) -> Iterator[None]:
         logger.disabled = disabled
 
 
+class _FixedList(list[str]):
+    """A list that Ray cannot extend."""
+
+    def extend(self, values: Iterable[str]) -> None:
+        """Ignore the values."""
+
+
+def job_config(folders: list[str]) -> Any:
+    """Options of a job whose workers search modules in some folders first, then where Python does.
+
+    By default Ray puts the current folder and that of the script before all others. A file there with the
+    name of a module of Python would then replace it in every worker.
+    """
+    from ray.job_config import JobConfig
+
+    config = JobConfig()
+    config._py_driver_sys_path = _FixedList(folders)
+    return config
+
+
+@contextmanager
+def quiet_node() -> Iterator[None]:
+    """Keep messages of Ray's node manager from standard output; they are in its log files as well.
+
+    It prints a traceback for each process that dies, next to the error that the driver gets.
+    """
+    from ray._private import worker
+
+    before = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda *args, **options: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
+
+
 # ---------------------------------------------------------------- Ray: autoscaling
 
 
@@ -130,12 +167,64 @@ def set_torch_environment() -> None:
     _set_torch_distributed_env_vars()
 
 
+def timed_out_at_start(error: Any) -> bool:
+    """Whether a run of Ray Train has failed since the resources of its workers were not free in time."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
+
+
+def died_at_start(error: Any) -> bool:
+    """Whether a run of Ray Train has failed since processes of workers died while they started."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
+
+    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupFailedError)
+
+
 # ---------------------------------------------------------------- Ray Tune
 
 
+@contextmanager
+def one_snapshot() -> Iterator[None]:
+    """Tune saves the state of an experiment once, when it ends, while the block runs.
+
+    A study resumes from its own store, and only Tune's result object reads the snapshot. By default Tune
+    also saves at the start and copies those files in the background; a study that ends within that time
+    replaces them under the copy, and Tune logs an error.
+    """
+    from ray.tune.execution.experiment_state import _ExperimentCheckpointManager as Manager
+
+    original = Manager.sync_up_experiment_state
+
+    def save_at_end(
+        self: Any, save_fn: Callable[[], None], force: bool = False, wait: bool = False
+    ) -> None:
+        if force:
+            original(self, save_fn, force=True, wait=wait)
+
+    Manager.sync_up_experiment_state = save_at_end
+    try:
+        yield
+    finally:
+        Manager.sync_up_experiment_state = original
+
+
 def error_of(trial: Any) -> Any:
-    """The exception that ended a trial of Tune, or a text, or None."""
-    return trial.get_pickled_error() or trial.get_error()
+    """The exception that ended a trial of Tune, or its text, or None.
+
+    Tune's public methods read copies of these files, which are written later.
+    """
+    if trial.storage is None:
+        return None
+    for name, read in ((trial.pickled_error_file, pickle.loads), (trial.error_file, bytes.decode)):
+        if name and (file := Path(name)).is_file():
+            return read(file.read_bytes())
+    return None
+
+
+def set_retries(trial: Any, count: int) -> None:
+    """How often Tune starts a trial again after failures, all of its failures counted; -1 = always."""
+    trial.max_failures = count
 
 
 def release_trial(trial: Any) -> None:

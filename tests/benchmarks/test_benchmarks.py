@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from bbam_ray.core.metrics import measures
-from benchmarks import scaling, validation
+from bbam_ray.data.views.images import Views
+from benchmarks import scaling, validation, views
 from benchmarks.__main__ import table
 from benchmarks.epoch import PlainJob, make_trainer, voc_like
 from benchmarks.measure import (
@@ -63,6 +64,22 @@ def test_metrics_equal_those_of_scikit_learn() -> None:
     for name, value in plain.items():
         assert ours[name] == pytest.approx(value, abs=1e-9), name
     assert set(ours) - set(plain) == {"map_absent_zero"}
+
+
+def test_both_strong_views_are_made_of_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, int]] = []
+    strong = Views.strong
+
+    def watched(self: Views, *arguments: torch.Tensor) -> torch.Tensor:
+        view = strong(self, *arguments)
+        made.append((self.settings.strong_view, len(view)))
+        return view
+
+    monkeypatch.setattr(Views, "strong", watched)
+    row = views.measured(2, 3, 32, rounds=1)
+    assert made == [("affine", 3), ("affine", 3), ("uda", 3), ("uda", 3)] * 2  # once to warm up
+    assert row.ratio == row.plain_s / row.ours_s
+    assert row.details["ms_per_image"] == pytest.approx(1e3 * row.ours_s / 6)
 
 
 def test_scaling_reports_memory_and_traffic() -> None:

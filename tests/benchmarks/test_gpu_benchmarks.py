@@ -89,7 +89,7 @@ def test_an_entry_that_differs_is_noticed() -> None:
     assert gpu_refresh.differing_entries(one, two) == 2
 
 
-@pytest.mark.parametrize("kind", ["weak", "strong"])
+@pytest.mark.parametrize("kind", ["weak", "strong", "uda"])
 def test_views(kind: str) -> None:
     timed = gpu_refresh.views("cpu", kind, side=32, batch=8, repeats=2)
     assert assert_timed(timed, alone=True)["images_per_second"] == 16 / timed["ours_s"]
@@ -109,7 +109,7 @@ def test_an_epoch_of_digits_against_cpu_cores() -> None:
 
 def test_every_row_has_a_name_of_its_own() -> None:
     names = [(part, case) for part, case, _ in gpu.ROWS]
-    assert len(set(names)) == len(names) == 11
+    assert len(set(names)) == len(names) == 12
 
 
 def test_every_row_calls_a_benchmark_that_takes_its_arguments(
@@ -131,7 +131,7 @@ def test_every_row_calls_a_benchmark_that_takes_its_arguments(
     rows = [gpu.measured(part, case, work, "cpu", root) for part, case, work in gpu.ROWS]
     assert all(row.ours_s == 1.0 for row in rows), [row.details for row in rows]
     assert len(called) == len(rows)
-    assert {call.arguments.get("kind") for call in called} == {None, "weak", "strong"}
+    assert {call.arguments.get("kind") for call in called} == {None, "weak", "strong", "uda"}
 
 
 def test_a_row_that_fails_does_not_end_the_others(root: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.stored_cells import Values, measure_missing, read_cells
+from benchmarks.stored_cells import Values, cell_parser, measure_missing, read_cells
 
 
 def test_only_missing_cells_are_measured_and_each_is_stored_at_once(tmp_path: Path) -> None:
@@ -26,3 +26,13 @@ def test_only_missing_cells_are_measured_and_each_is_stored_at_once(tmp_path: Pa
     measure_missing(store, [*cells, {"set": "b", "seed": 1}], measure)
     assert measured == [1, 2, 3, 3, 1]
     assert read_cells(store)["value"].tolist() == [0.5, 1.0, 1.5, 0.5]
+
+
+def test_options_of_a_benchmark_are_lists_with_defaults() -> None:
+    parser = cell_parser("text", range(3), sets=("a", "b"), methods=("m",))
+    arguments = parser.parse_args([])
+    assert (arguments.sets, arguments.methods, arguments.seeds) == (["a", "b"], ["m"], [0, 1, 2])
+    assert arguments.data == Path("data") and arguments.write is None and not arguments.table
+    arguments = parser.parse_args(["--sets", "c,d", "--seeds", "4,10", "--write", "x.md"])
+    assert (arguments.sets, arguments.seeds) == (["c", "d"], [4, 10])
+    assert arguments.write == Path("x.md")

@@ -61,6 +61,44 @@ def test_a_run_that_never_uses_its_unlabelled_samples_says_so(tmp_path: Path) ->
     assert note not in train(tmp_path, "c", epochs=3)[1]
 
 
+def test_the_published_protocol_of_digits_trains_and_says_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = "published/digits.yaml"
+    code, output = train(tmp_path, "a", "--config", file, "--set", "labeled_fraction=0.2")
+    assert code == 0, output
+    text = " ".join(output.split())
+    assert "published/digits.yaml is a search space: this run has its published settings" in text
+    assert "into 32 labelled and 32 unlabelled samples at labeled_fraction = 0.2" in text
+    assert "amp_dtype = float16 is for GPUs; on the CPU this run computes in float32" in text
+    record = json.loads((tmp_path / "digits" / "a" / "study.json").read_text())
+    settings = record["settings"]
+    assert (settings["cycle_epochs"], settings["labeled_negatives"]) == (40, "first")
+    assert (settings["labeled_batch"], settings["scenes"]) == (32, 120)
+    history = rows(tmp_path, "a", "history")
+    assert [row["phase"] for row in history] == ["warmup"] * 2 + ["main"] * 2
+    assert history[-1]["lr"] > history[-2]["lr"]  # the cycle of 40 epochs has just begun
+    code, output = train(
+        tmp_path, "a", "--config", file, "--set", "labeled_fraction=0.2", "--resume"
+    )
+    assert code == 0, output
+
+
+def test_a_setting_that_a_method_does_not_use_is_named(tmp_path: Path) -> None:
+    arguments = (
+        "--method",
+        "supervised",
+        "--set",
+        "cycle_epochs=9",
+        "--set",
+        "ema_restart=trained",
+    )
+    note = "method 'supervised' does not use cycle_epochs, ema_restart; leave them out"
+    assert note in " ".join(train(tmp_path, "a", *arguments, epochs=2)[1].split())
+    assert "does not use" not in train(tmp_path, "b", "--set", "cycle_epochs=9")[1]
+
+
 def test_the_test_part_is_not_read_unless_asked_for(tmp_path: Path) -> None:
     assert train(tmp_path, "a")[0] == 0
     assert not rows(tmp_path, "a", "confirm")

@@ -47,6 +47,7 @@ def test_the_wheel_carries_spaces_launch_files_templates_and_types(site: Path) -
     assert {
         "bbam_ray/py.typed",
         "bbam_ray/search_spaces/digits.yaml",
+        "bbam_ray/search_spaces/published/voc.yaml",
         "bbam_ray/launch/tune.py",
         "bbam_ray/report/assets/page.css",
         "bbam_ray/report/templates/page.html.j2",

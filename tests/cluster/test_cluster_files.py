@@ -9,13 +9,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
 FOLDER = Path(__file__).parents[2] / "launch" / "cluster"
 LAUNCHER = ["aws.yaml", "gcp.yaml", "azure.yaml", "on-premise.yaml"]
-KUBERAY = ["kuberay-cluster.yaml", "kuberay-job.yaml"]
 FILES = sorted(path for path in FOLDER.iterdir() if path.suffix in (".yaml", ".sh"))
 
 
@@ -67,134 +65,6 @@ def test_every_node_starts_ray_with_a_token_and_the_head_on_loopback(name: str) 
     assert ".git" in config["rsync_exclude"] and any(
         "pip" in c or "make" in c for c in config["setup_commands"]
     )
-
-
-# The parts of KubeRay's schema that are used here; any other key is an error.
-_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
-_CONTAINER = {
-    "type": "object",
-    "required": ["name", "image", "resources"],
-    "additionalProperties": False,
-    "properties": {
-        "name": {"type": "string"},
-        "image": {"type": "string"},
-        "env": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["name", "valueFrom"],
-                "additionalProperties": False,
-                "properties": {"name": {"type": "string"}, "valueFrom": {"type": "object"}},
-            },
-        },
-        "resources": {
-            "type": "object",
-            "required": ["requests", "limits"],
-            "additionalProperties": False,
-            "properties": {"requests": _TEXTS, "limits": _TEXTS},
-        },
-        "volumeMounts": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["name", "mountPath"],
-                "additionalProperties": False,
-                "properties": {"name": {"type": "string"}, "mountPath": {"type": "string"}},
-            },
-        },
-    },
-}
-_TEMPLATE = {
-    "type": "object",
-    "required": ["spec"],
-    "additionalProperties": False,
-    "properties": {
-        "spec": {
-            "type": "object",
-            "required": ["containers"],
-            "additionalProperties": False,
-            "properties": {
-                "containers": {"type": "array", "minItems": 1, "items": _CONTAINER},
-                "volumes": {"type": "array"},
-                "nodeSelector": _TEXTS,
-                "tolerations": {"type": "array"},
-            },
-        }
-    },
-}
-_CLUSTER = {
-    "type": "object",
-    "required": ["rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"],
-    "additionalProperties": False,
-    "properties": {
-        "rayVersion": {"const": "2.60.0"},
-        "authOptions": {"const": {"mode": "token"}},
-        "enableInTreeAutoscaling": {"const": True},
-        "autoscalerOptions": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                "idleTimeoutSeconds": {"type": "integer", "minimum": 60},
-                "upscalingMode": {"enum": ["Default", "Aggressive", "Conservative"]},
-            },
-        },
-        "headGroupSpec": {
-            "type": "object",
-            "required": ["serviceType", "rayStartParams", "template"],
-            "additionalProperties": False,
-            "properties": {
-                "serviceType": {"const": "ClusterIP"},
-                "rayStartParams": _TEXTS,
-                "template": _TEMPLATE,
-            },
-        },
-        "workerGroupSpecs": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["groupName", "rayStartParams", "template"],
-                "additionalProperties": False,
-                "properties": {
-                    "groupName": {"type": "string"},
-                    "replicas": {"const": 0},
-                    "minReplicas": {"const": 0},
-                    "maxReplicas": {"type": "integer", "minimum": 1},
-                    "rayStartParams": _TEXTS,
-                    "template": _TEMPLATE,
-                },
-            },
-        },
-    },
-}
-
-
-@pytest.mark.parametrize("name", KUBERAY)
-def test_kuberay_files_match_the_schema_of_the_operator(name: str) -> None:
-    document, *policies = yaml.safe_load_all((FOLDER / name).read_text(encoding="utf-8"))
-    assert document["apiVersion"] == "ray.io/v1"
-    job = document["kind"] == "RayJob"
-    spec = document["spec"].pop("rayClusterSpec") if job else document["spec"]
-    jsonschema.validate(spec, _CLUSTER)
-    if job:
-        known = {
-            "entrypoint",
-            "shutdownAfterJobFinishes",
-            "ttlSecondsAfterFinished",
-            "backoffLimit",
-        }
-        assert (
-            set(document["spec"]) == known and document["spec"]["shutdownAfterJobFinishes"] is True
-        )
-        # Its dashboard listens within the cluster; only its own pods and the operator have access.
-        (policy,) = policies
-        assert policy["kind"] == "NetworkPolicy" and policy["spec"]["policyTypes"] == ["Ingress"]
-        (rule,) = policy["spec"]["ingress"]
-        assert all(source.get("podSelector", {}).get("matchLabels") for source in rule["from"])
-    else:
-        assert spec["headGroupSpec"]["rayStartParams"]["dashboard-host"] == "127.0.0.1"
-    start = spec["headGroupSpec"]["rayStartParams"]
-    assert (start["num-cpus"], start["num-gpus"]) == ("0", "0")
-    assert json.loads(json.loads(start["resources"])) == {"trial_slot": 1000}
 
 
 def exposures(text: str) -> list[str]:

@@ -27,15 +27,18 @@ def disturb(module: nn.Module, seed: int) -> None:
                 tensor.add_(1)
 
 
+@pytest.mark.parametrize("warmup", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.9997])
-def test_weights_and_buffers_follow_the_recursion_with_its_warm_up(decay: float) -> None:
+def test_weights_and_buffers_follow_the_recursion_with_its_warm_up(
+    decay: float, warmup: bool
+) -> None:
     module = network()
-    average = ExponentialAverage(module, decay)
+    average = ExponentialAverage(module, decay, warmup=warmup)
     expected = {name: t.double() for name, t in module.state_dict().items()}
     for step in range(5):
         disturb(module, step)
         average.update()
-        d = min(decay, (1 + step) / (10 + step))
+        d = min(decay, (1 + step) / (10 + step)) if warmup else decay
         for name, tensor in module.state_dict().items():
             old, now = expected[name], tensor.double()
             expected[name] = d * old + (1 - d) * now if tensor.is_floating_point() else now
@@ -85,5 +88,25 @@ def test_two_updates_save_load_and_two_more_equal_four() -> None:
     assert second.updates == whole.updates == 4
     for ours, theirs in zip(
         second.module.state_dict().values(), whole.module.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_restart_begins_from_the_current_weights_and_buffers_and_counts_from_zero() -> None:
+    module = network()
+    average = ExponentialAverage(module, 0.9)
+    for step in range(3):
+        disturb(module, step)
+        average.update()
+    average.restart()
+    assert average.updates == 0
+    for name, tensor in average.module.state_dict().items():
+        assert torch.equal(tensor, module.state_dict()[name])
+    fresh = ExponentialAverage(module, 0.9)
+    disturb(module, 9)
+    average.update()
+    fresh.update()
+    for ours, theirs in zip(
+        average.module.state_dict().values(), fresh.module.state_dict().values(), strict=True
     ):
         assert torch.equal(ours, theirs)

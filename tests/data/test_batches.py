@@ -13,6 +13,7 @@ from bbam_ray.data.sampling.batches import (
     cycled_batches,
     epoch_batches,
     epoch_rng,
+    repeated_batches,
 )
 
 COUNTS = {"count": st.integers(1, 60), "batch": st.integers(1, 70), "seed": st.integers(0, 99)}
@@ -47,6 +48,18 @@ def test_cycled_batches_have_exactly_the_steps_and_size_asked_for(
         assert len(set(visited.tolist())) == len(visited)  # pass after pass
     times = np.bincount(order, minlength=count)
     assert times.max() - times.min() <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(**COUNTS, steps=st.integers(1, 30))
+def test_repeated_batches_are_those_of_one_pass(
+    count: int, batch: int, seed: int, steps: int
+) -> None:
+    batches = repeated_batches(count, batch, steps, epoch_rng(seed, 0, 0))
+    once = epoch_batches(count, batch, 1, epoch_rng(seed, 0, 0))
+    assert len(batches) == steps
+    for number, part in enumerate(batches):
+        assert np.array_equal(part, once[number % len(once)])
 
 
 @pytest.mark.parametrize("make", [epoch_batches, cycled_batches])

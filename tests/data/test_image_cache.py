@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.transforms import Resize
 
 from bbam_ray.data.cache import images as image_cache
 from bbam_ray.data.cache.images import cached_images, listening
@@ -187,6 +188,20 @@ def test_an_image_is_resized_without_keeping_its_aspect_ratio(tmp_path: Path) ->
     assert image[0, :, :3].max() == 0 and image[0, :, 5:].min() == 255
     assert image[1, :3].max() == 0 and image[1, 5:].min() == 255
     assert image[2].max() == 0
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (224, 224)], ids=str)
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_a_stored_image_is_the_whole_image_as_torchvision_resizes_it(
+    kind: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    """The published protocol: squashed to the square, nothing is cropped."""
+    small = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    path = tmp_path / f"image.{kind}"
+    Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(path)
+    with Image.open(path) as image:
+        expected = np.asarray(Resize((224, 224))(image.convert("RGB")))
+    np.testing.assert_array_equal(read_image(path, 224), expected.transpose(2, 0, 1))
 
 
 def test_a_camera_that_was_turned_gives_an_upright_image(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from bbam_ray.engine.evaluation import plain_batches
+from bbam_ray.engine.evaluation import evaluation_batches
 from bbam_ray.engine.minibatches import EpochSteps
 from bbam_ray.engine.prefetch import Copies, in_background
 from bbam_ray.engine.trainer import Trainer
@@ -106,7 +106,9 @@ def test_steps_that_are_read_ahead_are_the_same_bit_for_bit(
 def test_batches_that_are_read_ahead_are_the_same_bit_for_bit(tiny_trainer: Make) -> None:
     data, views = (trainer := tiny_trainer()).data, trainer.views
     arguments = data.inputs, data.unlabeled, 7, views, torch.device("cpu")
-    pairs = list(zip(plain_batches(*arguments), plain_batches(*arguments, ahead=True), strict=True))
+    pairs = list(
+        zip(evaluation_batches(*arguments), evaluation_batches(*arguments, ahead=True), strict=True)
+    )
     assert len(pairs) > 3
     for (positions, one), (others, two) in pairs:
         assert positions == others and torch.equal(one, two)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from bbam_ray import load_model
 from bbam_ray.cli.main import app
-from bbam_ray.commands.checks import unused
+from bbam_ray.commands.run_notes import run_notes
 from bbam_ray.core.logistic import choose_regularization, logistic_weights
 from bbam_ray.engine.checkpoint_folder import load, save_part
 from bbam_ray.engine.evaluation import read_rows
@@ -156,7 +156,7 @@ def test_features_are_cached_of_frozen_backbones_of_images_only(made: Made, tmp_
     with pytest.raises(UsageError, match=r"data set 'features' has no images"):
         check_task(config)
     config = run_config(settings_of(made, "test_vit", backbone_rate=0), "test")
-    assert "cache_features=true" in str(unused(config, {"backbone_rate": 0}))
+    assert any("cache_features=true" in note for note in run_notes(config, {"backbone_rate": 0}))
 
 
 def test_fine_tuning_starts_from_the_logistic_solution(made: Made) -> None:
@@ -191,10 +191,10 @@ def test_several_workers_give_the_result_of_one(
         "cached": settings_of(made, "test_resnet", backbone_rate=0, cache_features=True),
     }
     (tmp_path / "settings.json").write_text(json.dumps(job), encoding="utf-8")
-    script = Path(__file__).with_name("rank_timm.py")
+    script = Path(__file__).with_name("rank_images.py")
     ranks = gloo_group(script, 2, tmp_path)
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
-    spec = importlib.util.spec_from_file_location("rank_timm", script)
+    spec = importlib.util.spec_from_file_location("rank_images", script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for name, settings in job.items():

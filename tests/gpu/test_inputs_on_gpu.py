@@ -19,7 +19,13 @@ from bbam_ray.methods import run_config
 pytestmark = pytest.mark.gpu
 
 Make = Callable[..., Trainer]
-KINDS = ["digits", "images", "features", "texts", "bert"]
+KINDS = ["digits", "images", "published images", "features", "texts", "bert"]
+PUBLISHED = {
+    "strong_view": "uda",
+    "normalize": False,
+    "flip_when_scoring": True,
+    "warmup_cutout": 0.0,
+}
 SMALL: dict[str, Any] = {"labeled_fraction": 0.5, "epochs": 2, "warmup_epochs": 1}
 SMALL |= {"warmup_passes": 1, "hidden_dim": 16, "feature_dim": 8, "amp": False}
 
@@ -72,7 +78,9 @@ def make(
                 }
             text_trainer: Make = request.getfixturevalue("text_trainer")
             return text_trainer(**changes)
-        settings = images if kind == "images" else features
+        settings = features if kind == "features" else images
+        if kind == "published images":
+            changes |= PUBLISHED
         config = run_config({**settings, **changes}, "test")
         return make_trainer(config, *prepare_training(config))
 

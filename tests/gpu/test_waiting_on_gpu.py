@@ -15,6 +15,7 @@ import torch
 from method_steps import TRAINED
 from waiting import AsksTheDevice
 
+from bbam_ray.data.views import rand_augment
 from bbam_ray.engine.minibatches import EpochSteps, Step
 from bbam_ray.engine.optim import FiniteCheck
 from bbam_ray.engine.trainer import Trainer
@@ -65,6 +66,22 @@ def test_no_step_waits(
     for _ in range(3):  # both phases: the first step of each makes the optimizer's state
         trainer.run_epoch()
     for main_phase in (False, True) if trainer.method.semi_supervised else (False,):
+        watched: Any = Watched(trainer._steps(trainer.epoch, main_phase=main_phase), device)
+        losses = trainer.take_steps(watched, main_phase=main_phase)
+        assert watched.taken == len(watched) > 0 and losses["loss"] == losses["loss"]
+
+
+def test_no_step_waits_with_the_published_views(
+    on_device: Make, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "bbam_ray.engine.trainer.FiniteCheck", partial(FiniteCheck, every_step=False)
+    )
+    monkeypatch.setattr(rand_augment, "computes_chosen_only", lambda device: False)  # on a CPU, too
+    trainer = on_device(strong_view="uda", normalize=False, cutout=0.5, warmup_cutout=0.0)
+    for _ in range(3):
+        trainer.run_epoch()
+    for main_phase in (False, True):
         watched: Any = Watched(trainer._steps(trainer.epoch, main_phase=main_phase), device)
         losses = trainer.take_steps(watched, main_phase=main_phase)
         assert watched.taken == len(watched) > 0 and losses["loss"] == losses["loss"]

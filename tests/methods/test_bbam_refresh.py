@@ -115,6 +115,34 @@ def test_three_refreshes_agree_with_the_loops(options: dict[str, Any]) -> None:
         np.testing.assert_allclose(bbam.statistics.variances.numpy(), reference.variance, rtol=1e-4)
 
 
+def test_the_labelled_mask_is_that_of_every_refresh_of_the_first_one_or_all() -> None:
+    masks: dict[str, list[Tensor]] = {}
+    unlabeled: dict[str, list[Tensor]] = {}
+    for choice in ("refresh", "first", "all"):
+        bbam = method(labeled_negatives=choice, negative_ratio=0.5)
+        masks[choice], unlabeled[choice] = [bbam.labeled_selected], []
+        for seed in (1, 2):
+            bbam.refresh(snapshot(seed))
+            masks[choice].append(bbam.labeled_selected)
+            unlabeled[choice].append(bbam.unlabeled_selected)
+    every, first = masks["refresh"], masks["first"]
+    assert torch.equal(first[1], every[1]) and torch.equal(first[2], first[1])
+    assert not torch.equal(every[2], every[1]) and not every[1].all()
+    assert all(mask.all() for mask in masks["all"])
+    for seed in (0, 1):  # that of unlabelled samples is of every refresh
+        assert torch.equal(unlabeled["first"][seed], unlabeled["refresh"][seed])
+        assert torch.equal(unlabeled["all"][seed], unlabeled["refresh"][seed])
+
+
+def test_the_first_labelled_mask_is_kept_by_a_run_that_resumes() -> None:
+    bbam, resumed = (method(labeled_negatives="first", negative_ratio=0.5) for _ in range(2))
+    bbam.refresh(snapshot(1))
+    resumed.load_state_dict(bbam.state_dict())
+    resumed.load_sample_state(*bbam.sample_state())
+    resumed.refresh(snapshot(2))
+    assert torch.equal(resumed.labeled_selected, bbam.labeled_selected)
+
+
 def test_pseudo_labels_use_the_statistics_before_this_refresh() -> None:
     """Scored with the new ones instead, the folded map below would order the samples differently."""
     bbam, first, second = method(), snapshot(1), snapshot(2)

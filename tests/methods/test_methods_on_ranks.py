@@ -52,6 +52,19 @@ RUNS["bbam with weights"] = RUNS["bbam"] | {
     "pseudo_labels": "metric",
     "pseudo_label_weight": "measured",
 }
+PROTOCOL = {
+    "cycle_epochs": 3,
+    "cycle_momentum": True,
+    "warmup_views": "both",
+    "warmup_batch": 5,
+    "ema_warmup": False,
+    "ema_decay": 0.9,
+    "keep": "last",
+    "shuffle": False,
+}
+RUNS["bbam as published"] = RUNS["bbam"] | PROTOCOL | {"ema_restart": "trained"}
+RUNS["bbam as published"] |= {"labeled_negatives": "first", "negative_ratio": 1.0}
+RUNS["cap as published"] = RUNS["cap"] | PROTOCOL | {"ema_restart": "averaged"}
 TRAINED = list(RUNS)
 WARMUP, MAIN, LAST = 1, 2, 3
 SEMI_SUPERVISED = [name for name, run in RUNS.items() if METHODS[run["method"]].semi_supervised]
@@ -154,6 +167,15 @@ def test_a_run_of_two_ranks_resumes_in_one_process(
     last = script.train(trainer)[LAST]
     assert distance(parameters(last), parameters(one[method][LAST])) < 1e-4
     assert identical(by_sample([last]), by_sample([one[method][LAST]]))
+
+
+def test_the_first_mask_of_labelled_samples_stays_with_their_ranks(two: list[Any]) -> None:
+    for found in two:
+        epochs = [found["bbam as published"][epoch]["samples"]["labeled"] for epoch in (MAIN, LAST)]
+        assert torch.equal(epochs[0]["selected"], epochs[1]["selected"])
+        assert not epochs[0]["selected"].all()
+        plain = [found["bbam"][epoch]["samples"]["labeled"] for epoch in (MAIN, LAST)]
+        assert torch.equal(epochs[0]["index"], plain[0]["index"])
 
 
 def test_the_shares_of_some_steps_are_empty(script: ModuleType) -> None:

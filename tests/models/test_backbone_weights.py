@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torchvision.models import resnet18
+from torchvision.models import resnet18, resnet50
 
+from bbam_ray.engine.extraction import feature_network
 from bbam_ray.errors import UsageError
 from bbam_ray.models import build_network, check_backbone
 
@@ -111,3 +114,41 @@ def test_an_unknown_name_of_weights_names_the_nearest() -> None:
 def test_a_backbone_from_scratch_refuses_weights(backbone: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="weights=none"):
         check_backbone(backbone, "IMAGENET1K_V1", shape)
+
+
+def test_published_weights_of_both_versions_come_from_their_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The official code has version 1; torchvision recommends version 2."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    first = {}
+    for version, digest in ((1, "0676ba61"), (2, "11ad3fa6")):
+        torch.manual_seed(version)
+        state = resnet50(weights=None).state_dict()
+        torch.save(state, tmp_path / "hub" / "checkpoints" / f"resnet50-{digest}.pth")
+        first[f"IMAGENET1K_V{version}"] = state["conv1.weight"]
+    for name, expected in first.items():
+        check_backbone("resnet50", name, SHAPE)
+        model = build_network("resnet50", SHAPE, 4, hidden_dim=8, feature_dim=4, weights=name)
+        assert torch.equal(model.backbone.state_dict()["conv1.weight"], expected), name
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("IMAGENET1K_V1", "resnet50-0676ba61.pth"), ("IMAGENET1K_V2", "resnet50-11ad3fa6.pth")],
+)
+def test_an_error_names_the_file_to_fetch_and_its_folder(
+    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    folder = re.escape(str(tmp_path / "hub" / "checkpoints"))
+    expected = rf"weights = '{name}'.*no route to host.*/{file} .*path of {file} or .*{folder}"
+    with pytest.raises(UsageError, match=expected):
+        check_backbone("resnet50", name, SHAPE)
+    with pytest.raises(UsageError, match=expected):  # `bbam-ray data extract`
+        feature_network("resnet50", name)

@@ -18,6 +18,7 @@ from bbam_ray.scale.study import confirm
 from bbam_ray.scale.study.confirm import Confirmation
 from bbam_ray.scale.study.events import Event, Notice
 from bbam_ray.scale.study.jobs import Job, JobResult
+from bbam_ray.scale.study.start_failures import StartFailures
 from bbam_ray.scale.workers.shapes import WorkerRequest
 from bbam_ray.scale.workers.trial_worker import TrialWorker
 
@@ -89,7 +90,8 @@ def confirmed(
         store = StudyStore(record.folder, plan.space.kinds)
         monkeypatch.setattr(confirm, "run_jobs", run_here(failing))
         events: list[Event] = []
-        confirmation = Confirmation(plan, store, record, None, events.append)  # type: ignore[arg-type]
+        failures = StartFailures(events.append, plan.max_failures)
+        confirmation = Confirmation(plan, store, record, None, failures, events.append)  # type: ignore[arg-type]
         confirmation.run(trial(1), [trial(2), trial(1), trial(0)])
         rows = {row["answer"]: row for row in store.confirm.rows()}
         notices = [event.text for event in events if isinstance(event, Notice)]

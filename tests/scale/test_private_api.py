@@ -13,6 +13,8 @@ from typing import Any
 import optuna
 import pytest
 import ray
+from ray.exceptions import RayTaskError
+from ray.tune import TuneError
 
 from bbam_ray.scale import private_api
 
@@ -21,7 +23,10 @@ LIBRARIES = ("ray", "optuna")
 #: Modules without an underscore that the libraries do not document.
 INTERNAL = ("ray.autoscaler", "ray.experimental", "ray.train.torch.config")
 #: Attributes of Tune's trials that Ray does not document.
-TRIAL = {"run_metadata", "get_pickled_error", "get_error", "temporary_state"}
+TRIAL = {
+    *("run_metadata", "get_pickled_error", "get_error", "temporary_state"),
+    *("pickled_error_file", "error_file"),
+}
 
 
 def private_names(source: str) -> list[str]:
@@ -166,6 +171,102 @@ def test_names_of_ray_train_exist() -> None:
     from ray.train.torch.config import _set_torch_distributed_env_vars
 
     assert callable(get_address_and_port) and callable(_set_torch_distributed_env_vars)
+
+
+def test_the_error_of_a_trial_is_read_before_tune_copies_it(tmp_path: Path) -> None:
+    """As an exception, or as text where it was not pickled."""
+    from ray.tune.experiment import Trial
+
+    for error in (RayTaskError("f", "trace", ValueError("3"), ip="10.0.0.1"), TuneError("4")):
+        trial: Any = Trial("__stub", stub=True)
+        trial.storage = SimpleNamespace(trial_driver_staging_path=str(tmp_path))
+        assert private_api.error_of(trial) is None
+        trial.handle_error(error)
+        read = private_api.error_of(trial)
+        assert (
+            isinstance(read.cause, ValueError) if isinstance(error, RayTaskError) else "4" in read
+        )
+
+
+def test_retries_of_a_trial_are_set() -> None:
+    from ray.tune.experiment import Trial
+
+    trial: Any = Trial("__stub", stub=True)
+    trial.run_metadata.num_failures = 2
+    assert not trial.should_recover()
+    private_api.set_retries(trial, 2)
+    assert trial.should_recover()
+    private_api.set_retries(trial, 0)
+    assert not trial.should_recover()
+
+
+def test_tune_saves_its_state_only_at_the_end(tmp_path: Path) -> None:
+    """Its first copy, made in the background, would meet files of the last one in a short study."""
+    from ray.tune.execution import experiment_state
+    from ray.tune.execution.tune_controller import TuneController
+
+    manager = experiment_state._ExperimentCheckpointManager
+    saved = []
+
+    def snapshots() -> list[str]:
+        syncer = SimpleNamespace(wait=lambda: None, sync_up=lambda source, target: True)
+        storage: Any = SimpleNamespace(
+            syncer=syncer,
+            experiment_driver_staging_path=str(tmp_path),
+            experiment_fs_path=str(tmp_path),
+        )
+        state = manager(storage=storage, checkpoint_period="auto")
+        saved.clear()
+        state.sync_up_experiment_state(lambda: saved.append("start"))
+        state.sync_up_experiment_state(lambda: saved.append("end"), force=True, wait=True)
+        return list(saved)
+
+    assert snapshots() == ["start", "end"]
+    with private_api.one_snapshot():
+        assert snapshots() == ["end"]
+    assert snapshots() == ["start", "end"]
+    assert "sync_up_experiment_state(" in inspect.getsource(TuneController.checkpoint)
+
+
+def test_workers_search_only_the_folders_that_the_job_names() -> None:
+    """Ray adds the current folder and that of the script by extending the list."""
+    from ray._private import worker
+
+    config = private_api.job_config(["/package"])
+    config._py_driver_sys_path.extend(["/current"])
+    assert list(config._get_proto_job_config().py_driver_sys_path) == ["/package"]
+    assert "job_config._py_driver_sys_path.extend(code_paths)" in inspect.getsource(worker.connect)
+
+
+def test_messages_of_the_node_manager_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    from ray._private import worker
+
+    before = worker.print_to_stdstream
+    message = {"lines": ["a worker died"], "pid": "raylet", "is_err": False}
+    with private_api.quiet_node():
+        worker.print_to_stdstream(message, ignore_prefix=False)
+    assert capsys.readouterr().out == ""
+    assert worker.print_to_stdstream is before
+    assert "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages)
+
+
+def test_failed_starts_of_ray_train_are_told_apart() -> None:
+    from ray.train import ControllerError
+    from ray.train.v2._internal.exceptions import (
+        WorkerGroupStartupFailedError,
+        WorkerGroupStartupTimeoutError,
+    )
+
+    late, dead = (
+        ControllerError(error)
+        for error in (WorkerGroupStartupTimeoutError(2), WorkerGroupStartupFailedError("dead"))
+    )
+    tests = (private_api.timed_out_at_start, private_api.died_at_start)
+    assert [[test(error) for test in tests] for error in (late, dead, ValueError())] == [
+        [True, False],
+        [False, True],
+        [False, False],
+    ]
 
 
 def test_what_is_in_the_store_is_released_from_a_trial(tmp_path: Path) -> None:

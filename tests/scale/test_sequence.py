@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -193,7 +194,11 @@ def test_the_searcher_fills_the_slots_and_ends_with_the_last_trial(space: Space)
     sequence = ConfigSequence(space, 0, 4)
     searcher = StudySearcher(sequence, 3, 2, NEVER)
     first = searcher.suggest("a")
-    assert first == {"number": 0, "parameters": space.published, "rules": TrialRules()}
+    assert first | {"rules": pickle.loads(first["rules"])} == {
+        "number": 0,
+        "parameters": space.published,
+        "rules": TrialRules(),
+    }
     second = searcher.suggest("b")
     assert second["number"] == 1
     assert searcher.suggest("c") is None  # both slots are taken
@@ -205,17 +210,34 @@ def test_the_searcher_fills_the_slots_and_ends_with_the_last_trial(space: Space)
     assert searcher.suggest("d") == StudySearcher.FINISHED
 
 
-def test_a_trial_that_never_began_is_handed_out_again_so_often_and_no_more(space: Space) -> None:
+def test_a_trial_that_never_began_is_handed_out_again(space: Space) -> None:
     sequence = ConfigSequence(space, 0, 4)
-    searcher = StudySearcher(sequence, 2, 2, NEVER, max_failures=2)
+    searcher = StudySearcher(sequence, 2, 2, NEVER)
     first, second = searcher.suggest("a"), searcher.suggest("b")
-    assert searcher.retry(0)
+    searcher.retry(0)
     assert searcher.suggest("c") == first
     assert searcher.suggest("d") is None
-    assert searcher.retry(0) and searcher.retry(1)
+    searcher.retry(0)
+    searcher.retry(1)
     assert [searcher.suggest(name) for name in "ef"] == [first, second]
-    assert not searcher.retry(0)
-    assert searcher.retry(1)
+
+
+def test_a_place_in_which_no_worker_starts_gets_no_further_trial(space: Space) -> None:
+    sequence = ConfigSequence(space, 0, 9)
+    searcher = StudySearcher(sequence, 9, 2, NEVER)
+    first, second = searcher.suggest("a"), searcher.suggest("b")
+    searcher.lose_place()
+    sequence.outcomes[0] = outcome(0, first["parameters"], FAILED)
+    assert not searcher.cannot_start
+    assert searcher.suggest("c") is None  # trial 1 has the other place
+    sequence.outcomes[1] = outcome(1, second["parameters"])
+    third = searcher.suggest("c")
+    assert third["number"] == 2
+    searcher.lose_place()
+    assert searcher.cannot_start
+    assert searcher.suggest("d") is None  # trial 2 has not ended
+    sequence.outcomes[2] = outcome(2, third["parameters"], FAILED)
+    assert searcher.suggest("d") == StudySearcher.FINISHED
 
 
 def test_the_searcher_skips_what_is_done(space: Space) -> None:

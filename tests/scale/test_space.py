@@ -419,6 +419,18 @@ def test_kinds_are_those_of_the_columns(tmp_path: Path) -> None:
     }
 
 
+def test_a_configuration_may_have_an_infinite_choice(tmp_path: Path) -> None:
+    choices = {"type": "categorical", "choices": [2, 5.5, math.inf]}
+    content = with_parameter("negative_ratio", choices, 2)
+    space = read(content | {"start": [{"negative_ratio": math.inf}]}, tmp_path)
+    assert space.start[0]["negative_ratio"] == math.inf
+    space = read(with_parameter("negative_ratio", choices, math.inf), tmp_path)
+    assert space.published["negative_ratio"] == math.inf
+    for value in (math.nan, -math.inf):
+        with pytest.raises(UsageError, match="negative_ratio"):
+            read(content | {"start": [{"negative_ratio": value}]}, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("parameter", "inside", "outside"),
     [

@@ -202,6 +202,85 @@ def test_one_worker_that_was_killed_gives_the_same_weights_bit_for_bit(
 
 
 @pytest.mark.slow
+def test_records_survive_the_process_that_keeps_them(
+    alone: Path, tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
+) -> None:
+    """It is killed twice; no epoch is lost or doubled, and the workers do not notice."""
+    results = tmp_path / "results"
+    run = launch(*arguments(results, second_long, "--workers", "2"))
+    killed: list[int] = []
+    for epoch in (2, 4):
+        run.line(rf"^epoch +{epoch}/", timeout=200)
+        run.until(lambda: set(run.processes(r"ray::Ledger\b")) - set(killed))
+        (process,) = set(run.processes(r"ray::Ledger\b")) - set(killed)
+        os.kill(process, signal.SIGKILL)
+        killed.append(process)
+    assert run.finish() == 0, run.output
+    assert re.findall(r"(\d) workers, from", run.output) == ["2"]
+    printed = [int(n) for n in re.findall(PRINTED, run.output, re.MULTILINE)]
+    assert printed == list(range(1, EPOCHS + 1))
+    assert_like(run_folder(results), alone)
+
+
+@pytest.mark.slow
+def test_a_run_whose_controlling_process_is_killed_resumes(
+    alone: Path, tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
+) -> None:
+    results = tmp_path / "results"
+    run = launch(*arguments(results, second_long, "--workers", "2"))
+    done = printed_and_kept(run, run_folder(results), 2)
+    (process,) = run.processes(r"ray::TrainController\b")
+    os.kill(process, signal.SIGKILL)
+    assert began_again(run, time.monotonic()) >= done
+    assert run.finish() == 0, run.output
+    assert_like(run_folder(results), alone)
+
+
+# Ray Train gives up after four waits of a second; the CPUs are free after the first of these.
+_BUSY = (
+    """
+import os, threading, time
+os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "1"
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from bbam_ray.scale.workers import train_run
+"""
+    + _ONE_WORKER.replace(
+        "    train_with_ray(",
+        """    holder = placement_group([{"CPU": float(os.cpu_count())}])
+    ray.get(holder.ready())
+    follow, starts = train_run._follow, []
+
+    def noted(*arguments):
+        starts.append(time.monotonic())
+        if len(starts) == 2:
+            remove_placement_group(holder)
+        return follow(*arguments)
+
+    train_run._follow = noted
+    train_with_ray(""",
+    )
+    + """
+print("STARTS", len(starts))
+"""
+)
+
+
+@pytest.mark.slow
+def test_a_run_waits_longer_for_busy_workers_than_for_those_that_die(
+    alone: Path, tmp_path: Path, launch: Callable[..., Any]
+) -> None:
+    (tmp_path / "busy.py").write_text(_BUSY)
+    settings = json.loads((alone / "study.json").read_text())["settings"]
+    run = launch(tmp_path / "busy.py", json.dumps(settings), str(tmp_path / "run" / "checkpoints"))
+    assert run.finish() == 0, run.output
+    _, line = run.line("^STARTS")
+    assert int(line.split()[1]) >= 2
+    epochs = [int(n) for n in re.findall(r"^epoch (\d+)/", run.output, re.MULTILINE)]
+    assert epochs == list(range(1, EPOCHS + 1))
+
+
+@pytest.mark.slow
 def test_a_killed_driver_leaves_a_run_that_another_number_of_workers_finishes(
     alone: Path, tmp_path: Path, launch: Callable[..., Any], second_long: list[str]
 ) -> None:

@@ -19,6 +19,7 @@ from bbam_ray.data.download.http import RemoteFile
 from bbam_ray.data.download.sources import Publication
 from bbam_ray.data.formats.image_sources import ImageFiles
 from bbam_ray.data.formats.tables import read_text
+from bbam_ray.data.sampling.composition import CONSTANT_SHARES, Shares
 from bbam_ray.errors import UsageError, brief
 
 TABLES = (
@@ -56,6 +57,7 @@ class Awa(ImageDataset):
     name: ClassVar[str] = "awa"
     publication: ClassVar[Publication | None] = PUBLICATION
     published_counts: ClassVar[dict[Part, int]] = {"train": 30_337, "test": 6_985}
+    labeled_shares: ClassVar[Shares] = CONSTANT_SHARES
 
     def label_files(self, options: ImageOptions, data_dir: Path | None) -> list[Path]:
         return [(data_dir or DEFAULT_DIR) / name for name in TABLES]

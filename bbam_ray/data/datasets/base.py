@@ -18,6 +18,7 @@ import numpy as np
 from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache.row_file import StoredRows
 from bbam_ray.data.formats.labels.result import Reading
+from bbam_ray.data.sampling.composition import IMAGE_SHARES, Shares
 
 if TYPE_CHECKING:
     from bbam_ray.data.download.sources import Publication
@@ -33,6 +34,8 @@ class ViewSettings:
     Args:
         mean, std: per channel of images scaled to [0, 1], or per feature; a single value serves all.
         flip: whether a mirrored image keeps its labels.
+        strong_view: of images, "affine" or "uda"; see the setting of this name.
+        flip_when_scoring: whether the refresh mirrors images at random.
         vocabulary: number of different tokens of texts; 0 = the samples are not texts.
         tokenizer: JSON of the tokenizer that the texts were encoded with.
     """
@@ -40,6 +43,8 @@ class ViewSettings:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     flip: bool = False
+    strong_view: str = "affine"
+    flip_when_scoring: bool = False
     vocabulary: int = 0
     tokenizer: str = ""
 
@@ -103,6 +108,8 @@ class Dataset(ABC):
     views: ClassVar[ViewSettings] = ViewSettings()
     #: values of common settings that suit this data set better than the general defaults
     defaults: ClassVar[Mapping[str, Any]] = {}
+    #: share of labelled samples in a batch by ``labeled_fraction``, for batch_composition ``fraction``
+    labeled_shares: ClassVar[Shares] = IMAGE_SHARES
     #: where ``bbam-ray data download`` gets the data set; None = it cannot be downloaded
     publication: ClassVar[Publication | None] = None
     #: samples of each part as published; ``bbam-ray data check`` reports a difference

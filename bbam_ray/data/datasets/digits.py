@@ -17,9 +17,9 @@ import torch
 from pydantic import Field
 from torch.nn import functional as F
 
-from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache.folder import cache_dir, whole_file
 from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
+from bbam_ray.data.datasets.view_options import ViewOptions
 from bbam_ray.data.formats.npz import open_arrays, read_array
 
 SIDE = 24
@@ -33,7 +33,7 @@ ROTATION, SHEAR, SIZE, JITTER, BRIGHTNESS, NOISE = 0.35, 0.2, (0.48, 0.56), 0.16
 _QUADRANTS = torch.tensor([[-0.46, -0.46], [0.46, -0.46], [-0.46, 0.46], [0.46, 0.46]])
 
 
-class DigitsOptions(DatasetOptions):
+class DigitsOptions(ViewOptions):
     """Options of the data set ``digits``."""
 
     scenes: int = Field(2400, ge=20, le=1_000_000, description="Number of training scenes.")
@@ -82,7 +82,8 @@ class Digits(Dataset):
             with whole_file(path) as temporary, temporary.open("wb") as handle:
                 np.savez(handle, images=scenes[0], labels=scenes[1])
         images, labels = scenes
-        return Samples(images, labels, tuple(str(digit) for digit in range(10)), self.views)
+        names = tuple(str(digit) for digit in range(10))
+        return Samples(images, labels, names, options.applied(self.views))
 
 
 def _cached(path: Path) -> tuple[np.ndarray, np.ndarray] | None:

@@ -15,6 +15,7 @@ from bbam_ray.config import DatasetOptions
 from bbam_ray.data.cache.images import cached_images
 from bbam_ray.data.cache.row_file import StoredRows
 from bbam_ray.data.datasets.base import Dataset, Part, Samples, ViewSettings
+from bbam_ray.data.datasets.view_options import MirroredViewOptions
 from bbam_ray.data.formats.file_list import files_state
 from bbam_ray.data.formats.image_range import AUTO, parse_range
 from bbam_ray.data.formats.image_sources import ImageFiles, ImageSource
@@ -26,7 +27,7 @@ IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".
 _SHOWN = 5  # names in an error message
 
 
-class ImageOptions(DatasetOptions):
+class ImageOptions(MirroredViewOptions):
     """Options of every data set of images."""
 
     image_size: int = Field(
@@ -98,7 +99,7 @@ class ImageTable:
 
 
 class ImageDataset(Dataset):
-    """Images (N, 3, S, S) uint8, normalised as ImageNet is.
+    """Images (N, 3, S, S) uint8, normalised as ImageNet is unless the setting ``normalize`` is false.
 
     A new data set of images implements ``label_files`` and ``tables``.
     """
@@ -144,7 +145,7 @@ class ImageDataset(Dataset):
         """
 
     def views_for(self, options: Any) -> ViewSettings:
-        """How these images become network inputs."""
+        """How these images become network inputs, apart from what all data sets of images have."""
         return self.views
 
     def unused(self, options: Any, data_dir: Path | None) -> list[Path]:
@@ -210,7 +211,7 @@ class ImageDataset(Dataset):
             stored,
             table.labels[readable],
             table.label_names,
-            self.views_for(options),
+            options.applied(self.views_for(options)),
             None if table.is_labeled is None else table.is_labeled[readable],
             [table.images.names[row] for row in readable],
             None if table.is_validation is None else table.is_validation[readable],

@@ -24,6 +24,7 @@ from bbam_ray.data.formats.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
+from bbam_ray.data.sampling.composition import TEXT_SHARES, Shares
 
 
 class TextOptions(DatasetOptions):
@@ -73,6 +74,7 @@ class TextDataset(Dataset):
     """
 
     Options: ClassVar[type[DatasetOptions]] = TextOptions
+    labeled_shares: ClassVar[Shares] = TEXT_SHARES
 
     @abstractmethod
     def files(self, options: Any, data_dir: Path | None) -> list[Path]:

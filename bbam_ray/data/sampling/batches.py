@@ -33,6 +33,14 @@ def cycled_batches(
     return list(order[: steps * size].reshape(steps, size))
 
 
+def repeated_batches(
+    count: int, batch: int, steps: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """``steps`` of the batches of one shuffled pass, which are repeated as they are."""
+    parts = epoch_batches(count, batch, 1, rng)
+    return [parts[step % len(parts)] for step in range(steps)]
+
+
 class AugmentationNoise:
     """Uniform random numbers for the views of one epoch.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import copy
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bbam_ray.data.datasets.base import ViewSettings
+from bbam_ray.data.views.rand_augment import rand_augmented, rectangle_erased
 from bbam_ray.data.views.texts import strong_tokens, uniform_by_position
 
 _PIECE = 1 << 19  # values that a CPU processes at once
@@ -20,14 +22,20 @@ class Views:
     """Turns stored samples into normalized network inputs.
 
     Args:
-        settings: normalization, and whether mirroring keeps the labels.
-        magnitude: strength of the strong view, 0 (none) to 1.
+        settings: normalization, whether mirroring keeps the labels, and the strong view of images.
+        magnitude: strength of the strong view, 0 (none) to 1; ``uda`` does not use it.
         cutout: side of the square that the strong view erases, relative to the image side; 0 to 1.
     """
 
     def __init__(self, settings: ViewSettings, magnitude: float, cutout: float) -> None:
         self.settings, self.magnitude, self.cutout = settings, magnitude, cutout
         self._scales: dict[torch.device, Tensor] = {}  # mean and std on each device
+
+    def with_cutout(self, cutout: float) -> Views:
+        """The same views, except that the strong one erases a square or rectangle of another size."""
+        views = copy(self)
+        views.cutout = cutout
+        return views
 
     def plain(self, inputs: Tensor) -> Tensor:
         """The normalized sample, for evaluation and for the refresh."""
@@ -55,8 +63,9 @@ class Views:
     def strong(self, inputs: Tensor, noise: Tensor) -> Tensor:
         """Images: mirrored, rotated, sheared, scaled, shifted, recolored and partly erased.
 
-        Feature vectors get noise and dropout instead, texts lose tokens (see ``strong_tokens``). Shapes as
-        in ``weak``.
+        With the strong view ``uda`` they are mirrored, partly erased, and go through RandAugment. Feature
+        vectors get noise and dropout instead, texts lose tokens (see ``strong_tokens``). Shapes as in
+        ``weak``.
         """
         if self.settings.vocabulary:
             return strong_tokens(inputs, noise, self.magnitude, self.cutout)
@@ -65,13 +74,20 @@ class Views:
         if inputs.ndim == 2:
             return self._strong_features(self._normalize(inputs.float()), noise)
 
-        def make(images: Tensor, numbers: Tensor) -> Tensor:
-            images = self._flip(images, numbers[:, 0]).float().div_(255)
-            images = self._affine(images, numbers[:, 1:7])
-            images = self._recolor(images, numbers[:, 7:9])
-            return self._erase(self._normalize(images), numbers[:, 9:11])
-
+        make = self._uda if self.settings.strong_view == "uda" else self._affine_and_color
         return _in_chunks(make, inputs, noise)
+
+    def _affine_and_color(self, images: Tensor, noise: Tensor) -> Tensor:
+        images = self._flip(images, noise[:, 0]).float().div_(255)
+        images = self._affine(images, noise[:, 1:7])
+        images = self._recolor(images, noise[:, 7:9])
+        return self._erase(self._normalize(images), noise[:, 9:11])
+
+    def _uda(self, images: Tensor, noise: Tensor) -> Tensor:
+        images = self._flip(images, noise[:, 0])
+        images = rectangle_erased(images, noise[:, 1:6], self.cutout)
+        images = rand_augmented(images, noise[:, 6:12])
+        return self._normalize(images.float().div_(255))
 
     def _normalize(self, inputs: Tensor) -> Tensor:
         """Subtract the mean and divide by the standard deviation, per channel or feature."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+import bbam_ray
 from bbam_ray.errors import UsageError
 from bbam_ray.scale import private_api
 from bbam_ray.scale.cluster import interruption
@@ -31,12 +34,9 @@ _SETTINGS = {
     # We handle Ctrl-C: Tune's own handler would wait for the running epochs.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
-    # A study resumes from its own store, so Tune's snapshots for a restore are useless.
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     # Ray imports trackers to count their users; without these they would send telemetry.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 
@@ -63,7 +63,7 @@ def connected(
     Yields:
         The dashboard's address; None without one, also if it could not start.
     """
-    with interruption.listening():
+    with interruption.listening(), private_api.quiet_node():
         yield from _connected(address, dashboard, {**_SETTINGS, **(environment or {})})
 
 
@@ -73,7 +73,16 @@ def _connected(
     for name, value in environment.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    # Tune prints a traceback for each failure of a trial; the study has a sentence for it.
+    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": True,
+    }
+    if not address.startswith("ray://"):  # the driver of a client is a process of the cluster
+        common["job_config"] = private_api.job_config(package_folder())
     if address == "local":
         limit = private_api.dashboard_startup_limit(_DASHBOARD_S)
         with only_loopback() as loopback, limit:
@@ -113,6 +122,17 @@ def _connected(
         stack.callback(ray.shutdown)
         interruption.check()
         yield getattr(context, "dashboard_url", None) or None
+
+
+def package_folder() -> list[str]:
+    """The folder with this package, if it is only found because it is the script's or the current one.
+
+    An installed package, or one on PYTHONPATH, is found by workers themselves.
+    """
+    folder = Path(bbam_ray.__file__).resolve().parents[1]
+    first, *further = (Path(entry).resolve() for entry in sys.path)
+    by_script = not sys.flags.safe_path and first == folder
+    return [str(folder)] if by_script and folder not in further else []
 
 
 def _temporary() -> str:

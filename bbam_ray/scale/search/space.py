@@ -147,6 +147,9 @@ class Space(Options):
         fixed: settings that differ from the defaults and are not searched.
     """
 
+    # A choice may be infinite, such as negative_ratio; ranges and choices are checked with the file.
+    model_config = ConfigDict(allow_inf_nan=True)
+
     metric: str = "val_map"
     mode: Mode = "max"
     also: tuple[tuple[str, Mode], ...] = Field((), strict=False)

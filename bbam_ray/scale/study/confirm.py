@@ -23,6 +23,7 @@ from bbam_ray.scale.study.final_answer import FinalAnswer, choose_answer, decisi
 from bbam_ray.scale.study.final_kinds import Final
 from bbam_ray.scale.study.jobs import Job, JobResult, run_jobs
 from bbam_ray.scale.study.plan import StudyPlan
+from bbam_ray.scale.study.start_failures import StartFailures
 from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 
 FOLD_GPU_HOURS = "fold_gpu_hours"  # in study.json: of fold models and baselines after the search
@@ -37,6 +38,7 @@ class Confirmation:
         store: its tables; rows are added to ``confirm``.
         record: of the study; it gets the final answer.
         monitor: kills frozen processes.
+        failures: workers that cannot start.
         listener: gets an event at the start and the end of each run.
     """
 
@@ -46,11 +48,12 @@ class Confirmation:
         store: StudyStore,
         record: StudyRecord,
         monitor: HeartbeatMonitor,
+        failures: StartFailures,
         listener: Listener,
     ) -> None:
         self._plan, self._store, self._record, self._listener = plan, store, record, listener
         self._bags = Bags(plan, store, self._run, self._count)
-        self._monitor = monitor
+        self._monitor, self._failures = monitor, failures
         self._started = 0  # answers that were started
         self._seeds = confirmation_seeds(plan)
 
@@ -186,8 +189,13 @@ class Confirmation:
                 self._listener(ConfirmStarted(self._started, job.tag))
                 self._started += 1
 
+        def ended(job: Job, result: JobResult) -> None:
+            if result.start_error is not None:
+                self._failures.report(job.name, result.start_error)
+            done(job, result)
+
         study = self._store.folder.name
-        run_jobs(self._plan, study, jobs, self._monitor, done, started)
+        run_jobs(self._plan, study, jobs, self._monitor, ended, started)
 
     # ---------------------------------------------------------------- training
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bbam_ray.errors import StartError
+
 Row = dict[str, Any]
 
 
@@ -73,6 +75,19 @@ class TrialEnded:
 
 
 @dataclass(frozen=True)
+class NotStarted:
+    """A worker of a trial or of a training after the search cannot start; sent once for each cause.
+
+    Args:
+        what: the trial or the training.
+        error: names the node and the cause.
+    """
+
+    what: str
+    error: StartError
+
+
+@dataclass(frozen=True)
 class Notice:
     """News without a row: fold models or baselines are trained, or a model is left out.
 
@@ -115,6 +130,7 @@ Event = (
     | TrialStarted
     | EpochDone
     | TrialEnded
+    | NotStarted
     | Notice
     | ConfirmStarted
     | ConfirmEnded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,14 +12,16 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from bbam_ray.errors import WorkerLostError
+from bbam_ray.errors import StartError, WorkerLostError, brief
 from bbam_ray.results.redaction import redacted
 from bbam_ray.scale.cluster import interruption
 from bbam_ray.scale.study.plan import StudyPlan
 from bbam_ray.scale.workers.gang import Gang
 from bbam_ray.scale.workers.heartbeat import HEARTBEAT_SECONDS, HeartbeatMonitor, HeartbeatSender
 from bbam_ray.scale.workers.shapes import GangShape
+from bbam_ray.scale.workers.start_errors import import_error, start_error
 from bbam_ray.scale.workers.trial_worker import TrialWorker
+from bbam_ray.scale.workers.versions import check_versions, versions
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,16 @@ class JobResult:
     Args:
         value: what the method returned on rank 0; None if it failed.
         error: why it failed; None if it did not.
-        started_at: when it started.
+        started_at: when it started; None if a worker could not start.
         seconds: that it took.
+        start_error: why a worker could not start.
     """
 
     value: Any
     error: str | None
-    started_at: datetime
+    started_at: datetime | None
     seconds: float
+    start_error: StartError | None = None
 
 
 def run_jobs(
@@ -66,6 +71,9 @@ def run_jobs(
     started: Callable[[Job], None] = lambda job: None,
 ) -> None:
     """Run jobs inside a connected Ray; a job that loses a worker is repeated twice.
+
+    Where a worker cannot start, no other job is tried. If none of the places is left, the remaining jobs
+    fail for the same reason.
 
     Args:
         plan: of the study.
@@ -93,23 +101,35 @@ def run_jobs(
         for slot in range(min(len(waiting), plan.concurrency))
     ]
     groups = list(free)
+    failure: JobResult | None = None
+    driver = versions(plan.published_config)
     running: dict[ray.ObjectRef[Any], tuple[Job, Any]] = {}
     try:
-        while waiting or running:
+        while running or (waiting and free):
             while waiting and free:
                 job, group = waiting.pop(0), free.pop()
                 started(job)
                 strategy = PlacementGroupSchedulingStrategy(group, 0, True)
                 options = {"scheduling_strategy": strategy, "name": f"{study}: {job.name}"}
-                reference = task.options(**options).remote(job, shape, monitor.heartbeats)
+                reference = task.options(**options).remote(
+                    pickle.dumps(job), shape, driver, monitor.heartbeats
+                )
                 running[reference] = (job, group)
             ready, _ = ray.wait(list(running), num_returns=1, timeout=HEARTBEAT_SECONDS)
             interruption.check()
             monitor.check()
             for reference in ready:
                 job, group = running.pop(reference)
-                free.append(group)
-                done(job, _result(reference))
+                result = _result(reference)
+                if result.start_error is None:
+                    free.append(group)
+                else:
+                    failure = result
+                done(job, result)
+        for job in waiting:
+            assert failure is not None  # no place is left
+            started(job)
+            done(job, failure)
     finally:
         for group in groups:
             remove_placement_group(group)
@@ -119,13 +139,23 @@ def _result(reference: ray.ObjectRef[Any]) -> JobResult:
     try:
         result: JobResult = ray.get(reference)
         return result
-    except ray.exceptions.RayError as error:  # its workers were lost in every attempt
-        reason = f"{type(error).__name__}: its workers were lost"
-        return JobResult(None, reason, datetime.now(UTC), 0.0)
+    except ray.exceptions.RayError as error:
+        if (failure := start_error(error)) is not None:
+            return JobResult(None, str(failure), None, 0.0, failure)
+        # Its workers were lost in every attempt.
+        reason = f"{type(error).__name__}: its workers were lost ({brief(error, 200)})"
+        return JobResult(None, redacted(reason), datetime.now(UTC), 0.0)
 
 
-def _run(job: Job, shape: GangShape, heartbeats: Any) -> JobResult:
-    """Run a job in a Ray worker, rank 0 of its gang."""
+def _run(packed: bytes, shape: GangShape, driver: dict[str, str], heartbeats: Any) -> JobResult:
+    """Run a job in a Ray worker, rank 0 of its gang.
+
+    Args:
+        packed: the pickled job; arguments of a task must not need modules whose import may fail.
+        shape: of the gang.
+        driver: its versions.
+        heartbeats: of the study.
+    """
     started = datetime.now(UTC)
     gang, heartbeat = None, HeartbeatSender(heartbeats)
 
@@ -133,15 +163,21 @@ def _run(job: Job, shape: GangShape, heartbeats: Any) -> JobResult:
         return (datetime.now(UTC) - started).total_seconds()
 
     try:
+        check_versions(driver)
+        job: Job = pickle.loads(packed)
         if job.gang:
-            gang = Gang(shape, job.name)
+            gang = Gang(shape, job.name, driver)
             value = gang.call(job.method, *job.arguments, shape.cpus)
         else:
             value = getattr(TrialWorker(), job.method)(*job.arguments, shape.cpus)
         return JobResult(value, None, started, seconds())
+    except StartError as error:
+        return JobResult(None, str(error), None, seconds(), error)
     except (WorkerLostError, ray.exceptions.RayActorError):
         raise  # Ray retries the whole job
     except Exception as error:
+        if (failure := import_error(error)) is not None:
+            return JobResult(None, str(failure), None, seconds(), failure)
         reason = redacted(f"{type(error).__name__}: {error}")
         return JobResult(None, reason, started, seconds())
     finally:

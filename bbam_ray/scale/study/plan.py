@@ -10,7 +10,7 @@ from typing import Any
 from bbam_ray.config import RunConfig
 from bbam_ray.methods import run_config
 from bbam_ray.results.schemas import FAILED, PRUNED
-from bbam_ray.results.store import Row
+from bbam_ray.results.store import Row, was_not_started
 from bbam_ray.results.study import INTERRUPTED
 from bbam_ray.scale.search.outcomes import Outcome, ranked
 from bbam_ray.scale.search.pruning import Stopping
@@ -165,6 +165,7 @@ class StudyResult:
         trials, confirm: rows of the tables.
         best: row of the best trial; None if no trial was completed.
         out_of_budget: whether the budget was used up before the last trial.
+        cannot_start: whether the search ended since no worker could start.
     """
 
     status: str
@@ -172,6 +173,7 @@ class StudyResult:
     confirm: list[Row]
     best: Row | None
     out_of_budget: bool = False
+    cannot_start: bool = False
 
     @property
     def interrupted(self) -> bool:
@@ -182,6 +184,11 @@ class StudyResult:
     def failed(self) -> list[Row]:
         """Trials that ended with an error."""
         return [row for row in self.trials if row["state"] == FAILED]
+
+    @property
+    def not_started(self) -> list[Row]:
+        """Trials that failed since a worker could not start."""
+        return [row for row in self.trials if was_not_started(row)]
 
     @property
     def pruned(self) -> list[Row]:

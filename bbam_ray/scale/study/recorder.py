@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from ray.tune import Callback
 
-from bbam_ray.engine.folds import FoldResult, without_files
+from bbam_ray.engine.folds import without_files
 from bbam_ray.engine.pruning_rule import TrialRules
-from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.files import write_text
 from bbam_ray.results import schemas
 from bbam_ray.results.epoch_rows import put_epoch
-from bbam_ray.results.fold_rows import mean_labels, mean_scalars
 from bbam_ray.results.redaction import redacted
 from bbam_ray.results.store import Row, StudyStore
 from bbam_ray.scale import private_api
@@ -26,57 +23,12 @@ from bbam_ray.scale.study.budget import Budget
 from bbam_ray.scale.study.events import EpochDone, Listener, TrialEnded, TrialStarted
 from bbam_ray.scale.study.fold_store import FoldStore
 from bbam_ray.scale.study.plan import StudyPlan
+from bbam_ray.scale.study.running_trial import RunningTrial
+from bbam_ray.scale.study.start_failures import StartFailures
 from bbam_ray.scale.study.trial_cache import TrialCache
 from bbam_ray.scale.study.tune_searcher import StudySearcher
 from bbam_ray.scale.study.writer import StudyWriter
-
-
-@dataclass
-class _RunningTrial:
-    """What is known of a trial between its start and its end.
-
-    Args:
-        started: seconds since 1970; the first start counts.
-        records: by fold and epoch.
-        folds: results of the folds that are done, without the files of their models.
-        finished: whether its last epoch has ended.
-        pruned: whether its pruning rule has ended it.
-        error: why it failed.
-    """
-
-    started: float
-    records: dict[int, dict[int, EpochRecord]] = field(default_factory=dict)
-    folds: dict[int, FoldResult] = field(default_factory=dict)
-    finished: bool = False
-    pruned: bool = False
-    error: str | None = None
-
-    def rows(self) -> list[Row]:
-        """The scalars of every fold and epoch."""
-        return [
-            record.scalars | {"fold": fold}
-            for fold, by_epoch in self.records.items()
-            for record in by_epoch.values()
-        ]
-
-    def epoch(self, epoch: int) -> EpochRecord:
-        """Means of an epoch over the folds that have it."""
-        records = [self.records[fold].get(epoch) for fold in sorted(self.records)]
-        known = [record for record in records if record is not None]
-        return EpochRecord(
-            mean_scalars([record.scalars for record in known]),
-            mean_labels([record.labels for record in known]),
-        )
-
-    def state(self) -> tuple[str, str | None]:
-        """State and error of the trial, if it ends now."""
-        if self.error:
-            return schemas.FAILED, self.error
-        if self.finished:
-            return schemas.COMPLETE, None
-        if self.pruned:
-            return schemas.PRUNED, None
-        return schemas.FAILED, "it ended before its last epoch"
+from bbam_ray.scale.workers.start_errors import died_at_start, start_error
 
 
 class Recorder(Callback):
@@ -90,6 +42,7 @@ class Recorder(Callback):
         pareto_set: gets each ended trial.
         writer: writes the tables and ``study.db``.
         budget: counts what trials use.
+        failures: workers that cannot start.
         listener: gets every event.
     """
 
@@ -102,12 +55,15 @@ class Recorder(Callback):
         pareto_set: ParetoSet,
         writer: StudyWriter,
         budget: Budget,
+        failures: StartFailures,
         listener: Listener,
     ) -> None:
         self._plan, self._store, self._searcher = plan, store, searcher
         self._trial_cache, self._budget, self._listener = trial_cache, budget, listener
         self._pareto_set = pareto_set
-        self._running: dict[int, _RunningTrial] = {}
+        self._failures = failures
+        self._running: dict[int, RunningTrial] = {}
+        self._restarting: set[int] = set()  # after the loss of a worker
         self._ended: list[Any] = []  # Tune's trials, to be released
         self._fold_store = FoldStore(store)
         self._with_models: list[Row] = []
@@ -146,7 +102,9 @@ class Recorder(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
-        self._running.setdefault(number, _RunningTrial(started=time.time()))
+        self._restarting.discard(number)
+        private_api.set_retries(trial, self._plan.max_failures)
+        self._running.setdefault(number, RunningTrial(started=time.time()))
         self._budget.started(number)
         self._listener(TrialStarted(number, trial.config["parameters"]))
 
@@ -156,9 +114,10 @@ class Recorder(Callback):
         number = trial.config["number"]
         running = self._running[number]
         if "error" in result:
-            running.error = result["error"]
+            running.error, running.start_error = result["error"], result["start_error"]
             self._write_traceback(number, result["traceback"])
             return
+        self._failures.trained = True
         record, fold, epoch = result["record"], result["fold"], result["epoch"]
         running.records.setdefault(fold, {})[epoch] = record
         identity, mean = self.identity(number), running.epoch(epoch)
@@ -181,21 +140,39 @@ class Recorder(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
-        running = self._running.get(number) or _RunningTrial(started=time.time())
+        running = self._running.get(number) or RunningTrial(started=time.time())
         self._end(trial, *running.state())
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # Tune starts it again; whether that is repeated if its process cannot start is decided here.
+        self._restarting.add(trial.config["number"])
+        private_api.set_retries(trial, 0)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
-        if number not in self._running and self._searcher.retry(number):
-            return  # its actor died before the trial started, which Tune does not retry
         cause = private_api.error_of(trial) or "its worker process died"
+        if number not in self._running or number in self._restarting:
+            failure = start_error(cause)
+            if failure is None and self._failures.starts_again(number):
+                self._searcher.retry(number)
+                return
+            failure = failure or died_at_start(cause)
+            running = self._running.setdefault(number, RunningTrial(started=time.time()))
+            running.start_error = failure
+            self._write_traceback(number, str(cause))
+            self._end(trial, schemas.FAILED, str(failure))
+            return
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         self._end(trial, schemas.FAILED, lines[-1] if lines else type(cause).__name__)
 
     def _end(self, trial: Any, state: str, error: str | None) -> None:
         self._ended.append(trial)
         number, parameters = trial.config["number"], trial.config["parameters"]
-        running = self._running.pop(number, None) or _RunningTrial(started=time.time())
+        running = self._running.pop(number, None) or RunningTrial(started=time.time())
+        self._restarting.discard(number)
+        if running.start_error is not None:
+            self._searcher.lose_place()
+            self._failures.report(f"trial {number}", running.start_error)
         history = running.rows()
         seconds = time.time() - running.started
         hours = self._budget.ended(number, seconds, complete=state == schemas.COMPLETE)
@@ -215,7 +192,9 @@ class Recorder(Callback):
             bootstrap_error=errors,
         ) | {
             "seed": self._plan.settings["seed"],
-            "started_at": datetime.fromtimestamp(running.started, UTC),
+            "started_at": (
+                None if running.start_error else datetime.fromtimestamp(running.started, UTC)
+            ),
             "duration_s": seconds,
             "gpu_hours": hours,
             "cost": self._plan.limits.cost_of(hours),

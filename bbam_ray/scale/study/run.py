@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from enum import Enum
 from functools import partial
 from statistics import fmean, stdev
 from typing import Any
@@ -21,6 +22,7 @@ from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
 from bbam_ray.results.summary import gains
 from bbam_ray.scale.cluster.connection import driver_resources
 from bbam_ray.scale.cluster.scratch import Scratch
+from bbam_ray.scale.private_api import one_snapshot
 from bbam_ray.scale.search.choice import choose
 from bbam_ray.scale.search.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
 from bbam_ray.scale.search.pareto import ParetoSet
@@ -34,6 +36,7 @@ from bbam_ray.scale.study.fold_store import FoldStore, paired_error
 from bbam_ray.scale.study.plan import StudyPlan, StudyResult
 from bbam_ray.scale.study.prometheus import StudyMetrics
 from bbam_ray.scale.study.recorder import Recorder
+from bbam_ray.scale.study.start_failures import StartFailures
 from bbam_ray.scale.study.trackers import tracking_callbacks
 from bbam_ray.scale.study.trial_cache import TrialCache
 from bbam_ray.scale.study.tune_searcher import StudySearcher
@@ -42,6 +45,14 @@ from bbam_ray.scale.study.writer import StudyWriter
 from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 from bbam_ray.scale.workers.train_trial import train_trial
 from bbam_ray.scale.workers.trial import Trial
+from bbam_ray.scale.workers.versions import versions
+
+
+class _SearchEnd(Enum):
+    """Why a search has ended."""
+
+    last_trial, budget, cannot_start = range(3)
+
 
 _UNFINISHED = "unfinished_gpu_hours"  # in study.json: used by trials that were cut off
 
@@ -62,19 +73,22 @@ def run_study(
     """
     space = plan.space
     store = StudyStore(record.folder, space.kinds)
+    store.drop_not_started()
     store.drop_unfinished()
     store.flush(whole=True)
     outcomes = stored_outcomes(store, plan.space)
     listener = StudyMetrics(plan, record.folder.name, store.trials.rows(), listener)
+    failures = StartFailures(listener, plan.max_failures)
     with StudyDatabase(record.folder, space) as database:
         close = partial(_close, plan, store, database, outcomes, record)
         try:
-            reached = _search(plan, store, database, outcomes, record, listener, trainable)
+            end = _search(plan, store, database, outcomes, record, failures, listener, trainable)
             chosen = chosen_trial(plan, store)
             if chosen and plan.confirm_top and plan.confirm_seeds:
                 order = ranked(store.trials.rows(), plan.space)
                 with HeartbeatMonitor(plan.shape.timeout_s) as monitor:
-                    Confirmation(plan, store, record, monitor, listener).run(chosen, order)
+                    confirmation = Confirmation(plan, store, record, monitor, failures, listener)
+                    confirmation.run(chosen, order)
         except StorageError:  # nothing more can be written
             raise
         except KeyboardInterrupt:
@@ -83,7 +97,11 @@ def run_study(
         except BaseException:
             close(FAILED)
             raise
-        return replace(close(COMPLETE), out_of_budget=reached)
+        return replace(
+            close(COMPLETE),
+            out_of_budget=end is _SearchEnd.budget,
+            cannot_start=end is _SearchEnd.cannot_start,
+        )
 
 
 def stored_result(plan: StudyPlan, record: StudyRecord) -> StudyResult:
@@ -140,17 +158,14 @@ def _search(
     database: StudyDatabase,
     outcomes: dict[int, Outcome],
     record: StudyRecord,
+    failures: StartFailures,
     listener: Listener,
     trainable: Any,
-) -> bool:
-    """Run the trials that are left.
-
-    Returns:
-        Whether the budget ended the search before the last trial.
-    """
+) -> _SearchEnd:
+    """Run the trials that are left."""
     left = plan.num_samples - sum(number < plan.num_samples for number in outcomes)
     if left <= 0:
-        return False
+        return _SearchEnd.last_trial
     sequence = ConfigSequence(
         plan.space,
         plan.settings["seed"],
@@ -170,13 +185,14 @@ def _search(
         plan.concurrency,
         plan.stopping,
         may_start=budget.may_start,
-        max_failures=plan.max_failures,
         with_models=plan.with_models,
     )
     pareto_set = ParetoSet(store, plan.space)
     trial_cache = TrialCache(plan, store, pareto_set)
     writer = StudyWriter(store, database, outcomes)
-    recorder = Recorder(plan, store, searcher, trial_cache, pareto_set, writer, budget, listener)
+    recorder = Recorder(
+        plan, store, searcher, trial_cache, pareto_set, writer, budget, failures, listener
+    )
     searcher.use_lookup(recorder.lookup)
     all_checkpoints = store.folder.absolute() / "checkpoints" / "trials"
     shutil.rmtree(all_checkpoints, ignore_errors=True)  # unfinished trials start again
@@ -187,6 +203,7 @@ def _search(
         "settings": plan.settings,
         "shape": asdict(plan.shape),
         "heartbeats": monitor.heartbeats,
+        "versions": versions(plan.published_config),
         "checkpoints": str(checkpoints),
     }
     if plan.train_shape is not None:
@@ -200,6 +217,7 @@ def _search(
     with (
         monitor,
         Scratch() as scratch,
+        one_snapshot(),
         _cleaned_up(trackers, store, record, budget),
     ):
         tune.Tuner(
@@ -215,10 +233,11 @@ def _search(
             run_config=tune.RunConfig(
                 name=store.folder.name,
                 storage_path=str(scratch),
-                callbacks=[Watchdog(monitor), recorder, *trackers],
+                callbacks=[Watchdog(monitor, failures), recorder, *trackers],
                 stop=budget,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=plan.max_failures),
+                # The recorder raises it for trials that have started.
+                failure_config=tune.FailureConfig(max_failures=0),
                 # Trials write their own checkpoints; a function trainable has no setting for it.
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_at_end=None if plan.train_shape else False
@@ -226,7 +245,10 @@ def _search(
             ),
         ).fit()
     shutil.rmtree(all_checkpoints, ignore_errors=True)
-    return budget.reached and len(store.trials.groups()) < plan.num_samples
+    if searcher.cannot_start:
+        return _SearchEnd.cannot_start
+    over = budget.reached and len(store.trials.groups()) < plan.num_samples
+    return _SearchEnd.budget if over else _SearchEnd.last_trial
 
 
 @contextmanager

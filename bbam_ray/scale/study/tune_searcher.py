@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ class StudySearcher(Searcher):
         stopping: creates the rules of trials.
         with_models: whether trials yield the models of their folds.
         may_start: takes the number of running trials; whether the budget allows one more.
-        max_failures: how often a trial that did not start is handed out again; -1 = always.
     """
 
     def __init__(
@@ -42,19 +40,16 @@ class StudySearcher(Searcher):
         concurrency: int,
         stopping: Stopping,
         may_start: Callable[[int], bool] = lambda running: True,
-        max_failures: int = 0,
         *,
         with_models: bool = False,
     ) -> None:
         super().__init__()
         self._with_models = with_models
-        self._max_failures = max_failures
         self._lookup: Lookup = _no_lookup
         self._sequence, self._total, self._concurrency = sequence, total, concurrency
         self._stopping, self._may_start = stopping, may_start
         self._running: dict[int, dict[str, Any]] = {}  # configuration by number
         self._retries: list[int] = []
-        self._tries = Counter[int]()
 
     @property
     def outcomes(self) -> dict[int, Outcome]:
@@ -74,6 +69,8 @@ class StudySearcher(Searcher):
             del self._running[number]
         if self._retries:
             return self._running[self._retries.pop(0)]
+        if self.cannot_start:
+            return None if self._running else self.FINISHED
         while len(sequence.drawn) < self._total:
             if len(self._running) >= self._concurrency or not sequence.ready():
                 return None
@@ -92,19 +89,24 @@ class StudySearcher(Searcher):
             self._running[number] = {
                 "number": number,
                 "parameters": parameters,
-                "rules": rules,
+                "rules": pickle.dumps(rules),  # see ``Trial``
             }
             return self._running[number]
         ended = all(number in sequence.outcomes for number in range(self._total))
         return self.FINISHED if ended else None
 
-    def retry(self, number: int) -> bool:
-        """Hand out a trial once more; False if it has been retried as often as allowed."""
-        self._tries[number] += 1
-        if 0 <= self._max_failures < self._tries[number]:
-            return False
+    def retry(self, number: int) -> None:
+        """Hand out a trial once more."""
         self._retries.append(number)
-        return True
+
+    @property
+    def cannot_start(self) -> bool:
+        """Whether no further trial starts, since in each of the places for trials one could not."""
+        return self._concurrency <= 0
+
+    def lose_place(self) -> None:
+        """Run one trial less at once: where a worker cannot start, the next one cannot either."""
+        self._concurrency -= 1
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

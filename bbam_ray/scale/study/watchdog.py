@@ -7,14 +7,20 @@ from typing import Any
 from ray.tune import Callback
 
 from bbam_ray.scale.cluster import interruption
+from bbam_ray.scale.study.start_failures import StartFailures
 from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 
 
 class Watchdog(Callback):
-    """Raises a pending Ctrl-C and kills frozen processes, after every step of Tune."""
+    """Raises a pending Ctrl-C and kills frozen processes, after every step of Tune.
 
-    def __init__(self, monitor: HeartbeatMonitor) -> None:
-        self._monitor = monitor
+    Args:
+        monitor: of the processes.
+        failures: gets the reason if the monitor cannot start.
+    """
+
+    def __init__(self, monitor: HeartbeatMonitor, failures: StartFailures) -> None:
+        self._monitor, self._failures = monitor, failures
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that this project does not use."""
@@ -23,3 +29,5 @@ class Watchdog(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         interruption.check()
         self._monitor.check()
+        if (error := self._monitor.start_error) is not None:
+            self._failures.report("frozen workers are not detected", error)

@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from bbam_ray.engine.folds import Files
 from bbam_ray.scale.workers.shapes import GangShape
+from bbam_ray.scale.workers.start_errors import died_at_start, start_error
 from bbam_ray.scale.workers.trial_worker import FOLD_PROGRESS, TrialWorker
 
 
@@ -25,28 +26,56 @@ class Gang:
     Args:
         shape: of the gang; the current placement group has its bundles.
         name: shown in Ray's dashboard.
+        versions: of the driver, see ``check_versions``.
+
+    Raises:
+        StartError: a worker cannot start.
     """
 
-    def __init__(self, shape: GangShape, name: str) -> None:
+    def __init__(self, shape: GangShape, name: str, versions: dict[str, str]) -> None:
         self.worker = TrialWorker()
+        self.worker.check(versions)
         self._peers: list[Any] = []
         if shape.workers == 1:
             return
+        try:
+            # Only workers that have started join: a group waits long for one that does not come.
+            self._start_peers(shape, name, versions)
+            address = f"{ray.util.get_node_ip_address()}:{_free_port()}"
+            options = shape.workers, shape.backend, shape.timeout_s
+            joined = [
+                peer.join.remote(address, rank, *options)
+                for rank, peer in enumerate(self._peers, 1)
+            ]
+            self.worker.join(address, 0, *options)
+            ray.get(joined)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_peers(self, shape: GangShape, name: str, versions: dict[str, str]) -> None:
+        """Start the other workers; one whose process dies meanwhile is started once more."""
         group = get_current_placement_group()
         actor = ray.remote(num_cpus=shape.cpus, num_gpus=shape.gpus, max_restarts=0)(TrialWorker)
-        self._peers = [
-            actor.options(
-                scheduling_strategy=PlacementGroupSchedulingStrategy(group, bundle)
-            ).remote(f"{name}, rank {bundle}")
-            for bundle in range(1, shape.workers)
-        ]
-        address = f"{ray.util.get_node_ip_address()}:{_free_port()}"
-        options = shape.workers, shape.backend, shape.timeout_s
-        joined = [
-            peer.join.remote(address, rank, *options) for rank, peer in enumerate(self._peers, 1)
-        ]
-        self.worker.join(address, 0, *options)
-        ray.get(joined)
+
+        def start(rank: int) -> tuple[Any, ray.ObjectRef[None]]:
+            strategy = PlacementGroupSchedulingStrategy(group, rank)
+            peer = actor.options(scheduling_strategy=strategy).remote(f"{name}, rank {rank}")
+            return peer, peer.check.remote(versions)
+
+        started = [start(rank) for rank in range(1, shape.workers)]
+        self._peers = [peer for peer, _ in started]
+        for index, (_, checked) in enumerate(started):
+            for is_last in (False, True):
+                try:
+                    ray.get(checked)
+                    break
+                except ray.exceptions.RayError as error:
+                    if (failure := start_error(error)) is not None:
+                        raise failure from error
+                    if is_last:
+                        raise died_at_start(error) from error
+                    self._peers[index], checked = start(index + 1)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method on all ranks; returns the result of rank 0, raises an error of any rank."""

@@ -16,7 +16,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from bbam_ray.errors import StartError
 from bbam_ray.scale.cluster.connection import on_this_node
+from bbam_ray.scale.workers.start_errors import died_at_start, start_error
 
 HEARTBEAT_SECONDS = 2.0
 
@@ -50,6 +52,9 @@ class HeartbeatMonitor:
 
     Args:
         limit_s: seconds without a heartbeat after which a process counts as frozen.
+
+    Attributes:
+        start_error: why its actor cannot start, so that no frozen process is detected; else None.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -59,6 +64,8 @@ class HeartbeatMonitor:
             HeartbeatStore
         ).remote()
         self._limit_s, self._checked = limit_s, time.monotonic()
+        self.start_error: StartError | None = None
+        self._silent: ray.ObjectRef[list[tuple[str, int]]] | None = None
 
     def __enter__(self) -> HeartbeatMonitor:
         return self
@@ -67,11 +74,21 @@ class HeartbeatMonitor:
         ray.kill(self.heartbeats)  # otherwise it would live as long as Ray, one for each study
 
     def check(self) -> None:
-        """Kill processes whose heartbeats have stopped; cheap when called often."""
-        if time.monotonic() - self._checked < HEARTBEAT_SECONDS:
+        """Kill processes whose heartbeats have stopped; cheap when called often, and never waits."""
+        if self._silent is None:
+            if time.monotonic() - self._checked >= HEARTBEAT_SECONDS:
+                self._checked = time.monotonic()
+                self._silent = self.heartbeats.silent.remote(self._limit_s)
             return
-        self._checked = time.monotonic()
-        for node, pid in ray.get(self.heartbeats.silent.remote(self._limit_s)):
+        if not ray.wait([self._silent], timeout=0)[0]:
+            return
+        silent, self._silent = self._silent, None
+        try:
+            frozen = ray.get(silent)
+        except ray.exceptions.RayError as error:
+            self.start_error = start_error(error) or died_at_start(error)
+            return
+        for node, pid in frozen:
             on_node = NodeAffinitySchedulingStrategy(node, soft=False)
             ray.remote(num_cpus=0)(_kill).options(scheduling_strategy=on_node).remote(pid)
 

@@ -7,7 +7,7 @@ machine, even if Ray and all workers use the loopback address.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -15,13 +15,20 @@ from ray.train.torch import TorchConfig
 
 from bbam_ray import distributed
 from bbam_ray.scale import private_api
+from bbam_ray.scale.workers.versions import check_versions
 
 _TorchBackend: Any = private_api.torch_backend()
 
 
 @dataclass
 class Rendezvous(TorchConfig):
-    """Ray's settings of torch (``backend``, ``timeout_s``, ...) with our way to join."""
+    """Ray's settings of torch (``backend``, ``timeout_s``, ...) with our way to join.
+
+    Args:
+        versions: of the driver, which those of all workers must equal.
+    """
+
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def backend_cls(self) -> Any:
@@ -29,8 +36,9 @@ class Rendezvous(TorchConfig):
 
 
 class _Backend(_TorchBackend):
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    def on_start(self, worker_group: Any, backend_config: Rendezvous) -> None:
         """Let all workers join; an error of any of them is raised."""
+        worker_group.execute(check_versions, backend_config.versions)
         host, port = worker_group.execute_single(0, private_api.address_and_port)
         worker_group.execute(private_api.set_torch_environment)
         size = len(worker_group)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,20 @@ import ray
 import ray.train
 import ray.train.torch
 
+from bbam_ray.methods import run_config
+from bbam_ray.scale import private_api
 from bbam_ray.scale.cluster import interruption
-from bbam_ray.scale.cluster.connection import on_this_node
+from bbam_ray.scale.workers.ledger import LedgerReader, Record, new_ledger
 from bbam_ray.scale.workers.rendezvous import Rendezvous
 from bbam_ray.scale.workers.shapes import TrainShape
+from bbam_ray.scale.workers.start_errors import died_at_start, start_error
 from bbam_ray.scale.workers.train_worker import TrainJob, train_worker
+from bbam_ray.scale.workers.versions import versions
 
 TrainingFailed = ray.train.TrainingFailedError
-_POLL_SECONDS = 0.2
+_POLL_SECONDS, _LAST_SECONDS = 0.2, 5.0
+# Ray Train counts both together: workers that die while they start, and waits of 30 s for resources.
+_FAILED_STARTS, _WAITS = 3, 5
 
 
 def _scaling(shape: TrainShape) -> Any:
@@ -32,29 +37,18 @@ def _scaling(shape: TrainShape) -> Any:
     )
 
 
-def _torch(shape: TrainShape) -> Any:
-    backend = "nccl" if shape.gpus >= 1 else "gloo"
-    return Rendezvous(backend=backend, timeout_s=int(shape.timeout_s))
-
-
-class Ledger:
-    """An actor on the driver's node that holds the reports of rank 0 until the driver has read them."""
-
-    def __init__(self) -> None:
-        self._entries: list[dict[str, Any]] = []
-
-    def put(self, entry: dict[str, Any]) -> None:
-        self._entries.append(entry)
-
-    def since(self, index: int) -> list[dict[str, Any]]:
-        """All entries from an index on."""
-        return self._entries[index:]
+def _torch(job: TrainJob, shape: TrainShape) -> Any:
+    return Rendezvous(
+        backend="nccl" if shape.gpus >= 1 else "gloo",
+        timeout_s=int(shape.timeout_s),
+        versions=versions(run_config(job.values, "run")),
+    )
 
 
 def train_with_ray(
     job: TrainJob,
     shape: TrainShape,
-    listener: Callable[[dict[str, Any]], None],
+    listener: Callable[[Record], None],
 ) -> None:
     """Train a run to its end inside a connected Ray.
 
@@ -63,54 +57,82 @@ def train_with_ray(
         shape: number and resources of the workers.
         listener: gets, in order: {"kind": "started", "workers", "epoch", "defects"} whenever workers
             (re)start, {"kind": "epoch", "record", "again", "finished"} for every epoch, and
-            {"kind": "failed", "error"}.
+            {"kind": "failed", "error", "start_error"}.
 
     Raises:
         TrainingFailed: workers were lost more often than ``shape.max_failures``.
+        StartError: a worker cannot start.
     """
+    Path(job.checkpoints).mkdir(parents=True, exist_ok=True)
+    ledger = new_ledger()
+    reader, waits, lost = LedgerReader(ledger), 0, False
+    try:
+        while True:
+            try:
+                return _follow(_trainer(job, shape, ledger), reader, listener)
+            except ray.train.ControllerError as error:
+                waits += 1
+                if waits == _WAITS or not private_api.timed_out_at_start(error):
+                    raise
+            except ray.exceptions.RayActorError as error:  # the process that controls the run
+                if lost:
+                    raise died_at_start(error) from error
+                lost = True
+    finally:
+        ray.kill(ledger)  # otherwise it would live as long as this process, one for each fold
+
+
+def _trainer(job: TrainJob, shape: TrainShape, ledger: Any) -> Any:
     checkpoints = Path(job.checkpoints)
-    checkpoints.mkdir(parents=True, exist_ok=True)
     # Ray Train's list of checkpoints ignores damage; we read the folder itself.
     for snapshot in checkpoints.glob("*snapshot*.json"):
         snapshot.unlink()
-    ledger = ray.remote(num_cpus=0, scheduling_strategy=on_this_node())(Ledger).remote()
-    trainer = ray.train.torch.TorchTrainer(
+    return ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"job": job, "ledger": ledger},
         scaling_config=_scaling(shape),
-        torch_config=_torch(shape),
+        torch_config=_torch(job, shape),
         run_config=ray.train.RunConfig(
             name=checkpoints.name,
             storage_path=str(checkpoints.parent.resolve()),
             failure_config=ray.train.FailureConfig(
-                max_failures=shape.max_failures, controller_failure_limit=20
+                max_failures=shape.max_failures, controller_failure_limit=_FAILED_STARTS
             ),
         ),
     )
-    _follow(trainer, ledger, listener)
 
 
-def _follow(trainer: Any, ledger: Any, listener: Callable[[dict[str, Any]], None]) -> None:
+def _follow(trainer: Any, ledger: LedgerReader, listener: Callable[[Record], None]) -> None:
     """Run the trainer in its own thread, so that Ctrl-C and records reach this one."""
-    errors: list[BaseException] = []
+    errors: list[Exception] = []
 
     def fit() -> None:
         try:
             trainer.fit()
-        except BaseException as error:
+        except Exception as error:
             errors.append(error)
 
+    def read(wait_s: float) -> None:
+        try:
+            records = ledger.new_records(wait_s)
+        except ray.exceptions.RayError as error:
+            lost.append(error)  # it cannot start, so the workers cannot send anything
+            return
+        for record in records:
+            listener(record)
+
+    lost: list[Exception] = []
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    read = 0
-    running = True
-    while running:
-        running = thread.is_alive()
-        entries = ray.get(ledger.since.remote(read))
-        read += len(entries)
-        for entry in entries:
-            listener(entry)
+    while thread.is_alive():
+        if not lost:
+            read(_POLL_SECONDS)
         interruption.check()
-        time.sleep(_POLL_SECONDS if running else 0)
+        thread.join(_POLL_SECONDS)
+    if not lost:  # of a run that has failed; one that ends well waits until everything was read
+        read(_LAST_SECONDS)
+    for error in (*lost, *errors):
+        if (failure := start_error(error)) is not None:
+            raise failure from error
     if errors:
-        raise errors[0]
+        raise died_at_start(errors[0]) if private_api.died_at_start(errors[0]) else errors[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from ray import tune
 
 from bbam_ray.engine.pruning_rule import FoldRule
 from bbam_ray.engine.trainer import EpochRecord
+from bbam_ray.errors import StartError
 from bbam_ray.methods import run_config
 from bbam_ray.scale.search.outcomes import trial_id
 from bbam_ray.scale.workers.heartbeat import HeartbeatSender
@@ -24,8 +26,9 @@ def train_trial(config: dict[str, Any]) -> None:
     The checkpoints are in a folder named after the trial, so a trial that Tune restarts resumes.
     """
     run = config["run"]
+    rules = pickle.loads(config["rules"])
     folder = Path(run["checkpoints"]) / trial_id(config["number"])
-    shape, rules = TrainShape(**run["train_shape"]), config["rules"]
+    shape = TrainShape(**run["train_shape"])
     values = {**run["settings"], **config["parameters"]}
     folds = run_config(values, "trial").training.folds
     heartbeat = HeartbeatSender(run["heartbeats"])
@@ -44,11 +47,15 @@ def train_trial(config: dict[str, Any]) -> None:
             )
             if _train_fold(job, shape, rules.folds, fold_values, folds):
                 break
-    except TrainingFailed as error:
-        tune.report({"error": str(error), "traceback": str(error), "done": True})
+    except (TrainingFailed, StartError) as error:
+        _report_failure(str(error), error if isinstance(error, StartError) else None)
     finally:
         heartbeat.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _report_failure(text: str, failure: StartError | None) -> None:
+    tune.report({"error": text, "traceback": text, "start_error": failure, "done": True})
 
 
 def _train_fold(
@@ -74,7 +81,7 @@ def _train_fold(
         nonlocal ended
         if entry["kind"] == "failed":
             ended = True
-            tune.report({"error": entry["error"], "traceback": entry["error"], "done": True})
+            _report_failure(entry["error"], entry["start_error"])
         if entry["kind"] != "epoch":
             return
         record, stopped = entry["record"], entry["stopped_early"]

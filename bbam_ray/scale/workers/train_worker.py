@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -23,6 +22,8 @@ from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.errors import NonFiniteError, UsageError
 from bbam_ray.methods import run_config
 from bbam_ray.scale.cluster.scratch import Scratch
+from bbam_ray.scale.workers.ledger import LedgerWriter
+from bbam_ray.scale.workers.start_errors import import_error
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class TrainJob:
 class TrainSession:
     """The session of the training loop in a Ray Train worker."""
 
-    def __init__(self, job: TrainJob, ledger: Any) -> None:
+    def __init__(self, job: TrainJob, ledger: LedgerWriter) -> None:
         self._job, self._ledger = job, ledger
         self._parent = Path(job.checkpoints)
         self._device = torch.device("cpu")
@@ -61,9 +62,9 @@ class TrainSession:
             self._device = ray.train.torch.get_device()
 
     def send(self, kind: str, **content: Any) -> None:
-        """Send an entry to the driver; rank 0 does it for all."""
+        """Send a record to the driver; rank 0 does it for all."""
         if distributed.rank() == 0:
-            ray.get(self._ledger.put.remote({"kind": kind, **content}))
+            self._ledger.write({"kind": kind, **content})
 
     def _progress(self, trainer: Trainer, *, last: bool) -> dict[str, Any]:
         """Whether training has ended with an epoch, which epoch is kept, and the result of a fold."""
@@ -120,11 +121,15 @@ def train_worker(config: dict[str, Any]) -> None:
     if torch.cuda.is_available() and job.values.get("device") != "cpu":
         torch.cuda.set_device(ray.train.torch.get_device())
     settings = run_config(job.values, "run")
-    session = TrainSession(job, config["ledger"])
+    ledger = LedgerWriter(config["ledger"])
+    session = TrainSession(job, ledger)
     try:
         for _ in run_epochs(
             make_trainer(settings, *prepare_training(settings), job.pruning_rule), session
         ):
             pass
-    except (NonFiniteError, UsageError) as error:  # the same on every rank and in every attempt
-        session.send("failed", error=str(error))
+    # The same on every rank and in every attempt.
+    except (NonFiniteError, UsageError, ImportError) as error:
+        failure = import_error(error)
+        session.send("failed", error=str(failure or error), start_error=failure)
+    ledger.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import traceback
 from contextlib import suppress
@@ -13,12 +14,13 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from bbam_ray.engine import checkpoint_folder
-from bbam_ray.errors import WorkerLostError
+from bbam_ray.errors import StartError, WorkerLostError
 from bbam_ray.files import atomic_folder
 from bbam_ray.scale.search.outcomes import trial_id
 from bbam_ray.scale.workers.gang import Gang
 from bbam_ray.scale.workers.heartbeat import HeartbeatSender
 from bbam_ray.scale.workers.shapes import GangShape
+from bbam_ray.scale.workers.start_errors import import_error
 
 
 @cache
@@ -29,6 +31,9 @@ def _resources(shape: GangShape) -> tune.PlacementGroupFactory:
 
 class Trial(tune.Trainable):
     """One epoch of one fold per step. Config: ``number``, ``parameters``, ``rules``, ``run`` (shared).
+
+    The rules are pickled: arguments of an actor must not need modules whose import may fail, since Ray
+    reports that as the death of a process.
 
     The actor is rank 0 of the trial's gang, and its only process if a trial has one worker. A trial that
     Tune restarts after the loss of a worker resumes from the checkpoint of its last epoch. This class
@@ -56,24 +61,26 @@ class Trial(tune.Trainable):
         self._folder = Path(run["checkpoints"]) / trial_id(config["number"])
         self._heartbeat = self._heartbeat or HeartbeatSender(run["heartbeats"])
         try:
-            self._gang = self._gang or Gang(shape, f"trials of {run['study']}")
+            self._gang = self._gang or Gang(shape, f"trials of {run['study']}", run["versions"])
             values = {**run["settings"], **config["parameters"]}
-            self._gang.call(
-                "build", values, f"trial {config['number']}", shape.cpus, config["rules"]
-            )
+            rules = pickle.loads(config["rules"])
+            self._gang.call("build", values, f"trial {config['number']}", shape.cpus, rules)
             checkpoint, _ = checkpoint_folder.resume_point(self._folder)
             if checkpoint is not None:
                 self._gang.restore(checkpoint)
         except Exception as error:
             # The first step reports it: an error there keeps the actor, and Tune can retry the trial.
-            self._failure = error
+            self._failure = import_error(error) or error
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch; a failure gives a result with ``error``, a lost worker raises."""
+        """Train an epoch; a failure gives a result with ``error``, a lost worker raises.
+
+        ``start_error`` is set if the trial failed since a worker could not start.
+        """
         try:
             if self._failure is not None:
                 raise self._failure
@@ -83,8 +90,13 @@ class Trial(tune.Trainable):
         except (WorkerLostError, RayActorError):
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            return {"error": reason, "traceback": traceback.format_exc(), "done": True}
+            failure = error if isinstance(error, StartError) else None
+            return {
+                "error": str(error) if failure else f"{type(error).__name__}: {error}",
+                "traceback": traceback.format_exc(),
+                "start_error": failure,
+                "done": True,
+            }
         self._unsaved = result["step"]
         if result["finished"]:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -32,6 +32,7 @@ from bbam_ray.engine.task import Task, TrainingData, load_part, prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import run_config
 from bbam_ray.scale.cluster.scratch import Scratch
+from bbam_ray.scale.workers.versions import check_versions
 
 FOLD_PROGRESS = "folds.json"  # in a checkpoint: its fold, and the values of the folds that are done
 
@@ -78,6 +79,10 @@ class TrialWorker:
     def __repr__(self) -> str:
         """The name of the actor in Ray's dashboard."""
         return self._name
+
+    def check(self, driver: dict[str, str]) -> None:
+        """Whether this process can train for a driver with these versions, see ``check_versions``."""
+        check_versions(driver)
 
     def join(self, address: str, rank: int, size: int, backend: str, timeout_s: float) -> None:
         """Join a gang as a rank; all its workers call this at the same time."""

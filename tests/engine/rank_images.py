@@ -1,6 +1,6 @@
-"""Run by test_timm_runs.py: each rank of a gloo group trains on images with backbones of timm.
+"""Run by test_timm_runs.py and test_published_views.py: each rank of a gloo group trains on images.
 
-Usage: rank_timm.py FOLDER WORLD_SIZE, with settings.json in FOLDER; rank r writes rank-r.pt.
+Usage: rank_images.py FOLDER WORLD_SIZE, with settings.json in FOLDER; rank r writes rank-r.pt.
 """
 
 from __future__ import annotations

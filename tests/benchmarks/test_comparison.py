@@ -1,0 +1,94 @@
+"""The tables of comparison.md, from rows of a store."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks.comparison import (
+    FINAL,
+    Rows,
+    by_seed,
+    difference,
+    leads,
+    minus_supervised,
+    searched_settings,
+    with_final_answers,
+)
+
+SEEDS = range(5)
+
+
+def row(
+    entry: str, seed: int, value: float, fraction: float = 0.1, **settings: Any
+) -> dict[str, Any]:
+    return {
+        "entry": entry,
+        "seed": seed,
+        "labeled_fraction": fraction,
+        "test_map": value,
+        "trial": 3,
+        "settings": json.dumps(settings),
+    }
+
+
+@pytest.fixture
+def rows() -> Rows:
+    """bbam is ahead of cap by a point in each seed, and of d2l in half of them only."""
+    base = [0.5 + 0.05 * seed for seed in SEEDS]
+    return [
+        entry
+        for seed in SEEDS
+        for entry in (
+            row("bbam", seed, base[seed] + 0.01, scale=20.0, learning_rate=2e-5),
+            row("cap", seed, base[seed] + 0.001 * (seed % 2), gamma_negative=4.0),
+            row("d2l", seed, base[seed] + 0.01 + (0.03 if seed % 2 else -0.03)),
+            row("supervised", seed, base[seed]),
+        )
+    ]
+
+
+def test_differences_are_paired_by_seed(rows: Rows) -> None:
+    lines = leads(rows).splitlines()
+    assert lines[0] == "| bbam minus | 10% |"
+    assert lines[2] == "| cap | **+1.0 ± 0.0** |"  # the spread over seeds is 20 points
+    assert lines[3] == "| d2l | +0.6 ± 1.5 |"
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["cap", "d2l", "supervised"]
+
+
+def test_an_entry_without_common_seeds_has_an_empty_cell(rows: Rows) -> None:
+    more = [*rows, row("bbam", 0, 0.6, 0.2), row("cap", 1, 0.6, 0.2)]
+    lines = leads(more).splitlines()
+    assert lines[0] == "| bbam minus | 10% | 20% |"
+    assert lines[2] == "| cap | **+1.0 ± 0.0** |  |"
+    assert difference(by_seed(more, "bbam", 0.2), by_seed(more, "cap", 0.2)) is None
+
+
+def test_a_method_that_was_not_compared_has_no_line(rows: Rows) -> None:
+    lines = list(minus_supervised(rows))[2:]
+    assert [line.split("|")[2].strip() for line in lines] == ["bbam", "cap", "d2l"]
+
+
+def test_searched_settings_are_those_of_the_chosen_trial(rows: Rows) -> None:
+    lines = searched_settings(rows).splitlines()[2:]
+    assert lines[0] == "| 10% | bbam | 3 | scale 20, learning_rate 2e-05 |"
+    assert len(lines) == 4
+
+
+def test_final_answers_are_compared_on_the_same_labelled_samples_only(rows: Rows) -> None:
+    baseline = [row("logistic+propagation", seed, 0.4 + 0.1 * seed) for seed in SEEDS]
+    answers = pd.DataFrame(
+        {
+            "seed": [1, 2, 9],  # seed 9 is not in the comparison
+            "test_map": [0.57, 0.62, 0.9],
+            "logistic+propagation_map": [0.5, 0.6, 0.1],
+        }
+    )
+    lines = leads(with_final_answers([*rows, *baseline], answers), FINAL).splitlines()
+    assert lines[2] == "| bbam | **+1.0 ± 0.0** |"
+    answers.loc[1, "logistic+propagation_map"] = 0.61
+    with pytest.raises(ValueError, match="seed 2"):
+        with_final_answers([*rows, *baseline], answers)
