@@ -89,14 +89,14 @@ def append(rows: Iterable[tuple[str, str, dict[str, Any]]], seed: int, store: Pa
 
 
 def table(store: Path) -> str:
-    """Markdown tables: the last run of each part, and for each fault the last run that injected it."""
+    """Markdown tables: the last run of each part; of faults and growth, the last run that has each row."""
     rows = pq.read_table(store).to_pandas()
     lines: list[str] = []
     for part, columns in _COLUMNS.items():
         selected = rows[rows["part"] == part]
         if selected.empty:
             continue
-        if part == "fault":
+        if part in ("fault", "growth"):
             last = selected.groupby("kind")["measured_at"].transform("max")
         else:
             last = selected["measured_at"].max()

@@ -1,6 +1,7 @@
 """A long study of short trials: what its driver uses after some numbers of trials. Nothing may grow.
 
-    python -m stress.long_study [--trials 1000] [--folds 1] [--store FILE] [--write stress/README.md]
+    python -m stress.long_study [--trials 1000] [--folds 1] [--prefix "before: "] [--store FILE]
+        [--write stress/README.md]
 
 The driver runs in a process of its own, with temporary folders of its own. Takes 5 minutes on two CPUs.
 """
@@ -32,8 +33,13 @@ _MB = 1e6
 Sample = dict[str, float]
 
 
-def run(trials: int, folds: int) -> list[tuple[str, str, dict[str, Any]]]:
+def run(trials: int, folds: int, prefix: str) -> list[tuple[str, str, dict[str, Any]]]:
     """Run a study.
+
+    Args:
+        trials: how many.
+        folds: of each trial.
+        prefix: of the names of the rows, to tell runs apart.
 
     Returns:
         Rows of ``chaos_results.append``: "growth", the number of trials, values by name.
@@ -52,13 +58,14 @@ def run(trials: int, folds: int) -> list[tuple[str, str, dict[str, Any]]]:
     if ended.returncode:
         raise CheckFailedError(f"the long study ended with exit code {ended.returncode}")
     samples = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
-    return [("growth", f"{sample.pop('trials'):.0f} trials", sample) for sample in samples]
+    return [("growth", f"{prefix}{sample.pop('trials'):.0f} trials", sample) for sample in samples]
 
 
 def driver(folder: Path, trials: int, folds: int) -> None:
     """Run the study in this process, and print a sample at each of ``MOMENTS``."""
     from bbam_ray.cli.main import main
     from bbam_ray.results.store import StudyStore
+    from bbam_ray.scale.study.trial_cache import TrialCache
 
     ended, seconds = 0, list[float]()
 
@@ -71,10 +78,10 @@ def driver(folder: Path, trials: int, folds: int) -> None:
 
         return measure
 
-    def counted(end_trial: Callable[..., None]) -> Callable[..., None]:
+    def counted(add: Callable[..., None]) -> Callable[..., None]:
         def count(*arguments: Any) -> None:
             nonlocal ended
-            end_trial(*arguments)
+            add(*arguments)
             ended += 1
             if ended in MOMENTS:
                 print(json.dumps({"trials": ended, **_sample(folder, seconds)}), flush=True)
@@ -83,7 +90,7 @@ def driver(folder: Path, trials: int, folds: int) -> None:
         return count
 
     StudyStore.flush = timed(StudyStore.flush)  # type: ignore[method-assign]
-    StudyStore.end_trial = counted(StudyStore.end_trial)  # type: ignore[method-assign]
+    TrialCache.add = counted(TrialCache.add)  # type: ignore[method-assign]
     sys.argv = ["bbam-ray", "tune", "--name", "long", "--results", str(folder / "results")]
     sys.argv += ["--num-samples", str(trials), "--folds", str(folds), "--quiet"]
     sys.argv += ["--epochs", "3", "--warmup-epochs", "1", "--confirm-seeds", "0"]
@@ -119,6 +126,7 @@ def main() -> None:
     )
     parser.add_argument("--trials", type=int, default=MOMENTS[-1], help="number of trials")
     parser.add_argument("--folds", type=int, default=1, help="folds of each trial")
+    parser.add_argument("--prefix", default="", help="of the names of the rows")
     parser.add_argument("--store", type=Path, default=STORE, metavar="FILE")
     parser.add_argument("--write", type=Path, metavar="FILE")
     parser.add_argument("--driver", type=Path, help=argparse.SUPPRESS)
@@ -126,7 +134,7 @@ def main() -> None:
     if arguments.driver:
         driver(arguments.driver, arguments.trials, arguments.folds)
         return
-    rows = run(arguments.trials, arguments.folds)
+    rows = run(arguments.trials, arguments.folds, arguments.prefix)
     append(rows, 0, arguments.store)
     text = table(arguments.store)
     print(text)
