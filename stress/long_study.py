@@ -28,7 +28,7 @@ from stress.stored_study import CheckFailedError
 from stress.study_process import ROOT
 
 #: Numbers of ended trials at which the driver is measured.
-MOMENTS = (90, 200, 400, 600, 1000)
+MOMENTS = (30, 90, 200, 400, 600, 1000)
 _MB = 1e6
 Sample = dict[str, float]
 

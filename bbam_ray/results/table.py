@@ -58,8 +58,8 @@ class Table:
         self._in_parts = schema.empty_table()
         self._in_file: set[Any] = set()  # groups
         self._dropped: set[Any] = set()  # groups that the next file must not have
-        self._missing = not path.exists() and not optional
-        if path.exists():
+        self._exists, self._optional = path.exists(), optional
+        if self._exists:
             self._in_file = set(read_parquet(path, columns=[key[0]])[key[0]].to_pylist())
         if newer := parts.read_parts(path):
             self._in_parts = conform(parts.joined(newer)[0], schema)
@@ -72,8 +72,9 @@ class Table:
 
     @property
     def needs_file(self) -> bool:
-        """Whether a change needs a new file, not only a part."""
-        return bool(self._dropped) or self._missing
+        """Whether a change needs a new file, not only a part: no reader looks for parts without one."""
+        is_missing = not self._exists and (not self._optional or bool(self._new))
+        return bool(self._dropped) or is_missing
 
     @property
     def has_parts(self) -> bool:
@@ -160,7 +161,7 @@ class Table:
                 merge_rows(self.path, self._newer(), self._key, dropped=self._dropped)
                 self._in_file = self.groups()
                 self._new, self._in_parts = {}, self.schema.empty_table()
-                self._dropped, self._missing = set(), False
+                self._dropped, self._exists = set(), True
         elif self._new:
             newer = self._newer().combine_chunks()
             part = sort(newer.slice(len(self._in_parts)), self._key)

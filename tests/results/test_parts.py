@@ -395,6 +395,20 @@ def test_every_reader_of_a_running_study_sees_the_parts(killed: Path) -> None:
     assert read_table(killed / "trials.parquet").num_rows == 13
 
 
+def test_an_optional_table_has_a_file_before_it_has_parts(tmp_path: Path, with_parts: None) -> None:
+    """Readers take a table whose file is missing for one without rows."""
+    running = StudyStore(tmp_path, KINDS)
+    running.flush()
+    running._merge_due = float("inf")
+    folds = tmp_path / "folds.parquet"
+    assert not folds.exists()
+    for fold in (0, 1):
+        running.folds.put([row(0, 1) | {"fold": fold}])
+        running.flush()
+        assert read_table(folds)["fold"].to_pylist() == list(range(fold + 1))
+    assert len(pq.read_table(folds)) == 1 and parts.part_numbers(folds)
+
+
 def test_a_part_that_is_a_pipe_is_an_error(killed: Path) -> None:
     part = parts.part_path(killed / "trials.parquet", 11)
     part.unlink()
