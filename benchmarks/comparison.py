@@ -1,13 +1,15 @@
 """Write the tables of comparison.md from the results of ``bbam-ray compare``.
 
     python -m benchmarks.comparison RESULTS/features/emotions ... [--write benchmarks/comparison.md]
-        [--final NAME=SET]
+        [--final NAME=SET] [--start NAME=OTHER]
 
 For each comparison its table, what each method gains over the supervised entries, and how far bbam is
 ahead of each entry: differences paired over seeds. For those with published settings also an ablation of
 bbam with the variance bias (VDFD). Those with searched settings are left out of it, since their entries
 differ in other settings, too, which a table of their own shows. With --final, the final answers of bbam's
 searches on SET (benchmarks.regret) minus every entry of the comparison NAME, on the same labelled samples.
+With --start, the supervised entries are those of the comparison OTHER. In the table of the parts of bbam,
+rows of comparisons that are not named stay as they are.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -132,6 +134,35 @@ def minus_supervised(rows: Rows) -> Iterator[str]:
             yield f"| {fraction:.0%} | {method} | {' | '.join(cells)} |"
 
 
+def with_start(rows: Rows, other: Rows) -> Rows:
+    """The rows of a comparison and the supervised entries of another one.
+
+    Raises:
+        ValueError: they have other numbers of samples.
+    """
+    start = [row for row in other if row["entry"].startswith("supervised")]
+    sizes = [{(row["n_labeled"], row["n_test"]) for row in each} for each in (rows, start)]
+    if not start or sizes[0] != sizes[1]:
+        raise ValueError(f"(labelled, test) samples are {sizes[0]} here and {sizes[1]} there")
+    return [*(row for row in rows if not row["entry"].startswith("supervised")), *start]
+
+
+def merged_rows(new: str, page: str, names: Collection[str]) -> str:
+    """A table with the rows of a page before its own, as far as their first cells are not ``names``.
+
+    Args:
+        new: the table as Markdown, with a header of two lines.
+        page: a section of the page with a table of the same columns.
+    """
+    header, rows = new.splitlines()[:2], new.splitlines()[2:]
+    old = (
+        page[page.find(header[1]) :].split("\n\n")[0].splitlines()[1:] if header[0] in page else []
+    )
+    return "\n".join(
+        [*header, *(row for row in old if row.split("|")[1].strip() not in names), *rows]
+    )
+
+
 def leads(rows: Rows, first: str = "bbam") -> str:
     """A Markdown table: one entry minus every other one in mAP, a column for each label fraction."""
     entries = list(dict.fromkeys(row["entry"] for row in rows if row["entry"] != first))
@@ -201,6 +232,7 @@ def main() -> None:
     )
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--final", metavar="NAME=SET")
+    parser.add_argument("--start", metavar="NAME=OTHER")
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     comparisons = {folder.name: read(folder) for folder in arguments.folders}
@@ -213,8 +245,14 @@ def main() -> None:
         name: rows for name, rows in comparisons.items() if all(r["trial"] == 0 for r in rows)
     }
     sections["parts"] = parts(published)
+    page = arguments.write.read_text(encoding="utf-8") if arguments.write else ""
+    if "<!-- parts -->" in page:
+        section = page.split("<!-- parts -->")[1].split("<!-- /parts -->")[0]
+        sections["parts"] = merged_rows(sections["parts"], section, comparisons)
+    start_name, _, other = (arguments.start or "").partition("=")
     for name, rows in comparisons.items():
-        sections[f"{name}-start"] = "\n".join(minus_supervised(rows))
+        supervised = with_start(rows, comparisons[other]) if name == start_name else rows
+        sections[f"{name}-start"] = "\n".join(minus_supervised(supervised))
         sections[f"{name}-lead"] = leads(rows)
         if name not in published:
             sections[f"{name}-settings"] = searched_settings(rows)
@@ -226,7 +264,7 @@ def main() -> None:
         sections[f"{name}-final"] = leads(with_final_answers(comparisons[name], answers), FINAL)
     for name, text in sections.items():
         print(f"\n## {name}\n\n{text}")
-        if arguments.write and f"<!-- {name} -->" in arguments.write.read_text(encoding="utf-8"):
+        if f"<!-- {name} -->" in page:
             write_section(arguments.write, name, text)
 
 

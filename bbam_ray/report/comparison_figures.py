@@ -32,14 +32,23 @@ def confirmed_test_map(
     if not maps:
         return None
     maps = maps[::-1]  # Plotly draws from the bottom up
-    half_widths = [m.interval[1] - m.mean if m.interval else 0.0 for _, m in maps]
+    intervals = [m.interval or (m.mean, m.mean) for _, m in maps]
     figure = go.Figure(
         go.Scatter(
             x=[m.mean for _, m in maps],
             y=[plotly_text(name) for name, _ in maps],
             mode="markers",
             marker={"size": 11, "color": BEST},
-            error_x={"type": "data", "array": half_widths, "thickness": 2, "color": BEST},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - m.mean for (_, high), (_, m) in zip(intervals, maps, strict=True)],
+                "arrayminus": [
+                    m.mean - low for (low, _), (_, m) in zip(intervals, maps, strict=True)
+                ],
+                "thickness": 2,
+                "color": BEST,
+            },
             text=[interval_text(m) for _, m in maps],
             hovertemplate="%{y}: %{text}<extra></extra>",
         )

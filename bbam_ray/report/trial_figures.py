@@ -22,12 +22,15 @@ def trial_values(data: ReportData) -> ReportFigure | None:
     figure = go.Figure()
     for name, color, part in groups:
         if len(part):
+            values, errors = part[data.metric], part.standard_error.fillna(0.0)
             figure.add_scatter(
                 x=part.number.tolist(),
-                y=part[data.metric].tolist(),
+                y=values.tolist(),
                 error_y={
                     "type": "data",
-                    "array": part.standard_error.fillna(0.0).tolist(),
+                    "symmetric": False,
+                    "array": errors.clip(upper=1.0 - values).tolist(),  # metrics lie in [0, 1]
+                    "arrayminus": errors.clip(upper=values).tolist(),
                     "thickness": 1.5,
                     "color": color,
                 },

@@ -43,14 +43,12 @@ class Confirmed:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % confidence interval of the mean over seeds (Student's t)."""
-        from scipy.special import stdtrit  # takes most of a second to load
+        """95 % confidence interval of the mean over seeds (Student's t), cut at 0 and 1.
 
+        All metrics lie in [0, 1], and so does their mean: cutting keeps the coverage of the interval.
+        """
         error = self.standard_error
-        if error is None:
-            return None
-        half = float(stdtrit(self.seeds - 1, 0.975)) * error
-        return self.mean - half, self.mean + half
+        return None if error is None else _interval(self.mean, error, self.seeds, lowest=0.0)
 
 
 def confirmed_metrics(
@@ -94,8 +92,8 @@ class Gain:
     Args:
         over: "published" or the name of a baseline.
         difference: mean over seeds of final answer - other.
-        low, high: 95 % interval over seeds (Student's t, paired by seed); None for a single seed. It
-            covers the seeds of training, not the choice of labelled or test samples.
+        low, high: 95 % interval over seeds (Student's t, paired by seed), within [-1, 1]; None for a
+            single seed. It covers the seeds of training, not the choice of labelled or test samples.
         seeds: number of seeds.
     """
 
@@ -158,9 +156,19 @@ def gain_sentences(record: Mapping[str, Any]) -> list[str]:
 
 
 def _gain(over: str, pairs: list[float]) -> Gain:
-    deviation = stdev(pairs) if len(pairs) > 1 else None
-    low, high = Confirmed(1, 0, len(pairs), fmean(pairs), deviation).interval or (None, None)
-    return Gain(over, fmean(pairs), low, high, len(pairs))
+    mean = fmean(pairs)
+    if len(pairs) == 1:
+        return Gain(over, mean, None, None, 1)
+    low, high = _interval(mean, stdev(pairs) / sqrt(len(pairs)), len(pairs), lowest=-1.0)
+    return Gain(over, mean, low, high, len(pairs))
+
+
+def _interval(mean: float, error: float, count: int, *, lowest: float) -> tuple[float, float]:
+    """95 % interval of a mean of ``count`` values with a standard error, within [``lowest``, 1]."""
+    from scipy.special import stdtrit  # takes most of a second to load
+
+    half = float(stdtrit(count - 1, 0.975)) * error
+    return max(lowest, mean - half), min(1.0, mean + half)
 
 
 def duration(seconds: float) -> str:

@@ -14,9 +14,11 @@ from benchmarks.comparison import (
     by_seed,
     difference,
     leads,
+    merged_rows,
     minus_supervised,
     searched_settings,
     with_final_answers,
+    with_start,
 )
 
 SEEDS = range(5)
@@ -31,6 +33,8 @@ def row(
         "labeled_fraction": fraction,
         "test_map": value,
         "trial": 3,
+        "n_labeled": 120,
+        "n_test": 600,
         "settings": json.dumps(settings),
     }
 
@@ -70,6 +74,26 @@ def test_an_entry_without_common_seeds_has_an_empty_cell(rows: Rows) -> None:
 def test_a_method_that_was_not_compared_has_no_line(rows: Rows) -> None:
     lines = list(minus_supervised(rows))[2:]
     assert [line.split("|")[2].strip() for line in lines] == ["bbam", "cap", "d2l"]
+
+
+def test_supervised_entries_of_another_comparison_are_the_start(rows: Rows) -> None:
+    other = [row("supervised", seed, 0.4 + 0.05 * seed) for seed in SEEDS]
+    lines = list(minus_supervised(with_start(rows, [*other, row("bbam", 0, 0.9)])))
+    assert lines[2] == "| 10% | bbam | **+11.0 ± 0.0** |  |"
+    other[0]["n_labeled"] = 60
+    with pytest.raises(ValueError, match="samples"):
+        with_start(rows, other)
+    with pytest.raises(ValueError, match="samples"):
+        with_start(rows, [row("bbam", 0, 0.9)])
+
+
+def test_rows_of_a_page_stay_unless_they_are_measured_again() -> None:
+    header = "| data | a |\n|---|---|"
+    page = f"text\n\n{header}\n| digits | 1 |\n| yeast | 2 |\n\nnote"
+    assert merged_rows(f"{header}\n| yeast | 3 |\n\nnote", page, ["yeast"]) == (
+        f"{header}\n| digits | 1 |\n| yeast | 3 |\n\nnote"
+    )
+    assert merged_rows(f"{header}\n| yeast | 3 |", "no table", ["yeast"]).endswith("| yeast | 3 |")
 
 
 def test_searched_settings_are_those_of_the_chosen_trial(rows: Rows) -> None:

@@ -7,6 +7,8 @@ import statistics
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bbam_ray.results.summary import confirmed_metrics
 
@@ -63,3 +65,19 @@ def test_the_interval_of_the_mean_is_students() -> None:
     assert (high - low) / 2 == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)
     (single,) = confirmed_metrics([row(1, 0, 0.6)])
     assert single.interval is None
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=2, max_size=8))
+def test_an_interval_of_a_metric_holds_the_mean_and_stays_within_0_and_1(
+    values: list[float],
+) -> None:
+    (figure,) = confirmed_metrics([row(1, 0, value) for value in values])
+    low, high = figure.interval
+    assert 0.0 <= low <= figure.mean <= high <= 1.0 or low == pytest.approx(high)
+
+
+def test_an_interval_is_cut_at_the_bounds_of_the_metric() -> None:
+    (figure,) = confirmed_metrics([row(1, 0, value) for value in (0.99, 1.0)])
+    low, high = figure.interval
+    assert high == 1.0
+    assert low == pytest.approx(0.995 - 12.7062 * 0.005, rel=1e-4)  # t with one degree of freedom
