@@ -97,3 +97,14 @@ def test_a_trial_that_starts_again_is_counted_once(
     for number in range(4):
         listener(end(number))
     assert series["bbam_trials"][("s", "RUNNING")] == 0
+
+
+def test_a_trial_whose_worker_cannot_start_is_counted_without_series(
+    series: Series, listener: metrics.StudyMetrics
+) -> None:
+    listener(TrialEnded(0, {"state": "FAILED", "gpu_hours": 0.0, "val_map": None}))
+    assert series["bbam_trials"][("s", "FAILED")] == 1
+    assert series["bbam_trials"].get(("s", "RUNNING"), 0) == 0
+    assert "bbam_trial_running" not in series
+    listener(TrialStarted(1, {}))
+    assert series["bbam_trial_running"] == {("s", "t00001", "0"): 1}

@@ -94,9 +94,10 @@ class StudyMetrics:
             case EpochDone(number, row):
                 self._set_epoch(number, row)
             case TrialEnded(number, row):
-                self._set_running(number, 0)
-                del self._labels[number]
-                self._states["RUNNING"] -= 1
+                if number in self._labels:  # else its worker could not start
+                    self._set_running(number, 0)
+                    del self._labels[number]
+                    self._states["RUNNING"] -= 1
                 self._count(row)
             case ConfirmEnded():
                 self._confirmed += 1
