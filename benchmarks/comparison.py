@@ -244,7 +244,13 @@ def main() -> None:
     published = {
         name: rows for name, rows in comparisons.items() if all(r["trial"] == 0 for r in rows)
     }
-    sections["parts"] = parts(published)
+    sections["parts"] = parts(
+        {
+            name: rows
+            for name, rows in published.items()
+            if any(row["entry"] == WITHOUT_BALANCE for row in rows)
+        }
+    )
     page = arguments.write.read_text(encoding="utf-8") if arguments.write else ""
     if "<!-- parts -->" in page:
         section = page.split("<!-- parts -->")[1].split("<!-- /parts -->")[0]
