@@ -11,6 +11,8 @@ from typing import Any
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from bbam_ray.report.figure_text import description
+
 # Of medium lightness, so that they are visible on a white and on a dark background.
 BEST, PUBLISHED, OTHERS = "#2f7fd8", "#e0832b", "#8f99a6"
 NEGATIVE, POSITIVE = "#2f7fd8", "#e0832b"
@@ -47,6 +49,11 @@ class ReportFigure:
     def plot_id(self) -> str:
         """The id of the figure's element in a page."""
         return f"plot-{self.name}"
+
+    @property
+    def description(self) -> str:
+        """What the figure shows, in words."""
+        return description(self.title, self.figure)
 
     def div(self) -> Markup:
         """The figure as an HTML element; the page must load Plotly's library."""
