@@ -12,8 +12,9 @@ import pandas as pd
 from bbam_ray.config import TrainingConfig
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.study_command import StudyCommand, as_text, study_address
+from bbam_ray.report.verdict import UNFINISHED, gain_over_published
 from bbam_ray.results.redaction import MARK
-from bbam_ray.results.study import COMPLETE, RUNNING
+from bbam_ray.results.study import RUNNING
 from bbam_ray.results.summary import confirmed_metrics
 
 _MORE_SEEDS = 5  # at least
@@ -73,7 +74,7 @@ class _Steps:
         elif data.best is None:
             yield NextStep("Check this machine", self._command.other("doctor"))
             yield self._resume_or_repeat()
-        elif status != COMPLETE:
+        elif status in UNFINISHED:
             yield self._resume("Resume it: what was done is kept")
             yield from self._use_model()
         elif data.is_run:
@@ -89,18 +90,10 @@ class _Steps:
         yield self._report("Write this page again")
 
     def _after_search(self) -> Iterator[NextStep]:
-        record, seeds = self._record, self._seeds
-        yield from self._use_model()
-        if seeds:
-            more = str(max(_MORE_SEEDS, 2 * seeds))
-            yield self._resume(f"Measure with {more} seeds, for a narrower interval", seeds=more)
-        elif self._test_has_labels:
-            yield self._resume("Measure the best configuration on test data", top="1", seeds="3")
-        else:
-            name = f"{self._data.folder.name}-best"
-            best = str(Path(self._folder) / "best.yaml")
-            line = self._command.other("train", "--config", best, *self._in_results(name))
-            yield NextStep("Train a model with the best configuration", line)
+        record, use, measure = self._record, list(self._use_model()), self._measure()
+        gain = gain_over_published(self._data)
+        significant = gain is not None and gain.low is not None and gain.low > 0
+        yield from [*use, measure] if significant else [measure, *use]
         more = str(2 * int(record.get("num_samples") or len(self._data.trials)))
         yield self._resume(f"Search further, to {more} trials", samples=more)
         at_bound = [s.name for s in self._data.settings if s.bound(self._data.best[f"param_{s.name}"])]
@@ -117,6 +110,18 @@ class _Steps:
                 ),
             )
         yield self._compare()
+
+    def _measure(self) -> NextStep:
+        """Measure on test data, for the first time or with more seeds; or train, where that is impossible."""
+        if self._seeds:
+            more = str(max(_MORE_SEEDS, 2 * self._seeds))
+            return self._resume(f"Measure with {more} seeds, for a narrower interval", seeds=more)
+        if self._test_has_labels:
+            return self._resume("Measure the best configuration on test data", top="1", seeds="3")
+        best = str(Path(self._folder) / "best.yaml")
+        name = f"{self._data.folder.name}-best"
+        line = self._command.other("train", "--config", best, *self._in_results(name))
+        return NextStep("Train a model with the best configuration", line)
 
     @property
     def _seeds(self) -> int:

@@ -11,10 +11,17 @@ import pandas as pd
 from bbam_ray.errors import brief
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.results.schemas import FAILED
-from bbam_ray.results.study import COMPLETE, INTERRUPTED, RUNNING
+from bbam_ray.results.study import FAILED as STUDY_FAILED
+from bbam_ray.results.study import INTERRUPTED, RUNNING
 from bbam_ray.results.summary import Confirmed, Gain, confirmed_metrics, duration
 
+#: The status of a study that has not ended as planned: its stored gains may be those of an earlier result.
+UNFINISHED = (RUNNING, INTERRUPTED, STUDY_FAILED)
 _PAID, _OPEN, _BAD = "good", "open", "bad"
+_INTERVAL = (
+    "The interval covers the seeds of training, not the choice of samples. Settings were chosen on "
+    "validation data only."
+)
 
 
 @dataclass(frozen=True)
@@ -25,19 +32,22 @@ class Verdict:
         headline: the result in one sentence.
         kind: "good", "open" (not known, or not finished) or "bad".
         details: further sentences.
+        note: what the interval in the headline means; empty without one.
         facts: what was searched, each a name and a text.
     """
 
     headline: str
     kind: str
     details: Sequence[str]
+    note: str
     facts: Sequence[tuple[str, str]]
 
 
 def verdict(data: ReportData) -> Verdict:
     """The verdict on a study or run in its present state."""
     kind, headline = _headline(data)
-    return Verdict(headline, kind, list(_details(data)), _facts(data))
+    note = _INTERVAL if "interval" in headline else ""
+    return Verdict(headline, kind, list(_details(data)), note, _facts(data))
 
 
 def gain_over_published(data: ReportData) -> Gain | None:
@@ -62,7 +72,7 @@ def _headline(data: ReportData) -> tuple[str, str]:
             return _BAD, f"The search was interrupted after {of}; none of them completed."
         all_failed = f"all {ended} failed" if failed == ended else f"{failed} of {ended} failed"
         return _BAD, f"The search has no result: no trial completed, {all_failed}."
-    if status != COMPLETE:
+    if status in UNFINISHED:
         event = "was interrupted" if status == INTERRUPTED else "failed"
         after = "" if data.is_run else f" after {of}"
         return _OPEN, f"The {what} {event}{after}; what follows is the result until then."
@@ -137,7 +147,7 @@ def _measured(confirmed: Confirmed) -> str:
 
 def _details(data: ReportData) -> Iterator[str]:
     """Sentences below the headline."""
-    record, complete = data.record, record_is_complete(data)
+    record, complete = data.record, data.record["status"] not in UNFINISHED
     if complete and (stored := (record.get("gain") or {}).get("baseline")):
         sentence = Gain(**stored).sentence
         yield f"{sentence[0].upper()}{sentence[1:]}."
@@ -148,16 +158,6 @@ def _details(data: ReportData) -> Iterator[str]:
     elif not data.is_run and (_final(data) is None or not complete):
         yield _validation_sentence(data)
     yield from _pareto_sentence(data)
-    if complete and gain_over_published(data) is not None:
-        yield (
-            "The interval covers the seeds of training, not the choice of samples; settings were chosen "
-            "on validation data only."
-        )
-
-
-def record_is_complete(data: ReportData) -> bool:
-    """Whether the study has ended as planned, so that its stored gains are those of its result."""
-    return bool(data.record["status"] == COMPLETE)
 
 
 def _validation_sentence(data: ReportData) -> str:

@@ -9,7 +9,8 @@ async function loadLibrary() {
   const script = document.createElement("script");
   script.textContent = await new Response(stream).text();
   document.head.append(script);
-  for (const figure of waiting) await Plotly.newPlot(...figure);
+  const {newPlot} = window.Plotly;
+  for (const figure of waiting) await newPlot(...figure);
   document.documentElement.dataset.figures = "drawn";
 }
 

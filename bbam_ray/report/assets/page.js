@@ -77,6 +77,16 @@ function showValues(details) {
   details.append(box);
 }
 
+// Commands: lines break between words, not at hyphens.
+for (const code of document.querySelectorAll(".command code")) {
+  const words = code.textContent.split(" ").map(word => {
+    const span = document.createElement("span");
+    span.textContent = word;
+    return span;
+  });
+  code.replaceChildren(...words.flatMap((span, index) => index ? [" ", span] : [span]));
+}
+
 // Copy a command. On pages of file:// some browsers have no clipboard; then the command is selected.
 for (const button of document.querySelectorAll("button.copy")) {
   button.hidden = false;
