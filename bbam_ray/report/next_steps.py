@@ -7,23 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from bbam_ray.config import TrainingConfig
+from bbam_ray.report.comparison_options import comparison_options
 from bbam_ray.report.report_data import ReportData
-from bbam_ray.report.study_command import StudyCommand, as_text, study_address
+from bbam_ray.report.study_command import StudyCommand, study_address
 from bbam_ray.report.verdict import UNFINISHED, gain_over_published
-from bbam_ray.results.redaction import MARK
-from bbam_ray.results.study import RUNNING
+from bbam_ray.results.redaction import MARK, redacted_command
+from bbam_ray.results.study import FAILED, INTERRUPTED, RUNNING
 from bbam_ray.results.summary import confirmed_metrics
 
 _MORE_SEEDS = 5  # at least
-_BASELINES = ("supervised", "logistic", "propagation", "logistic+propagation")
-#: Settings that ``bbam-ray compare`` takes as flags, or sets by itself.
-_COMPARE_FLAGS = (
-    *("dataset", "method", "seed", "data_dir", "labeled_fraction", "device", "folds", "fold"),
-    "reshuffle",
-)
 
 
 @dataclass(frozen=True)
@@ -84,6 +76,9 @@ class _Steps:
             yield from self._after_search()
 
     def _steps_in_comparison(self) -> Iterator[NextStep]:
+        if self._record["status"] in (FAILED, INTERRUPTED):
+            recorded = redacted_command(str(self._record["command"])).removesuffix(" --resume")
+            yield NextStep("Resume the comparison: what was done is kept", f"{recorded} --resume")
         yield from self._use_model()
         if self._record["status"] == RUNNING:
             yield NextStep("Watch it", self._command.other("watch", self._folder))
@@ -101,7 +96,8 @@ class _Steps:
         if at_bound and space:
             names = ", ".join(at_bound)
             yield NextStep(
-                f"Widen the range of {names}: copy {Path(str(space)).name} to wider.yaml, change it, then",
+                f"Widen the range of {names}, where the setting allows it: copy "
+                f"{Path(str(space)).name} to wider.yaml, change it, then",
                 self._command.line(
                     *("--space", "wider.yaml", "--warm-start", self._folder),
                     *self._in_results(f"{self._data.folder.name}-wider"),
@@ -109,13 +105,17 @@ class _Steps:
                     switches=["--resume"],
                 ),
             )
-        yield self._compare()
+        name = f"{self._data.folder.name}-comparison"
+        words = comparison_options(self._data)
+        line = self._command.other("compare", *words, *self._in_results(name))
+        yield NextStep("Compare with baselines", line)
 
     def _measure(self) -> NextStep:
         """Measure on test data, for the first time or with more seeds; or train, where that is impossible."""
         if self._seeds:
             more = str(max(_MORE_SEEDS, 2 * self._seeds))
-            return self._resume(f"Measure with {more} seeds, for a narrower interval", seeds=more)
+            why = "a narrower interval" if self._seeds > 1 else "an interval"
+            return self._resume(f"Measure with {more} seeds, for {why}", seeds=more)
         if self._test_has_labels:
             return self._resume("Measure the best configuration on test data", top="1", seeds="3")
         best = str(Path(self._folder) / "best.yaml")
@@ -204,36 +204,6 @@ class _Steps:
             words += ["--labeled-fraction", str(settings["labeled_fraction"])]
         words += self._in_results(f"{self._data.folder.name}-search")
         return NextStep("Search for better settings", self._command.other("tune", *words))
-
-    def _compare(self) -> NextStep:
-        """Compare with the baselines, on the same labelled share and with the same number of trials."""
-        record, settings = self._record, dict(self._record.get("settings") or {})
-        method = str(record["method"])
-        of_method, of_all = [], []
-        for name, value in settings.items():
-            if name in _COMPARE_FLAGS or value is None:
-                continue
-            in_space = name in {**record["space"].get("published", {}), **record["space"].get("fixed", {})}
-            if in_space and name not in TrainingConfig.model_fields:
-                of_method.append(f"{name}={as_text(value)}")
-            else:
-                of_all += ["--set", f"{name}={as_text(value)}"]
-        entry = f"{method}:{'+'.join(of_method)}" if of_method else method
-        methods = [entry, *(name for name in _BASELINES if name != method)]
-        words = ["--dataset", str(record["dataset"])]
-        if settings.get("data_dir"):
-            words += ["--data-dir", str(settings["data_dir"])]
-        words += ["--methods", ",".join(methods)]
-        fraction = self._data.best_setting("labeled_fraction") or (record.get("pace") or {}).get(
-            "labeled_fraction"
-        )
-        if fraction is not None and pd.notna(fraction):
-            words += ["--labeled-fractions", f"{float(fraction):g}"]
-        words += ["--tune-samples", str(record.get("num_samples") or len(self._data.trials))]
-        if settings.get("folds"):
-            words += ["--folds", str(settings["folds"])]
-        words += [*self._in_results(f"{self._data.folder.name}-comparison"), *of_all]
-        return NextStep("Compare with baselines", self._command.other("compare", *words))
 
 
 def _of_compare(record: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ def trial_values(data: ReportData) -> ReportFigure | None:
         return None
     best_number = None if data.best is None else int(data.best.number)
     groups = (
-        ("best", BEST, rows[rows.number == best_number]),
+        ("best", BEST, "star", rows[rows.number == best_number]),
         ("published settings", PUBLISHED, rows[(rows.number == 0) & (rows.number != best_number)]),
         ("other trials", OTHERS, rows[(rows.number != 0) & (rows.number != best_number)]),
     )
