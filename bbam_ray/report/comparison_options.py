@@ -1,4 +1,4 @@
-"""Options of ``bbam-ray compare`` that compare a study's method with the baselines as the study trained it."""
+"""Options of ``bbam-ray compare`` for a study: its method against the baselines."""
 
 from __future__ import annotations
 
@@ -42,5 +42,7 @@ def comparison_options(data: ReportData) -> list[str]:
         "--folds": settings.get("folds"),
         "--seed": record.get("seed") or None,
     }
-    words = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+    words = [
+        word for flag, value in flags.items() if value is not None for word in (flag, str(value))
+    ]
     return [*words, *shared]

@@ -20,6 +20,9 @@ COLORS = (
     *("#2f7fd8", "#e0832b", "#2a9d6f", "#c9507f", "#8a6fd1", "#a68a1f", "#2fa3b5", "#9a6a4b"),
     *("#7fa650", "#d65f5f"),
 )
+#: of lines and bars, so that they differ not by color alone; shorter than COLORS, so that pairs are unique
+DASHES = ("solid", "dash", "dot")
+PATTERNS = ("", "/", ".")
 #: from low to high values
 COLOR_SCALE = [[0.0, "#3f74c0"], [0.5, "#ad68b0"], [1.0, "#f0903c"]]
 
@@ -119,6 +122,11 @@ def epoch_axis(figure: go.Figure, epochs: Sequence[float]) -> go.Figure:
     margin = max(0.3, 0.02 * (last - first))
     step = 1 if last - first <= 15 else None
     return figure.update_xaxes(title="epoch", range=[first - margin, last + margin], dtick=step)
+
+
+def series_line(index: int) -> dict[str, str]:
+    """Color and dashes of the line of a series; no two of the first 30 are equal."""
+    return {"color": COLORS[index % len(COLORS)], "dash": DASHES[index % len(DASHES)]}
 
 
 def log_ticks(low: float, high: float) -> dict[str, list[Any]]:

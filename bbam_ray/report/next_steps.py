@@ -91,7 +91,9 @@ class _Steps:
         yield from [*use, measure] if significant else [measure, *use]
         more = str(2 * int(record.get("num_samples") or len(self._data.trials)))
         yield self._resume(f"Search further, to {more} trials", samples=more)
-        at_bound = [s.name for s in self._data.settings if s.bound(self._data.best[f"param_{s.name}"])]
+        at_bound = [
+            s.name for s in self._data.settings if s.bound(self._data.best[f"param_{s.name}"])
+        ]
         space = record.get("space_file")
         if at_bound and space:
             names = ", ".join(at_bound)
@@ -111,7 +113,7 @@ class _Steps:
         yield NextStep("Compare with baselines", line)
 
     def _measure(self) -> NextStep:
-        """Measure on test data, for the first time or with more seeds; or train, where that is impossible."""
+        """Measure on test data, at first or with more seeds; without labels there, train."""
         if self._seeds:
             more = str(max(_MORE_SEEDS, 2 * self._seeds))
             why = "a narrower interval" if self._seeds > 1 else "an interval"

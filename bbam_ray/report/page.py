@@ -43,7 +43,8 @@ def _environment() -> Environment:
         "compressed_library": compressed_library,
         "generator": _GENERATOR,
     }
-    environment.filters |= {"decimals": decimals, "number": number_text, "slug": slug}
+    environment.filters |= {"decimals": decimals, "number": number_text}
+    environment.filters["slug"] = slug
     return environment
 
 

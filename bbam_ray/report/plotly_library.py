@@ -17,7 +17,9 @@ from plotly.offline import get_plotlyjs
 #: The traces that figures of this package may use, in the order of the bundle.
 TRACES = ("scatter", "bar", "contour")
 
-_REGISTRATION = re.compile(r"var [\w$]+=[\w$]+\(\([\w$,]+\)=>\{var ([\w$]+)=[\w$]+\(\);\1\.register\(\[")
+_REGISTRATION = re.compile(
+    r"var [\w$]+=[\w$]+\(\([\w$,]+\)=>\{var ([\w$]+)=[\w$]+\(\);\1\.register\(\["
+)
 _ENTRIES = re.compile(r"((?:[\w$]+\(\),?)+)\]")
 
 

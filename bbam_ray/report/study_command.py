@@ -137,7 +137,9 @@ def _options_of_record(record: Mapping[str, Any]) -> list[str]:
         "--confirm-top": confirm.get("top"),
         "--confirm-seeds": confirm.get("seeds"),
     }
-    words = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+    words = [
+        word for flag, value in flags.items() if value is not None for word in (flag, str(value))
+    ]
     for name, value in settings.items():
         if name not in _FLAGS and fixed.get(name, ...) != value:
             words += ["--set", f"{name}={as_text(value)}"]

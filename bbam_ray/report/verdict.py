@@ -91,7 +91,10 @@ def gain_sentence(gain: Gain) -> tuple[str, str]:
     if low is not None and high is not None:
         interval = f" (95 % interval {100 * low:+.1f} to {100 * high:+.1f}, {gain.seeds} seeds)"
     if gain.difference == 0:
-        return _BAD, f"The search did not pay: it equals the published settings in test mAP{interval}."
+        return (
+            _BAD,
+            f"The search did not pay: it equals the published settings in test mAP{interval}.",
+        )
     above = gain.difference > 0
     relation = "above" if above else "below"
     text = f"the final answer is {points} {relation} the published settings{interval}"
@@ -110,7 +113,9 @@ def _run_headline(data: ReportData) -> tuple[str, str]:
     confirmed = _final(data)
     if confirmed is not None:
         return _PAID, f"The run reaches {_measured(confirmed)}."
-    value = f"{data.metric} {data.best[data.metric]:.4f}" if pd.notna(data.best[data.metric]) else ""
+    value = (
+        f"{data.metric} {data.best[data.metric]:.4f}" if pd.notna(data.best[data.metric]) else ""
+    )
     reached = f"reaches {value} on validation data" if value else "is complete"
     return _OPEN, f"The run {reached}; it was not measured on test data."
 
@@ -140,9 +145,8 @@ def _measured(confirmed: Confirmed) -> str:
     if confirmed.interval is None:
         return f"test mAP {confirmed.mean:.4f} (one seed)"
     low, high = confirmed.interval
-    return (
-        f"test mAP {confirmed.mean:.4f} (95 % interval {low:.4f} to {high:.4f}, {confirmed.seeds} seeds)"
-    )
+    interval = f"95 % interval {low:.4f} to {high:.4f}, {confirmed.seeds} seeds"
+    return f"test mAP {confirmed.mean:.4f} ({interval})"
 
 
 def _details(data: ReportData) -> Iterator[str]:
@@ -162,7 +166,9 @@ def _details(data: ReportData) -> Iterator[str]:
 
 def _validation_sentence(data: ReportData) -> str:
     best, metric, published = data.best, data.metric, data.published
-    text = f"On validation data, trial {best.number} is the best so far, {metric} {best[metric]:.4f}"
+    text = (
+        f"On validation data, trial {best.number} is the best so far, {metric} {best[metric]:.4f}"
+    )
     if published is None or pd.isna(published[metric]):
         return f"{text}."
     if published.number == best.number:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_headings_are_in_order_and_sections_are_linked(rich: Path, tab: Any) -> 
     tab.open(write_report(rich))
     levels = tab.run("return [...document.querySelectorAll('h1, h2, h3')].map(h => +h.tagName[1])")
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
     links = tab.run("return [...document.querySelectorAll('nav a')].map(a => a.hash.slice(1))")
     sections = tab.run(
         "return [...document.querySelectorAll('section:not(.first) > h2')].map(h => h.id)"

@@ -33,7 +33,9 @@ def parsed(line: str) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture()
-def steps(write_study: Callable[..., Path], tmp_path: Path) -> Callable[..., list[tuple[str, dict]]]:
+def steps(
+    write_study: Callable[..., Path], tmp_path: Path
+) -> Callable[..., list[tuple[str, dict]]]:
     """The parsed steps of a study of four trials whose record has other entries."""
     folder = tmp_path / "my results" / "digits" / "mine"
 
@@ -117,7 +119,9 @@ def test_an_unfinished_study_is_resumed_as_it_was(status: str, steps: Callable[.
 
 def test_a_budget_that_is_used_up_is_raised_for_more_trials(steps: Callable[..., Any]) -> None:
     result = steps(command=f"{TUNE} --gpu-hours 1.5 --time-budget 30m")
-    longer = next(values for name, values in result if name == "tune" and values["num_samples"] == 8)
+    longer = next(
+        values for name, values in result if name == "tune" and values["num_samples"] == 8
+    )
     assert (longer["gpu_hours"], longer["time_budget"]) == (3.0, "30m")
 
 

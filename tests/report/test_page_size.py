@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +62,9 @@ def test_a_report_is_small_and_complete(large: tuple[Path, int]) -> None:
         for name in ("val_map", "standard_error", *(f"param_{s}" for s in MORE_SETTINGS)):
             value = row[name]
             cells = re.findall(r'<td(?: data-value="([^"]*)")?>([^<]*)', by_number[row["number"]])
-            assert value in [float(full or text) for full, text in cells if _is_number(full or text)]
+            assert value in [
+                float(full or text) for full, text in cells if _is_number(full or text)
+            ]
 
 
 def _is_number(text: str) -> bool:

@@ -47,10 +47,12 @@ function showValues(details) {
     if (trace.type === "contour" || !trace.y) continue;
     const y = numbers(trace.y), labels = numbers(trace.customdata) ?? trace.text;
     const x = numbers(trace.x) ?? Array.from(y, (_, i) => trace.x0 + i * trace.dx);
-    const errors = numbers((trace.error_y ?? trace.error_x)?.array);
+    const error = trace.error_y ?? trace.error_x;
+    const above = numbers(error?.array), below = numbers(error?.arrayminus) ?? above;
     for (let i = 0; i < y.length; i++) {
       if (x[i] === null || y[i] === null || Number.isNaN(y[i])) continue;
-      rows.push([trace.name ?? "", labels?.[i] ?? "", x[i], y[i], errors?.[i] ?? ""]);
+      rows.push([trace.name ?? "", labels?.[i] ?? "", x[i], y[i],
+        !above ? "" : above[i] === below[i] ? above[i] : `+${above[i]} -${below[i]}`]);
     }
   }
   const axis = (layout, name) => layout?.[name]?.title?.text || name[0];
