@@ -22,7 +22,7 @@ COLORS = (
 )
 #: of lines and bars, so that they differ not by color alone; shorter than COLORS, so that pairs are unique
 DASHES = ("solid", "dash", "dot")
-PATTERNS = ("", "/", ".")
+_PATTERNS = ("", "/", ".")
 #: from low to high values
 COLOR_SCALE = [[0.0, "#3f74c0"], [0.5, "#ad68b0"], [1.0, "#f0903c"]]
 
@@ -127,6 +127,12 @@ def epoch_axis(figure: go.Figure, epochs: Sequence[float]) -> go.Figure:
 def series_line(index: int) -> dict[str, str]:
     """Color and dashes of the line of a series; no two of the first 30 are equal."""
     return {"color": COLORS[index % len(COLORS)], "dash": DASHES[index % len(DASHES)]}
+
+
+def bar_marker(color: str, index: int) -> dict[str, Any]:
+    """The color and pattern of the bars of a series."""
+    pattern = {"shape": _PATTERNS[index % len(_PATTERNS)], "fillmode": "overlay", "size": 7}
+    return {"color": color, "pattern": pattern | {"solidity": 0.2}}
 
 
 def log_ticks(low: float, high: float) -> dict[str, list[Any]]:

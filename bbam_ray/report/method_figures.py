@@ -9,9 +9,9 @@ from bbam_ray.report.angle_figures import angle_histograms
 from bbam_ray.report.figures import (
     BEST,
     COLORS,
-    PATTERNS,
     ReportFigure,
     Section,
+    bar_marker,
     epoch_axis,
     plotly_text,
     series_line,
@@ -182,8 +182,8 @@ def _bars(
     """
     figure = go.Figure()
     labels = [plotly_text(label) for label in rows.label]
-    for (column, text, color), pattern in zip(columns, PATTERNS, strict=False):
-        marker = {"color": color, "pattern": {"shape": pattern}}
+    for index, (column, text, color) in enumerate(columns):
+        marker = bar_marker(color, index)
         figure.add_bar(x=labels, y=rows[column].tolist(), name=text, marker=marker)
     figure.update_layout(barmode="group", showlegend=len(columns) > 1)
     figure.update_xaxes(type="category", title="label").update_yaxes(title=unit)

@@ -12,9 +12,9 @@ from bbam_ray.report.figures import (
     COLOR_SCALE,
     COLORS,
     OTHERS,
-    PATTERNS,
     PUBLISHED,
     ReportFigure,
+    bar_marker,
     epoch_axis,
     plotly_text,
 )
@@ -210,9 +210,9 @@ def time_by_phase(data: ReportData) -> list[ReportFigure]:
 
 def _stacked(labels: list[object], rows: pd.DataFrame, axis: str) -> go.Figure:
     figure = go.Figure()
-    for phase, color, pattern in zip(_PHASES, COLORS, PATTERNS, strict=False):
+    for index, (phase, color) in enumerate(zip(_PHASES, COLORS, strict=False)):
         seconds = rows[f"seconds_{phase}"].tolist()
-        marker = {"color": color, "pattern": {"shape": pattern}}
+        marker = bar_marker(color, index)
         figure.add_bar(x=labels, y=seconds, name=phase, marker=marker)
     figure.update_layout(barmode="stack")
     return figure.update_xaxes(title=axis, type="category").update_yaxes(title="seconds")

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -53,13 +54,19 @@ class StudyCommand:
     @classmethod
     def of_study(cls, data: ReportData) -> StudyCommand:
         """The recorded command; for another program, ``bbam-ray tune`` with the recorded settings."""
-        recorded = cls.parse(str(data.record["command"]))
-        return recorded or cls(("bbam-ray", "tune"), "tune", _options_of_record(data.record))
+        command = str(data.record["command"])
+        if (recorded := cls.parse(command)) is not None:
+            return recorded
+        program = ["bbam-ray", "tune"]
+        words = command.split()
+        if words[1:] and PurePath(words[1]).name == "compare.py":
+            program = [words[0], str(PurePath(words[1]).with_name("tune.py"))]
+        return cls(program, "tune", _options_of_record(data.record))
 
     def value(self, flag: str) -> str | None:
         """The last value of an option; None without it."""
         last = None
-        for word, following in zip(self.options, [*self.options[1:], None], strict=True):
+        for word, following in zip_longest(self.options, self.options[1:]):
             if word == flag:
                 last = following
             elif word.startswith(f"{flag}="):

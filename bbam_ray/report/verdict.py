@@ -18,10 +18,6 @@ from bbam_ray.results.summary import Confirmed, Gain, confirmed_metrics, duratio
 #: The status of a study that has not ended as planned: its stored gains may be those of an earlier result.
 UNFINISHED = (RUNNING, INTERRUPTED, STUDY_FAILED)
 _PAID, _OPEN, _BAD = "good", "open", "bad"
-_INTERVAL = (
-    "The interval covers the seeds of training, not the choice of samples. Settings were chosen on "
-    "validation data only."
-)
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,20 @@ class Verdict:
 def verdict(data: ReportData) -> Verdict:
     """The verdict on a study or run in its present state."""
     kind, headline = _headline(data)
-    note = _INTERVAL if "interval" in headline else ""
+    note = _interval_note(data) if "interval" in headline else ""
     return Verdict(headline, kind, list(_details(data)), note, _facts(data))
+
+
+def _interval_note(data: ReportData) -> str:
+    """What the interval covers: seeds start at that of the search if labelled samples are the same."""
+    seeds = [row["seed"] for row in data.confirm_rows if row["rank"] == 1]
+    same = data.is_run or min(seeds, default=0) == data.record.get("seed", 0)
+    covered = (
+        "the seeds of training, not the choice of samples"
+        if same
+        else "the seeds of training and the choice of labelled samples, not that of test samples"
+    )
+    return f"The interval covers {covered}. Settings were chosen on validation data only."
 
 
 def gain_over_published(data: ReportData) -> Gain | None:

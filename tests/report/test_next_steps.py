@@ -166,6 +166,19 @@ def test_a_study_of_a_comparison_is_resumed_with_it(steps: Callable[..., Any]) -
     assert result[0][1]["resume"] and result[0][1]["methods"] == "bbam,cap"
 
 
+def test_programs_are_those_of_the_study(write_study: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "s", trials=3, labels=1)
+    for command, program in (
+        (TUNE, "python launch/predict.py"),
+        ("/opt/bin/bbam-ray tune", "bbam-ray predict"),
+        ("python launch/compare.py --methods bbam", "python launch/predict.py"),
+        ("jupyter kernel", "bbam-ray predict"),
+    ):
+        StudyRecord.open(folder).update(command=command)
+        steps = next_steps(ReportData(folder)).steps
+        assert any(step.command.startswith(f"{program} ") for step in steps), command
+
+
 @pytest.mark.ray
 def test_the_programs_accept_the_steps_of_a_real_study(real_study: Path) -> None:
     """Plan each search and export the model, in the folder where the study was started."""

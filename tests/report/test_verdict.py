@@ -101,7 +101,7 @@ def test_a_measured_gain_is_the_headline_and_its_interval_is_explained(
     result = verdict(study(gain={"published": stored, "baseline": baseline}))
     assert result.kind == "good" and result.headline.startswith("The search paid")
     assert result.details[0].startswith("Gain over the baseline logistic: +6.0 points")
-    assert "not the choice of samples" in result.note
+    assert "the seeds of training, not the choice of samples" in result.note
     assert dict(result.facts) | {"time": ""} == {
         "method": "bbam",
         "data set": "digits",
@@ -110,6 +110,14 @@ def test_a_measured_gain_is_the_headline_and_its_interval_is_explained(
         "settings searched": "5",
         "time": "",
     }
+
+
+def test_seeds_after_that_of_the_search_have_labelled_samples_of_their_own(
+    study: Callable[..., ReportData],
+) -> None:
+    stored = gain_of(0.05, 0.06, 0.07).__dict__
+    note = verdict(study(gain={"published": stored}, seed=-1)).note  # the rows have seeds 0, 1, 2
+    assert "and the choice of labelled samples, not that of test samples" in note
 
 
 def test_without_a_measurement_the_gain_is_not_known(study: Callable[..., ReportData]) -> None:
