@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ import yaml
 from bbam_ray.cli.main import app
 from bbam_ray.report.next_steps import next_steps
 from bbam_ray.report.report_data import ReportData
+from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import FAILED, INTERRUPTED, RUNNING, StudyRecord
 
 GAIN = {"over": "published", "difference": 0.05, "low": 0.03, "high": 0.07, "seeds": 3}
+#: the searched settings of ``write_study``
+KINDS = dict.fromkeys(("scale", "margin", "negative_ratio"), "float")
+KINDS |= {"balance": "bool", "clamp": "bool"}
 TUNE = "python launch/tune.py --dataset digits --num-samples 4 --set scale=5 --name old"
 
 
@@ -132,6 +137,20 @@ def test_failed_trials_are_not_repeated_by_resume(steps: Callable[..., Any]) -> 
     assert result[1][1]["resume"] and result[1][1]["name"] == "mine"
 
 
+def test_a_study_whose_trials_all_failed_is_started_again(
+    write_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = write_study(tmp_path / "s", trials=3, failed=3, pruned=0, labels=1, confirmed=())
+    (folder / "confirm.parquet").unlink()
+    store = StudyStore(folder, KINDS)
+    for row in store.trials.rows():
+        store.trials.put([row | {"started_at": datetime.now(UTC)}])
+    store.flush()
+    StudyRecord.open(folder).update(status=FAILED, command=f"{TUNE} --resume", num_samples=3)
+    name, values = parsed(next_steps(ReportData(folder)).steps[1].command)
+    assert (name, values["name"], values["resume"]) == ("tune", "s-again", False)
+
+
 def test_a_study_of_another_program_has_a_complete_command(steps: Callable[..., Any]) -> None:
     settings = {"labeled_fraction": 0.1, "folds": 5, "device": "cpu", "label_separator": " ; "}
     rules = {"sampler": "gp", "stopping": {"scheduler": "asha", "grace": 7, "reduction": 4}}
@@ -158,6 +177,17 @@ def test_a_run_can_be_used_and_searched(steps: Callable[..., Any]) -> None:
     result = steps(trials=trials, space=space, num_samples=1, command=command)
     assert names(result) == ["predict", "export", "tune"]
     assert result[2][1]["labeled_fraction"] == 0.05
+
+
+@pytest.mark.parametrize("status", [RUNNING, INTERRUPTED, FAILED])
+def test_a_run_is_resumed(status: str, steps: Callable[..., Any]) -> None:
+    space = {"metric": "val_map", "mode": "max", "parameters": {}, "fixed": {}}
+    trials = {"trials": 1, "failed": 0, "confirmed": ()}
+    command = "/opt/bin/bbam-ray train --epochs 5 --test"
+    result = steps(trials=trials, space=space, num_samples=1, command=command, status=status)
+    resumed = [values for name, values in result if name == "train"]
+    assert len(resumed) == 1
+    assert resumed[0]["resume"] and resumed[0]["epochs"] == 5 and resumed[0]["name"] == "mine"
 
 
 def test_a_study_of_a_comparison_is_resumed_with_it(steps: Callable[..., Any]) -> None:
