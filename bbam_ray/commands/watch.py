@@ -9,10 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
 from bbam_ray.errors import UsageError
 from bbam_ray.report.live_page import live_html, state_of
+from bbam_ray.report.plotly_library import library
 from bbam_ray.results.remote import address_of, local_copy
 
 HOST = "127.0.0.1"
@@ -66,7 +65,7 @@ def server_for(watched: Watched, port: int) -> ThreadingHTTPServer:
     Raises:
         UsageError: the port is in use.
     """
-    plotly = get_plotlyjs().encode()
+    plotly = library().encode()
 
     class Handler(BaseHTTPRequestHandler):
         """Serves ``/``, ``/state`` and ``/plotly.js``."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from plotly.subplots import make_subplots
 
-from bbam_ray.report.figures import NEGATIVE, POSITIVE, ReportFigure
+from bbam_ray.report.figures import DASHES, NEGATIVE, POSITIVE, ReportFigure
 from bbam_ray.report.report_data import ReportData
 
 _STEP = 3.0  # degrees
@@ -80,7 +80,7 @@ def angle_histograms(data: ReportData) -> ReportFigure | None:
             name=name,
             showlegend=index < 2,
             mode="lines",
-            line={"color": color, "shape": "hvh", "width": 1.5},
+            line={"color": color, "shape": "hvh", "width": 1.5, "dash": DASHES[index % 2]},
             fill="tozeroy",
         )
     figure.update_annotations(font={"size": 12})

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from bbam_ray.report.figures import BEST, COLORS, ReportFigure, epoch_axis, plotly_text
+from bbam_ray.report.figures import BEST, ReportFigure, epoch_axis, plotly_text, series_line
 from bbam_ray.report.overview import interval_text
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.results.summary import Confirmed, confirmed_metrics
@@ -75,7 +75,7 @@ def best_so_far(
             x=(trials.number + 1).tolist(),
             y=best.tolist(),
             name=plotly_text(name),
-            line={"shape": "hv", "color": COLORS[index % len(COLORS)], "width": 2.5},
+            line={"shape": "hv", "width": 2.5, **series_line(index)},
         )
     if not figure.data:
         return None
@@ -99,7 +99,7 @@ def best_learning_curves(
             y=rows[data.metric].tolist(),
             name=plotly_text(name),
             mode="lines+markers" if len(rows) < 3 else "lines",
-            line={"color": COLORS[index % len(COLORS)], "width": 2.5},
+            line={"width": 2.5, **series_line(index)},
         )
     if not figure.data:
         return None

@@ -11,6 +11,8 @@ from typing import Any
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from bbam_ray.report.figure_text import description
+
 # Of medium lightness, so that they are visible on a white and on a dark background.
 BEST, PUBLISHED, OTHERS = "#2f7fd8", "#e0832b", "#8f99a6"
 NEGATIVE, POSITIVE = "#2f7fd8", "#e0832b"
@@ -18,6 +20,9 @@ COLORS = (
     *("#2f7fd8", "#e0832b", "#2a9d6f", "#c9507f", "#8a6fd1", "#a68a1f", "#2fa3b5", "#9a6a4b"),
     *("#7fa650", "#d65f5f"),
 )
+#: of lines and bars, so that they differ not by color alone; shorter than COLORS, so that pairs are unique
+DASHES = ("solid", "dash", "dot")
+_PATTERNS = ("", "/", ".")
 #: from low to high values
 COLOR_SCALE = [[0.0, "#3f74c0"], [0.5, "#ad68b0"], [1.0, "#f0903c"]]
 
@@ -47,6 +52,11 @@ class ReportFigure:
     def plot_id(self) -> str:
         """The id of the figure's element in a page."""
         return f"plot-{self.name}"
+
+    @property
+    def description(self) -> str:
+        """What the figure shows, in words."""
+        return description(self.title, self.figure)
 
     def div(self) -> Markup:
         """The figure as an HTML element; the page must load Plotly's library."""
@@ -112,6 +122,17 @@ def epoch_axis(figure: go.Figure, epochs: Sequence[float]) -> go.Figure:
     margin = max(0.3, 0.02 * (last - first))
     step = 1 if last - first <= 15 else None
     return figure.update_xaxes(title="epoch", range=[first - margin, last + margin], dtick=step)
+
+
+def series_line(index: int) -> dict[str, str]:
+    """Color and dashes of the line of a series; no two of the first 30 are equal."""
+    return {"color": COLORS[index % len(COLORS)], "dash": DASHES[index % len(DASHES)]}
+
+
+def bar_marker(color: str, index: int) -> dict[str, Any]:
+    """The color and pattern of the bars of a series."""
+    pattern = {"shape": _PATTERNS[index % len(_PATTERNS)], "fillmode": "overlay", "size": 7}
+    return {"color": color, "pattern": pattern | {"solidity": 0.2}}
 
 
 def log_ticks(low: float, high: float) -> dict[str, list[Any]]:

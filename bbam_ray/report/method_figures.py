@@ -6,7 +6,16 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from bbam_ray.report.angle_figures import angle_histograms
-from bbam_ray.report.figures import BEST, COLORS, ReportFigure, Section, epoch_axis, plotly_text
+from bbam_ray.report.figures import (
+    BEST,
+    COLORS,
+    ReportFigure,
+    Section,
+    bar_marker,
+    epoch_axis,
+    plotly_text,
+    series_line,
+)
 from bbam_ray.report.report_data import ReportData
 
 MOST_LABELS = 15
@@ -108,8 +117,7 @@ def _over_epochs(
             y=[None if v != v else v for v in by_label[name].tolist()],
             name=plotly_text(name),
             mode="lines+markers" if len(epochs) < 3 else "lines",
-            line={"color": COLORS[index % len(COLORS)], "width": 2}
-            | {"dash": "solid" if index < len(COLORS) else "dash"},
+            line={"width": 2, **series_line(index)},
         )
     epoch_axis(figure, epochs).update_yaxes(title=unit, rangemode="tozero")
     return ReportFigure(column.replace("_", "-"), title, figure, caption)
@@ -174,8 +182,9 @@ def _bars(
     """
     figure = go.Figure()
     labels = [plotly_text(label) for label in rows.label]
-    for column, text, color in columns:
-        figure.add_bar(x=labels, y=rows[column].tolist(), name=text, marker={"color": color})
+    for index, (column, text, color) in enumerate(columns):
+        marker = bar_marker(color, index)
+        figure.add_bar(x=labels, y=rows[column].tolist(), name=text, marker=marker)
     figure.update_layout(barmode="group", showlegend=len(columns) > 1)
     figure.update_xaxes(type="category", title="label").update_yaxes(title=unit)
     width = 60 + 14 * len(labels) * len(columns) if len(labels) * len(columns) > 24 else 0

@@ -6,6 +6,7 @@ it for our own assets and for what Plotly generates.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from bbam_ray.errors import UsageError
 from bbam_ray.report.environment import new_environment
+from bbam_ray.report.plotly_library import compressed_library
 from bbam_ray.report.tables import decimals, number_text
 
 _GENERATOR = "bbam-ray"
@@ -39,10 +40,11 @@ def _environment() -> Environment:
     environment = new_environment(autoescape=True)
     environment.globals |= {
         "asset": _asset,
+        "compressed_library": compressed_library,
         "generator": _GENERATOR,
-        "plotly_library": _plotly_library,
     }
     environment.filters |= {"decimals": decimals, "number": number_text}
+    environment.filters["slug"] = slug
     return environment
 
 
@@ -51,8 +53,9 @@ def _asset(name: str) -> Markup:
     return Markup(path.read_text(encoding="utf-8"))  # Markup: a file of this package
 
 
-def _plotly_library() -> Markup:
-    return Markup(get_plotlyjs())  # Markup: a file of the plotly package
+def slug(text: str) -> str:
+    """A text as the id of an element: "Which settings matter" becomes "which-settings-matter"."""
+    return "-".join(re.findall(r"[a-z0-9]+", text.lower())) or "section"
 
 
 def check_replaceable(path: Path) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from bbam_ray.report.report_data import ReportData
+from bbam_ray.report.study_command import StudyCommand
 from bbam_ray.results.redaction import MARK, redacted_command
-
-_SCRIPTS = ("tune.py", "train.py")
 
 
 @dataclass(frozen=True)
@@ -59,39 +55,15 @@ def reproducing_commands(data: ReportData) -> list[str]:
 
     The command of an unknown program (a notebook, for example) is given as it was recorded.
     """
-    recorded = redacted_command(str(data.record["command"]))  # old records may hold secrets
-    try:
-        words = shlex.split(recorded)
-    except ValueError:
-        words = []
-    programs = [PurePath(word).name for word in words[:3]]
-    script = next((word for word in words[:3] if PurePath(word).name in _SCRIPTS), None)
-    subcommand = PurePath(script).stem if script else None
-    if "bbam-ray" in programs and len(words) > 1:
-        index = programs.index("bbam-ray")
-        subcommand = words[index + 1] if len(words) > index + 1 else None
-        words[index] = "bbam-ray"
-    if subcommand not in ("tune", "train"):
-        return [recorded]
-    study = _without_name(word for word in words if word not in ("--resume", "--no-reuse"))
+    recorded = str(data.record["command"])
+    command = StudyCommand.parse(recorded)
+    if command is None:
+        return [redacted_command(recorded)]  # old records may hold secrets
     # Without --no-reuse, results would be copied from the old study.
-    study += ["--name", f"{data.folder.name}-again", *["--no-reuse"] * (subcommand == "tune")]
-    commands = [shlex.join(study)]
+    reuse = ["--no-reuse"] * (command.subcommand == "tune")
+    name = ("--name", f"{data.folder.name}-again")
+    study = command.line(*name, *reuse, without=["--name"], switches=["--resume", "--no-reuse"])
     best = data.folder / "best.yaml"
-    if subcommand == "tune" and best.is_file():
-        train = ["bbam-ray", "train"]
-        if script is not None:
-            train = [words[0], str(PurePath(script).with_name("train.py"))]
-        commands.append(shlex.join([*train, "--config", str(best), "--test"]))
-    return commands
-
-
-def _without_name(words: Iterable[str]) -> list[str]:
-    """A command without ``--name NAME`` and ``--name=NAME``."""
-    remaining: list[str] = []
-    skip = False
-    for word in words:
-        if not skip and word != "--name" and not word.startswith("--name="):
-            remaining.append(word)
-        skip = not skip and word == "--name"
-    return remaining
+    if command.subcommand != "tune" or not best.is_file():
+        return [study]
+    return [study, command.other("train", "--config", str(best), "--test")]

@@ -14,6 +14,7 @@ from bbam_ray.report.figures import (
     OTHERS,
     PUBLISHED,
     ReportFigure,
+    bar_marker,
     epoch_axis,
     plotly_text,
 )
@@ -53,6 +54,7 @@ def learning_curves(data: ReportData) -> ReportFigure | None:
             line={
                 "width": 3.5 if is_best else 2.5 if is_published else 1.2,
                 "color": BEST if is_best else PUBLISHED if is_published else OTHERS,
+                "dash": "dash" if is_published and not is_best else "solid",
             },
             opacity=1 if marks else 0.6,
             showlegend=bool(marks),
@@ -208,9 +210,10 @@ def time_by_phase(data: ReportData) -> list[ReportFigure]:
 
 def _stacked(labels: list[object], rows: pd.DataFrame, axis: str) -> go.Figure:
     figure = go.Figure()
-    for phase, color in zip(_PHASES, COLORS, strict=False):
+    for index, (phase, color) in enumerate(zip(_PHASES, COLORS, strict=False)):
         seconds = rows[f"seconds_{phase}"].tolist()
-        figure.add_bar(x=labels, y=seconds, name=phase, marker={"color": color})
+        marker = bar_marker(color, index)
+        figure.add_bar(x=labels, y=seconds, name=phase, marker=marker)
     figure.update_layout(barmode="stack")
     return figure.update_xaxes(title=axis, type="category").update_yaxes(title="seconds")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from bbam_ray.report.figures import (
@@ -60,14 +61,13 @@ def _slice(data: ReportData, setting: SearchedSetting) -> ReportFigure | None:
     )
     figure = go.Figure()
     for name, trials, color, symbol, size in marks:
-        values = [setting.text(v) if setting.choices else v for v in trials[column].tolist()]
         figure.add_scatter(
-            x=[plotly_text(v) if isinstance(v, str) else v for v in values],
-            y=trials[data.metric].tolist(),
+            x=_axis_values(setting, trials[column]),
+            y=trials[data.metric].to_numpy(float),
             mode="markers",
             name=name,
-            text=[f"trial {number}" for number in trials.number],
-            hovertemplate="%{text}: %{x}, %{y:.4f}<extra></extra>",
+            customdata=trials.number.to_numpy(),
+            hovertemplate="trial %{customdata}: %{x}, %{y:.4f}<extra></extra>",
             marker={"color": color, "symbol": symbol, "size": size},
             showlegend=False,
         )
@@ -84,6 +84,13 @@ def _slice(data: ReportData, setting: SearchedSetting) -> ReportFigure | None:
     title = f"{setting.name}: best at its {bound} bound" if bound else setting.name
     name = "".join(c if c.isalnum() or c == "_" else "-" for c in setting.name)
     return ReportFigure(f"slice-{name}", title, figure, height=260)
+
+
+def _axis_values(setting: SearchedSetting, values: pd.Series) -> list[str] | np.ndarray:
+    """Choices as texts, numbers as an array, which takes less space in a page than a list."""
+    if setting.choices is None:
+        return values.to_numpy(float)
+    return [plotly_text(setting.text(value)) for value in values]
 
 
 def _ticks(setting: SearchedSetting) -> dict[str, Any]:
@@ -132,13 +139,14 @@ def scale_and_margin(data: ReportData) -> ReportFigure | None:
         )
     is_best = rows.number == data.best.number
     figure.add_scatter(
-        x=scale.tolist(),
-        y=margin.tolist(),
+        x=scale,
+        y=margin,
         mode="markers",
-        text=[f"trial {n}: {v:.4f}" for n, v in zip(rows.number, values, strict=True)],
-        hovertemplate="%{text}<br>scale %{x:.3g}, margin %{y:.3g}<extra></extra>",
+        customdata=rows.number.to_numpy(),
+        hovertemplate="trial %{customdata}: %{marker.color:.4f}<br>scale %{x:.3g}, margin %{y:.3g}"
+        "<extra></extra>",
         marker={
-            "color": values.tolist(),
+            "color": values,
             "colorscale": COLOR_SCALE,
             "cmin": color_range["zmin"],
             "cmax": color_range["zmax"],

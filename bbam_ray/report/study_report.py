@@ -10,6 +10,7 @@ from bbam_ray.files import write_text
 from bbam_ray.report.figures import ReportFigure, Section
 from bbam_ray.report.importance import importance_section
 from bbam_ray.report.method_figures import method_section
+from bbam_ray.report.next_steps import NextSteps, next_steps
 from bbam_ray.report.overview import Overview, overview
 from bbam_ray.report.page import check_replaceable, render_page
 from bbam_ray.report.report_data import ReportData
@@ -24,6 +25,7 @@ from bbam_ray.report.search_figures import (
 from bbam_ray.report.space_figures import scale_and_margin, settings_section
 from bbam_ray.report.trial_figures import trial_values
 from bbam_ray.report.trials_table import TrialsTable, trials_table
+from bbam_ray.report.verdict import Verdict, verdict
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,18 @@ class Report:
     """What ``_report.html.j2`` shows: a report in the order of the page."""
 
     heading: str
+    verdict: Verdict
+    next: NextSteps
     overview: Overview
     trials: TrialsTable
     sections: Sequence[Section]
     reproduction: Reproduction
+
+    @property
+    def section_titles(self) -> list[str]:
+        """The titles of all sections after the first screen, in the order of the page."""
+        titles = (section.title for section in self.sections)
+        return ["Result", "Trials", *titles, "How to reproduce it"]
 
 
 def write_report(folder: Path, copy: Path | None = None) -> Path:
@@ -64,6 +74,8 @@ def study_report(data: ReportData) -> Report:
     """Collect what a report shows."""
     return Report(
         heading=study_heading(data.record),
+        verdict=verdict(data),
+        next=next_steps(data),
         overview=overview(data),
         trials=trials_table(data),
         sections=report_sections(data),

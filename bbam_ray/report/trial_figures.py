@@ -14,13 +14,14 @@ def trial_values(data: ReportData) -> ReportFigure | None:
     if "standard_error" not in rows or not rows["standard_error"].notna().any() or len(rows) < 2:
         return None
     best_number = None if data.best is None else int(data.best.number)
+    published = rows[(rows.number == 0) & (rows.number != best_number)]
     groups = (
-        ("best", BEST, rows[rows.number == best_number]),
-        ("published settings", PUBLISHED, rows[(rows.number == 0) & (rows.number != best_number)]),
-        ("other trials", OTHERS, rows[(rows.number != 0) & (rows.number != best_number)]),
+        ("best", BEST, "star", rows[rows.number == best_number]),
+        ("published settings", PUBLISHED, "diamond", published),
+        ("other trials", OTHERS, "circle", rows[~rows.number.isin([0, best_number])]),
     )
     figure = go.Figure()
-    for name, color, part in groups:
+    for name, color, symbol, part in groups:
         if len(part):
             values, errors = part[data.metric], part.standard_error.fillna(0.0)
             figure.add_scatter(
@@ -35,7 +36,7 @@ def trial_values(data: ReportData) -> ReportFigure | None:
                     "color": color,
                 },
                 mode="markers",
-                marker={"size": 9, "color": color},
+                marker={"size": 9, "color": color, "symbol": symbol},
                 name=name,
             )
     figure.update_xaxes(title="trial", dtick=max(1, len(rows) // 12))

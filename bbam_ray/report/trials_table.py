@@ -40,6 +40,11 @@ class TrialsTable:
     columns: Sequence[tuple[str, str]]
     rows: Sequence[tuple[Sequence[Cell], bool]]
 
+    @property
+    def has_best(self) -> bool:
+        """Whether a trial is marked as the best."""
+        return any(is_best for _, is_best in self.rows)
+
 
 def trials_table(data: ReportData) -> TrialsTable:
     """A row per ended trial, by number."""
@@ -75,5 +80,7 @@ def _cell(value: Any, kind: str) -> Cell:
     text = number_text(value)
     if kind == "text":
         return Cell(text, text)
-    # JavaScript's Number() reads "Infinity" and not "inf".
-    return Cell(text, "Infinity" if value == float("inf") else repr(float(value)))
+    if value == float("inf"):
+        return Cell(text, "Infinity")  # JavaScript's Number() does not read "inf"
+    # A text without rounding sorts as it is, so that the page has the value once.
+    return Cell(text, text if float(text) == value else repr(float(value)))

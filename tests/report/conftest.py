@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ KINDS = {
     "clamp": "bool",
 }
 BINS = 60
+_DRAWN = """
+return !document.getElementById('plotly-library')
+  || document.documentElement.dataset.figures === 'drawn';
+"""
 
 
 def bell(mean: float, deviation: float, count: float) -> list[float]:
@@ -217,6 +222,11 @@ class Tab:
         for kind in ("browser", "performance"):
             self.driver.get_log(kind)
         self.driver.get(path.resolve().as_uri())
+        for _ in range(200):  # the library of the figures is unpacked first
+            if self.run(_DRAWN):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"figures were not drawn: {self.errors()}")
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
