@@ -182,7 +182,7 @@ def leads(rows: Rows, first: str = "bbam") -> str:
 
 
 def with_final_answers(rows: Rows, answers: pd.DataFrame) -> Rows:
-    """The rows of a comparison and those of final answers on the same labelled samples.
+    """The rows of a comparison at 10 % and those of final answers on the same labelled samples.
 
     Args:
         rows: with an entry ``logistic+propagation`` at 10 %, which has no randomness but its samples.
@@ -200,7 +200,7 @@ def with_final_answers(rows: Rows, answers: pd.DataFrame) -> Rows:
                 f"seed {seed}: {baseline} has {value} there and {runs[seed]['test_map']} here"
             )
     return [
-        *rows,
+        *(row for row in rows if row["labeled_fraction"] == 0.1),
         *(
             {"entry": FINAL, "labeled_fraction": 0.1, "seed": seed, "test_map": value}
             for seed, value in zip(answers["seed"], answers["test_map"], strict=True)
