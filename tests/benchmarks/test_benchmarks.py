@@ -9,7 +9,7 @@ import torch
 
 from bbam_ray.core.metrics import measures
 from bbam_ray.data.views.images import Views
-from benchmarks import scaling, validation, views
+from benchmarks import method_cost, scaling, validation, views
 from benchmarks.__main__ import table
 from benchmarks.epoch import PlainJob, make_trainer, voc_like
 from benchmarks.measure import (
@@ -137,3 +137,9 @@ def _failing() -> object:
         raise ValueError("on purpose")
 
     return work
+
+
+def test_the_cost_of_an_epoch_is_measured_for_every_method_that_has_epochs() -> None:
+    seconds = method_cost.seconds_per_epoch(rounds=1, methods=["supervised", "dicap", "logistic"])
+    assert seconds.keys() == {"supervised", "dicap"}  # logistic regression is fitted at once
+    assert seconds["dicap"] > seconds["supervised"] > 0
