@@ -27,13 +27,11 @@ def seconds_per_epoch(rounds: int, methods: Iterable[str] = METHODS) -> dict[str
     """Median seconds of a main-phase epoch on digits, by method, for those with epochs."""
     trainers = {}
     for name in methods:
-        method = METHODS[name]
-        if issubclass(method, FittedMethod):
+        if issubclass(METHODS[name], FittedMethod):
             continue  # no epochs
         settings = {"dataset": "digits", "method": name, "device": "cpu", "warmup_passes": 1}
         settings["keep"] = "last"  # the main phase does not end before the last epoch
-        warmup = {"warmup_epochs": 1} if method.semi_supervised else {}
-        config = run_config({**settings, **warmup, "epochs": rounds + 2}, "benchmark")
+        config = run_config({**settings, "warmup_epochs": 1, "epochs": rounds + 2}, "benchmark")
         trainers[name] = Trainer(config, *prepare_training(config))
         trainers[name].run_epoch()  # the warm-up
     times: dict[str, list[float]] = {name: [] for name in trainers}
