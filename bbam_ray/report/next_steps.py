@@ -9,7 +9,7 @@ from typing import Any
 
 from bbam_ray.report.comparison_options import comparison_options
 from bbam_ray.report.report_data import ReportData
-from bbam_ray.report.study_command import StudyCommand, study_address
+from bbam_ray.report.study_command import NOT_RECORDED, StudyCommand, study_address
 from bbam_ray.report.verdict import UNFINISHED, gain_over_published
 from bbam_ray.results.redaction import MARK, redacted_command
 from bbam_ray.results.study import FAILED, INTERRUPTED, RUNNING
@@ -33,17 +33,20 @@ class NextSteps:
     Args:
         steps: the most useful first.
         placeholder: replaces credentials in the commands; None if there are none.
+        missing: options that the commands lack because they are not recorded.
     """
 
     steps: Sequence[NextStep]
     placeholder: str | None
+    missing: Sequence[str]
 
 
 def next_steps(data: ReportData) -> NextSteps:
     """The steps for the present state of a study or run."""
     steps = list(_Steps(data).steps())
     hidden = any(MARK in step.command for step in steps)
-    return NextSteps(steps, MARK if hidden else None)
+    made_from_record = not (StudyCommand.of_study(data).is_recorded or _of_compare(data.record))
+    return NextSteps(steps, MARK if hidden else None, NOT_RECORDED if made_from_record else ())
 
 
 class _Steps:

@@ -18,6 +18,8 @@ from bbam_ray.results.remote import address_of
 _SCRIPTS = ("tune.py", "train.py")
 #: Settings that ``bbam-ray tune`` takes as flags, or sets by itself.
 _FLAGS = ("dataset", "method", "seed", "data_dir", "folds", "device")
+#: Options of a search that ``study.json`` has only as part of the command.
+NOT_RECORDED = ("--final", "--confirm-pools", "--no-baselines")
 _PLAIN = re.compile(r"(?!(?:true|false|null|yes|no|on|off)$)[A-Za-z][\w./-]*", re.IGNORECASE)
 
 
@@ -29,11 +31,14 @@ class StudyCommand:
         program: its first words, for example ``python launch/tune.py`` or ``bbam-ray tune``.
         subcommand: tune or train.
         options: all other words.
+        is_recorded: whether it is the recorded command, not one made from the recorded settings, which
+            lack ``NOT_RECORDED``.
     """
 
     program: Sequence[str]
     subcommand: str
     options: Sequence[str]
+    is_recorded: bool = True
 
     @classmethod
     def parse(cls, recorded: str) -> StudyCommand | None:
@@ -61,7 +66,7 @@ class StudyCommand:
         words = command.split()
         if words[1:] and PurePath(words[1]).name == "compare.py":
             program = [words[0], str(PurePath(words[1]).with_name("tune.py"))]
-        return cls(program, "tune", _options_of_record(data.record))
+        return cls(program, "tune", _options_of_record(data.record), is_recorded=False)
 
     def value(self, flag: str) -> str | None:
         """The last value of an option; None without it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -173,6 +175,29 @@ def write_study() -> Callable[..., Path]:
 def rich(write_study: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search of 14 trials with 20 labels, one trial failed and one pruned; tests must not change it."""
     return write_study(tmp_path_factory.mktemp("rich") / "results" / "digits" / "rich")
+
+
+def run_line(line: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line of a report, ``python launch/NAME.py ...``, in a folder; it must succeed."""
+    program, script, *words = shlex.split(line)
+    assert program == "python"
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "launch" / Path(script).name), *words, *options],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended
+
+
+@pytest.fixture(scope="session")
+def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``run_line``, for tests."""
+    return run_line
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from bbam_ray.cli.main import app
 from bbam_ray.report.next_steps import next_steps
 from bbam_ray.report.report_data import ReportData
+from bbam_ray.report.study_report import write_report
 from bbam_ray.results.store import StudyStore
 from bbam_ray.results.study import FAILED, INTERRUPTED, RUNNING, StudyRecord
 
@@ -210,36 +212,38 @@ def test_programs_are_those_of_the_study(write_study: Callable[..., Path], tmp_p
 
 
 @pytest.mark.ray
-def test_the_programs_accept_the_steps_of_a_real_study(real_study: Path) -> None:
+def test_the_programs_accept_the_steps_of_a_real_study(
+    real_study: Path, run_command: Callable[..., Any]
+) -> None:
     """Plan each search and export the model, in the folder where the study was started."""
-    import os
-    import shutil
-    import subprocess
-    import sys
-
     above = real_study.parents[2]
     data = ReportData(real_study)
     shutil.copy(data.record["space_file"], above / "wider.yaml")
     ran = []
     for step in next_steps(data).steps:
-        words = shlex.split(step.command)
-        program = Path(words[1]).stem
-        if program not in ("tune", "export"):
-            continue
-        extra = ["--dry-run"] if program == "tune" else []
-        ended = subprocess.run(
-            [sys.executable, *words[1:], *extra],
-            cwd=above,
-            env={**os.environ, "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stderr
-        ran.append(program)
+        program = Path(shlex.split(step.command)[1]).stem
+        if program in ("tune", "export"):
+            run_command(step.command, above, *(["--dry-run"] if program == "tune" else []))
+            ran.append(program)
     assert ran.count("export") == 1 and ran.count("tune") >= 2
     assert (above / "real-model").is_dir()
+
+
+def test_options_that_are_not_recorded_are_named(
+    write_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = write_study(tmp_path / "s", trials=3, labels=1)
+    for command, missing in (
+        (TUNE, ()),
+        ("python launch/compare.py --methods bbam", ()),
+        ("jupyter kernel", ("--final", "--confirm-pools", "--no-baselines")),
+    ):
+        StudyRecord.open(folder).update(command=command)
+        assert next_steps(ReportData(folder)).missing == missing
+        html = write_report(folder).read_text(encoding="utf-8")
+        assert ("add --final, --confirm-pools, --no-baselines if it used them" in html) == bool(
+            missing
+        )
 
 
 def test_credentials_are_replaced(write_study: Callable[..., Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,27 +58,11 @@ def test_an_unknown_command_is_given_as_it_was_recorded(command: str, folder: Pa
 
 
 @pytest.mark.ray
-def test_both_commands_of_a_real_study_are_accepted(real_study: Path) -> None:
+def test_both_commands_of_a_real_study_are_accepted(
+    real_study: Path, run_command: Callable[..., Any]
+) -> None:
     """Plan the search and train the best configuration, in the folder where the study was started."""
-    import os
-    import subprocess
-    import sys
-
-    root = Path(__file__).parents[2]
     above = real_study.parents[2]
     search, best = reproducing_commands(ReportData(real_study))
-    for line in (f"{search} --dry-run", best):
-        words = shlex.split(line)
-        assert words[0] == "python"
-        words[:2] = [sys.executable, str(root / "launch" / Path(words[1]).name)]
-        ended = subprocess.run(
-            words,
-            cwd=above,
-            env={**os.environ, "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stderr
-    assert "test_map" in ended.stdout
+    run_command(search, above, "--dry-run")
+    assert "test_map" in run_command(best, above).stdout
