@@ -53,14 +53,20 @@ def read(folder: Path) -> Rows:
     return sorted((row for row in rows if not row["error"]), key=lambda row: row["place"])
 
 
-def command(folder: Path) -> str:
-    """The command of a comparison, from the record of its first study, without --results."""
-    study = next(folder.parent.glob(f"{folder.name}.*/study.json"))
-    words = shlex.split(json.loads(study.read_text(encoding="utf-8"))["command"])
-    if "--results" in words:
-        index = words.index("--results")
-        del words[index : index + 2]
-    return shlex.join(words)
+def commands(folder: Path) -> str:
+    """The commands that made a comparison, from the records of its studies, without --results."""
+    records = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in folder.parent.glob(f"{folder.name}.*/study.json")
+    ]
+    lines = []
+    for record in sorted(records, key=lambda each: each["started_at"]):
+        words = shlex.split(record["command"])
+        if "--results" in words:
+            index = words.index("--results")
+            del words[index : index + 2]
+        lines.append(shlex.join(words))
+    return "\n".join(dict.fromkeys(lines))
 
 
 def fractions(rows: Rows) -> list[float]:
@@ -238,7 +244,7 @@ def main() -> None:
     comparisons = {folder.name: read(folder) for folder in arguments.folders}
     tables = {name: comparison_markdown(compared(rows)) for name, rows in comparisons.items()}
     sections = {
-        folder.name: f"```\n{command(folder)}\n```\n\n{tables[folder.name]}"
+        folder.name: f"```\n{commands(folder)}\n```\n\n{tables[folder.name]}"
         for folder in arguments.folders
     }
     published = {

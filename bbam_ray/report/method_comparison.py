@@ -13,6 +13,7 @@ LEGEND = (
     "Mean ± standard deviation over seeds. Bold: the best mean. ≈: not significantly different from the "
     "best (paired t-test over seeds, p ≥ 0.05)."
 )
+UNTESTED = " A difference over a single seed is not tested, and marked as well."
 
 
 def cell_text(cell: Cell) -> str:
@@ -57,4 +58,7 @@ def comparison_html(title: str, lines: Sequence[Line], command: str) -> str:
 
 def _content(lines: Sequence[Line]) -> dict[str, object]:
     rows = [list(zip(row_texts(line), row_bold(line), strict=True)) for line in lines]
-    return {"columns": column_names(), "rows": rows, "legend": LEGEND}
+    cells = [cell for line in lines for cell in line.cells.values()]
+    untested = any(cell.p_value is None and not cell.best for cell in cells)
+    legend = LEGEND + (UNTESTED if untested else "")
+    return {"columns": column_names(), "rows": rows, "legend": legend}

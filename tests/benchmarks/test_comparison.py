@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from benchmarks.comparison import (
     FINAL,
     Rows,
     by_seed,
+    commands,
     difference,
     leads,
     merged_rows,
@@ -116,3 +118,20 @@ def test_final_answers_are_compared_on_the_same_labelled_samples_only(rows: Rows
     answers.loc[1, "logistic+propagation_map"] = 0.61
     with pytest.raises(ValueError, match="seed 2"):
         with_final_answers([*rows, *baseline], answers)
+
+
+def test_all_commands_of_a_comparison_are_shown_in_their_order(tmp_path: Path) -> None:
+    later = "compare.py --name c --results '/a b' --labeled-fractions 0.2 --resume"
+    for name, started, text in (
+        ("c.bbam-0.2", "2026-02-01", later),
+        ("c.cap-0.1", "2026-01-01", "compare.py --name c"),
+        ("c.d2l-0.2", "2026-03-01", later),
+        ("cd.bbam-0.1", "2026-01-01", "compare.py --name cd"),
+    ):
+        (tmp_path / name).mkdir()
+        record = json.dumps({"started_at": started, "command": text})
+        (tmp_path / name / "study.json").write_text(record)
+    assert commands(tmp_path / "c").splitlines() == [
+        "compare.py --name c",
+        "compare.py --name c --labeled-fractions 0.2 --resume",
+    ]

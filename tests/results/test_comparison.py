@@ -88,3 +88,8 @@ def test_the_table_shows_the_best_in_bold_and_noise_with_a_mark() -> None:
     page = table.comparison_html("t", compared(rows), "bbam-ray compare --methods 'a&b'")
     assert "&lt;c&gt;" in page and "<c>" not in page and "a&amp;b" in page
     assert "<b>0.550 ± 0.071</b>" in page
+
+
+def test_the_legend_says_that_a_single_seed_is_not_tested() -> None:
+    text = table.comparison_markdown(compared([row("a", 0, 0.5), row("b", 0, 0.1)]))
+    assert text.splitlines()[-1] == table.LEGEND + table.UNTESTED
