@@ -225,7 +225,7 @@ def _train_here(prepared: PreparedRun, open_log: Callable[[], RunLog]) -> RunLog
     session = LocalSession(
         log.folder / CHECKPOINTS,
         listen,
-        started=lambda epoch, defects: log.started(1, epoch, defects),
+        started=lambda checkpoint, defects: log.started(1, checkpoint, defects),
         keep=options.keep_checkpoints,
         every=options.checkpoint_every,
     )

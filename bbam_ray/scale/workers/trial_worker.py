@@ -57,6 +57,12 @@ class TrialSession:
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         self.records = records
 
+    def stop_requested(self) -> bool:
+        return False
+
+    def stopped(self, trainer: Trainer, records: list[EpochRecord]) -> None:
+        """Nothing: no request is made."""
+
 
 class TrialWorker:
     """Trains one trial after another, the folds of each in their order.
