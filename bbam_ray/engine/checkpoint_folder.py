@@ -54,6 +54,11 @@ def step_of(folder: Path) -> int | None:
     return None if step == _COMPLETE else step
 
 
+def position(checkpoint: Path | None) -> tuple[int, int | None]:
+    """``epoch_of`` and ``step_of`` a checkpoint; (0, None) without one."""
+    return (0, None) if checkpoint is None else (epoch_of(checkpoint), step_of(checkpoint))
+
+
 def _position(folder: Path) -> tuple[int, int]:
     match = _NAME.fullmatch(folder.name)
     if match is None:

@@ -1,4 +1,4 @@
-"""The rows of single samples in a checkpoint, on their way from the ranks that saved to those that resume."""
+"""State of single samples in a checkpoint: from the ranks that saved to those that resume."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def rows_of(shards: list[dict[str, SampleState]], pool: str, rows: np.ndarray) -
     """State of some samples, without their indices.
 
     Args:
-        shards: state of the samples of each rank that saved, by pool, with their ``index`` in the pool; each
-            sample is in one shard.
+        shards: of each rank that saved, the state of its samples by pool, with their ``index`` in the
+            pool; each sample is in one shard.
         pool: its name.
         rows: (N,) indices of the samples.
 

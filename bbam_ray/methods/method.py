@@ -307,7 +307,8 @@ class Method(ABC, Generic[OptionsT]):
         """What a refresh or ``start_epoch`` has set for one epoch, and no other state contains.
 
         Returns:
-            What is equal on all ranks: tensors and plain values; and rows of this rank's unlabelled samples.
+            What is equal on all ranks, tensors and plain values; and rows of this rank's unlabelled
+            samples.
         """
         return {}, {}
 

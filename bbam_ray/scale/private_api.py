@@ -167,6 +167,16 @@ def set_torch_environment() -> None:
     _set_torch_distributed_env_vars()
 
 
+def preemption_noticed() -> bool:
+    """Whether a node of this run is about to be taken away, as this worker of Ray Train knows it.
+
+    The public function is a message between all workers, too much for every step.
+    """
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    return get_train_context().preemption_context.preemption_info is not None
+
+
 def timed_out_at_start(error: Any) -> bool:
     """Whether a run of Ray Train has failed since the resources of its workers were not free in time."""
     from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
