@@ -27,11 +27,13 @@ from bbam_ray.engine.gradient_sum import GradientSum
 from bbam_ray.engine.head_start import start_from_logistic
 from bbam_ray.engine.kept_weights import KeptWeights, is_harmful, share_of_changed_decisions
 from bbam_ray.engine.minibatches import EpochSteps, scoring_noise, seed_epoch
+from bbam_ray.engine.network_of_run import network_of_run
 from bbam_ray.engine.optim import FiniteCheck, Precision, apply_step, parameter_groups, set_rates
+from bbam_ray.engine.phase_steps import PhaseSteps
 from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit, pseudo_label_records
 from bbam_ray.engine.running_epoch import RunningEpoch
-from bbam_ray.engine.sample_rows import SampleState, rows_of
+from bbam_ray.engine.sample_rows import SampleState, restore_samples, saved_samples
 from bbam_ray.engine.stop_request import never
 from bbam_ray.engine.stop_vote import StopVote
 from bbam_ray.engine.task import TrainingData
@@ -39,7 +41,7 @@ from bbam_ray.engine.warmup_views import forward_of
 from bbam_ray.errors import TrainingStoppedError
 from bbam_ray.methods import METHODS
 from bbam_ray.methods.method import HeldOut, Snapshot, TaskInfo
-from bbam_ray.models import Network, build_network
+from bbam_ray.models import Network
 from bbam_ray.models.sync_batch_norm import synchronized
 
 _STEPS_BETWEEN_CHECKS = 200  # waiting for a GPU costs a fraction of a step
@@ -92,7 +94,7 @@ class Trainer:
         self.labels = data.labels.to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(common.seed)
-            model = self._build_network()
+            model = network_of_run(config, data)
         model.to(self.device).to(memory_format=torch.channels_last)
         if common.head_init == "logistic":
             start_from_logistic(
@@ -140,28 +142,6 @@ class Trainer:
         self.running: RunningEpoch | None = None
         self._vote = StopVote(never, self.device)
         self._start_phase()
-
-    def _build_network(self) -> Network:
-        """The network in its initial state; the weights come from torch's global generator."""
-        common, data = self.config.training, self.data
-        network = build_network(
-            common.backbone,
-            data.input_shape,
-            len(data.label_names),
-            hidden_dim=common.hidden_dim,
-            feature_dim=common.feature_dim,
-            projector=common.projector,
-            weights=common.weights,
-            vocabulary=data.views.vocabulary,
-            drop_path=common.drop_path,
-        )
-        method = METHODS[common.method]
-        network.auxiliary = method.auxiliary(
-            self.config.method, network.feature_dim, len(data.label_names)
-        )
-        return method.adapted(
-            self.config.method, network, features=data.views.features(data.input_shape)
-        )
 
     # ------------------------------------------------------------------ phases
 
@@ -359,23 +339,19 @@ class Trainer:
             TrainingStoppedError: a rank had a request to stop.
         """
         common, running = self.config.training, self.running or RunningEpoch.new(self.device)
-        if main_phase:
-            peak = common.learning_rate
-            first, epochs = self._warmup_epochs, common.epochs - self._warmup_epochs
-        else:
-            peak, first, epochs = common.warmup_learning_rate, 0, self._warmup_epochs
-        before, total = (self.epoch - 1 - first) * len(steps), epochs * len(steps)
-        cycle = (common.cycle_epochs or epochs) * len(steps) if main_phase else total
+        phase = PhaseSteps.of(
+            common, self._warmup_epochs, self.epoch, len(steps), main_phase=main_phase
+        )
         losses, first_step = running.losses, running.step
         check = FiniteCheck(self.device, self.epoch, first=first_step)
         compiling = self._compilation.seconds - running.seconds["compile"]
         for number, step in enumerate(steps, first_step):
             if self._vote.decided():
                 break
-            set_rates(self.optimizer, common, peak, before + number, cycle)
+            done = phase.before + number
+            set_rates(self.optimizer, common, phase.peak, done, phase.cycle)
             self.model.train()
-            left = total - before - number
-            here = StepPosition(number - first_step, len(steps) - first_step, left)
+            here = StepPosition(number - first_step, len(steps) - first_step, phase.total - done)
             self._compilation.start_step(here)
             running.fast_steps += self._compilation.is_fast
             with self.precision.autocast():
@@ -528,17 +504,8 @@ class Trainer:
         self.running = RunningEpoch.from_state_dict(state.get("running"), self.device)
 
     def sample_state(self) -> dict[str, SampleState]:
-        """State of this rank's samples in the method, with their row indices in the pools."""
-        labeled, unlabeled = self.method.sample_state()
-        index = {"index": torch.from_numpy(self._unlabeled_rows)}
-        state = {
-            "labeled": {"index": torch.from_numpy(self._labeled_rows)} | labeled,
-            "unlabeled": index | unlabeled,
-        }
-        if self.running is not None:
-            state |= {"epoch": index | self.method.epoch_state()[1]}
-            state |= {"rank": self.running.rank_state()}
-        return state
+        """State of this rank and of its samples in the method, with their row indices in the pools."""
+        return saved_samples(self.method, self._labeled_rows, self._unlabeled_rows, self.running)
 
     def load_sample_state(self, shards: list[dict[str, SampleState]]) -> None:
         """Restore the state of this rank's samples.
@@ -546,13 +513,9 @@ class Trainer:
         Args:
             shards: ``sample_state`` of all ranks that saved; their number may differ from the current one.
         """
-        count, running = sum(len(shard["unlabeled"]["index"]) for shard in shards), self.running
-        if count:  # in or after an epoch of the main phase, which decides the rank of each sample
-            epoch = self.epoch + (running is not None)
+        if any(len(shard["unlabeled"]["index"]) for shard in shards):
+            # In or after an epoch of the main phase, which decides the rank of each sample.
+            epoch = self.epoch + (self.running is not None)
             self._unlabeled_rows = self._steps(epoch, main_phase=True).unlabeled_rows
-        unlabeled = rows_of(shards, "unlabeled", self._unlabeled_rows)
-        self.method.load_sample_state(rows_of(shards, "labeled", self._labeled_rows), unlabeled)
-        if running is not None:
-            rows = rows_of(shards, "epoch", self._unlabeled_rows)
-            self.method.load_epoch_state(running.method, rows)
-            running.load_rank_states([shard["rank"] for shard in shards])
+        rows = self._labeled_rows, self._unlabeled_rows
+        restore_samples(shards, self.method, *rows, self.running)
