@@ -16,16 +16,7 @@ def never() -> bool:
 
 
 class StopRequest:
-    """A flag that a signal handler or a thread sets, and that training reads between steps.
-
-    Examples:
-        >>> request = StopRequest()
-        >>> request()
-        False
-        >>> request.make()
-        >>> request()
-        True
-    """
+    """A flag that a signal handler or a thread sets, and that training reads between steps."""
 
     def __init__(self) -> None:
         self._made_at: float | None = None

@@ -13,9 +13,19 @@ from bbam_ray.engine import checkpoint_folder as folders
 
 SCRIPT = Path(__file__).with_name("rank_stop.py")
 BASE = {
-    **{"dataset": "digits", "scenes": 200, "test_scenes": 40, "labeled_fraction": 0.4},
-    **{"epochs": 4, "warmup_epochs": 2, "warmup_passes": 1, "hidden_dim": 16, "feature_dim": 8},
-    **{"labeled_batch": 12, "unlabeled_batch": 16, "device": "cpu", "keep": "last"},
+    "dataset": "digits",
+    "scenes": 200,
+    "test_scenes": 40,
+    "labeled_fraction": 0.4,
+    "epochs": 4,
+    "warmup_epochs": 2,
+    "warmup_passes": 1,
+    "hidden_dim": 16,
+    "feature_dim": 8,
+    "labeled_batch": 12,
+    "unlabeled_batch": 16,
+    "device": "cpu",
+    "keep": "last",
 }
 SETTINGS = {method: {**BASE, "method": method} for method in ("bbam", "softmatch", "mime")}
 EPOCH, STEP = 3, 3  # the first of the main phase

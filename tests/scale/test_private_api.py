@@ -250,6 +250,26 @@ def test_messages_of_the_node_manager_are_not_printed(capsys: pytest.CaptureFixt
     assert "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages)
 
 
+def test_a_notice_of_preemption_is_read_from_the_context_of_a_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.train.v2._internal.execution import context
+    from ray.train.v2._internal.execution.preemption import PreemptionContext
+    from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
+    from ray.train.v2.api.preemption import PreemptionInfo
+
+    worker: Any = SimpleNamespace(preemption_context=PreemptionContext())
+    worker.get_world_rank = lambda: 0
+    monkeypatch.setattr(context, "_train_context", worker)
+    assert not private_api.preemption_noticed()
+    info = PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"node": [1]})
+    worker.preemption_context.preemption_info = info
+    assert private_api.preemption_noticed()
+    # What Ray's watcher calls on every worker, and what it writes.
+    source = inspect.getsource(RayTrainWorker.mark_preempt)
+    assert "train_context.preemption_context.preemption_info = info" in source
+
+
 def test_failed_starts_of_ray_train_are_told_apart() -> None:
     from ray.train import ControllerError
     from ray.train.v2._internal.exceptions import (
