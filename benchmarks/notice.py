@@ -131,6 +131,8 @@ def measure(cell: dict[str, Any], notices: int) -> dict[str, Any]:
         "notices": notices,
         "median_s": statistics.median(seconds),
         "largest_s": max(seconds),
+        "waiting_s": statistics.median(s.notice_s - s.writing_s for s in sessions),
+        "largest_waiting_s": max(s.notice_s - s.writing_s for s in sessions),
         "step_s": statistics.median(session.step_s for session in sessions),
         "writing_s": statistics.median(session.writing_s for session in sessions),
         "megabytes": size / 1e6,
@@ -142,10 +144,12 @@ def table() -> str:
     """A Markdown table of the stored results."""
     rows = read_cells(STORE)
     lines = [
-        "| network | notices | notice to checkpoint: median, largest | a step | writing | checkpoint |",
-        "|---|---|---|---|---|---|",
+        "| network | notices | notice to checkpoint: median, largest | until the step ended: median, largest | "
+        "a step | writing | checkpoint |",
+        "|---|---|---|---|---|---|---|",
         *(
             f"| {r['network']} | {r['notices']} | {r['median_s']:.2f} s, {r['largest_s']:.2f} s | "
+            f"{r['waiting_s']:.2f} s, {r['largest_waiting_s']:.2f} s | "
             f"{r['step_s']:.3f} s | {r['writing_s']:.2f} s | {r['megabytes']:.1f} MB |"
             for r in rows.to_dict("records")
         ),
