@@ -144,8 +144,8 @@ def table() -> str:
     """A Markdown table of the stored results."""
     rows = read_cells(STORE)
     lines = [
-        "| network | notices | notice to checkpoint: median, largest | until the step ended: median, largest | "
-        "a step | writing | checkpoint |",
+        "| network | notices | notice to checkpoint: median, largest | "
+        "until the step ended: median, largest | a step | writing | checkpoint |",
         "|---|---|---|---|---|---|---|",
         *(
             f"| {r['network']} | {r['notices']} | {r['median_s']:.2f} s, {r['largest_s']:.2f} s | "

@@ -53,6 +53,19 @@ def run_epochs(trainer: Trainer, session: Session) -> Iterator[EpochRecord]:
     if (folder := session.resume_folder()) is not None:
         records = checkpoint_folder.load(folder, trainer)
     session.resumed(trainer, records)
+    yield from further_epochs(trainer, session, records)
+
+
+def further_epochs(
+    trainer: Trainer, session: Session, records: list[EpochRecord]
+) -> Iterator[EpochRecord]:
+    """``run_epochs`` from where the trainer is now, also after a stop.
+
+    Args:
+        trainer: of a run that has begun.
+        session: of the run.
+        records: of the epochs so far; new ones are added.
+    """
     while not trainer.finished:
         try:
             if any_rank(session.stop_requested(), trainer.device):

@@ -142,6 +142,13 @@ def node_groups() -> list[tuple[int, dict[str, float]]]:
     return [(group.max_count, dict(group.resources)) for group in groups]
 
 
+def draining_nodes() -> set[str]:
+    """IDs of nodes that are about to be taken away; Ray starts nothing more on them."""
+    from ray._private.state import state
+
+    return set(state.get_draining_nodes())
+
+
 # ---------------------------------------------------------------- Ray Train
 
 
