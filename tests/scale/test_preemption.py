@@ -157,3 +157,65 @@ def test_workers_of_a_node_that_drains_save_and_start_again_elsewhere(
     assert rows == pytest.approx(val_maps(alone), abs=0.005)
     trained = [e["epoch"] for e in entries if e["kind"] == "epoch" and not e["again"]]
     assert trained == sorted(rows)  # none is trained twice
+
+
+_SEARCH = """
+import os, subprocess, sys, time
+from pathlib import Path
+os.environ["RAY_AUTH_MODE"] = "disabled"
+import ray
+from ray.cluster_utils import Cluster
+from bbam_ray.scale.cluster import connection
+
+results, flags = Path(sys.argv[1]), sys.argv[2:]
+os.environ.update(connection._SETTINGS)
+head = {"num_cpus": 0, "include_dashboard": False, "resources": {connection.TRIAL_SLOT: 1000}}
+cluster = Cluster(initialize_head=True, head_node_args=head, connect=True)
+nodes = [cluster.add_node(num_cpus=1)]
+cluster.wait_for_nodes()
+command = [sys.executable, "launch/tune.py", "--address", "auto", "--results", str(results), *flags]
+study = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": cluster.address})
+trials = results / "digits" / "s" / "checkpoints" / "trials"
+
+def wait(condition):
+    while not condition():
+        assert study.poll() is None, "the study has ended"
+        time.sleep(0.02)
+
+wait(lambda: list(trials.glob("*/t00000/epoch-00002")))
+time.sleep(0.5)
+drain = ["ray", "drain-node", "--address", cluster.address, "--node-id", nodes[0].node_id]
+drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+subprocess.run([*drain, "--deadline-remaining-seconds", "60"], check=True, timeout=60)
+sent = time.monotonic()
+wait(lambda: list(trials.glob("*/t00000/epoch-*-step-*")))
+(saved,) = trials.glob("*/t00000/epoch-*-step-*")
+print(f"SAVED {saved.name} {time.monotonic() - sent:.1f}", flush=True)
+cluster.remove_node(nodes[0], allow_graceful=False)
+cluster.add_node(num_cpus=1)
+code = study.wait(300)
+print("CODE", code, flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_trial_of_a_node_that_drains_resumes_in_its_epoch_elsewhere(
+    tmp_path: Path, launch: Callable[..., Any], program: Any, long_epochs: list[str]
+) -> None:
+    flags = ["--name", "s", *long_epochs, "--num-samples", "1", "--confirm-seeds", "0"]
+    flags += ["--folds", "1", "--final", "single", "--no-baselines", "--no-dashboard"]
+    flags += ["--no-reuse", "--scheduler", "none", "--set", "scenes=4000"]
+    (tmp_path / "search.py").write_text(_SEARCH)
+    run = launch(tmp_path / "search.py", str(tmp_path / "drained"), *flags)
+    assert run.finish(350) == 0, run.output
+    _, line = run.line("^SAVED")
+    print(line)
+    _, name, seconds = line.split()
+    assert re.fullmatch(r"epoch-\d{5}-step-\d{5}", name) and float(seconds) < 30
+    assert run.line("^CODE")[1] == "CODE 0", run.output
+    whole = program("launch/tune.py", "--results", str(tmp_path / "whole"), *flags)
+    assert whole.finish() == 0, whole.output
+    drained, alone = (val_maps(tmp_path / n / "digits" / "s") for n in ("drained", "whole"))
+    assert drained == alone and list(alone) == [1, 2, 3, 4, 5]
