@@ -259,3 +259,22 @@ def test_a_damaged_checkpoint_in_an_epoch_costs_that_epoch_only(
     expected, state_at_end, _ = undisturbed()
     assert identical(timeless(records), expected)
     assert identical(whole_state(last), state_at_end)
+
+
+def test_dropout_continues_with_the_same_numbers(
+    text_trainer: Make, tiny_bert: Path, tmp_path: Path, identical: Callable
+) -> None:
+    make = lambda: text_trainer(  # noqa: E731
+        backbone="transformer",
+        weights=str(tiny_bert),
+        epochs=3,
+        warmup_epochs=2,
+        keep="last",
+        **STEPS,
+    )
+    whole = make()
+    assert any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in whole.model.modules())
+    records, _ = train(whole, tmp_path / "whole")
+    expected = timeless(records), whole_state(whole), []
+    moments = [(WARMUP, 1), (MAIN, 2)]
+    assert_equals_undisturbed(make, tmp_path / "stopped", moments, expected, identical)

@@ -161,6 +161,19 @@ def test_names_of_autoscaling_exist(monkeypatch: pytest.MonkeyPatch) -> None:
         assert private_api.node_groups() == groups
 
 
+def test_nodes_that_drain_are_read_from_the_state_of_the_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray._private import state
+    from ray.train.v2._internal.execution import preemption
+
+    deadlines = {"a": 0, "b": 1_700_000_000_000}
+    monkeypatch.setattr(state.state, "get_draining_nodes", lambda: deadlines)
+    assert private_api.draining_nodes() == {"a", "b"}
+    # Ray Train reads the same.
+    assert preemption._get_draining_nodes() == deadlines
+
+
 def test_names_of_ray_train_exist() -> None:
     backend = private_api.torch_backend()
     assert list(inspect.signature(backend.on_start).parameters)[1:] == [
