@@ -339,9 +339,8 @@ class Trainer:
             TrainingStoppedError: a rank had a request to stop.
         """
         common, running = self.config.training, self.running or RunningEpoch.new(self.device)
-        phase = PhaseSteps.of(
-            common, self._warmup_epochs, self.epoch, len(steps), main_phase=main_phase
-        )
+        warmup, total = self._warmup_epochs, len(steps)
+        phase = PhaseSteps.of(common, warmup, self.epoch, total, main_phase=main_phase)
         losses, first_step = running.losses, running.step
         check = FiniteCheck(self.device, self.epoch, first=first_step)
         compiling = self._compilation.seconds - running.seconds["compile"]
@@ -351,7 +350,7 @@ class Trainer:
             done = phase.before + number
             set_rates(self.optimizer, common, phase.peak, done, phase.cycle)
             self.model.train()
-            here = StepPosition(number - first_step, len(steps) - first_step, phase.total - done)
+            here = StepPosition(number - first_step, total - first_step, phase.total - done)
             self._compilation.start_step(here)
             running.fast_steps += self._compilation.is_fast
             with self.precision.autocast():
@@ -517,5 +516,5 @@ class Trainer:
             # In or after an epoch of the main phase, which decides the rank of each sample.
             epoch = self.epoch + (self.running is not None)
             self._unlabeled_rows = self._steps(epoch, main_phase=True).unlabeled_rows
-        rows = self._labeled_rows, self._unlabeled_rows
-        restore_samples(shards, self.method, *rows, self.running)
+        own = self._labeled_rows, self._unlabeled_rows, self.running
+        restore_samples(shards, self.method, *own)
