@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,12 @@ def test_a_terminated_run_resumes_in_its_epoch_with_the_same_result(tmp_path: Pa
     run = start(tmp_path / "stopped")
     assert run.stdout is not None
     for line in run.stdout:
-        if re.match(r"epoch +2/", line):  # epochs of the main phase take seconds
+        if re.match(r"epoch +2/", line):
             break
+    checkpoints = tmp_path / "stopped" / "digits" / "run" / "checkpoints"
+    while not (checkpoints / "epoch-00002").is_dir():
+        time.sleep(0.01)
+    time.sleep(0.3)  # epochs of the main phase take seconds
     run.send_signal(signal.SIGTERM)
     output, _ = run.communicate(timeout=60)
     assert run.returncode == 130, output
@@ -54,5 +59,4 @@ def test_a_terminated_run_resumes_in_its_epoch_with_the_same_result(tmp_path: Pa
     assert f"1 worker, from epoch 2 and {step} step{'s' * (step != 1)} of the next" in output
     for table in ("history", "labels"):
         assert str(rows(tmp_path / "stopped", table)) == str(rows(tmp_path / "whole", table))
-    checkpoints = tmp_path / "stopped" / "digits" / "run" / "checkpoints"
     assert not list(checkpoints.glob("*-step-*"))
