@@ -165,6 +165,7 @@ from pathlib import Path
 os.environ["RAY_AUTH_MODE"] = "disabled"
 import ray
 from ray.cluster_utils import Cluster
+import bbam_ray
 from bbam_ray.scale.cluster import connection
 
 results, flags = Path(sys.argv[1]), sys.argv[2:]
@@ -173,7 +174,8 @@ head = {"num_cpus": 0, "include_dashboard": False, "resources": {connection.TRIA
 cluster = Cluster(initialize_head=True, head_node_args=head, connect=True)
 nodes = [cluster.add_node(num_cpus=1)]
 cluster.wait_for_nodes()
-command = [sys.executable, "launch/tune.py", "--address", "auto", "--results", str(results), *flags]
+script = Path(bbam_ray.__file__).parents[1] / "launch" / "tune.py"
+command = [sys.executable, str(script), "--address", "auto", "--results", str(results), *flags]
 study = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": cluster.address})
 trials = results / "digits" / "s" / "checkpoints" / "trials"
 
