@@ -36,6 +36,10 @@ class WorkerLostError(RuntimeError):
     """Another worker of the run died or stopped answering; the run can resume from a checkpoint."""
 
 
+class TrainingStoppedError(RuntimeError):
+    """Training stopped on request, between two steps or two epochs, and can resume from there."""
+
+
 class StartError(RuntimeError):
     """A worker cannot start: a package is missing, a version or an import is wrong, its process dies.
 

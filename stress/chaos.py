@@ -112,7 +112,9 @@ def run(
     while_running, at_start, after_end, of_nodes = shares(faults, words)
     groups, starts = plan(while_running, seed, words), plan_starts(at_start, words)
     keys = {(f.command, f.workers) for group in groups for f in group}
-    for key in sorted({("tune", 1), *keys, *((command, n) for _, command, n in starts)}):
+    if after_end:
+        keys.add(("tune", 1))  # the study whose files are damaged
+    for key in sorted({*keys, *((command, n) for _, command, n in starts)}):
         scenarios.reference(*key)
     kinds = [FILE_FAULTS_AFTER_END[n % len(FILE_FAULTS_AFTER_END)] for n in range(after_end)]
     with ThreadPoolExecutor(concurrency) as pool:  # the threads mostly wait

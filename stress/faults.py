@@ -11,11 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bbam_ray.errors import EXIT_FAILED
+from bbam_ray.errors import EXIT_FAILED, EXIT_INTERRUPTED
 from stress import disks
+from stress.stored_study import CheckFailedError
 from stress.study_process import Injection, StudyProcess
 
 KILLED = -signal.SIGKILL
+NOTICE_S = 120.0  # from a notice until the machine is taken away, as with spot machines
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,21 @@ def _pause(title: str) -> Injection:
     return inject
 
 
+def _preempt(study: StudyProcess, rng: random.Random) -> bool:
+    """Send SIGTERM to the driver, as before its machine is taken away, and wait for its checkpoint.
+
+    Returns:
+        Whether it was in the middle of an epoch.
+    """
+    assert study.process is not None
+    sent = time.monotonic()
+    os.kill(study.process.pid, signal.SIGTERM)
+    study.wait_for_end()
+    if (seconds := time.monotonic() - sent) > NOTICE_S:
+        raise CheckFailedError(f"{seconds:.0f} s from the notice to the end")
+    return "checkpoint after step" in study.output
+
+
 # ----------------------------------------------------------------------------- files
 
 
@@ -168,6 +185,14 @@ PROCESS_FAULTS = (
         _send("ray::Ledger", signal.SIGKILL),
         workers=2,
         command="train",
+    ),
+    Fault("preemption in mid-epoch", _preempt, command="train", exit_code=EXIT_INTERRUPTED),
+    Fault(
+        "preemption of 2 workers in mid-epoch",
+        _preempt,
+        workers=2,
+        command="train",
+        exit_code=EXIT_INTERRUPTED,
     ),
 )
 FILE_FAULTS = (

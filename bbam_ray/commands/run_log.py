@@ -68,12 +68,31 @@ class RunLog:
         if not again:
             self._listener.epoch(row, self.config.training.epochs)
 
-    def started(self, workers: int, epoch: int, defects: list[str]) -> None:
-        """Report where workers start, and which checkpoints were damaged."""
+    def started(self, workers: int, epoch: int, step: int | None, defects: list[str]) -> None:
+        """Report where workers start, and which checkpoints were damaged.
+
+        Args:
+            workers: their number.
+            epoch: the last complete one.
+            step: steps of the next epoch that the checkpoint has; None = at the end of an epoch.
+            defects: of later checkpoints.
+        """
         for defect in defects:
             self._listener.message(f"damaged checkpoint left out: {defect}")
-        if workers > 1 or epoch:
-            self._listener.message(f"{workers} worker{'s' * (workers > 1)}, from epoch {epoch}")
+        if workers > 1 or epoch or step is not None:
+            after = "" if step is None else f" and {step} step{'s' * (step != 1)} of the next"
+            self._listener.message(
+                f"{workers} worker{'s' * (workers > 1)}, from epoch {epoch}{after}"
+            )
+
+    def saved_on_request(self, where: str, seconds: float) -> None:
+        """Report a checkpoint that was taken since training has to stop.
+
+        Args:
+            where: after which step or epoch.
+            seconds: from the request to the complete checkpoint.
+        """
+        self._listener.message(f"checkpoint {where}, {seconds:.1f} s after the request to stop")
 
     def stopped(self, reason: BaseException) -> None:
         """The run ends by Ctrl-C or an unexpected error; everything up to here is kept."""

@@ -18,15 +18,17 @@ from bbam_ray.commands.space_files import settings_of_file
 from bbam_ray.commands.study_progress import SILENT, StudyListener
 from bbam_ray.commands.study_record import open_run
 from bbam_ray.config import RunConfig
+from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.confirm import measure_test_metrics
 from bbam_ray.engine.fitted_trainer import make_trainer
 from bbam_ray.engine.model_folder import load_weights, read_thresholds
 from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.session import LocalSession, run_epochs
 from bbam_ray.engine.split_file import NamedSplit
+from bbam_ray.engine.stop_request import StopRequest, made_by_signal
 from bbam_ray.engine.task import Task, check_task, prepare_training
 from bbam_ray.engine.trainer import EpochRecord
-from bbam_ray.errors import NonFiniteError, UsageError
+from bbam_ray.errors import NonFiniteError, TrainingStoppedError, UsageError
 from bbam_ray.methods import run_config
 from bbam_ray.results import study as studies
 from bbam_ray.results.repair import repair_study
@@ -222,18 +224,28 @@ def _train_here(prepared: PreparedRun, open_log: Callable[[], RunLog]) -> RunLog
     def listen(record: EpochRecord, again: bool) -> None:
         log.epoch(record.scalars, record.labels, again=again)
 
+    def started(checkpoint: Path | None, defects: list[str]) -> None:
+        log.started(1, *checkpoint_folder.position(checkpoint), defects)
+
+    request = StopRequest()
     session = LocalSession(
         log.folder / CHECKPOINTS,
         listen,
-        started=lambda epoch, defects: log.started(1, epoch, defects),
+        started=started,
         keep=options.keep_checkpoints,
         every=options.checkpoint_every,
+        requested=request,
     )
     try:
-        for _ in run_epochs(make_trainer(config, *data), session):
-            pass
+        with made_by_signal(request):
+            for _ in run_epochs(make_trainer(config, *data), session):
+                pass
     except NonFiniteError as failure:
         log.error = str(failure)
+    except TrainingStoppedError as stop:
+        log.saved_on_request(str(stop), request.seconds)
+        log.stopped(interruption := KeyboardInterrupt())
+        raise interruption from None
     except BaseException as reason:
         log.stopped(reason)
         raise

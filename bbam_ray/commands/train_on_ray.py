@@ -7,7 +7,7 @@ from typing import Any
 
 from bbam_ray.commands.run_log import CHECKPOINTS, RunLog
 from bbam_ray.config import RunConfig
-from bbam_ray.errors import StartError
+from bbam_ray.errors import StartError, TrainingStoppedError
 from bbam_ray.scale.cluster.capacity import wait_for_workers
 from bbam_ray.scale.cluster.connection import connected
 from bbam_ray.scale.workers.shapes import TrainShape
@@ -52,7 +52,9 @@ def train_on_ray(
                 record = entry["record"]
                 log.epoch(record["scalars"], record["labels"], again=entry["again"])
             elif entry["kind"] == "started":
-                log.started(entry["workers"], entry["epoch"], entry["defects"])
+                log.started(entry["workers"], entry["epoch"], entry["step"], entry["defects"])
+            elif entry["kind"] == "stopped":
+                log.saved_on_request(entry["where"], entry["seconds"])
             else:
                 log.error = entry["error"]
 
@@ -64,6 +66,9 @@ def train_on_ray(
         except StartError as failure:
             name = log.folder.name
             log.error = f"{failure}; remove the cause and resume with --name {name} --resume"
+        except TrainingStoppedError:
+            log.stopped(interruption := KeyboardInterrupt())
+            raise interruption from None
         except BaseException as reason:
             log.stopped(reason)
             raise

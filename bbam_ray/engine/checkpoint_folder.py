@@ -3,6 +3,7 @@
 ``epoch-00007/state.pt`` (weights, average, optimizer, method, records of all epochs so far),
 ``epoch-00007/samples-0-of-2.pt`` and so on, and ``epoch-00007/model/`` when that epoch is the best so
 far. Any number of ranks can resume from it. It is valid only if every file is present and undamaged.
+``epoch-00007-step-00120/`` was taken on request, after 120 steps of the epoch that follows epoch 7.
 """
 
 from __future__ import annotations
@@ -22,19 +23,47 @@ from bbam_ray.errors import UsageError, brief
 from bbam_ray.files import atomic_folder, check_regular
 
 STATE, MODEL = "state.pt", "model"
-_NAME, _SAMPLES = re.compile(r"epoch-(\d{5,})"), re.compile(r"samples-(\d+)-of-(\d+)\.pt")
+_NAME = re.compile(r"epoch-(\d{5,})(?:-step-(\d{5,}))?")
+_SAMPLES = re.compile(r"samples-(\d+)-of-(\d+)\.pt")
+_COMPLETE = -1  # in place of a step: no epoch was running
 
 
-def folder_name(epoch: int) -> str:
-    return f"epoch-{epoch:05d}"
+def folder_name(epoch: int, step: int | None = None) -> str:
+    """Name of a checkpoint.
+
+    Args:
+        epoch: the last complete one.
+        step: steps of the next epoch that were taken; None = at the end of an epoch.
+    """
+    return f"epoch-{epoch:05d}" + ("" if step is None else f"-step-{step:05d}")
+
+
+def name_now(trainer: Trainer) -> str:
+    """Name of a checkpoint of the current state."""
+    return folder_name(trainer.epoch, None if trainer.running is None else trainer.running.step)
 
 
 def epoch_of(folder: Path) -> int:
-    """The epoch at whose end a checkpoint was taken."""
+    """The last epoch that was complete in a checkpoint."""
+    return _position(folder)[0]
+
+
+def step_of(folder: Path) -> int | None:
+    """Steps of the next epoch in a checkpoint; None = it was taken at the end of an epoch."""
+    step = _position(folder)[1]
+    return None if step == _COMPLETE else step
+
+
+def position(checkpoint: Path | None) -> tuple[int, int | None]:
+    """``epoch_of`` and ``step_of`` a checkpoint; (0, None) without one."""
+    return (0, None) if checkpoint is None else (epoch_of(checkpoint), step_of(checkpoint))
+
+
+def _position(folder: Path) -> tuple[int, int]:
     match = _NAME.fullmatch(folder.name)
     if match is None:
         raise ValueError(f"{folder} is not named like a checkpoint")
-    return int(match[1])
+    return int(match[1]), _COMPLETE if match[2] is None else int(match[2])
 
 
 def save_part(
@@ -44,7 +73,7 @@ def save_part(
 
     Args:
         folder: of this checkpoint; may differ between ranks if the folders are merged afterwards.
-        trainer: at the end of an epoch.
+        trainer: at the end of an epoch, or where it stopped.
         records: of all epochs so far.
         model: whether to save the model too, ready for use, if this is the best or the last epoch.
     """
@@ -53,7 +82,8 @@ def save_part(
     save_checkpoint(folder / name, trainer.sample_state())
     if rank:
         return
-    if model and (trainer.finished or trainer.best_epoch == trainer.epoch):
+    is_best = trainer.finished or trainer.best_epoch == trainer.epoch
+    if model and is_best and trainer.running is None:
         best = next(r for r in records if r.scalars["epoch"] == trainer.best_epoch)
         thresholds = best.labels.get("threshold")
         with trainer.using(trainer.kept_weights):
@@ -116,10 +146,9 @@ def defect(folder: Path) -> str | None:
 
 
 def newest_first(parent: Path) -> Iterator[Path]:
-    """Checkpoint folders, valid or not, from the last epoch to the first."""
-    folders = {int(m[1]): p for p in parent.glob("epoch-*") if (m := _NAME.fullmatch(p.name))}
-    for epoch in sorted(folders, reverse=True):
-        yield folders[epoch]
+    """Checkpoint folders, valid or not, from the last one to the first."""
+    folders = [path for path in parent.glob("epoch-*") if _NAME.fullmatch(path.name)]
+    yield from sorted(folders, key=_position, reverse=True)
 
 
 def latest_valid(parent: Path) -> tuple[Path | None, list[str]]:
@@ -137,7 +166,7 @@ def resume_point(parent: Path) -> tuple[Path | None, list[str]]:
     """``latest_valid``; deletes the damaged checkpoints after it, whose epochs will be repeated."""
     checkpoint, defects = latest_valid(parent)
     for folder in newest_first(parent):
-        if checkpoint is None or epoch_of(folder) > epoch_of(checkpoint):
+        if checkpoint is None or _position(folder) > _position(checkpoint):
             shutil.rmtree(folder, ignore_errors=True)
     return checkpoint, defects
 
@@ -160,9 +189,11 @@ def tidy(
 ) -> None:
     """Copy the model of the best epoch to ``parent/model``, and delete old checkpoints.
 
+    Of the checkpoints in the middle of epochs, only one that is the newest of all is kept.
+
     Args:
         parent: folder of the checkpoints.
-        last: number of newest checkpoints to keep, in addition to that of the best epoch.
+        last: number of newest ends of epochs to keep, in addition to that of the best epoch.
         best_epoch: the best epoch so far.
         model_epoch: the epoch whose checkpoint has its model; default: ``best_epoch``.
         fallback_epoch: an epoch that may become the best one again; its checkpoint is kept as well.
@@ -172,8 +203,11 @@ def tidy(
     if best.is_dir() and _age(best) != _age(parent / MODEL):
         with atomic_folder(parent / MODEL) as new:
             shutil.copytree(best, new)
-    for index, folder in enumerate(newest_first(parent)):
-        if index >= last and folder.name not in needed:
+    folders = list(newest_first(parent))
+    ends = [folder.name for folder in folders if step_of(folder) is None]
+    needed |= {*ends[:last], *(folder.name for folder in folders[:1])}
+    for folder in folders:
+        if folder.name not in needed:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from bbam_ray.config import RunConfig
 from bbam_ray.engine.evaluation import evaluation_batches
 from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
+from bbam_ray.engine.stop_request import never
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.methods import METHODS
@@ -42,8 +44,12 @@ class FittedTrainer(Trainer):
     def finished(self) -> bool:
         return self.epoch >= 1
 
-    def run_epoch(self) -> EpochRecord:
-        """Fit the method, evaluate it, and return the record of this only epoch."""
+    def run_epoch(self, requested: Callable[[], bool] = never) -> EpochRecord:
+        """Fit the method, evaluate it, and return the record of this only epoch.
+
+        Args:
+            requested: not read; the fit has no steps between which it could stop.
+        """
         if self.finished:
             raise RuntimeError(f"training has ended after epoch {self.epoch}")
         assert isinstance(self.method, FittedMethod)

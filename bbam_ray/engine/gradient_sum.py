@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bbam_ray import distributed
+from bbam_ray.engine.stop_vote import StopVote
 from bbam_ray.models.fast_paths import tensor_float32
 
 MESSAGE = 8 << 20  # bytes of gradients in a message
@@ -64,13 +65,14 @@ class GradientSum:
         self._sums.append(distributed.start_sum(*gradients, *extra))
 
     @torch.no_grad()
-    def finish(self, loss: Tensor) -> Tensor:
+    def finish(self, loss: Tensor, vote: StopVote | None = None) -> Tensor:
         """Wait for the sums; afterwards every parameter has the gradient of the global loss.
 
         A parameter without a gradient on any rank has none afterwards, as in a single process.
 
         Args:
             loss: scalar.
+            vote: whether training stops; the votes of all ranks are in the last message.
 
         Returns:
             The sum of the losses; in a single process the loss itself.
@@ -85,8 +87,12 @@ class GradientSum:
             self._trained[index].grad = torch.zeros_like(self._trained[index])
         for index in range(len(self._sums), len(self._groups) - 1):
             self._send(index)
-        self._send(len(self._groups) - 1, loss.detach().reshape(1).to(kind.dtype), has_gradient)
-        *_, total, has_gradient = self._receive()
+        own = kind.new_zeros(1) if vote is None else vote.own().to(kind.dtype)
+        whole = loss.detach().reshape(1).to(kind.dtype)
+        self._send(len(self._groups) - 1, whole, own, has_gradient)
+        *_, total, votes, has_gradient = self._receive()
+        if vote is not None:
+            vote.note(votes)
         for index in missing:
             if has_gradient[index] == 0:
                 self._trained[index].grad = None

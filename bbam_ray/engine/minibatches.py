@@ -103,6 +103,7 @@ class EpochSteps:
         epoch: from 1.
         main_phase: True with unlabelled samples; False in the warm-up, without them.
         ahead: read samples ahead in a thread; None = on a GPU. On a CPU it would slow training.
+        first: step to begin with, from 0; no sample of those before it is read.
     """
 
     def __init__(
@@ -115,7 +116,9 @@ class EpochSteps:
         *,
         main_phase: bool,
         ahead: bool | None = None,
+        first: int = 0,
     ) -> None:
+        self._first = first
         self._ahead = labels.device.type == "cuda" if ahead is None else ahead
         self._data, self._views, self._labels = data, views, labels
         #: host time spent on reading samples and computing views
@@ -156,7 +159,7 @@ class EpochSteps:
         return len(self._labeled)
 
     def __iter__(self) -> Iterator[Step]:
-        """The steps; on a GPU their samples are read and copied a few steps ahead, in a thread."""
+        """The steps from the first one on; on a GPU their samples are read ahead, in a thread."""
         parts = self._parts()
         if self._ahead:
             parts = in_background(self._reading(parts))
@@ -167,12 +170,19 @@ class EpochSteps:
                 yield Step(minibatch, self._labels[positions], rest)
 
     def _parts(self) -> Parts:
-        """This rank's part of the labelled and the unlabelled batch of each step, in order."""
+        """This rank's part of the labelled and the unlabelled batch of each step, in order.
+
+        The random numbers of steps before the first one are drawn, so that the streams are the same.
+        """
         labeled_noise = AugmentationNoise(self._seed, self._epoch, _LABELED_VIEWS, NOISE_WIDTH)
         unlabeled_noise = AugmentationNoise(self._seed, self._epoch, _UNLABELED_VIEWS, NOISE_WIDTH)
         rank, world_size = distributed.rank(), distributed.world_size()
         pools = self._data.labeled, self._data.unlabeled
         for step, rows in enumerate(self._labeled):
+            if step < self._first:
+                labeled_noise.draw(len(rows))
+                unlabeled_noise.draw(len(self._unlabeled[step]) if self._shares else 0)
+                continue
             if not self._shares:
                 part = even_part(len(rows), rank, world_size)
                 yield self._part(pools[0], rows, part, rows[part], labeled_noise), None

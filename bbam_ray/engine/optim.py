@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bbam_ray.config import TrainingConfig
 from bbam_ray.engine.gradient_sum import GradientSum
+from bbam_ray.engine.stop_vote import StopVote
 from bbam_ray.errors import NonFiniteError
 from bbam_ray.models import Network
 
@@ -143,14 +144,17 @@ class FiniteCheck:
         device: of the training.
         epoch: named in the error.
         every_step: raise in the step itself; None = on a CPU.
+        first: the step of the epoch with which it begins, from 0.
     """
 
-    def __init__(self, device: torch.device, epoch: int, *, every_step: bool | None = None) -> None:
+    def __init__(
+        self, device: torch.device, epoch: int, *, every_step: bool | None = None, first: int = 0
+    ) -> None:
         self._epoch = epoch
         self._every_step = device.type == "cpu" if every_step is None else every_step
         #: scalar, 1.0 from the first step that is not finite
         self.failed = torch.zeros((), device=device)
-        self._step = torch.zeros((), dtype=torch.int64, device=device)  # steps before it
+        self._step = torch.full((), first, dtype=torch.int64, device=device)  # steps before it
         self._loss = torch.zeros((), device=device)
 
     def note(self, loss: Tensor, finite: Tensor) -> None:
@@ -188,6 +192,7 @@ def apply_step(
     optimizer: torch.optim.Optimizer,
     precision: Precision,
     check: FiniteCheck,
+    vote: StopVote | None = None,
 ) -> None:
     """Backward pass and one optimizer step.
 
@@ -197,13 +202,14 @@ def apply_step(
         optimizer: of the model's parameters, fused.
         precision: scales the loss under float16.
         check: of the epoch.
+        vote: on whether training stops, for which the gradients carry the votes of all ranks.
 
     Raises:
         NonFiniteError: the loss or its gradient is not finite; the weights have not changed.
     """
     optimizer.zero_grad(set_to_none=True)
     gradients.backward(precision.scaler.scale(loss))
-    loss = gradients.finish(loss).detach()
+    loss = gradients.finish(loss, vote).detach()
     finite = torch.isfinite(loss)  # equal on every rank, since it depends on the sums only
     if precision.scaler.is_enabled():  # it skips steps whose gradients overflow float16
         check.note(loss, finite)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -27,17 +27,22 @@ from bbam_ray.engine.gradient_sum import GradientSum
 from bbam_ray.engine.head_start import start_from_logistic
 from bbam_ray.engine.kept_weights import KeptWeights, is_harmful, share_of_changed_decisions
 from bbam_ray.engine.minibatches import EpochSteps, scoring_noise, seed_epoch
+from bbam_ray.engine.network_of_run import network_of_run
 from bbam_ray.engine.optim import FiniteCheck, Precision, apply_step, parameter_groups, set_rates
+from bbam_ray.engine.phase_steps import PhaseSteps
 from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit, pseudo_label_records
+from bbam_ray.engine.running_epoch import RunningEpoch
+from bbam_ray.engine.sample_rows import SampleState, restore_samples, saved_samples
+from bbam_ray.engine.stop_request import never
+from bbam_ray.engine.stop_vote import StopVote
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.engine.warmup_views import forward_of
+from bbam_ray.errors import TrainingStoppedError
 from bbam_ray.methods import METHODS
 from bbam_ray.methods.method import HeldOut, Snapshot, TaskInfo
-from bbam_ray.models import Network, build_network
+from bbam_ray.models import Network
 from bbam_ray.models.sync_batch_norm import synchronized
-
-SampleState = dict[str, Tensor]
 
 _STEPS_BETWEEN_CHECKS = 200  # waiting for a GPU costs a fraction of a step
 
@@ -89,7 +94,7 @@ class Trainer:
         self.labels = data.labels.to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(common.seed)
-            model = self._build_network()
+            model = network_of_run(config, data)
         model.to(self.device).to(memory_format=torch.channels_last)
         if common.head_init == "logistic":
             start_from_logistic(
@@ -133,29 +138,10 @@ class Trainer:
         self.last_map, self.last_logits = float("-inf"), torch.empty(0, 0)
         self._objective: dict[int, float] = {}  # by epoch, if there is a pruning rule
         self.stopped_early = False
+        #: an epoch that has begun and is not complete
+        self.running: RunningEpoch | None = None
+        self._vote = StopVote(never, self.device)
         self._start_phase()
-
-    def _build_network(self) -> Network:
-        """The network in its initial state; the weights come from torch's global generator."""
-        common, data = self.config.training, self.data
-        network = build_network(
-            common.backbone,
-            data.input_shape,
-            len(data.label_names),
-            hidden_dim=common.hidden_dim,
-            feature_dim=common.feature_dim,
-            projector=common.projector,
-            weights=common.weights,
-            vocabulary=data.views.vocabulary,
-            drop_path=common.drop_path,
-        )
-        method = METHODS[common.method]
-        network.auxiliary = method.auxiliary(
-            self.config.method, network.feature_dim, len(data.label_names)
-        )
-        return method.adapted(
-            self.config.method, network, features=data.views.features(data.input_shape)
-        )
 
     # ------------------------------------------------------------------ phases
 
@@ -262,31 +248,50 @@ class Trainer:
         self.average.restart()
         self.last_logits = torch.empty(0, 0)  # they are of the average before
 
-    def run_epoch(self) -> EpochRecord:
-        """Train one epoch, evaluate it, and return its record."""
-        if self.finished:
-            raise RuntimeError(f"training has ended after epoch {self.epoch}")
-        common = self.config.training
+    def _begin_epoch(self) -> RunningEpoch:
+        """Start an epoch, and the main phase with its first one."""
         if self.epoch == self._warmup_epochs:
             self._restart_average()
             self._start_phase()
             for network in (self.model, self.average.module):
                 self.method.start_main_phase(network)
-        main_phase = self.epoch >= self._warmup_epochs
-        self.epoch += 1
-        seed_epoch(common.seed, self.epoch - 1)
         self.precision.start_epoch()
-        started, communicated = time.perf_counter(), distributed.seconds_spent()
+        return RunningEpoch.new(self.device)
+
+    def run_epoch(self, requested: Callable[[], bool] = never) -> EpochRecord:
+        """Train one epoch, or the rest of one, evaluate it, and return its record.
+
+        Args:
+            requested: whether this rank has a request to stop; called between steps.
+
+        Raises:
+            TrainingStoppedError: a rank had a request; the epoch continues with the next call.
+        """
+        if self.finished:
+            raise RuntimeError(f"training has ended after epoch {self.epoch}")
+        main_phase, is_new = self.epoch >= self._warmup_epochs, self.running is None
+        self.running = running = self.running or self._begin_epoch()
+        self.epoch += 1
+        seed_epoch(self.config.training.seed, self.epoch - 1)
+        self._vote = StopVote(requested, self.device)
+        communicated = distributed.seconds_spent()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        steps = self._steps(self.epoch, main_phase=main_phase)
-        if main_phase:
-            self._unlabeled_rows = steps.unlabeled_rows
-            if self.method.refreshes:
-                self.method.refresh(self._snapshot())
-            self.method.start_epoch(len(self._unlabeled_rows))
-        refreshed = time.perf_counter()
-        losses = self.take_steps(steps, main_phase=main_phase)
+        with running.timed("refresh"):
+            steps = self._steps(self.epoch, main_phase=main_phase, first=running.step)
+            if main_phase and is_new:
+                self._unlabeled_rows = steps.unlabeled_rows
+                if self.method.refreshes:
+                    self.method.refresh(self._snapshot())
+                self.method.start_epoch(len(self._unlabeled_rows))
+        running.resume(self.device)
+        try:
+            with running.timed("train"):
+                losses = self.take_steps(steps, main_phase=main_phase)
+        except TrainingStoppedError:
+            self.epoch -= 1
+            running.stop(self.device, steps.seconds_input, communicated)
+            raise
         trained = time.perf_counter()
         busy = busy_percent(self.device)
         scalars: dict[str, Any] = {
@@ -298,7 +303,7 @@ class Trainer:
         by_label = {k: v.double().tolist() for k, v in self.method.label_records().items()}
         if vdfd := by_label.get("vdfd"):
             scalars["vdfd_mean"] = float(np.nanmean(vdfd)) if np.isfinite(vdfd).any() else None
-        communicated = distributed.seconds_spent() - communicated
+        running.add_seconds(steps.seconds_input, communicated)
         if main_phase and self.method.uses_held_out:
             scalars["held_out"] = self.num_held_out
         if main_phase and (pseudo := self.method.pseudo_labels()):
@@ -310,49 +315,44 @@ class Trainer:
             self._objective[self.epoch] = value
             stops = rule.stops(self.epoch, self._objective)
             self.stopped_early = bool(distributed.broadcast_float(float(stops), self.device))
-        scalars |= {
-            "seconds_refresh": refreshed - started,
-            "seconds_train": trained - refreshed,
-            "seconds_evaluate": time.perf_counter() - trained,
-            "seconds_input": steps.seconds_input,
-            "seconds_communicate": communicated,
-            "images_per_second": steps.samples / (trained - refreshed),
-        }
+        scalars |= running.columns(steps.samples, time.perf_counter() - trained)
         scalars |= gpu_columns(self.device, busy)
+        self.running = None
         return EpochRecord(scalars, by_label)
 
     # ------------------------------------------------------------------ epochs
 
-    def _steps(self, epoch: int, *, main_phase: bool) -> EpochSteps:
-        common = self.config.training
+    def _steps(self, epoch: int, *, main_phase: bool, first: int = 0) -> EpochSteps:
+        common, data = self.config.training, self._steps_data
         views = self._steps_views.with_cutout(common.cutout_of_phase(main_phase=main_phase))
         return EpochSteps(
-            common, self._steps_data, views, self.labels, epoch, main_phase=main_phase
+            common, data, views, self.labels, epoch, main_phase=main_phase, first=first
         )
 
     def take_steps(self, steps: EpochSteps, *, main_phase: bool) -> dict[str, Any]:
-        """Take every step of an epoch.
+        """Take every step of an epoch that was not taken yet.
 
         Returns:
             Columns of the history: the mean losses over steps, summed over ranks, and how the network ran.
+
+        Raises:
+            TrainingStoppedError: a rank had a request to stop.
         """
-        common = self.config.training
-        if main_phase:
-            peak = common.learning_rate
-            first, epochs = self._warmup_epochs, common.epochs - self._warmup_epochs
-        else:
-            peak, first, epochs = common.warmup_learning_rate, 0, self._warmup_epochs
-        before, total = (self.epoch - 1 - first) * len(steps), epochs * len(steps)
-        cycle = (common.cycle_epochs or epochs) * len(steps) if main_phase else total
-        losses = torch.zeros(2, device=self.device)
-        check = FiniteCheck(self.device, self.epoch)
-        compiling, fast_steps = self._compilation.seconds, 0
-        for number, step in enumerate(steps):
-            set_rates(self.optimizer, common, peak, before + number, cycle)
+        common, running = self.config.training, self.running or RunningEpoch.new(self.device)
+        warmup, total = self._warmup_epochs, len(steps)
+        phase = PhaseSteps.of(common, warmup, self.epoch, total, main_phase=main_phase)
+        losses, first_step = running.losses, running.step
+        check = FiniteCheck(self.device, self.epoch, first=first_step)
+        compiling = self._compilation.seconds - running.seconds["compile"]
+        for number, step in enumerate(steps, first_step):
+            if self._vote.decided():
+                break
+            done = phase.before + number
+            set_rates(self.optimizer, common, phase.peak, done, phase.cycle)
             self.model.train()
-            left = total - before - number
-            self._compilation.start_step(StepPosition(number, len(steps), left))
-            fast_steps += self._compilation.is_fast
+            here = StepPosition(number - first_step, total - first_step, phase.total - done)
+            self._compilation.start_step(here)
+            running.fast_steps += self._compilation.is_fast
             with self.precision.autocast():
                 if step.unlabeled is None:
                     with forward_of(common.warmup_views, self.model, step.labeled):
@@ -361,22 +361,28 @@ class Trainer:
                     loss = self.method.semi_supervised_loss(
                         self.model, step.labeled, step.labels, step.unlabeled
                     )
-            apply_step(loss.total, self._gradients, self.optimizer, self.precision, check)
+            apply_step(
+                loss.total, self._gradients, self.optimizer, self.precision, check, self._vote
+            )
             self.average.update()
             losses[0] += loss.labeled.detach()
             if loss.unlabeled is not None:
                 losses[1] += loss.unlabeled.detach()
+            running.step = number + 1
             if number % _STEPS_BETWEEN_CHECKS == _STEPS_BETWEEN_CHECKS - 1:
                 check.raise_if_not()  # so that a failed epoch of hours ends soon
         check.raise_if_not()
+        running.seconds["compile"] = self._compilation.seconds - compiling
+        if self._vote.decided(all_steps=True):
+            raise TrainingStoppedError(f"after step {running.step} of epoch {self.epoch}")
         (sums,) = distributed.all_reduce_sum(losses / len(steps))
         labeled, unlabeled = sums.tolist()
         return {
             "loss": labeled + unlabeled,
             "loss_labeled": labeled,
             "loss_unlabeled": unlabeled if main_phase else None,
-            "seconds_compile": self._compilation.seconds - compiling,
-            "compiled": fast_steps / len(steps),
+            "seconds_compile": running.seconds["compile"],
+            "compiled": running.fast_steps / len(steps),
         }
 
     # -------------------------------------------------------------- evaluation
@@ -459,11 +465,13 @@ class Trainer:
     # ------------------------------------------------------------------- state
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes during training and is equal on all ranks, at the end of an epoch.
+        """Everything that changes during training and is equal on all ranks.
 
-        Sample order, views and random generators follow from (seed, epoch, rank) and are not saved.
+        Sample order, views and random generators follow from (seed, epoch, rank) and are not saved; in the
+        middle of an epoch, its position is.
         """
-        return {
+        running = {} if self.running is None else {"running": self.running.state_dict(self.method)}
+        return running | {
             "epoch": self.epoch,
             "fallback": self.fallback and self.fallback.state_dict(),
             "harmful": self.harmful,
@@ -492,14 +500,11 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
         self.method.load_state_dict(state["method"])
+        self.running = RunningEpoch.from_state_dict(state.get("running"), self.device)
 
     def sample_state(self) -> dict[str, SampleState]:
-        """State of this rank's samples in the method, with their row indices in the pools."""
-        labeled, unlabeled = self.method.sample_state()
-        return {
-            "labeled": {"index": torch.from_numpy(self._labeled_rows)} | labeled,
-            "unlabeled": {"index": torch.from_numpy(self._unlabeled_rows)} | unlabeled,
-        }
+        """State of this rank and of its samples in the method, with their row indices in the pools."""
+        return saved_samples(self.method, self._labeled_rows, self._unlabeled_rows, self.running)
 
     def load_sample_state(self, shards: list[dict[str, SampleState]]) -> None:
         """Restore the state of this rank's samples.
@@ -507,14 +512,9 @@ class Trainer:
         Args:
             shards: ``sample_state`` of all ranks that saved; their number may differ from the current one.
         """
-        count = sum(len(shard["unlabeled"]["index"]) for shard in shards)
-        if count:  # after an epoch of the main phase, which decides the rank of each sample
-            self._unlabeled_rows = self._steps(self.epoch, main_phase=True).unlabeled_rows
-        parts = []
-        for pool, rows in (("labeled", self._labeled_rows), ("unlabeled", self._unlabeled_rows)):
-            whole = {name: torch.cat([s[pool][name] for s in shards]) for name in shards[0][pool]}
-            position = torch.empty_like(whole["index"])
-            position[whole.pop("index")] = torch.arange(len(position))
-            chosen = position[torch.from_numpy(rows)]
-            parts.append({name: tensor[chosen] for name, tensor in whole.items()})
-        self.method.load_sample_state(*parts)
+        if any(len(shard["unlabeled"]["index"]) for shard in shards):
+            # In or after an epoch of the main phase, which decides the rank of each sample.
+            epoch = self.epoch + (self.running is not None)
+            self._unlabeled_rows = self._steps(epoch, main_phase=True).unlabeled_rows
+        own = self._labeled_rows, self._unlabeled_rows, self.running
+        restore_samples(shards, self.method, *own)

@@ -217,3 +217,12 @@ class Bbam(Method[BbamOptions]):
         self.labeled_selected = labeled["selected"].to(device)
         self.assigned = PseudoLabels.from_sample_state(unlabeled, self.task)
         self.unlabeled_selected = unlabeled["selected"].to(device)
+
+    def epoch_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        common = {"thresholds": self.assigned.thresholds, "angle_counts": self._angle_counts}
+        return common, {}
+
+    def load_epoch_state(self, common: dict[str, Any], unlabeled: dict[str, Tensor]) -> None:
+        self.assigned = replace(self.assigned, thresholds=common["thresholds"])
+        counts = common["angle_counts"]
+        self._angle_counts = None if counts is None else counts.to(self.task.labels.device)

@@ -6,6 +6,7 @@ The other hooks have defaults. This is the order in which the engine calls them,
     auxiliary                             once, when the network is built
     __init__
     load_state_dict, load_sample_state    only when a run resumes from a checkpoint
+    load_epoch_state                      only if that is in the middle of an epoch
 
     each epoch of the warm-up, and every epoch of a supervised method:
         labeled_loss                      each step
@@ -23,6 +24,7 @@ The other hooks have defaults. This is the order in which the engine calls them,
         logits                            validation scores
 
     state_dict, sample_state              when a checkpoint is written
+    epoch_state                           when that is in the middle of an epoch
     scoring_state                         when a trained model is saved
 
     auxiliary, __init__,
@@ -300,6 +302,21 @@ class Method(ABC, Generic[OptionsT]):
         if labeled or unlabeled:
             names = sorted({**labeled, **unlabeled})
             raise ValueError(f"method '{self.name}' has no sample state, but got {names}")
+
+    def epoch_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What a refresh or ``start_epoch`` has set for one epoch, and no other state contains.
+
+        Returns:
+            What is equal on all ranks, tensors and plain values; and rows of this rank's unlabelled
+            samples.
+        """
+        return {}, {}
+
+    def load_epoch_state(self, common: dict[str, Any], unlabeled: dict[str, Tensor]) -> None:
+        """Restore ``epoch_state``, the rows those of the samples that are on this rank now."""
+        if common or unlabeled:
+            names = sorted({**common, **unlabeled})
+            raise ValueError(f"method '{self.name}' has no state of an epoch, but got {names}")
 
 
 def concat_views(*views: Tensor) -> Tensor:

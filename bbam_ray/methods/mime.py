@@ -182,3 +182,9 @@ class Mime(ScaledCosineMethod[MimeOptions]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.positive = state["positive"].to(self.task.labels.device)
+
+    def epoch_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        return {}, {"pseudo": self.pseudo}
+
+    def load_epoch_state(self, common: dict[str, Any], unlabeled: dict[str, Tensor]) -> None:
+        self.pseudo = unlabeled["pseudo"].to(self.task.labels.device)

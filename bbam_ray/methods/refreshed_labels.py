@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -102,7 +102,7 @@ class PseudoLabels:
 
     @classmethod
     def from_sample_state(cls, state: dict[str, Tensor], task: TaskInfo) -> PseudoLabels:
-        """Restore ``sample_state``. Thresholds are not in it: the next refresh replaces them."""
+        """Restore ``sample_state``; thresholds, which the next refresh replaces, are not in it."""
         tensors = {name: tensor.to(task.labels.device) for name, tensor in state.items()}
         return cls(
             tensors["pseudo"], tensors["confident"], tensors.get("weight"), _no_thresholds(task)
@@ -181,3 +181,9 @@ class RefreshedLabelsMethod(ScaledCosineMethod[RefreshedT]):
 
     def load_sample_state(self, labeled: dict[str, Tensor], unlabeled: dict[str, Tensor]) -> None:
         self.assigned = PseudoLabels.from_sample_state(unlabeled, self.task)
+
+    def epoch_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        return {"thresholds": self.assigned.thresholds}, {}
+
+    def load_epoch_state(self, common: dict[str, Any], unlabeled: dict[str, Tensor]) -> None:
+        self.assigned = replace(self.assigned, thresholds=common["thresholds"])

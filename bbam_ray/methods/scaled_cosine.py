@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,8 @@ class ScaledCosineMethod(Method[ScaledT]):
 class StepLabelsMethod(ScaledCosineMethod[ScaledT]):
     """A method that assigns pseudo-labels in the step that trains on them, and does not reuse them.
 
-    The labels of the current epoch are kept for diagnostics only, so they are not saved.
+    The labels of the current epoch are kept for diagnostics only, so they are saved only with an epoch
+    that is not complete.
     """
 
     def __init__(self, options: ScaledT, task: TaskInfo) -> None:
@@ -86,6 +87,16 @@ class StepLabelsMethod(ScaledCosineMethod[ScaledT]):
 
     def pseudo_labels(self) -> tuple[Tensor, Tensor] | None:
         return self._assigned
+
+    def epoch_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        if self._assigned is None:
+            return {}, {}
+        return {}, {"pseudo": self._assigned[0], "confident": self._assigned[1]}
+
+    def load_epoch_state(self, common: dict[str, Any], unlabeled: dict[str, Tensor]) -> None:
+        device = self.task.labels.device
+        if unlabeled:
+            self._assigned = unlabeled["pseudo"].to(device), unlabeled["confident"].to(device)
 
 
 def forward_together(

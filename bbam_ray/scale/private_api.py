@@ -142,6 +142,13 @@ def node_groups() -> list[tuple[int, dict[str, float]]]:
     return [(group.max_count, dict(group.resources)) for group in groups]
 
 
+def draining_nodes() -> set[str]:
+    """IDs of nodes that are about to be taken away; Ray starts nothing more on them."""
+    from ray._private.state import state
+
+    return set(state.get_draining_nodes())
+
+
 # ---------------------------------------------------------------- Ray Train
 
 
@@ -165,6 +172,16 @@ def set_torch_environment() -> None:
     from ray.train.torch.config import _set_torch_distributed_env_vars
 
     _set_torch_distributed_env_vars()
+
+
+def preemption_noticed() -> bool:
+    """Whether a node of this run is about to be taken away, as this worker of Ray Train knows it.
+
+    The public function is a message between all workers, too much for every step.
+    """
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    return get_train_context().preemption_context.preemption_info is not None
 
 
 def timed_out_at_start(error: Any) -> bool:

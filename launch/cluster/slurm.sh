@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# A study on a Slurm cluster: Ray on all nodes of the job, its driver on the first one.
+# A study or a run on a Slurm cluster: Ray on all nodes of the job, its driver on the first one.
 #
 # Cost: what your site charges for the nodes and hours below.
 #
 #   up and submit  sbatch launch/cluster/slurm.sh --dataset awa --data-dir /shared/awa --name awa1
+#   a single run   sbatch launch/cluster/slurm.sh train --dataset awa --data-dir /shared/awa --name big --workers 8
 #   watch          tail -f bbam-ray-<job>.out; bbam-ray watch results/awa/awa1
 #   down           scancel --batch --signal=TERM <job>; resume with the same command and --resume
 #
-# A plain `scancel <job>` ends Ray and the study at the same moment; no completed trial is lost. A job that Slurm requeues
-# resumes by itself. Without --name the study is called slurm-<job>.
+# A plain `scancel <job>` ends Ray and the study at the same moment; no completed trial is lost. Before its time limit, or with
+# the line above, the script gets SIGTERM: a run then writes a checkpoint in the middle of its epoch, and a study keeps the
+# last epochs of its trials. A job that Slurm requeues resumes by itself. Without --name a study is called slurm-<job>.
 #
 # Change: nodes, GPUs and time; the modules that your site needs. Run it from the repository, after `make demo` or
 # `make test` has created .venv in a folder that all nodes share. Nodes without GPUs: sbatch --gpus-per-node=0 ...
@@ -88,15 +90,20 @@ import sys, ray
 ray.init(logging_level="ERROR", log_to_driver=False)
 sys.exit(sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]))' "${#nodes[@]}"
 
-tune() {
-  "$bin/python" launch/tune.py --address auto --name "slurm-$SLURM_JOB_ID" "$@" &
+command=tune
+if [[ "${1:-}" == train ]]; then
+  command=train
+  shift
+fi
+run_driver() {
+  "$bin/python" "launch/$command.py" --address auto --name "slurm-$SLURM_JOB_ID" "$@" &
   driver=$!
   wait "$driver"
 }
 # A requeued job resumes its study; exit code 2: there is none yet.
 if ((${SLURM_RESTART_COUNT:-0} > 0)); then
   code=0
-  tune "$@" --resume || code=$?
+  run_driver "$@" --resume || code=$?
   ((code == 2)) || exit "$code"
 fi
-tune "$@"
+run_driver "$@"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +116,37 @@ def test_an_interrupted_study_resumes_with_every_trial_once(
     assert study.status == "COMPLETE" and set(study.trials["state"]) <= {"COMPLETE", "PRUNED"}
     wait_until(lambda: not ray_processes(last), 60, lambda: str(ray_processes(last)))
     for job in {first, last}:
+        shutil.rmtree(f"/tmp/ray-{job}", ignore_errors=True)
+
+
+def test_a_run_that_gets_the_signal_of_slurm_saves_in_its_epoch_and_resumes(
+    cluster: None, repository: Path
+) -> None:
+    """``--signal=B:TERM@120`` sends SIGTERM to the script alone, as scancel --batch does."""
+    flags = ["train", "--name", "queued", "--epochs", "4", "--warmup-epochs", "1", "--workers", "2"]
+    for setting in ("scenes=3000", "test_scenes=40", "warmup_passes=1", "keep=last"):
+        flags += ["--set", setting]
+    sbatch = ["sbatch", "--parsable", "--gpus-per-node=0", "--cpus-per-task=2"]
+    script = "launch/cluster/slurm.sh"
+    first = run(*sbatch, script, *flags, cwd=repository)
+    history = repository / "results" / "digits" / "queued" / "history.parquet"
+    wait_until(history.exists, 300, lambda: output(repository))
+    time.sleep(1)
+    run("scancel", "--batch", "--signal=TERM", first)
+    ended = ("COMPLETED", "CANCELLED", "FAILED")
+    wait_until(lambda: field(first, "JobState") in ended, 120, lambda: output(repository))
+    saved = r"checkpoint after step (\d+) of epoch (\d+), (\d+\.\d) s after the request"
+    match = re.search(saved, output(repository))
+    assert match is not None, output(repository)
+    print(f"{match[0]}")
+    last = run(*sbatch, script, *flags, "--resume", cwd=repository)
+    wait_until(lambda: field(last, "JobState") in ended, 300, lambda: output(repository))
+    assert field(last, "JobState") == "COMPLETED", output(repository)
+    resumed = f"2 workers, from epoch {int(match[2]) - 1} and {match[1]} step"
+    assert resumed in output(repository)
+    assert pq.read_table(history)["epoch"].to_pylist() == [1, 2, 3, 4]
+    for job in (first, last):
+        wait_until(lambda job=job: not ray_processes(job), 60, lambda: "Ray is still running")
         shutil.rmtree(f"/tmp/ray-{job}", ignore_errors=True)
 
 

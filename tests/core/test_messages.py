@@ -90,9 +90,10 @@ def test_gradients_of_any_type_are_summed_in_any_number_of_messages(
             assert torch.equal(gradient, (times - 2 * (name == "second")) * numbers), name
         assert found["gradients"]["wide"].dtype == torch.float64
         sent = [entries for _, entries, _ in found["messages"]]
-        # From the last parameter to the first: 2 and 24 numbers; 4 of float64; 7; 15, the loss, and a
-        # flag for each of 5.
-        assert sent == ([2 + 24, 4, 7, 15 + 1 + 5] if size == 16 else [26, 4, 7 + 15 + 1 + 5])
+        # From the last parameter to the first: 2 and 24 numbers; 4 of float64; 7; 15, the loss, a vote
+        # on a stop, and a flag for each of 5.
+        last = 15 + 1 + 1 + 5
+        assert sent == ([2 + 24, 4, 7, last] if size == 16 else [26, 4, 7 + last])
 
 
 def test_gradients_are_sent_while_the_backward_pass_is_running(ranks: Ranks) -> None:

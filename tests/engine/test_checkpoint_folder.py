@@ -109,7 +109,9 @@ def test_one_interrupted_process_equals_the_uninterrupted_run_bit_for_bit(
         return LocalSession(
             tmp_path / name,
             lambda record, old: records_seen.append((record.scalars["epoch"], old)),
-            started=lambda epoch, defects: starts.append((epoch, defects)),
+            started=lambda checkpoint, defects: starts.append(
+                (folders.epoch_of(checkpoint) if checkpoint else 0, defects)
+            ),
         )
 
     whole, records_seen, starts = tiny_trainer(), [], []

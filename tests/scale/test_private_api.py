@@ -161,6 +161,19 @@ def test_names_of_autoscaling_exist(monkeypatch: pytest.MonkeyPatch) -> None:
         assert private_api.node_groups() == groups
 
 
+def test_nodes_that_drain_are_read_from_the_state_of_the_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray._private import state
+    from ray.train.v2._internal.execution import preemption
+
+    deadlines = {"a": 0, "b": 1_700_000_000_000}
+    monkeypatch.setattr(state.state, "get_draining_nodes", lambda: deadlines)
+    assert private_api.draining_nodes() == {"a", "b"}
+    # Ray Train reads the same.
+    assert preemption._get_draining_nodes() == deadlines
+
+
 def test_names_of_ray_train_exist() -> None:
     backend = private_api.torch_backend()
     assert list(inspect.signature(backend.on_start).parameters)[1:] == [
@@ -248,6 +261,26 @@ def test_messages_of_the_node_manager_are_not_printed(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == ""
     assert worker.print_to_stdstream is before
     assert "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages)
+
+
+def test_a_notice_of_preemption_is_read_from_the_context_of_a_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.train.v2._internal.execution import context
+    from ray.train.v2._internal.execution.preemption import PreemptionContext
+    from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
+    from ray.train.v2.api.preemption import PreemptionInfo
+
+    worker: Any = SimpleNamespace(preemption_context=PreemptionContext())
+    worker.get_world_rank = lambda: 0
+    monkeypatch.setattr(context, "_train_context", worker)
+    assert not private_api.preemption_noticed()
+    info = PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"node": [1]})
+    worker.preemption_context.preemption_info = info
+    assert private_api.preemption_noticed()
+    # What Ray's watcher calls on every worker, and what it writes.
+    source = inspect.getsource(RayTrainWorker.mark_preempt)
+    assert "train_context.preemption_context.preemption_info = info" in source
 
 
 def test_failed_starts_of_ray_train_are_told_apart() -> None:

@@ -37,6 +37,7 @@ class Gang:
         self.worker.check(versions)
         self._peers: list[Any] = []
         if shape.workers == 1:
+            self.worker.watch_node()
             return
         try:
             # Only workers that have started join: a group waits long for one that does not come.
@@ -49,6 +50,7 @@ class Gang:
             ]
             self.worker.join(address, 0, *options)
             ray.get(joined)
+            self.call("watch_node")
         except BaseException:
             self.close()
             raise

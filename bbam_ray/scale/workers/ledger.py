@@ -1,4 +1,4 @@
-"""The records of a run under Ray Train, on their way from rank 0 to the driver.
+"""The records of a run under Ray Train, on their way from rank 0 to the driver, and requests to stop back.
 
 An actor on the driver's node holds them, since workers cannot call the driver. Ray replaces it when its
 process dies. What it held is lost then, so rank 0 keeps each record until the driver has confirmed it,
@@ -22,9 +22,10 @@ _POLL_SECONDS = 0.1
 
 
 class Ledger:
-    """The actor: the records that the driver has not confirmed."""
+    """The actor: the records that the driver has not confirmed, and its request to stop."""
 
     def __init__(self) -> None:
+        self._stops = False
         self._records: dict[tuple[str, int], Record] = {}
         self._last, self._confirmed = Numbers(), Numbers()
 
@@ -56,6 +57,13 @@ class Ledger:
             if number > confirmed.get(writer, 0)
         }
         return self._records
+
+    def request_stop(self) -> None:
+        """The driver wants the workers to stop."""
+        self._stops = True
+
+    def stop_requested(self) -> bool:
+        return self._stops
 
 
 def new_ledger() -> Any:
@@ -123,3 +131,7 @@ class LedgerReader:
         records = ray.get(reply)
         self._processed = self._processed | dict(records.keys())
         return list(records.values())
+
+    def request_stop(self) -> None:
+        """Ask the workers to stop; called again and again, since the ledger may be replaced."""
+        self._ledger.request_stop.options(max_task_retries=0).remote()

@@ -11,6 +11,8 @@ import ray
 import ray.train
 import ray.train.torch
 
+from bbam_ray.engine.stop_request import StopRequest, made_by_signal
+from bbam_ray.errors import TrainingStoppedError
 from bbam_ray.methods import run_config
 from bbam_ray.scale import private_api
 from bbam_ray.scale.cluster import interruption
@@ -25,6 +27,7 @@ TrainingFailed = ray.train.TrainingFailedError
 _POLL_SECONDS, _LAST_SECONDS = 0.2, 5.0
 # Ray Train counts both together: workers that die while they start, and waits of 30 s for resources.
 _FAILED_STARTS, _WAITS = 3, 5
+_STOP_SECONDS = 90.0  # for which workers that have to stop are waited for; Slurm grants 120
 
 
 def _scaling(shape: TrainShape) -> Any:
@@ -52,24 +55,36 @@ def train_with_ray(
 ) -> None:
     """Train a run to its end inside a connected Ray.
 
+    A notice of preemption, of Ray, stops the workers with a checkpoint in the middle of the epoch; they
+    start again elsewhere at once. SIGTERM to this process stops them in the same way.
+
     Args:
         job: what to train; resumes from the newest complete checkpoint in its folder.
         shape: number and resources of the workers.
-        listener: gets, in order: {"kind": "started", "workers", "epoch", "defects"} whenever workers
-            (re)start, {"kind": "epoch", "record", "again", "finished"} for every epoch, and
-            {"kind": "failed", "error", "start_error"}.
+        listener: gets, in order: {"kind": "started", "workers", "epoch", "step", "defects"} whenever
+            workers (re)start, {"kind": "epoch", "record", "again", "finished"} for every epoch,
+            {"kind": "stopped", "where", "seconds"} after a request, with the seconds from the request to
+            the checkpoint, and {"kind": "failed", "error", "start_error"}.
 
     Raises:
         TrainingFailed: workers were lost more often than ``shape.max_failures``.
         StartError: a worker cannot start.
+        TrainingStoppedError: SIGTERM, after the checkpoint.
+        KeyboardInterrupt: a second SIGTERM, or workers that do not stop.
     """
     Path(job.checkpoints).mkdir(parents=True, exist_ok=True)
     ledger = new_ledger()
     reader, waits, lost = LedgerReader(ledger), 0, False
+    request = StopRequest()
     try:
         while True:
             try:
-                return _follow(_trainer(job, shape, ledger), reader, listener)
+                with made_by_signal(request):
+                    stopped = _follow(_trainer(job, shape, ledger), reader, listener, request)
+                if stopped is None:
+                    return
+                if request():
+                    raise TrainingStoppedError(stopped)
             except ray.train.ControllerError as error:
                 waits += 1
                 if waits == _WAITS or not private_api.timed_out_at_start(error):
@@ -102,9 +117,19 @@ def _trainer(job: TrainJob, shape: TrainShape, ledger: Any) -> Any:
     )
 
 
-def _follow(trainer: Any, ledger: LedgerReader, listener: Callable[[Record], None]) -> None:
-    """Run the trainer in its own thread, so that Ctrl-C and records reach this one."""
+def _follow(
+    trainer: Any,
+    ledger: LedgerReader,
+    listener: Callable[[Record], None],
+    request: StopRequest,
+) -> str | None:
+    """Run the trainer in its own thread, so that Ctrl-C and records reach this one.
+
+    Returns:
+        Where the workers stopped on request; None if they have finished.
+    """
     errors: list[Exception] = []
+    stopped: str | None = None
 
     def fit() -> None:
         try:
@@ -113,12 +138,15 @@ def _follow(trainer: Any, ledger: LedgerReader, listener: Callable[[Record], Non
             errors.append(error)
 
     def read(wait_s: float) -> None:
+        nonlocal stopped
         try:
             records = ledger.new_records(wait_s)
         except ray.exceptions.RayError as error:
             lost.append(error)  # it cannot start, so the workers cannot send anything
             return
         for record in records:
+            if record["kind"] == "stopped":
+                stopped = record["where"]
             listener(record)
 
     lost: list[Exception] = []
@@ -128,6 +156,10 @@ def _follow(trainer: Any, ledger: LedgerReader, listener: Callable[[Record], Non
         if not lost:
             read(_POLL_SECONDS)
         interruption.check()
+        if request():
+            ledger.request_stop()
+        if request.seconds > _STOP_SECONDS:
+            raise KeyboardInterrupt
         thread.join(_POLL_SECONDS)
     if not lost:  # of a run that has failed; one that ends well waits until everything was read
         read(_LAST_SECONDS)
@@ -136,3 +168,4 @@ def _follow(trainer: Any, ledger: LedgerReader, listener: Callable[[Record], Non
             raise failure from error
     if errors:
         raise died_at_start(errors[0]) if private_api.died_at_start(errors[0]) else errors[0]
+    return stopped

@@ -19,11 +19,12 @@ from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.session import is_due, run_epochs
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
-from bbam_ray.errors import NonFiniteError, UsageError
+from bbam_ray.errors import NonFiniteError, TrainingStoppedError, UsageError
 from bbam_ray.methods import run_config
 from bbam_ray.scale.cluster.scratch import Scratch
 from bbam_ray.scale.workers.ledger import LedgerWriter
 from bbam_ray.scale.workers.start_errors import import_error
+from bbam_ray.scale.workers.stop_watch import StopWatch
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ class TrainJob:
 class TrainSession:
     """The session of the training loop in a Ray Train worker."""
 
-    def __init__(self, job: TrainJob, ledger: LedgerWriter) -> None:
-        self._job, self._ledger = job, ledger
+    def __init__(self, job: TrainJob, ledger: LedgerWriter, watch: StopWatch) -> None:
+        self._job, self._ledger, self._watch = job, ledger, watch
+        self._saved: str | None = None  # name of the last checkpoint
         self._parent = Path(job.checkpoints)
         self._device = torch.device("cpu")
         if torch.cuda.is_available() and job.values.get("device") != "cpu":
@@ -76,13 +78,19 @@ class TrainSession:
 
     def resume_folder(self) -> Path | None:
         """The newest complete checkpoint; rank 0 finds it for all."""
-        epoch, defects = 0, list[str]()
+        checkpoint, defects = None, list[str]()
         if distributed.rank() == 0:
             checkpoint, defects = checkpoint_folder.resume_point(self._parent)
-            epoch = checkpoint_folder.epoch_of(checkpoint) if checkpoint else 0
+        epoch, step = checkpoint_folder.position(checkpoint)
         epoch = int(distributed.broadcast_float(epoch, self._device))
-        self.send("started", workers=distributed.world_size(), epoch=epoch, defects=defects)
-        return self._parent / checkpoint_folder.folder_name(epoch) if epoch else None
+        sent = int(distributed.broadcast_float(-1 if step is None else step, self._device))
+        step = None if sent < 0 else sent
+        size = distributed.world_size()
+        self.send("started", workers=size, epoch=epoch, step=step, defects=defects)
+        if not epoch and step is None:
+            return None
+        self._saved = checkpoint_folder.folder_name(epoch, step)
+        return self._parent / self._saved
 
     def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         for index, record in enumerate(records, start=1):
@@ -95,20 +103,32 @@ class TrainSession:
         # Rows go to the driver first: a checkpoint may be older than the rows, but not newer.
         record = asdict(records[-1])
         self.send("epoch", record=record, again=False, **self._progress(trainer, last=True))
-        due = is_due(trainer, self._job.every)
-        if ray.train.get_preemption_info() is not None:  # the same on all ranks
-            due = True
-        metrics = {"epoch": trainer.epoch, "best_epoch": trainer.best_epoch}
-        if not due:
-            ray.train.report(metrics)
-            return
+        if is_due(trainer, self._job.every):
+            self._save(trainer, records)
+        else:
+            ray.train.report(self._metrics(trainer))
+
+    def stop_requested(self) -> bool:
+        return self._watch()
+
+    def stopped(self, trainer: Trainer, records: list[EpochRecord]) -> None:
+        is_new = not trainer.epoch and trainer.running is None
+        if not is_new and self._saved != checkpoint_folder.name_now(trainer):
+            self._save(trainer, records)
+
+    def _metrics(self, trainer: Trainer) -> dict[str, Any]:
+        return {"epoch": trainer.epoch, "best_epoch": trainer.best_epoch}
+
+    def _save(self, trainer: Trainer, records: list[EpochRecord]) -> None:
+        """Write a checkpoint; its parts come from all ranks."""
+        self._saved = checkpoint_folder.name_now(trainer)
         with Scratch() as scratch:
             folder = scratch / "checkpoint"
             checkpoint_folder.save_part(folder, trainer, records)
             ray.train.report(
-                metrics,
+                self._metrics(trainer),
                 checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
-                checkpoint_dir_name=checkpoint_folder.folder_name(trainer.epoch),
+                checkpoint_dir_name=self._saved,
             )
         if distributed.rank() == 0:
             checkpoint_folder.tidy_run(self._parent, self._job.keep, trainer)
@@ -121,15 +141,18 @@ def train_worker(config: dict[str, Any]) -> None:
     if torch.cuda.is_available() and job.values.get("device") != "cpu":
         torch.cuda.set_device(ray.train.torch.get_device())
     settings = run_config(job.values, "run")
-    ledger = LedgerWriter(config["ledger"])
-    session = TrainSession(job, ledger)
+    ledger, watch = LedgerWriter(config["ledger"]), StopWatch(config["ledger"])
+    session = TrainSession(job, ledger, watch)
     try:
         for _ in run_epochs(
             make_trainer(settings, *prepare_training(settings), job.pruning_rule), session
         ):
             pass
+    except TrainingStoppedError as stop:
+        session.send("stopped", where=str(stop), seconds=watch.request.seconds)
     # The same on every rank and in every attempt.
     except (NonFiniteError, UsageError, ImportError) as error:
         failure = import_error(error)
         session.send("failed", error=str(failure or error), start_error=failure)
+    watch.end()
     ledger.wait()

@@ -14,7 +14,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from bbam_ray.engine import checkpoint_folder
-from bbam_ray.errors import StartError, WorkerLostError
+from bbam_ray.errors import StartError, TrainingStoppedError, WorkerLostError
 from bbam_ray.files import atomic_folder
 from bbam_ray.scale.search.outcomes import trial_id
 from bbam_ray.scale.workers.gang import Gang
@@ -86,7 +86,7 @@ class Trial(tune.Trainable):
                 raise self._failure
             assert self._gang is not None
             self._save()
-            result: dict[str, Any] = self._gang.call("run_epoch")
+            result = self._run_epoch(self._gang)
         except (WorkerLostError, RayActorError):
             raise
         except Exception as error:
@@ -102,19 +102,38 @@ class Trial(tune.Trainable):
             shutil.rmtree(self._folder, ignore_errors=True)
         return result | {"done": result["finished"]}
 
+    def _run_epoch(self, gang: Gang) -> dict[str, Any]:
+        """Train an epoch. If a node is about to be taken away, save in its middle, and continue.
+
+        The trial ends with the node, and Tune starts it again from there on another one.
+        """
+        while True:
+            try:
+                result: dict[str, Any] = gang.call("run_epoch")
+            except TrainingStoppedError:
+                done, step = gang.worker.position()
+                if done or step is not None:
+                    self._write(checkpoint_folder.folder_name(done, step))
+                continue
+            return result
+
     def _save(self) -> None:
         """Write the checkpoint of the last epoch; by now its row has reached the driver."""
-        assert self._gang is not None
         if self._unsaved:
-            target = self._folder / checkpoint_folder.folder_name(self._unsaved)
-            try:
-                with atomic_folder(target) as new:
-                    self._gang.save(new)
-            except OSError:  # a full disk: the trial continues with its previous checkpoint
-                return
-            for older in checkpoint_folder.newest_first(self._folder):
-                if older != target:
-                    shutil.rmtree(older, ignore_errors=True)
+            self._write(checkpoint_folder.folder_name(self._unsaved))
+
+    def _write(self, name: str) -> None:
+        """Write a checkpoint, and delete those before it."""
+        assert self._gang is not None
+        target = self._folder / name
+        try:
+            with atomic_folder(target) as new:
+                self._gang.save(new)
+        except OSError:  # a full disk: the trial continues with its previous checkpoint
+            return
+        for older in checkpoint_folder.newest_first(self._folder):
+            if older != target:
+                shutil.rmtree(older, ignore_errors=True)
 
     def cleanup(self) -> None:
         if self._heartbeat is not None:

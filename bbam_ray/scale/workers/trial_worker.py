@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,14 @@ from bbam_ray.engine.folds import (
 from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.pruning_rule import TrialRules
 from bbam_ray.engine.pseudo_label_records import PseudoLabelAudit
-from bbam_ray.engine.session import run_epochs
+from bbam_ray.engine.session import further_epochs, run_epochs
+from bbam_ray.engine.stop_request import never
 from bbam_ray.engine.task import Task, TrainingData, load_part, prepare_training, split_of
 from bbam_ray.engine.trainer import EpochRecord, Trainer
+from bbam_ray.errors import TrainingStoppedError
 from bbam_ray.methods import run_config
 from bbam_ray.scale.cluster.scratch import Scratch
+from bbam_ray.scale.workers.drain_watch import DrainWatch
 from bbam_ray.scale.workers.versions import check_versions
 
 FOLD_PROGRESS = "folds.json"  # in a checkpoint: its fold, and the values of the folds that are done
@@ -42,20 +45,27 @@ class TrialSession:
 
     Args:
         folder: checkpoint to resume from, if any.
+        requested: whether there is a request to stop.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, requested: Callable[[], bool]) -> None:
+        self._folder, self._requested = folder, requested
         self.records: list[EpochRecord] = []
 
     def resume_folder(self) -> Path | None:
         return self._folder
 
     def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
-        """Nothing: the recorder already has these epochs."""
+        self.records = records  # the recorder already has these epochs
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         self.records = records
+
+    def stop_requested(self) -> bool:
+        return self._requested()
+
+    def stopped(self, trainer: Trainer, records: list[EpochRecord]) -> None:
+        """Nothing: the process that owns the gang saves the checkpoint."""
 
 
 class TrialWorker:
@@ -72,6 +82,7 @@ class TrialWorker:
     _trainer: Trainer
     _session: TrialSession
     _loop: Iterator[EpochRecord]
+    _watch: DrainWatch | None = None
 
     def __init__(self, name: str = "trial worker") -> None:
         self._name = name
@@ -92,6 +103,10 @@ class TrialWorker:
 
     def leave(self) -> None:
         distributed.leave()
+
+    def watch_node(self) -> None:
+        """Stop epochs, once, when the node of this process is about to be taken away."""
+        self._watch = DrainWatch()
 
     def build(self, values: dict[str, Any], source: str, threads: int, rules: TrialRules) -> None:
         """Create the trainer of the first fold of a configuration, before its first epoch."""
@@ -118,7 +133,7 @@ class TrialWorker:
         return prepare_training(config, Task(self._samples, split_of(self._samples, config)))
 
     def _start(self, folder: Path | None) -> None:
-        self._session = TrialSession(folder)
+        self._session = TrialSession(folder, self._watch or never)
         self._loop = run_epochs(self._trainer, self._session)
 
     def run_epoch(self) -> dict[str, Any]:
@@ -127,11 +142,21 @@ class TrialWorker:
         Returns:
             Its record (the same on all ranks), the result of its fold if this was its last epoch, and
             whether the trial is finished. ``step`` counts the epochs of all folds.
+
+        Raises:
+            TrainingStoppedError: the node of a rank is about to be taken away. The next call continues.
         """
         if self._trainer.finished:
             self._build_fold()
             self._start(None)
-        record = next(self._loop)
+        try:
+            record = next(self._loop)
+        except TrainingStoppedError:
+            records = self._session.records
+            self._loop = further_epochs(self._trainer, self._session, records)
+            if self._watch is not None:
+                self._watch.saved()
+            raise
         trainer, fold = self._trainer, len(self._fold_values)
         step = fold * trainer.config.training.epochs + trainer.epoch
         finished, stopped = trainer.finished, trainer.stopped_early
@@ -157,8 +182,14 @@ class TrialWorker:
             "stopped_early": stopped,
         }
 
+    def position(self) -> tuple[int, int | None]:
+        """Epochs of all folds that are complete, and steps of the running one; None = between two."""
+        trainer = self._trainer
+        done = len(self._fold_values) * trainer.config.training.epochs + trainer.epoch
+        return done, None if trainer.running is None else trainer.running.step
+
     def save(self, folder: Path) -> None:
-        """Write this rank's part of a checkpoint of the last epoch."""
+        """Write this rank's part of a checkpoint of the current state."""
         records = self._session.records
         checkpoint_folder.save_part(folder, self._trainer, records, model=False)
         if distributed.rank() == 0:
