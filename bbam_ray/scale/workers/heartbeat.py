@@ -55,10 +55,11 @@ class HeartbeatStore:
     def stop_requested(self) -> bool:
         return self._stops
 
-    def trial_saved(self, number: int) -> None:
-        """A trial has saved its state; counts if that was after the request."""
+    def trial_saved(self, number: int) -> bool:
+        """Note that a trial has saved its state, if that was requested; returns whether it was."""
         if self._stops:
             self._saved.add(number)
+        return self._stops
 
     def saved_trials(self) -> set[int]:
         """Numbers of the trials that have saved their state on request."""

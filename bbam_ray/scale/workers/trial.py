@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import threading
 import traceback
 from collections import deque
 from contextlib import suppress
@@ -11,8 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.trainer import EpochRecord
@@ -131,9 +133,10 @@ class Trial(tune.Trainable):
         return result | {"again": False, "done": result["finished"]}
 
     def _run_epoch(self, gang: Gang) -> dict[str, Any]:
-        """Train an epoch. After a notice to stop, save in its middle, and continue.
+        """Train an epoch. After a notice to stop, save in its middle.
 
-        The trial ends with its node or its study, and starts again from there.
+        If its node is taken away, the trial continues until then, and Tune starts it again from there. If
+        the study stops, the trial waits for its end: a resumed study continues there.
         """
         while True:
             try:
@@ -142,8 +145,10 @@ class Trial(tune.Trainable):
                 done, step = gang.worker.position()
                 if done or step is not None:
                     self._write(checkpoint_folder.folder_name(done, step))
-                heartbeats = self.config["run"]["heartbeats"]
-                heartbeats.trial_saved.remote(self.config["number"])
+                with suppress(RayError):  # the store is being replaced, or ends with the study
+                    heartbeats = self.config["run"]["heartbeats"]
+                    if ray.get(heartbeats.trial_saved.remote(self.config["number"])):
+                        threading.Event().wait()
                 continue
             return result
 
