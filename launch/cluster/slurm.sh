@@ -9,8 +9,8 @@
 #   down           scancel --batch --signal=TERM <job>; resume with the same command and --resume
 #
 # A plain `scancel <job>` ends Ray and the study at the same moment; no completed trial is lost. Before its time limit, or with
-# the line above, the script gets SIGTERM: a run then writes a checkpoint in the middle of its epoch, and a study keeps the
-# last epochs of its trials. A job that Slurm requeues resumes by itself. Without --name a study is called slurm-<job>.
+# the line above, the script gets SIGTERM: a run and every running trial of a study then write a checkpoint in the middle of
+# their epochs. A job that Slurm requeues resumes by itself. Without --name a study is called slurm-<job>.
 #
 # Change: nodes, GPUs and time; the modules that your site needs. Run it from the repository, after `make demo` or
 # `make test` has created .venv in a folder that all nodes share. Nodes without GPUs: sbatch --gpus-per-node=0 ...

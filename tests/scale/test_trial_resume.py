@@ -42,7 +42,8 @@ def rows(results: Path, table: str) -> list[dict[str, Any]]:
     )
     stored = read_table(results / "digits" / "s" / f"{table}.parquet").to_pylist()
     return [
-        {name: value for name, value in row.items() if not name.startswith(clock)} for row in stored
+        {name: value for name, value in row.items() if not name.startswith(changing)}
+        for row in stored
     ]
 
 
