@@ -31,15 +31,8 @@ def flags(second_long: list[str]) -> list[str]:
 
 def rows(results: Path, table: str) -> list[dict[str, Any]]:
     """Rows without times, and without fingerprints, which depend on the runner of trials."""
-    clock = (
-        "seconds_",
-        "images_per_second",
-        "cost",
-        "started_at",
-        "duration_s",
-        "gpu_hours",
-        "fingerprint",
-    )
+    changing = ("seconds_", "images_per_second", "cost", "started_at", "duration_s", "gpu_hours")
+    changing += ("fingerprint",)
     stored = read_table(results / "digits" / "s" / f"{table}.parquet").to_pylist()
     return [
         {name: value for name, value in row.items() if not name.startswith(changing)}
