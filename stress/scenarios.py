@@ -12,9 +12,11 @@ from pathlib import Path
 from threading import Lock
 
 from bbam_ray.errors import UsageError
+from stress import slurm_jobs
 from stress.disks import small_disk
 from stress.faults import Fault
 from stress.nodes import Nodes
+from stress.slurm_jobs import StudyJob
 from stress.start_faults import StartFault, try_to_start
 from stress.stored_study import CheckFailedError, LostTrialError
 from stress.study_process import StudyProcess
@@ -140,6 +142,19 @@ class Scenarios:
             study = StudyProcess(self._new_folder(), "tune", flags, variables=variables)
             self._run(study, [fault] * times, lambda: self._inject(study, [fault] * times))
             study.close()
+
+    def of_jobs(self, faults: Sequence[Fault]) -> None:
+        """Let Slurm interrupt the job of a study, once for each fault; each study is resumed."""
+        if not faults:
+            return
+        try:
+            with slurm_jobs.cluster():
+                for fault in faults:
+                    study = StudyJob(self._new_folder(), self._flags(1))
+                    self._run(study, [fault], lambda: self._inject(study, [fault]))
+                    study.close()
+        except OSError as error:
+            self._skip(faults, error)
 
     def finish(self) -> None:
         """Check that no process outlives its study."""

@@ -73,11 +73,14 @@ class StudyProcess(StoredStudy):
         path = self.base / "output.txt"
         return path.read_text(errors="replace")[self._output_start :] if path.exists() else ""
 
+    def program(self) -> list[str]:
+        """The command, before its flags."""
+        return [sys.executable, str(ROOT / "launch" / f"{self.command}.py")]
+
     def start(self) -> None:
         """Start the study, or resume it."""
         self._output_start += len(self.output)
-        command = [sys.executable, str(ROOT / "launch" / f"{self.command}.py")]
-        command += ["--results", str(self.results), "--name", "s", *_SETTINGS]
+        command = [*self.program(), "--results", str(self.results), "--name", "s", *_SETTINGS]
         command += [*_COMMANDS[self.command].split(), *self._flags]
         command += ["--resume"] if (self.folder / ".previous").exists() else []
         with (self.base / "output.txt").open("ab") as output:
