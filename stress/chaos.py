@@ -108,10 +108,10 @@ def shares(faults: int, words: str) -> Shares:
 def run(
     faults: int, seed: int, folder: Path, concurrency: int = 2, words: str = ""
 ) -> dict[str, Tally]:
-    """Inject faults: a quarter after the end of a study, an eighth at its start, a twentieth each into nodes
-    and jobs of Slurm.
+    """Inject faults into running studies, and some others.
 
-    All others are injected into running studies.
+    A quarter comes after the end of a study, an eighth at its start, a twentieth hits nodes, another one
+    jobs of Slurm.
 
     Args:
         faults: number of faults.

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -151,7 +152,7 @@ class Scenarios:
             with slurm_jobs.cluster():
                 for fault in faults:
                     study = StudyJob(self._new_folder(), self._flags(1))
-                    self._run(study, [fault], lambda: self._inject(study, [fault]))
+                    self._run(study, [fault], partial(self._inject, study, [fault]))
                     study.close()
         except OSError as error:
             self._skip(faults, error)
