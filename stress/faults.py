@@ -116,6 +116,7 @@ def _preempt(study: StudyProcess, rng: random.Random) -> bool:
 
 def _preempt_search(study: StudyProcess, rng: random.Random) -> bool:
     """The same during a search, whose running trials must save their state; not after it."""
+    study.wait_for_rows()
     _preempt(study, rng)
     return (
         re.search(r"running trials? saved .* after the request to stop", study.output) is not None

@@ -183,7 +183,7 @@ class Scenarios:
     def _inject(self, study: StudyProcess, faults: Sequence[Fault]) -> Iterator[tuple[Fault, bool]]:
         for fault in faults:
             if not study.running:
-                if study.process is not None and study.process.returncode == 0:
+                if study.returncode == 0:
                     yield fault, False  # the study has already ended
                     continue
                 study.start()

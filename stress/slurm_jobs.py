@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from bbam_ray.errors import EXIT_INTERRUPTED
 from stress.faults import Fault
 from stress.slurm_cluster import missing_programs, ray_processes, run, slurm_cluster
 from stress.stored_study import CheckFailedError
@@ -75,6 +76,15 @@ class StudyJob(StudyProcess):
         self._jobs.append(lines[0])
 
     @property
+    def returncode(self) -> int | None:
+        """As the job has ended: ``sbatch`` itself ends with 0 for one that was cancelled."""
+        code = super().returncode
+        if code != 0:
+            return code
+        state = run("squeue", "--noheader", "--states=all", f"--jobs={self.job}", "--format=%T")
+        return 0 if state == "COMPLETED" else 1
+
+    @property
     def job(self) -> str:
         """Number of the last job."""
         return self._jobs[-1]
@@ -112,6 +122,7 @@ def _cancel(study: StudyProcess, rng: random.Random) -> bool:
 
 def _signal(study: StudyProcess, rng: random.Random) -> bool:
     """As Slurm does two minutes before the time limit; running trials must save their state."""
+    study.wait_for_rows()
     _end(study, "scancel", "--batch", "--signal=TERM")
     return "after the request to stop" in study.output
 
@@ -123,9 +134,9 @@ def _requeue(study: StudyProcess, rng: random.Random) -> bool:
     return True
 
 
-#: exit codes are those of ``sbatch --wait``
+#: exit codes are those of the jobs
 SLURM_FAULTS: Sequence[Fault] = (
     Fault("Slurm job cancelled", _cancel, exit_code=1),
-    Fault("Slurm job with the signal of its time limit", _signal, exit_code=1),
+    Fault("Slurm job with the signal of its time limit", _signal, exit_code=EXIT_INTERRUPTED),
     Fault("Slurm job requeued", _requeue),
 )

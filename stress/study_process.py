@@ -156,6 +156,11 @@ class StudyProcess(StoredStudy):
         while self.running and self._history_version() == before:
             self._check_and_sleep()
 
+    def wait_for_rows(self) -> None:
+        """Wait until an epoch is stored, also one before the last start."""
+        while self.running and not len(self.table("history")):
+            self._check_and_sleep()
+
     def _history_version(self) -> int:
         path = self.folder / "history.parquet"
         return path.stat().st_mtime_ns if path.exists() else 0
@@ -166,7 +171,8 @@ class StudyProcess(StoredStudy):
         while self.running:
             self._check_and_sleep()
         self.slowest_s = max(self.slowest_s, time.monotonic() - self._started)
-        return int(self.process.returncode)
+        assert self.returncode is not None
+        return self.returncode
 
     def _check_and_sleep(self) -> None:
         if time.monotonic() - self._started > LIMIT_S:

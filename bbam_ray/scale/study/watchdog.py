@@ -55,6 +55,8 @@ class Watchdog(Callback):
 
     def _stop(self, running: set[int]) -> None:
         """Wait until all running trials have saved their state; raises KeyboardInterrupt then."""
+        if not running:
+            raise KeyboardInterrupt
         if self._polled is None:
             self._searcher.stop()
             self._listener(Notice(f"stopping: {_trials(len(running))} save their state"))
