@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psutil
 
-from bbam_ray.errors import EXIT_INTERRUPTED
 from stress.faults import Fault
 from stress.slurm_cluster import missing_programs, ray_processes, run, slurm_cluster
 from stress.stored_study import CheckFailedError
@@ -77,10 +76,9 @@ class StudyJob(StudyProcess):
 
     @property
     def returncode(self) -> int | None:
-        """As the job has ended: ``sbatch`` itself ends with 0 for one that was cancelled."""
-        code = super().returncode
-        if code != 0:
-            return code
+        """0 for a job that was completed, else 1: the code of ``sbatch`` depends on how it was cancelled."""
+        if super().returncode is None:
+            return None
         state = run("squeue", "--noheader", "--states=all", f"--jobs={self.job}", "--format=%T")
         return 0 if state == "COMPLETED" else 1
 
@@ -134,9 +132,8 @@ def _requeue(study: StudyProcess, rng: random.Random) -> bool:
     return True
 
 
-#: exit codes are those of the jobs
 SLURM_FAULTS: Sequence[Fault] = (
     Fault("Slurm job cancelled", _cancel, exit_code=1),
-    Fault("Slurm job with the signal of its time limit", _signal, exit_code=EXIT_INTERRUPTED),
+    Fault("Slurm job with the signal of its time limit", _signal, exit_code=1),
     Fault("Slurm job requeued", _requeue),
 )
