@@ -76,7 +76,7 @@ class StudyJob(StudyProcess):
 
     @property
     def returncode(self) -> int | None:
-        """0 for a job that was completed, else 1: the code of ``sbatch`` depends on how it was cancelled."""
+        """0 for a complete job, else 1: the code of ``sbatch`` depends on how it was cancelled."""
         if super().returncode is None:
             return None
         state = run("squeue", "--noheader", "--states=all", f"--jobs={self.job}", "--format=%T")
