@@ -4,8 +4,8 @@
                            [--kinds WORDS] [--store FILE] [--write stress/README.md]
     python -m stress.chaos --table [--write stress/README.md]
 
-Takes about an hour and a half on two CPUs. Needs the right to mount a file system; without it, faults of
-disks are skipped, and the table reports this.
+Takes about an hour and a half on two CPUs. Needs the right to mount a file system, and Slurm; without them
+these faults are skipped, and the table reports this.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from bbam_ray.errors import UsageError
 from benchmarks.page import write_section
@@ -30,6 +31,7 @@ from stress.faults import (
     Fault,
 )
 from stress.scenarios import Scenarios, Tally
+from stress.slurm_jobs import SLURM_FAULTS
 from stress.start_faults import START_FAULTS, StartFault
 from stress.study_process import LIMIT_S
 
@@ -71,59 +73,74 @@ def plan_starts(faults: int, words: str = "") -> list[tuple[StartFault, str, int
     ]
 
 
-def shares(faults: int, words: str) -> tuple[int, int, int, int]:
-    """Number of faults of running studies, of starts, after the end, and of nodes.
+class Shares(NamedTuple):
+    """Number of faults of running studies, of starts, after the end, of nodes, and of jobs of Slurm."""
+
+    running: int
+    starts: int = 0
+    after_end: int = 0
+    nodes: int = 0
+    jobs: int = 0
+
+
+def shares(faults: int, words: str) -> Shares:
+    """Divide a number of faults.
 
     Raises:
         UsageError: no fault has these words.
     """
     if not words:
-        of_nodes, after_end, starts = max(1, faults // 25), faults // 4, faults // 8
-        return faults - of_nodes - after_end - starts, starts, after_end, of_nodes
-    running = sum(words in fault.name for fault in _RUNNING)
-    starting = sum(words in fault.name for fault in START_FAULTS)
-    if not running + starting:
+        few = max(1, faults // 20)
+        rest = Shares(0, faults // 8, faults // 4, few, few)
+        return rest._replace(running=faults - sum(rest))
+    running, starting, of_jobs = (
+        sum(words in fault.name for fault in kinds)
+        for kinds in (_RUNNING, START_FAULTS, SLURM_FAULTS)
+    )
+    if not (total := running + starting + of_jobs):
         raise UsageError(
-            f"--kinds '{words}': no fault of a start or a running study has these words"
+            f"--kinds '{words}': no fault of a start, a running study or a job has these words"
         )
-    starts = round(faults * starting / (running + starting))
-    return faults - starts, starts, 0, 0
+    starts, jobs = round(faults * starting / total), round(faults * of_jobs / total)
+    return Shares(faults - starts - jobs, starts, jobs=jobs)
 
 
 def run(
     faults: int, seed: int, folder: Path, concurrency: int = 2, words: str = ""
 ) -> dict[str, Tally]:
-    """Inject faults: a quarter after the end of a study, an eighth at its start, one in 25 into nodes.
+    """Inject faults into running studies, and some others.
 
-    All others are injected into running studies.
+    A quarter comes after the end of a study, an eighth at its start, a twentieth hits nodes, another one
+    jobs of Slurm.
 
     Args:
         faults: number of faults.
         seed: of all random choices.
         folder: an empty folder.
         concurrency: number of concurrent studies.
-        words: only faults of starts and of running studies whose name contains this text; "" for all.
+        words: only faults of starts, running studies and jobs whose name contains this text; "" for all.
 
     Returns:
         Name of each fault to its results.
     """
     os.environ["BBAM_RAY_CACHE"] = str(folder / "cache")
     scenarios = Scenarios(folder, seed)
-    while_running, at_start, after_end, of_nodes = shares(faults, words)
-    groups, starts = plan(while_running, seed, words), plan_starts(at_start, words)
+    parts = shares(faults, words)
+    groups, starts = plan(parts.running, seed, words), plan_starts(parts.starts, words)
+    jobs = [fault for fault in SLURM_FAULTS if words in fault.name]
     keys = {(f.command, f.workers) for group in groups for f in group}
-    if after_end:
-        keys.add(("tune", 1))  # the study whose files are damaged
+    if parts.after_end + parts.jobs:
+        keys.add(("tune", 1))  # the study whose files are damaged, or that is a job
     for key in sorted({*keys, *((command, n) for _, command, n in starts)}):
         scenarios.reference(*key)
-    kinds = [FILE_FAULTS_AFTER_END[n % len(FILE_FAULTS_AFTER_END)] for n in range(after_end)]
+    kinds = [FILE_FAULTS_AFTER_END[n % len(FILE_FAULTS_AFTER_END)] for n in range(parts.after_end)]
     with ThreadPoolExecutor(concurrency) as pool:  # the threads mostly wait
         list(pool.map(scenarios.while_running, groups))
         list(pool.map(scenarios.after_end, kinds))
         list(pool.map(scenarios.cannot_start, *zip(*starts, strict=True)) if starts else ())
-    while of_nodes > 0:
-        scenarios.lost_nodes(min(2, of_nodes))
-        of_nodes -= 2
+    for first in range(0, parts.nodes, 2):
+        scenarios.lost_nodes(min(2, parts.nodes - first))
+    scenarios.of_jobs([jobs[n % len(jobs)] for n in range(parts.jobs)])
     scenarios.finish()
     return scenarios.tallies
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -113,6 +114,15 @@ def _preempt(study: StudyProcess, rng: random.Random) -> bool:
     return "checkpoint after step" in study.output
 
 
+def _preempt_search(study: StudyProcess, rng: random.Random) -> bool:
+    """The same during a search, whose running trials must save their state; not after it."""
+    study.wait_for_rows()
+    _preempt(study, rng)
+    return (
+        re.search(r"running trials? saved .* after the request to stop", study.output) is not None
+    )
+
+
 # ----------------------------------------------------------------------------- files
 
 
@@ -186,6 +196,7 @@ PROCESS_FAULTS = (
         workers=2,
         command="train",
     ),
+    Fault("preemption of a search in mid-epoch", _preempt_search, exit_code=EXIT_INTERRUPTED),
     Fault("preemption in mid-epoch", _preempt, command="train", exit_code=EXIT_INTERRUPTED),
     Fault(
         "preemption of 2 workers in mid-epoch",

@@ -7,14 +7,17 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Lock
 
 from bbam_ray.errors import UsageError
+from stress import slurm_jobs
 from stress.disks import small_disk
 from stress.faults import Fault
 from stress.nodes import Nodes
+from stress.slurm_jobs import StudyJob
 from stress.start_faults import StartFault, try_to_start
 from stress.stored_study import CheckFailedError, LostTrialError
 from stress.study_process import StudyProcess
@@ -141,6 +144,19 @@ class Scenarios:
             self._run(study, [fault] * times, lambda: self._inject(study, [fault] * times))
             study.close()
 
+    def of_jobs(self, faults: Sequence[Fault]) -> None:
+        """Let Slurm interrupt the job of a study, once for each fault; each study is resumed."""
+        if not faults:
+            return
+        try:
+            with slurm_jobs.cluster():
+                for fault in faults:
+                    study = StudyJob(self._new_folder(), self._flags(1))
+                    self._run(study, [fault], partial(self._inject, study, [fault]))
+                    study.close()
+        except OSError as error:
+            self._skip(faults, error)
+
     def finish(self) -> None:
         """Check that no process outlives its study."""
         alive = [process for study in self._studies for process in study.left_behind()]
@@ -167,7 +183,7 @@ class Scenarios:
     def _inject(self, study: StudyProcess, faults: Sequence[Fault]) -> Iterator[tuple[Fault, bool]]:
         for fault in faults:
             if not study.running:
-                if study.process is not None and study.process.returncode == 0:
+                if study.returncode == 0:
                     yield fault, False  # the study has already ended
                     continue
                 study.start()

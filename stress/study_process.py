@@ -73,11 +73,14 @@ class StudyProcess(StoredStudy):
         path = self.base / "output.txt"
         return path.read_text(errors="replace")[self._output_start :] if path.exists() else ""
 
+    def program(self) -> list[str]:
+        """The command, before its flags."""
+        return [sys.executable, str(ROOT / "launch" / f"{self.command}.py")]
+
     def start(self) -> None:
         """Start the study, or resume it."""
         self._output_start += len(self.output)
-        command = [sys.executable, str(ROOT / "launch" / f"{self.command}.py")]
-        command += ["--results", str(self.results), "--name", "s", *_SETTINGS]
+        command = [*self.program(), "--results", str(self.results), "--name", "s", *_SETTINGS]
         command += [*_COMMANDS[self.command].split(), *self._flags]
         command += ["--resume"] if (self.folder / ".previous").exists() else []
         with (self.base / "output.txt").open("ab") as output:
@@ -153,6 +156,11 @@ class StudyProcess(StoredStudy):
         while self.running and self._history_version() == before:
             self._check_and_sleep()
 
+    def wait_for_rows(self) -> None:
+        """Wait until an epoch is stored, also one before the last start."""
+        while self.running and not len(self.table("history")):
+            self._check_and_sleep()
+
     def _history_version(self) -> int:
         path = self.folder / "history.parquet"
         return path.stat().st_mtime_ns if path.exists() else 0
@@ -163,7 +171,8 @@ class StudyProcess(StoredStudy):
         while self.running:
             self._check_and_sleep()
         self.slowest_s = max(self.slowest_s, time.monotonic() - self._started)
-        return int(self.process.returncode)
+        assert self.returncode is not None
+        return self.returncode
 
     def _check_and_sleep(self) -> None:
         if time.monotonic() - self._started > LIMIT_S:

@@ -60,8 +60,8 @@ class StudyProgress:
                 self._budget_left = event.budget_left
             case TrialStarted(number, parameters):
                 self._trial_started(number, parameters)
-            case EpochDone(number, row):
-                self._epoch_done(number, row)
+            case EpochDone(number, row, again):
+                self._epoch_done(number, row, again=again)
             case TrialEnded(number, row):
                 return self._trial_ended(number, row)
             case ConfirmEnded(_, row):
@@ -94,11 +94,14 @@ class StudyProgress:
         settings = " ".join(f"{name}={short(value)}" for name, value in values.items())
         self.trials[number] = {"state": "running", "epochs": 0, "settings": settings}
 
-    def _epoch_done(self, number: int, values: dict[str, Any]) -> None:
+    def _epoch_done(self, number: int, values: dict[str, Any], *, again: bool) -> None:
         epoch = values["fold"] * self._run_epochs + values["epoch"]
         if epoch > self._epochs_seen.get(number, 0):
             self._epochs_seen[number] = epoch
-            self._work_done += 1
+            if again:
+                self._work_left -= 1
+            else:
+                self._work_done += 1
         self.trials[number] |= {"epochs": epoch, "value": values.get(self.metric)}
 
     def _trial_ended(self, number: int, values: dict[str, Any]) -> str:

@@ -127,7 +127,8 @@ def _sample_files(folder: Path) -> list[Path]:
 def defect(folder: Path) -> str | None:
     """Why a checkpoint cannot be resumed, or None if every file is present, undamaged and readable."""
     try:
-        paths = [folder / STATE, *_sample_files(folder)]
+        needed = [folder / STATE, *_sample_files(folder)]
+        paths = sorted({*needed, *folder.glob("*.pt")})
     except (UsageError, OSError) as error:
         return brief(error, 400)
     for path in paths:

@@ -73,7 +73,7 @@ class StudyStore:
         self.trials.drop({row["number"] for row in self.trials.rows() if was_not_started(row)})
 
     def drop_unfinished(self) -> None:
-        """Remove the epochs of trials that have not ended: they are trained again from the start."""
+        """Remove the epochs of trials that have not ended; their checkpoints have them as well."""
         ended = self.trials.groups()
         for table in (self.history, self.labels, self.folds):
             table.drop(table.groups() - ended)

@@ -9,8 +9,8 @@
 #   down           scancel --batch --signal=TERM <job>; resume with the same command and --resume
 #
 # A plain `scancel <job>` ends Ray and the study at the same moment; no completed trial is lost. Before its time limit, or with
-# the line above, the script gets SIGTERM: a run then writes a checkpoint in the middle of its epoch, and a study keeps the
-# last epochs of its trials. A job that Slurm requeues resumes by itself. Without --name a study is called slurm-<job>.
+# the line above, the script gets SIGTERM: a run and every running trial of a study then write a checkpoint in the middle of
+# their epochs. A job that Slurm requeues resumes by itself. Without --name a study is called slurm-<job>.
 #
 # Change: nodes, GPUs and time; the modules that your site needs. Run it from the repository, after `make demo` or
 # `make test` has created .venv in a folder that all nodes share. Nodes without GPUs: sbatch --gpus-per-node=0 ...
@@ -66,7 +66,7 @@ export RAY_ADDRESS="$address:$port"
 
 start() { # node, arguments of ray start; srun does not take over the CPUs per task of the job
   srun --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --overlap -w "$1" \
-    "$bin/ray" start --block --disable-usage-stats --temp-dir="/tmp/ray-$SLURM_JOB_ID" \
+    "$bin/ray" start --block --log-color=false --disable-usage-stats --temp-dir="/tmp/ray-$SLURM_JOB_ID" \
     --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="$gpus" "${@:2}" &
   steps+=($!)
 }
@@ -91,8 +91,8 @@ ray.init(logging_level="ERROR", log_to_driver=False)
 sys.exit(sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]))' "${#nodes[@]}"
 
 command=tune
-if [[ "${1:-}" == train ]]; then
-  command=train
+if [[ "${1:-}" == tune || "${1:-}" == train ]]; then
+  command=$1
   shift
 fi
 run_driver() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,7 +111,7 @@ def test_an_interrupted_run_resumes_and_equals_an_undisturbed_one(
     assert train(tmp_path, "whole")[0] == 0
     run_epoch = trainer.Trainer.run_epoch
 
-    def interrupted(self: trainer.Trainer) -> trainer.EpochRecord:
+    def interrupted(self: trainer.Trainer, *requested: Any) -> trainer.EpochRecord:
         if self.epoch == 3:
             raise KeyboardInterrupt
         return run_epoch(self)

@@ -12,9 +12,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from slurm_cluster import missing_programs, ray_processes, run, slurm_cluster, wait_until
 
 from bbam_ray.results.loading import load_study
+from stress.slurm_cluster import (
+    missing_programs,
+    ray_processes,
+    run,
+    slurm_cluster,
+    wait_until,
+)
 
 ROOT = Path(__file__).parents[2]
 TRIALS = 4

@@ -19,13 +19,14 @@ from bbam_ray.results.store import read_table
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
+EPOCHS = 8
 SAVED = r"^checkpoint after step (\d+) of epoch (\d+), (\d+\.\d) s after the request to stop"
 
 
 @pytest.fixture(scope="module")
 def long_epochs(second_long: list[str]) -> list[str]:
     """Flags of runs with epochs of several seconds, in which every step is a few milliseconds."""
-    return [*second_long, "--set", "scenes=2500", "--epochs", "5"]
+    return [*second_long, "--set", "scenes=8000", "--epochs", str(EPOCHS)]
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +209,7 @@ def test_a_trial_of_a_node_that_drains_resumes_in_its_epoch_elsewhere(
 ) -> None:
     flags = ["--name", "s", *long_epochs, "--num-samples", "1", "--confirm-seeds", "0"]
     flags += ["--folds", "1", "--final", "single", "--no-baselines", "--no-dashboard"]
-    flags += ["--no-reuse", "--scheduler", "none", "--set", "scenes=4000"]
+    flags += ["--no-reuse", "--scheduler", "none"]
     (tmp_path / "search.py").write_text(_SEARCH)
     run = launch(tmp_path / "search.py", str(tmp_path / "drained"), *flags)
     assert run.finish(350) == 0, run.output
@@ -220,4 +221,4 @@ def test_a_trial_of_a_node_that_drains_resumes_in_its_epoch_elsewhere(
     whole = program("launch/tune.py", "--results", str(tmp_path / "whole"), *flags)
     assert whole.finish() == 0, whole.output
     drained, alone = (val_maps(tmp_path / n / "digits" / "s") for n in ("drained", "whole"))
-    assert drained == alone and list(alone) == [1, 2, 3, 4, 5]
+    assert drained == alone and list(alone) == list(range(1, EPOCHS + 1))

@@ -12,7 +12,7 @@ import pytest
 from bbam_ray.engine.pruning_rule import TrialRules
 from bbam_ray.engine.stop_request import StopRequest
 from bbam_ray.errors import TrainingStoppedError
-from bbam_ray.scale.workers.drain_watch import DrainWatch
+from bbam_ray.scale.workers.stop_notices import StopNotices
 from bbam_ray.scale.workers.trial_worker import TrialWorker
 
 SETTINGS = {
@@ -63,16 +63,17 @@ def whole() -> list[dict[str, Any]]:
     return run_on(new_worker())
 
 
-class Notice(DrainWatch):
+class Notice(StopNotices):
     """A notice that comes before a step of an epoch, counted over both folds, instead of Ray's."""
 
     def __init__(self, worker: TrialWorker, epoch: int, step: int) -> None:
         self._worker, self._moment = worker, (epoch, step)
-        self._request, self._saved = StopRequest(), False
+        self._request, self._sent = StopRequest(), False
 
     def __call__(self) -> bool:
         done, step = self._worker.position()
-        if (done - 1, step) == self._moment:  # in an epoch, its own number counts as done
+        if not self._sent and (done - 1, step) == self._moment:  # a running epoch counts as done
+            self._sent = True
             self._request.make()
         return super().__call__()
 
@@ -98,4 +99,8 @@ def test_a_trial_continues_after_its_checkpoint_and_resumes_from_it(
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     elsewhere = new_worker()
     elsewhere.restore(files)
+    again = [(fold, record.scalars["epoch"]) for fold, record in elsewhere.restored_epochs]
+    assert again == [(result["fold"], result["epoch"]) for result in whole[:epoch]]
+    labels = [record.labels for _, record in elsewhere.restored_epochs]
+    assert identical(labels, [result["labels"] for result in whole[:epoch]])
     assert identical(run_on(elsewhere), whole[epoch:])

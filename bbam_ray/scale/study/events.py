@@ -55,10 +55,12 @@ class EpochDone:
     Args:
         number: of the trial.
         row: of the epoch in ``history.parquet``.
+        again: whether an earlier run of the study has trained it.
     """
 
     number: int
     row: Row
+    again: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,13 @@ from bbam_ray.scale import private_api
 from bbam_ray.scale.search.outcomes import Outcome, outcome_of, trial_id, trial_row
 from bbam_ray.scale.search.pareto import ParetoSet
 from bbam_ray.scale.study.budget import Budget
-from bbam_ray.scale.study.events import EpochDone, Listener, TrialEnded, TrialStarted
+from bbam_ray.scale.study.events import (
+    EpochDone,
+    Listener,
+    Notice,
+    TrialEnded,
+    TrialStarted,
+)
 from bbam_ray.scale.study.fold_store import FoldStore
 from bbam_ray.scale.study.plan import StudyPlan
 from bbam_ray.scale.study.running_trial import RunningTrial
@@ -119,6 +125,8 @@ class Recorder(Callback):
             return
         self._failures.trained = True
         record, fold, epoch = result["record"], result["fold"], result["epoch"]
+        if (again := result["again"]) and not running.records:
+            self._listener(Notice(f"trial {number} resumes from its checkpoint"))
         running.records.setdefault(fold, {})[epoch] = record
         identity, mean = self.identity(number), running.epoch(epoch)
         row = put_epoch(self._store, identity, mean.scalars, mean.labels, self._plan.label_names)
@@ -130,7 +138,7 @@ class Recorder(Callback):
         running.finished = result["finished"] and not result["stopped_early"]
         running.pruned |= result["stopped_early"]
         self._writer.flush_if_due()
-        self._listener(EpochDone(number, row | {"fold": fold}))
+        self._listener(EpochDone(number, row | {"fold": fold}, again))
 
     def _write_traceback(self, number: int, traceback: str) -> None:
         folder = self._store.folder / "errors"

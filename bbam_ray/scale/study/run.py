@@ -14,6 +14,7 @@ from typing import Any
 
 from ray import tune
 
+from bbam_ray.engine.stop_request import StopRequest, made_by_signal
 from bbam_ray.errors import StorageError
 from bbam_ray.results import schemas
 from bbam_ray.results.fold_rows import stored_phase
@@ -45,6 +46,7 @@ from bbam_ray.scale.study.writer import StudyWriter
 from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
 from bbam_ray.scale.workers.train_trial import train_trial
 from bbam_ray.scale.workers.trial import Trial
+from bbam_ray.scale.workers.trial_checkpoints import collect
 from bbam_ray.scale.workers.versions import versions
 
 
@@ -194,10 +196,10 @@ def _search(
         plan, store, searcher, trial_cache, pareto_set, writer, budget, failures, listener
     )
     searcher.use_lookup(recorder.lookup)
+    searcher.use_fingerprint(trial_cache.fingerprint)
     all_checkpoints = store.folder.absolute() / "checkpoints" / "trials"
-    shutil.rmtree(all_checkpoints, ignore_errors=True)  # unfinished trials start again
-    # A process of an earlier run may still be writing: each run has its own folder.
     checkpoints = all_checkpoints / uuid.uuid4().hex[:8]
+    collect(all_checkpoints, checkpoints.name)
     run: Row = {
         "study": store.folder.name,
         "settings": plan.settings,
@@ -212,12 +214,15 @@ def _search(
     listener(SearchStarted(left, budget.left))
     if study := trial_cache.outdated_study():
         listener(NothingReused(study))
+    request = StopRequest()
+    watchdog = Watchdog(monitor, failures, searcher, request, listener)
     trackers = tracking_callbacks(plan.trackers, store.folder, store.folder.name)
     # Tune's own folder is temporary: a study resumes from its store, never from there.
     with (
         monitor,
         Scratch() as scratch,
         one_snapshot(),
+        made_by_signal(request),
         _cleaned_up(trackers, store, record, budget),
     ):
         tune.Tuner(
@@ -233,7 +238,7 @@ def _search(
             run_config=tune.RunConfig(
                 name=store.folder.name,
                 storage_path=str(scratch),
-                callbacks=[Watchdog(monitor, failures), recorder, *trackers],
+                callbacks=[watchdog, recorder, *trackers],
                 stop=budget,
                 verbose=0,
                 # The recorder raises it for trials that have started.

@@ -46,6 +46,8 @@ class StudySearcher(Searcher):
         super().__init__()
         self._with_models = with_models
         self._lookup: Lookup = _no_lookup
+        self._fingerprint: Callable[[dict[str, Any]], str] = lambda parameters: ""
+        self._stopped = False
         self._sequence, self._total, self._concurrency = sequence, total, concurrency
         self._stopping, self._may_start = stopping, may_start
         self._running: dict[int, dict[str, Any]] = {}  # configuration by number
@@ -60,10 +62,20 @@ class StudySearcher(Searcher):
         """Look up the outcome of each configuration before it is trained; None = train it."""
         self._lookup = lookup
 
+    def use_fingerprint(self, fingerprint: Callable[[dict[str, Any]], str]) -> None:
+        """Name the configuration, code and data of each trial, so that it finds its own checkpoint."""
+        self._fingerprint = fingerprint
+
+    def stop(self) -> None:
+        """Start no further trial."""
+        self._stopped = True
+
     def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._stopped:
+            return None
         sequence = self._sequence
         for number in [number for number in self._running if number in sequence.outcomes]:
             del self._running[number]
@@ -90,6 +102,7 @@ class StudySearcher(Searcher):
                 "number": number,
                 "parameters": parameters,
                 "rules": pickle.dumps(rules),  # see ``Trial``
+                "fingerprint": self._fingerprint(parameters),
             }
             return self._running[number]
         ended = all(number in sequence.outcomes for number in range(self._total))

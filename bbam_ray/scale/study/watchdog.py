@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ray.tune import Callback
 
+from bbam_ray.engine.stop_request import StopRequest
 from bbam_ray.scale.cluster import interruption
+from bbam_ray.scale.study.events import Listener, Notice
 from bbam_ray.scale.study.start_failures import StartFailures
+from bbam_ray.scale.study.tune_searcher import StudySearcher
 from bbam_ray.scale.workers.heartbeat import HeartbeatMonitor
+
+_STOP_SECONDS = 90.0  # for which trials that have to stop are waited for; Slurm grants 120
+_POLL_SECONDS = 0.5
 
 
 class Watchdog(Callback):
-    """Raises a pending Ctrl-C and kills frozen processes, after every step of Tune.
+    """After every step of Tune: raises a pending Ctrl-C, kills frozen processes, and stops on request.
 
     Args:
         monitor: of the processes.
         failures: gets the reason if the monitor cannot start.
+        searcher: starts no further trial after a request.
+        request: to stop. Running trials then save their state, and the search is interrupted.
+        listener: gets a notice at the request and at the end.
     """
 
-    def __init__(self, monitor: HeartbeatMonitor, failures: StartFailures) -> None:
-        self._monitor, self._failures = monitor, failures
+    def __init__(
+        self,
+        monitor: HeartbeatMonitor,
+        failures: StartFailures,
+        searcher: StudySearcher,
+        request: StopRequest,
+        listener: Listener,
+    ) -> None:
+        self._monitor, self._failures, self._searcher = monitor, failures, searcher
+        self._request, self._listener = request, listener
+        self._polled: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that this project does not use."""
@@ -31,3 +50,27 @@ class Watchdog(Callback):
         self._monitor.check()
         if (error := self._monitor.start_error) is not None:
             self._failures.report("frozen workers are not detected", error)
+        if self._request():
+            self._stop({trial.config["number"] for trial in trials if trial.status == "RUNNING"})
+
+    def _stop(self, running: set[int]) -> None:
+        """Wait until all running trials have saved their state; raises KeyboardInterrupt then."""
+        if not running:
+            raise KeyboardInterrupt
+        if self._polled is None:
+            self._searcher.stop()
+            self._listener(Notice(f"stopping: {_trials(len(running))} save their state"))
+        elif time.monotonic() - self._polled < _POLL_SECONDS:
+            return
+        self._polled = time.monotonic()
+        saved = running & self._monitor.request_stop()
+        if saved == running or self._request.seconds > _STOP_SECONDS:
+            seconds = self._request.seconds
+            self._listener(
+                Notice(f"{_trials(len(saved))} saved {seconds:.1f} s after the request to stop")
+            )
+            raise KeyboardInterrupt
+
+
+def _trials(count: int) -> str:
+    return f"{count} running trial{'s' * (count != 1)}"

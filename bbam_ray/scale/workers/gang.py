@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from bbam_ray.engine.folds import Files
 from bbam_ray.scale.workers.shapes import GangShape
 from bbam_ray.scale.workers.start_errors import died_at_start, start_error
-from bbam_ray.scale.workers.trial_worker import FOLD_PROGRESS, TrialWorker
+from bbam_ray.scale.workers.trial_worker import TrialWorker
 
 
 class Gang:
@@ -27,17 +27,20 @@ class Gang:
         shape: of the gang; the current placement group has its bundles.
         name: shown in Ray's dashboard.
         versions: of the driver, see ``check_versions``.
+        heartbeats: of the study, which has the driver's requests to stop; None = none are read.
 
     Raises:
         StartError: a worker cannot start.
     """
 
-    def __init__(self, shape: GangShape, name: str, versions: dict[str, str]) -> None:
+    def __init__(
+        self, shape: GangShape, name: str, versions: dict[str, str], heartbeats: Any = None
+    ) -> None:
         self.worker = TrialWorker()
         self.worker.check(versions)
         self._peers: list[Any] = []
         if shape.workers == 1:
-            self.worker.watch_node()
+            self.worker.watch(heartbeats)
             return
         try:
             # Only workers that have started join: a group waits long for one that does not come.
@@ -50,7 +53,7 @@ class Gang:
             ]
             self.worker.join(address, 0, *options)
             ray.get(joined)
-            self.call("watch_node")
+            self.call("watch", heartbeats)
         except BaseException:
             self.close()
             raise
@@ -99,8 +102,7 @@ class Gang:
 
     def restore(self, folder: Path) -> None:
         """Let every rank resume from a checkpoint in a folder of this machine."""
-        paths = [*folder.glob("*.pt"), folder / FOLD_PROGRESS]
-        files: Files = {path.name: path.read_bytes() for path in paths}
+        files: Files = {path.name: path.read_bytes() for path in folder.glob("*.pt")}
         self.call("restore", files)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Detection of frozen processes: Ray notices at once when a process dies, but waits for one that hangs.
 
 Every process that trains for a search sends heartbeats; a process that stops is killed and handled as a
-lost worker.
+lost worker. The other way, trials get the driver's request to stop.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class HeartbeatStore:
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, int], float] = {}
+        self._stops = False
+        self._saved: set[int] = set()
 
     def __repr__(self) -> str:
         return "heartbeats of a study's processes"
@@ -45,6 +47,23 @@ class HeartbeatStore:
         for process in silent:
             del self._last[process]
         return silent
+
+    def request_stop(self) -> None:
+        """The study has to stop: running trials save their state."""
+        self._stops = True
+
+    def stop_requested(self) -> bool:
+        return self._stops
+
+    def trial_saved(self, number: int) -> bool:
+        """Note that a trial has saved its state, if that was requested; returns whether it was."""
+        if self._stops:
+            self._saved.add(number)
+        return self._stops
+
+    def saved_trials(self) -> set[int]:
+        """Numbers of the trials that have saved their state on request."""
+        return self._saved
 
 
 class HeartbeatMonitor:
@@ -91,6 +110,18 @@ class HeartbeatMonitor:
         for node, pid in frozen:
             on_node = NodeAffinitySchedulingStrategy(node, soft=False)
             ray.remote(num_cpus=0)(_kill).options(scheduling_strategy=on_node).remote(pid)
+
+    def request_stop(self) -> set[int]:
+        """Ask the trials to save their state; called again and again, since the store may be replaced.
+
+        Returns:
+            Numbers of the trials that have saved it.
+        """
+        try:
+            self.heartbeats.request_stop.remote()
+            return ray.get(self.heartbeats.saved_trials.remote(), timeout=HEARTBEAT_SECONDS)
+        except ray.exceptions.RayError:
+            return set()
 
 
 def _kill(pid: int) -> None:

@@ -11,7 +11,7 @@ import ray
 import ray.train
 import ray.train.torch
 
-from bbam_ray.engine.stop_request import StopRequest, made_by_signal
+from bbam_ray.engine.stop_request import StopRequest, made_by_signal, never
 from bbam_ray.errors import TrainingStoppedError
 from bbam_ray.methods import run_config
 from bbam_ray.scale import private_api
@@ -52,11 +52,12 @@ def train_with_ray(
     job: TrainJob,
     shape: TrainShape,
     listener: Callable[[Record], None],
+    requested: Callable[[], bool] = never,
 ) -> None:
     """Train a run to its end inside a connected Ray.
 
     A notice of preemption, of Ray, stops the workers with a checkpoint in the middle of the epoch; they
-    start again elsewhere at once. SIGTERM to this process stops them in the same way.
+    start again elsewhere at once. SIGTERM to this process, or ``requested``, stops them in the same way.
 
     Args:
         job: what to train; resumes from the newest complete checkpoint in its folder.
@@ -65,11 +66,12 @@ def train_with_ray(
             workers (re)start, {"kind": "epoch", "record", "again", "finished"} for every epoch,
             {"kind": "stopped", "where", "seconds"} after a request, with the seconds from the request to
             the checkpoint, and {"kind": "failed", "error", "start_error"}.
+        requested: whether there is a request to stop, besides SIGTERM.
 
     Raises:
         TrainingFailed: workers were lost more often than ``shape.max_failures``.
         StartError: a worker cannot start.
-        TrainingStoppedError: SIGTERM, after the checkpoint.
+        TrainingStoppedError: SIGTERM or a request, after the checkpoint.
         KeyboardInterrupt: a second SIGTERM, or workers that do not stop.
     """
     Path(job.checkpoints).mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,8 @@ def train_with_ray(
         while True:
             try:
                 with made_by_signal(request):
-                    stopped = _follow(_trainer(job, shape, ledger), reader, listener, request)
+                    run = _trainer(job, shape, ledger)
+                    stopped = _follow(run, reader, listener, request, requested)
                 if stopped is None:
                     return
                 if request():
@@ -122,6 +125,7 @@ def _follow(
     ledger: LedgerReader,
     listener: Callable[[Record], None],
     request: StopRequest,
+    requested: Callable[[], bool],
 ) -> str | None:
     """Run the trainer in its own thread, so that Ctrl-C and records reach this one.
 
@@ -156,6 +160,8 @@ def _follow(
         if not lost:
             read(_POLL_SECONDS)
         interruption.check()
+        if requested():
+            request.make()
         if request():
             ledger.request_stop()
         if request.seconds > _STOP_SECONDS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from ray import tune
 
 from bbam_ray.engine.pruning_rule import FoldRule
 from bbam_ray.engine.trainer import EpochRecord
-from bbam_ray.errors import StartError
+from bbam_ray.errors import StartError, TrainingStoppedError
 from bbam_ray.methods import run_config
 from bbam_ray.scale.search.outcomes import trial_id
 from bbam_ray.scale.workers.heartbeat import HeartbeatSender
 from bbam_ray.scale.workers.shapes import TrainShape
+from bbam_ray.scale.workers.stop_notices import StopNotices
 from bbam_ray.scale.workers.train_run import TrainingFailed, train_with_ray
 from bbam_ray.scale.workers.train_worker import TrainJob
+from bbam_ray.scale.workers.trial_checkpoints import claim
 
 
 def train_trial(config: dict[str, Any]) -> None:
@@ -31,7 +34,8 @@ def train_trial(config: dict[str, Any]) -> None:
     shape = TrainShape(**run["train_shape"])
     values = {**run["settings"], **config["parameters"]}
     folds = run_config(values, "trial").training.folds
-    heartbeat = HeartbeatSender(run["heartbeats"])
+    claim(folder, config["fingerprint"])
+    heartbeat, notices = HeartbeatSender(run["heartbeats"]), StopNotices(run["heartbeats"])
     fold_values: list[float] = []
     try:
         for fold in range(folds):
@@ -45,12 +49,16 @@ def train_trial(config: dict[str, Any]) -> None:
                 fold_models=rules.with_models,
                 is_fold=True,
             )
-            if _train_fold(job, shape, rules.folds, fold_values, folds):
+            if _train_fold(job, shape, rules.folds, fold_values, folds, notices):
                 break
+    except TrainingStoppedError:
+        run["heartbeats"].trial_saved.remote(config["number"])
+        threading.Event().wait()  # the study ends this process
     except (TrainingFailed, StartError) as error:
         _report_failure(str(error), error if isinstance(error, StartError) else None)
     finally:
         heartbeat.stop()
+        notices.end()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -59,7 +67,12 @@ def _report_failure(text: str, failure: StartError | None) -> None:
 
 
 def _train_fold(
-    job: TrainJob, shape: TrainShape, rule: FoldRule | None, values: list[float], folds: int
+    job: TrainJob,
+    shape: TrainShape,
+    rule: FoldRule | None,
+    values: list[float],
+    folds: int,
+    notices: StopNotices,
 ) -> bool:
     """Train one fold, or resume it, and report its epochs to Tune.
 
@@ -69,9 +82,13 @@ def _train_fold(
         rule: when the trial is pruned between two folds.
         values: the objective of the folds before; that of this fold is added.
         folds: of the trial.
+        notices: that stop it.
 
     Returns:
         Whether the trial has ended.
+
+    Raises:
+        TrainingStoppedError: after a notice, and the checkpoint.
     """
     fold = len(values)
     ended = False
@@ -102,8 +119,9 @@ def _train_fold(
                 "fold_result": entry["fold_result"],
                 "finished": finished,
                 "stopped_early": stopped,
+                "again": entry["again"],
             }
         )
 
-    train_with_ray(job, shape, listen)
+    train_with_ray(job, shape, listen, notices)
     return ended

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import threading
 import traceback
+from collections import deque
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from bbam_ray.engine import checkpoint_folder
+from bbam_ray.engine.trainer import EpochRecord
 from bbam_ray.errors import StartError, TrainingStoppedError, WorkerLostError
 from bbam_ray.files import atomic_folder
 from bbam_ray.scale.search.outcomes import trial_id
@@ -21,6 +25,7 @@ from bbam_ray.scale.workers.gang import Gang
 from bbam_ray.scale.workers.heartbeat import HeartbeatSender
 from bbam_ray.scale.workers.shapes import GangShape
 from bbam_ray.scale.workers.start_errors import import_error
+from bbam_ray.scale.workers.trial_checkpoints import claim
 
 
 @cache
@@ -29,15 +34,32 @@ def _resources(shape: GangShape) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory(shape.bundles)
 
 
+def _again(fold: int, record: EpochRecord) -> dict[str, Any]:
+    """The result of an epoch that was trained before the checkpoint."""
+    return {
+        "epoch": record.scalars["epoch"],
+        "fold": fold,
+        "record": record,
+        "fold_result": None,
+        "finished": False,
+        "stopped_early": False,
+        "again": True,
+        "done": False,
+    }
+
+
 class Trial(tune.Trainable):
-    """One epoch of one fold per step. Config: ``number``, ``parameters``, ``rules``, ``run`` (shared).
+    """One epoch of one fold per step.
+
+    Config: ``number``, ``parameters``, ``rules``, ``fingerprint``, ``run`` (shared by all trials).
 
     The rules are pickled: arguments of an actor must not need modules whose import may fail, since Ray
     reports that as the death of a process.
 
     The actor is rank 0 of the trial's gang, and its only process if a trial has one worker. A trial that
-    Tune restarts after the loss of a worker resumes from the checkpoint of its last epoch. This class
-    writes it: with Tune's checkpoints, Tune would save the state of the whole search after every epoch.
+    Tune restarts after the loss of a worker resumes from the checkpoint of its last epoch, and so does an
+    unfinished trial of a study that is resumed. This class writes it: with Tune's checkpoints, Tune would
+    save the state of the whole search after every epoch.
     """
 
     _gang: Gang | None = None
@@ -61,13 +83,18 @@ class Trial(tune.Trainable):
         self._folder = Path(run["checkpoints"]) / trial_id(config["number"])
         self._heartbeat = self._heartbeat or HeartbeatSender(run["heartbeats"])
         try:
-            self._gang = self._gang or Gang(shape, f"trials of {run['study']}", run["versions"])
+            self._gang = self._gang or Gang(
+                shape, f"trials of {run['study']}", run["versions"], run["heartbeats"]
+            )
             values = {**run["settings"], **config["parameters"]}
             rules = pickle.loads(config["rules"])
             self._gang.call("build", values, f"trial {config['number']}", shape.cpus, rules)
+            self._restored: deque[tuple[int, EpochRecord]] = deque()
+            claim(self._folder, config["fingerprint"])
             checkpoint, _ = checkpoint_folder.resume_point(self._folder)
             if checkpoint is not None:
                 self._gang.restore(checkpoint)
+                self._restored.extend(self._gang.worker.restored_epochs)
         except Exception as error:
             # The first step reports it: an error there keeps the actor, and Tune can retry the trial.
             self._failure = import_error(error) or error
@@ -79,12 +106,15 @@ class Trial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train an epoch; a failure gives a result with ``error``, a lost worker raises.
 
-        ``start_error`` is set if the trial failed since a worker could not start.
+        ``start_error`` is set if the trial failed since a worker could not start. After a restart, each
+        epoch of the checkpoint is a step of its own, with ``again``: the driver may be a new process.
         """
         try:
             if self._failure is not None:
                 raise self._failure
             assert self._gang is not None
+            if self._restored:
+                return _again(*self._restored.popleft())
             self._save()
             result = self._run_epoch(self._gang)
         except (WorkerLostError, RayActorError):
@@ -100,12 +130,13 @@ class Trial(tune.Trainable):
         self._unsaved = result["step"]
         if result["finished"]:
             shutil.rmtree(self._folder, ignore_errors=True)
-        return result | {"done": result["finished"]}
+        return result | {"again": False, "done": result["finished"]}
 
     def _run_epoch(self, gang: Gang) -> dict[str, Any]:
-        """Train an epoch. If a node is about to be taken away, save in its middle, and continue.
+        """Train an epoch. After a notice to stop, save in its middle.
 
-        The trial ends with the node, and Tune starts it again from there on another one.
+        If its node is taken away, the trial continues until then, and Tune starts it again from there. If
+        the study stops, the trial waits for its end: a resumed study continues there.
         """
         while True:
             try:
@@ -114,6 +145,10 @@ class Trial(tune.Trainable):
                 done, step = gang.worker.position()
                 if done or step is not None:
                     self._write(checkpoint_folder.folder_name(done, step))
+                with suppress(RayError):  # the store is being replaced, or ends with the study
+                    heartbeats = self.config["run"]["heartbeats"]
+                    if ray.get(heartbeats.trial_saved.remote(self.config["number"])):
+                        threading.Event().wait()
                 continue
             return result
 

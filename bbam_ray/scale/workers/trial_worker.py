@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.data import Samples
 from bbam_ray.engine import checkpoint_folder
+from bbam_ray.engine.checkpoint import load_checkpoint, save_checkpoint
 from bbam_ray.engine.confirm import Decisions, OutOfFold, test_model, train, train_and_test
 from bbam_ray.engine.fitted_trainer import make_trainer
 from bbam_ray.engine.folds import (
@@ -34,10 +35,11 @@ from bbam_ray.engine.trainer import EpochRecord, Trainer
 from bbam_ray.errors import TrainingStoppedError
 from bbam_ray.methods import run_config
 from bbam_ray.scale.cluster.scratch import Scratch
-from bbam_ray.scale.workers.drain_watch import DrainWatch
+from bbam_ray.scale.workers.stop_notices import StopNotices
 from bbam_ray.scale.workers.versions import check_versions
 
-FOLD_PROGRESS = "folds.json"  # in a checkpoint: its fold, and the values of the folds that are done
+#: in a checkpoint: its fold, the values of the folds that are done, and the records of all epochs
+FOLD_PROGRESS = "folds.pt"
 
 
 class TrialSession:
@@ -82,7 +84,9 @@ class TrialWorker:
     _trainer: Trainer
     _session: TrialSession
     _loop: Iterator[EpochRecord]
-    _watch: DrainWatch | None = None
+    _watch: StopNotices | None = None
+    _done_records: list[list[EpochRecord]]  # of each fold that is done
+    restored_epochs: tuple[tuple[int, EpochRecord], ...] = ()  # with their folds, of a checkpoint
 
     def __init__(self, name: str = "trial worker") -> None:
         self._name = name
@@ -104,15 +108,19 @@ class TrialWorker:
     def leave(self) -> None:
         distributed.leave()
 
-    def watch_node(self) -> None:
-        """Stop epochs, once, when the node of this process is about to be taken away."""
-        self._watch = DrainWatch()
+    def watch(self, heartbeats: Any) -> None:
+        """Stop epochs, once for each notice, when a node is about to be taken away or a study has to stop.
+
+        Args:
+            heartbeats: of the study; None = only notices of the node count.
+        """
+        self._watch = StopNotices(heartbeats)
 
     def build(self, values: dict[str, Any], source: str, threads: int, rules: TrialRules) -> None:
         """Create the trainer of the first fold of a configuration, before its first epoch."""
         use_cpus(threads)
         self._values, self._source, self._rules = values, source, rules
-        self._fold_values = []
+        self._fold_values, self._done_records, self.restored_epochs = [], [], ()
         self._build_fold()
         self._start(None)
 
@@ -144,7 +152,7 @@ class TrialWorker:
             whether the trial is finished. ``step`` counts the epochs of all folds.
 
         Raises:
-            TrainingStoppedError: the node of a rank is about to be taken away. The next call continues.
+            TrainingStoppedError: there was a notice to a rank. The next call continues.
         """
         if self._trainer.finished:
             self._build_fold()
@@ -162,6 +170,7 @@ class TrialWorker:
         finished, stopped = trainer.finished, trainer.stopped_early
         result: FoldResult | None = None
         if finished and not stopped:
+            self._done_records.append(self._session.records)
             result = fold_result(trainer, with_models=self._rules.with_models)
             rule = self._rules.folds
             if rule is not None:
@@ -193,8 +202,15 @@ class TrialWorker:
         records = self._session.records
         checkpoint_folder.save_part(folder, self._trainer, records, model=False)
         if distributed.rank() == 0:
-            progress = {"fold": self._trainer.config.training.fold, "values": self._fold_values}
-            (folder / FOLD_PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+            fold, by_fold = self._trainer.config.training.fold, list(self._done_records)
+            if fold == len(by_fold):
+                by_fold.append(records)
+            progress = {
+                "fold": fold,
+                "values": self._fold_values,
+                "records": [[asdict(record) for record in each] for each in by_fold],
+            }
+            save_checkpoint(folder / FOLD_PROGRESS, progress)
 
     def saved_files(self) -> Files:
         """This rank's part of a checkpoint as bytes: the ranks of a gang may be on several machines."""
@@ -210,8 +226,13 @@ class TrialWorker:
         folder.mkdir()
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        progress = json.loads(files[FOLD_PROGRESS])
+        progress = load_checkpoint(folder / FOLD_PROGRESS)
         self._fold_values = progress["values"]
+        by_fold = [[EpochRecord(**record) for record in fold] for fold in progress["records"]]
+        self._done_records = by_fold[: len(self._fold_values)]
+        self.restored_epochs = tuple(
+            (fold, record) for fold, records in enumerate(by_fold) for record in records
+        )
         self._build_fold()
         in_progress = progress["fold"] == len(self._fold_values)
         self._start(folder if in_progress else None)

@@ -1,0 +1,78 @@
+"""Which checkpoints the unfinished trials of a resumed study use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bbam_ray.engine import checkpoint_folder
+from bbam_ray.engine.checkpoint import save_checkpoint
+from bbam_ray.scale.workers.trial_checkpoints import claim, collect
+
+
+def write(trial: Path, epoch: int, step: int | None = None, content: str = "") -> Path:
+    folder = trial / checkpoint_folder.folder_name(epoch, step)
+    save_checkpoint(folder / "samples-0-of-1.pt", {"content": content})
+    save_checkpoint(folder / "state.pt", {"content": content})
+    return folder
+
+
+def names(parent: Path) -> list[str]:
+    return sorted(path.relative_to(parent).as_posix() for path in parent.glob("*/*/*"))
+
+
+def test_the_newest_checkpoint_of_each_trial_moves_to_the_new_run(tmp_path: Path) -> None:
+    write(tmp_path / "b" / "t00001", 3)
+    write(tmp_path / "a" / "t00001", 3, 12)
+    write(tmp_path / "a" / "t00002", 9)
+    write(tmp_path / "b" / "t00002", 10)
+    (tmp_path / "b" / "t00004").mkdir()
+    collect(tmp_path, "new")
+    assert names(tmp_path) == [
+        "new/t00001/epoch-00003-step-00012",
+        "new/t00002/epoch-00010",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_damaged_checkpoint_does_not_win(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "t00000", 2)
+    damaged = write(tmp_path / "b" / "t00000", 5)
+    path = damaged / "state.pt"
+    path.write_bytes(path.read_bytes()[:100])
+    collect(tmp_path, "new")
+    assert names(tmp_path) == ["new/t00000/epoch-00002"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_without_checkpoints_nothing_is_left(exists: bool, tmp_path: Path) -> None:
+    parent = tmp_path / "trials"
+    if exists:
+        (parent / "old").mkdir(parents=True)
+    collect(parent, "new")
+    assert not parent.exists() or not list(parent.iterdir())
+
+
+def test_a_checkpoint_of_another_configuration_is_deleted(tmp_path: Path) -> None:
+    trial = tmp_path / "t00000"
+    claim(trial, "one")
+    checkpoint = write(trial, 1)
+    claim(trial, "one")
+    assert checkpoint.is_dir()
+    claim(trial, "two")
+    assert not checkpoint.exists() and trial.is_dir()
+    write(trial, 1)
+    (trial / "fingerprint").unlink()
+    claim(trial, "two")
+    assert not checkpoint.exists()
+
+
+def test_damage_to_the_records_of_a_trial_is_noticed(tmp_path: Path) -> None:
+    """Every file of a checkpoint is checked, also one that a run without folds does not have."""
+    folder = write(tmp_path / "t00000", 1)
+    save_checkpoint(folder / "folds.pt", {"records": []})
+    assert checkpoint_folder.defect(folder) is None
+    path = folder / "folds.pt"
+    path.write_bytes(path.read_bytes()[:50])
+    assert "folds.pt" in str(checkpoint_folder.defect(folder))
