@@ -184,6 +184,20 @@ def preemption_noticed() -> bool:
     return get_train_context().preemption_context.preemption_info is not None
 
 
+def storage_is_shared() -> bool:
+    """Whether this worker of Ray Train sees the folder of its run; false if that is on another machine.
+
+    By default Ray checks this with each checkpoint that a worker reports.
+    """
+    import ray.train
+
+    try:
+        ray.train.get_context().get_storage()._check_validation_file()
+    except RuntimeError:
+        return False
+    return True
+
+
 def timed_out_at_start(error: Any) -> bool:
     """Whether a run of Ray Train has failed since the resources of its workers were not free in time."""
     from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError

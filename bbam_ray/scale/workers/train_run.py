@@ -63,8 +63,11 @@ def train_with_ray(
         shape: number and resources of the workers.
         listener: gets, in order: {"kind": "started", "workers", "epoch", "step", "defects"} whenever
             workers (re)start, {"kind": "epoch", "record", "again", "finished"} for every epoch,
-            {"kind": "stopped", "where", "seconds"} after a request, with the seconds from the request to
-            the checkpoint, and {"kind": "failed", "error", "start_error"}.
+            {"kind": "waiting", "folder", "reason", "limit_s"} when a checkpoint could not be written and
+            all workers wait, {"kind": "stopped", "where", "seconds", "is_saved"} after a request, with the
+            seconds from the request to the checkpoint and whether it could be written, and
+            {"kind": "failed", "error", "start_error", "of_disk"}, where ``of_disk`` means that
+            checkpoints could not be written for too long.
 
     Raises:
         TrainingFailed: workers were lost more often than ``shape.max_failures``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import shutil
 from pathlib import Path
@@ -18,6 +19,8 @@ from bbam_ray.scale.workers.heartbeat import HeartbeatSender
 from bbam_ray.scale.workers.shapes import TrainShape
 from bbam_ray.scale.workers.train_run import TrainingFailed, train_with_ray
 from bbam_ray.scale.workers.train_worker import TrainJob
+
+_log = logging.getLogger(__name__)
 
 
 def train_trial(config: dict[str, Any]) -> None:
@@ -82,6 +85,8 @@ def _train_fold(
         if entry["kind"] == "failed":
             ended = True
             _report_failure(entry["error"], entry["start_error"])
+        if entry["kind"] == "waiting":
+            _log.warning("%s cannot be written (%s)", entry["folder"], entry["reason"])
         if entry["kind"] != "epoch":
             return
         record, stopped = entry["record"], entry["stopped_early"]
