@@ -42,7 +42,11 @@ def insist(rank: int, *, failures: int, limit_s: float, stop_after: int | None) 
         return rank == 0 and stop_after is not None and votes > stop_after
 
     patience = SharedPatience(
-        Path("run"), limit_s, torch.device("cpu"), stop_requested=stop_requested, warn=reasons.append
+        Path("run"),
+        limit_s,
+        torch.device("cpu"),
+        stop_requested=stop_requested,
+        warn=reasons.append,
     )
     began = time.monotonic()
     try:

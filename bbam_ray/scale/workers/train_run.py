@@ -102,7 +102,7 @@ def train_with_ray(
 
 def _trainer(job: TrainJob, shape: TrainShape, ledger: Any) -> Any:
     checkpoints = Path(job.checkpoints)
-    # Ray Train's list of checkpoints ignores damage; we read the folder itself.
+    # Ray's list of checkpoints, of runs that an earlier version has started: it ignores damage.
     for snapshot in checkpoints.glob("*snapshot*.json"):
         snapshot.unlink()
     return ray.train.torch.TorchTrainer(
