@@ -32,7 +32,7 @@ def small_disk(folder: Path, megabytes: int = 24) -> Iterator[Path]:
 
 def full(*, permanent: bool) -> Injection:
     """Fill the disk of a study's results."""
-    return _disk_fault(_fill, lambda disk: (disk / "ballast").unlink(), permanent=permanent)
+    return _disk_fault(fill, lambda disk: (disk / "ballast").unlink(), permanent=permanent)
 
 
 def read_only(*, permanent: bool) -> Injection:
@@ -70,7 +70,7 @@ def _unlock(disk: Path) -> None:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def _fill(disk: Path) -> None:
+def fill(disk: Path) -> None:
     with (disk / "ballast").open("ab", buffering=0) as file:
         try:
             while True:

@@ -249,4 +249,19 @@ DISK_FAULTS = (
         disk=True,
         exit_code=EXIT_FAILED,
     ),
+    Fault(
+        "disk of train full temporarily",
+        disks.full(permanent=False),
+        workers=2,
+        command="train",
+        disk=True,
+    ),
+    Fault(
+        "disk of train full permanently",
+        disks.full(permanent=True),
+        workers=2,
+        command="train",
+        disk=True,
+        exit_code=EXIT_FAILED,
+    ),
 )

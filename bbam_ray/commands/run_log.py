@@ -16,6 +16,7 @@ from bbam_ray.results.epoch_rows import put_epoch
 from bbam_ray.results.fold_rows import LAST, WARMUP, kept_phase, kept_reason, kept_rows
 from bbam_ray.results.schemas import COMPLETE, FAILED
 from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.results.summary import duration
 
 CHECKPOINTS = "checkpoints"
 MODEL = Path(CHECKPOINTS) / "model"
@@ -85,21 +86,45 @@ class RunLog:
                 f"{workers} worker{'s' * (workers > 1)}, from epoch {epoch}{after}"
             )
 
-    def saved_on_request(self, where: str, seconds: float) -> None:
+    def waits(self, folder: str, reason: str, limit_s: float) -> None:
+        """Report that workers wait since a checkpoint cannot be written.
+
+        Args:
+            folder: of the checkpoints.
+            reason: of the failure.
+            limit_s: seconds after which the run ends.
+        """
+        self._listener.warning(
+            f"{folder} cannot be written ({reason}); the run waits for up to {duration(limit_s)} and "
+            "tries again"
+        )
+
+    def saved_on_request(self, where: str, seconds: float, is_saved: bool = True) -> None:
         """Report a checkpoint that was taken since training has to stop.
 
         Args:
             where: after which step or epoch.
             seconds: from the request to the complete checkpoint.
+            is_saved: False if it could not be written.
         """
-        self._listener.message(f"checkpoint {where}, {seconds:.1f} s after the request to stop")
+        after = f"{where}, {seconds:.1f} s after the request to stop"
+        if is_saved:
+            self._listener.message(f"checkpoint {after}")
+        else:
+            self._listener.warning(
+                f"stopped {after}, without a checkpoint there, which could not be written; earlier ones "
+                "are stored"
+            )
 
     def stopped(self, reason: BaseException) -> None:
         """The run ends by Ctrl-C or an unexpected error; everything up to here is kept."""
         if isinstance(reason, StorageError):
             return  # nothing more can be written
-        self._store.flush(whole=True)
         interrupted = isinstance(reason, KeyboardInterrupt)
+        if interrupted:  # do not wait until a full disk has room
+            self._store.patience.hurry()
+            self.record.patience.hurry()
+        self._store.flush(whole=True)
         self.record.end(studies.INTERRUPTED if interrupted else studies.FAILED)
         self._listener.message(
             f"\n{'interrupted' if interrupted else 'failed'}: resume with the same command and --name "

@@ -7,7 +7,7 @@ from typing import Any
 
 from bbam_ray.commands.run_log import CHECKPOINTS, RunLog
 from bbam_ray.config import RunConfig
-from bbam_ray.errors import StartError, TrainingStoppedError
+from bbam_ray.errors import StartError, StorageError, TrainingStoppedError
 from bbam_ray.scale.cluster.capacity import wait_for_workers
 from bbam_ray.scale.cluster.connection import connected
 from bbam_ray.scale.workers.shapes import TrainShape
@@ -54,12 +54,19 @@ def train_on_ray(
             elif entry["kind"] == "started":
                 log.started(entry["workers"], entry["epoch"], entry["step"], entry["defects"])
             elif entry["kind"] == "stopped":
-                log.saved_on_request(entry["where"], entry["seconds"])
+                log.saved_on_request(entry["where"], entry["seconds"], entry["is_saved"])
+            elif entry["kind"] == "waiting":
+                log.waits(entry["folder"], entry["reason"], entry["limit_s"])
+            elif entry["of_disk"]:
+                full_disks.append(entry["error"])
             else:
                 log.error = entry["error"]
 
+        full_disks: list[str] = []
         try:
             train_with_ray(job, shape, listen)
+            for sentence in full_disks:
+                raise StorageError(sentence)
         except TrainingFailed as failure:
             name = log.folder.name
             log.error = f"{failure}; completed epochs are kept, resume with --name {name} --resume"

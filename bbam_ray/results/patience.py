@@ -11,7 +11,7 @@ from pathlib import Path
 from bbam_ray.errors import StorageError
 
 VARIABLE, PATIENCE_S = "BBAM_RAY_PATIENCE", 600.0
-_RETRY_S = 1.0
+RETRY_S = 1.0  # between two attempts
 _log = logging.getLogger(__name__)
 
 
@@ -21,6 +21,11 @@ def patience_s() -> float:
         return float(os.environ.get(VARIABLE, PATIENCE_S))
     except ValueError:
         return PATIENCE_S
+
+
+def reason_of(error: OSError) -> str:
+    """Why a write has failed, without the name of the file."""
+    return os.strerror(error.errno) if error.errno else " ".join(str(error).split())
 
 
 class Patience:
@@ -56,8 +61,7 @@ class Patience:
         try:
             write()
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
-            now = time.monotonic()
+            reason, now = reason_of(error), time.monotonic()
             if self._since is None:
                 self._since = now
                 _log.warning(
@@ -81,4 +85,4 @@ class Patience:
             StorageError: all attempts failed for too long.
         """
         while not self.attempt(write):
-            time.sleep(_RETRY_S)
+            time.sleep(RETRY_S)

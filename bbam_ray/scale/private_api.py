@@ -184,6 +184,20 @@ def preemption_noticed() -> bool:
     return get_train_context().preemption_context.preemption_info is not None
 
 
+def storage_is_shared() -> bool:
+    """Whether this worker of Ray Train sees the folder of its run; false if that is on another machine.
+
+    By default Ray checks this with each checkpoint that a worker reports.
+    """
+    import ray.train
+
+    try:
+        ray.train.get_context().get_storage()._check_validation_file()
+    except RuntimeError:
+        return False
+    return True
+
+
 def timed_out_at_start(error: Any) -> bool:
     """Whether a run of Ray Train has failed since the resources of its workers were not free in time."""
     from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
@@ -202,28 +216,32 @@ def died_at_start(error: Any) -> bool:
 
 
 @contextmanager
-def one_snapshot() -> Iterator[None]:
-    """Tune saves the state of an experiment once, when it ends, while the block runs.
+def no_snapshots() -> Iterator[None]:
+    """Tune does not save the state of an experiment while the block runs.
 
-    A study resumes from its own store, and only Tune's result object reads the snapshot. By default Tune
-    also saves at the start and copies those files in the background; a study that ends within that time
-    replaces them under the copy, and Tune logs an error.
+    A study resumes from its own store. By default Tune copies its files in the background, where the end
+    of a study may replace them meanwhile, and an experiment without a snapshot, as on a full disk, ends
+    with an error although all of its trials have ended.
     """
+    from ray.tune.analysis import experiment_analysis
     from ray.tune.execution.experiment_state import _ExperimentCheckpointManager as Manager
 
-    original = Manager.sync_up_experiment_state
+    save, find = Manager.sync_up_experiment_state, "_find_newest_experiment_checkpoint"
+    find_newest = getattr(experiment_analysis, find)
 
-    def save_at_end(
+    def skip(
         self: Any, save_fn: Callable[[], None], force: bool = False, wait: bool = False
     ) -> None:
-        if force:
-            original(self, save_fn, force=True, wait=wait)
+        """Save nothing."""
 
-    Manager.sync_up_experiment_state = save_at_end
+    Manager.sync_up_experiment_state = skip
+    # Tune's result object only looks whether the file exists: it gets the trials from memory.
+    setattr(experiment_analysis, find, lambda **options: "none")
     try:
         yield
     finally:
-        Manager.sync_up_experiment_state = original
+        Manager.sync_up_experiment_state = save
+        setattr(experiment_analysis, find, find_newest)
 
 
 def error_of(trial: Any) -> Any:

@@ -213,12 +213,15 @@ def test_retries_of_a_trial_are_set() -> None:
     assert not trial.should_recover()
 
 
-def test_tune_saves_its_state_only_at_the_end(tmp_path: Path) -> None:
-    """Its first copy, made in the background, would meet files of the last one in a short study."""
+def test_tune_saves_no_state_and_does_not_look_for_it(tmp_path: Path) -> None:
+    """Its files would meet a full disk, and its copies in the background the end of a short study."""
+    from ray.tune.analysis import ExperimentAnalysis, experiment_analysis
     from ray.tune.execution import experiment_state
     from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial
 
     manager = experiment_state._ExperimentCheckpointManager
+    trial: Any = Trial("__stub", stub=True, config={"number": 1})
     saved = []
 
     def snapshots() -> list[str]:
@@ -234,11 +237,33 @@ def test_tune_saves_its_state_only_at_the_end(tmp_path: Path) -> None:
         state.sync_up_experiment_state(lambda: saved.append("end"), force=True, wait=True)
         return list(saved)
 
+    def analysis() -> Any:
+        return ExperimentAnalysis(str(tmp_path), trials=[trial])
+
+    with pytest.raises(ValueError, match="No experiment snapshot"):
+        analysis()
+    find = experiment_analysis._find_newest_experiment_checkpoint
     assert snapshots() == ["start", "end"]
-    with private_api.one_snapshot():
-        assert snapshots() == ["end"]
+    with private_api.no_snapshots():
+        assert snapshots() == []
+        assert analysis().trials == [trial]
     assert snapshots() == ["start", "end"]
+    assert experiment_analysis._find_newest_experiment_checkpoint is find
     assert "sync_up_experiment_state(" in inspect.getsource(TuneController.checkpoint)
+
+
+def test_a_worker_notices_that_the_folder_of_its_run_is_not_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.train.v2._internal.execution.context import StorageContext
+
+    storage = StorageContext(str(tmp_path), "checkpoints")
+    context = SimpleNamespace(get_storage=lambda: storage)
+    monkeypatch.setattr("ray.train.get_context", lambda: context)
+    assert private_api.storage_is_shared()
+    (marker,) = (tmp_path / "checkpoints").iterdir()
+    marker.unlink()  # as on a machine with a folder of the same name
+    assert not private_api.storage_is_shared()
 
 
 def test_workers_search_only_the_folders_that_the_job_names() -> None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from bbam_ray.errors import UsageError
 from bbam_ray.scale.cluster.connection import connected
 from bbam_ray.scale.cluster.scratch import KEPT_SESSIONS, Scratch, kept_session
+from stress.disks import fill, small_disk
 
 _KILLED = """
 import os, signal
@@ -138,3 +140,20 @@ def test_a_temporary_folder_too_deep_for_sockets_is_wrong_usage(
         connected("local", dashboard=False),
     ):
         pass
+
+
+def test_a_full_disk_under_rays_folder_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would try to start for half a minute and end with a traceback."""
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(tmp_path / "disk"))
+        except OSError as error:
+            pytest.skip(str(error))
+        fill(disk)
+        monkeypatch.setenv("RAY_TMPDIR", str(disk))
+        sentence = r"disk: Ray's temporary folder needs .* 0.0 MB are free; .*set RAY_TMPDIR"
+        with pytest.raises(UsageError, match=sentence), connected("local", dashboard=False):
+            pass
+        assert [path.name for path in disk.iterdir()] == ["ballast"]

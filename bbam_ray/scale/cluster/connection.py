@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import bbam_ray
 from bbam_ray.errors import UsageError
+from bbam_ray.files import check_free
 from bbam_ray.scale import private_api
 from bbam_ray.scale.cluster import interruption
 from bbam_ray.scale.cluster.loopback import ADDRESS, only_loopback
@@ -43,6 +44,8 @@ _SETTINGS = {
 _DASHBOARD_S = 30  # it takes 2 to 8 s to start
 # A resource that drivers of trials hold, not CPUs, so that they never take those of workers.
 TRIAL_SLOT = "trial_slot"
+# Ray cannot start on a full disk. Its folder has 2 MB of logs and sockets then, and grows slowly.
+_SESSION_BYTES = 50_000_000
 
 
 @contextmanager
@@ -84,6 +87,8 @@ def _connected(
     if not address.startswith("ray://"):  # the driver of a client is a process of the cluster
         common["job_config"] = private_api.job_config(package_folder())
     if address == "local":
+        advice = "free some space, or set RAY_TMPDIR to a folder on another disk"
+        check_free(Path(_temporary()), _SESSION_BYTES, "Ray's temporary folder", advice)
         limit = private_api.dashboard_startup_limit(_DASHBOARD_S)
         with only_loopback() as loopback, limit:
             try:

@@ -23,7 +23,7 @@ from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
 from bbam_ray.results.summary import gains
 from bbam_ray.scale.cluster.connection import driver_resources
 from bbam_ray.scale.cluster.scratch import Scratch
-from bbam_ray.scale.private_api import one_snapshot
+from bbam_ray.scale.private_api import no_snapshots
 from bbam_ray.scale.search.choice import choose
 from bbam_ray.scale.search.outcomes import Outcome, parameters_of, ranked, stored_outcomes, trial_id
 from bbam_ray.scale.search.pareto import ParetoSet
@@ -221,7 +221,7 @@ def _search(
     with (
         monitor,
         Scratch() as scratch,
-        one_snapshot(),
+        no_snapshots(),
         made_by_signal(request),
         _cleaned_up(trackers, store, record, budget),
     ):

@@ -64,8 +64,11 @@ def train_with_ray(
         shape: number and resources of the workers.
         listener: gets, in order: {"kind": "started", "workers", "epoch", "step", "defects"} whenever
             workers (re)start, {"kind": "epoch", "record", "again", "finished"} for every epoch,
-            {"kind": "stopped", "where", "seconds"} after a request, with the seconds from the request to
-            the checkpoint, and {"kind": "failed", "error", "start_error"}.
+            {"kind": "waiting", "folder", "reason", "limit_s"} when a checkpoint could not be written and
+            all workers wait, {"kind": "stopped", "where", "seconds", "is_saved"} after a request, with the
+            seconds from the request to the checkpoint and whether it could be written, and
+            {"kind": "failed", "error", "start_error", "of_disk"}, where ``of_disk`` means that
+            checkpoints could not be written for too long.
         requested: whether there is a request to stop, besides SIGTERM.
 
     Raises:
@@ -102,7 +105,7 @@ def train_with_ray(
 
 def _trainer(job: TrainJob, shape: TrainShape, ledger: Any) -> Any:
     checkpoints = Path(job.checkpoints)
-    # Ray Train's list of checkpoints ignores damage; we read the folder itself.
+    # Ray's list of checkpoints, of runs that an earlier version has started: it ignores damage.
     for snapshot in checkpoints.glob("*snapshot*.json"):
         snapshot.unlink()
     return ray.train.torch.TorchTrainer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import shutil
 import threading
@@ -21,6 +22,8 @@ from bbam_ray.scale.workers.stop_notices import StopNotices
 from bbam_ray.scale.workers.train_run import TrainingFailed, train_with_ray
 from bbam_ray.scale.workers.train_worker import TrainJob
 from bbam_ray.scale.workers.trial_checkpoints import claim
+
+_log = logging.getLogger(__name__)
 
 
 def train_trial(config: dict[str, Any]) -> None:
@@ -99,6 +102,8 @@ def _train_fold(
         if entry["kind"] == "failed":
             ended = True
             _report_failure(entry["error"], entry["start_error"])
+        if entry["kind"] == "waiting":
+            _log.warning("%s cannot be written (%s)", entry["folder"], entry["reason"])
         if entry["kind"] != "epoch":
             return
         record, stopped = entry["record"], entry["stopped_early"]

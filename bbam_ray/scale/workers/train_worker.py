@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import shutil
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from bbam_ray.engine.folds import fold_result
 from bbam_ray.engine.process import use_cpus
 from bbam_ray.engine.pruning_rule import PruningRule
 from bbam_ray.engine.session import is_due, run_epochs
+from bbam_ray.engine.stop_vote import any_rank
 from bbam_ray.engine.task import prepare_training
 from bbam_ray.engine.trainer import EpochRecord, Trainer
-from bbam_ray.errors import NonFiniteError, TrainingStoppedError, UsageError
+from bbam_ray.errors import NonFiniteError, StorageError, TrainingStoppedError, UsageError
 from bbam_ray.methods import run_config
-from bbam_ray.scale.cluster.scratch import Scratch
+from bbam_ray.results.patience import patience_s
+from bbam_ray.scale import private_api
 from bbam_ray.scale.workers.ledger import LedgerWriter
+from bbam_ray.scale.workers.shared_patience import SharedPatience
 from bbam_ray.scale.workers.start_errors import import_error
 from bbam_ray.scale.workers.stop_watch import StopWatch
 
@@ -40,6 +44,7 @@ class TrainJob:
         pruning_rule: of a trial of a search.
         is_fold: whether the run is a fold of a trial, whose result is sent with its last epoch.
         fold_models: whether that result has the files of the models.
+        patience_s: seconds for which a full disk is waited for; by default those of this process.
     """
 
     values: dict[str, Any]
@@ -50,10 +55,15 @@ class TrainJob:
     pruning_rule: PruningRule | None = None
     is_fold: bool = False
     fold_models: bool = False
+    patience_s: float = field(default_factory=patience_s)
 
 
 class TrainSession:
-    """The session of the training loop in a Ray Train worker."""
+    """The session of the training loop in a Ray Train worker.
+
+    Attributes:
+        is_saved: False if training has to stop and the checkpoint there could not be written.
+    """
 
     def __init__(self, job: TrainJob, ledger: LedgerWriter, watch: StopWatch) -> None:
         self._job, self._ledger, self._watch = job, ledger, watch
@@ -62,6 +72,14 @@ class TrainSession:
         self._device = torch.device("cpu")
         if torch.cuda.is_available() and job.values.get("device") != "cpu":
             self._device = ray.train.torch.get_device()
+        self.is_saved = True
+        self._patience = SharedPatience(
+            self._parent, job.patience_s, self._device, stop_requested=watch, warn=self._warn
+        )
+
+    def _warn(self, reason: str) -> None:
+        folder, limit_s = str(self._parent), self._job.patience_s
+        self.send("waiting", folder=folder, reason=reason, limit_s=limit_s)
 
     def send(self, kind: str, **content: Any) -> None:
         """Send a record to the driver; rank 0 does it for all."""
@@ -77,7 +95,16 @@ class TrainSession:
         return {**progress, "best_epoch": trainer.best_epoch, "fold_result": result}
 
     def resume_folder(self) -> Path | None:
-        """The newest complete checkpoint; rank 0 finds it for all."""
+        """The newest complete checkpoint; rank 0 finds it for all.
+
+        Raises:
+            UsageError: a worker does not reach the folder of the run.
+        """
+        if any_rank(not private_api.storage_is_shared(), self._device):
+            raise UsageError(
+                f"{self._parent}: not all nodes reach this folder; choose --results on a file system that "
+                "all of them share"
+            )
         checkpoint, defects = None, list[str]()
         if distributed.rank() == 0:
             checkpoint, defects = checkpoint_folder.resume_point(self._parent)
@@ -96,17 +123,17 @@ class TrainSession:
         for index, record in enumerate(records, start=1):
             done = self._progress(trainer, last=index == len(records))
             self.send("epoch", record=asdict(record), again=True, **done)
-        if distributed.rank() == 0:
-            checkpoint_folder.tidy_run(self._parent, self._job.keep, trainer)
+        if not self._tidy(trainer):
+            raise TrainingStoppedError(f"after epoch {trainer.epoch}")
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         # Rows go to the driver first: a checkpoint may be older than the rows, but not newer.
         record = asdict(records[-1])
         self.send("epoch", record=record, again=False, **self._progress(trainer, last=True))
-        if is_due(trainer, self._job.every):
-            self._save(trainer, records)
-        else:
-            ray.train.report(self._metrics(trainer))
+        if is_due(trainer, self._job.every) and not self._save(trainer, records):
+            raise TrainingStoppedError(f"after epoch {trainer.epoch}")
+        # Without the checkpoint: Ray would copy it and write a list of its own, without waiting for room.
+        ray.train.report({"epoch": trainer.epoch, "best_epoch": trainer.best_epoch})
 
     def stop_requested(self) -> bool:
         return self._watch()
@@ -116,22 +143,43 @@ class TrainSession:
         if not is_new and self._saved != checkpoint_folder.name_now(trainer):
             self._save(trainer, records)
 
-    def _metrics(self, trainer: Trainer) -> dict[str, Any]:
-        return {"epoch": trainer.epoch, "best_epoch": trainer.best_epoch}
+    def _save(self, trainer: Trainer, records: list[EpochRecord]) -> bool:
+        """Write a checkpoint, of which every rank writes its part, and remove old ones.
 
-    def _save(self, trainer: Trainer, records: list[EpochRecord]) -> None:
-        """Write a checkpoint; its parts come from all ranks."""
-        self._saved = checkpoint_folder.name_now(trainer)
-        with Scratch() as scratch:
-            folder = scratch / "checkpoint"
+        Returns:
+            Whether all was written; False = training stops first, see ``SharedPatience``.
+        """
+        name = checkpoint_folder.name_now(trainer)
+        folder = self._parent / name
+
+        def write() -> None:
             checkpoint_folder.save_part(folder, trainer, records)
-            ray.train.report(
-                self._metrics(trainer),
-                checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
-                checkpoint_dir_name=self._saved,
-            )
-        if distributed.rank() == 0:
-            checkpoint_folder.tidy_run(self._parent, self._job.keep, trainer)
+
+        try:
+            self.is_saved = self._patience.insist(write)
+        except StorageError:
+            _remove(folder)
+            raise
+        if not self.is_saved:
+            _remove(folder)
+            return False
+        self._saved = name
+        return self._tidy(trainer)
+
+    def _tidy(self, trainer: Trainer) -> bool:
+        """Remove old checkpoints and copy the best model, on rank 0; returns whether it succeeded."""
+
+        def tidy() -> None:
+            if distributed.rank() == 0:
+                checkpoint_folder.tidy_run(self._parent, self._job.keep, trainer)
+
+        return self._patience.insist(tidy)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint that could not be completed, on rank 0."""
+    if distributed.rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -149,10 +197,11 @@ def train_worker(config: dict[str, Any]) -> None:
         ):
             pass
     except TrainingStoppedError as stop:
-        session.send("stopped", where=str(stop), seconds=watch.request.seconds)
+        seconds = watch.request.seconds
+        session.send("stopped", where=str(stop), seconds=seconds, is_saved=session.is_saved)
     # The same on every rank and in every attempt.
-    except (NonFiniteError, UsageError, ImportError) as error:
-        failure = import_error(error)
-        session.send("failed", error=str(failure or error), start_error=failure)
+    except (NonFiniteError, StorageError, UsageError, ImportError) as error:
+        failure, of_disk = import_error(error), isinstance(error, StorageError)
+        session.send("failed", error=str(failure or error), start_error=failure, of_disk=of_disk)
     watch.end()
     ledger.wait()
