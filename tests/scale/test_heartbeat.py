@@ -41,6 +41,16 @@ with connected("local", dashboard=False):
         ray.get(monitor.heartbeats.beat.remote("node", 2))
         time.sleep(0.2)
         print("again", *ray.get(monitor.heartbeats.silent.remote(0.1)))
+        # A request to stop reaches the store that replaces a lost one, when it is made again.
+        assert not ray.get(monitor.heartbeats.trial_saved.remote(3)), "before the request"
+        assert monitor.request_stop() == set()
+        assert ray.get(monitor.heartbeats.stop_requested.remote())
+        assert ray.get(monitor.heartbeats.trial_saved.remote(4))
+        assert monitor.request_stop() == {4}
+        (process,) = watchers()
+        os.kill(process, signal.SIGKILL)
+        while not ray.get(monitor.heartbeats.stop_requested.remote()):
+            monitor.request_stop()
     deadline = time.monotonic() + 30
     while watchers() and time.monotonic() < deadline:
         time.sleep(0.2)
