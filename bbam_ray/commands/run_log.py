@@ -49,6 +49,11 @@ class RunLog:
         self.error: str | None = None
         self._label_names, self._gpus, self._listener = label_names, gpus, listener
         self._store = StudyStore(record.folder, {})
+        # A run that has failed is running again.
+        self._store.trials.drop(
+            {r["number"] for r in self._store.trials.rows() if r["state"] == FAILED}
+        )
+        self._store.flush(wait=True, whole=True)
         self._identity: Row = {"study": self.folder.name, "trial_id": _TRIAL, "number": _NUMBER}
         self._started = time.time()
 

@@ -141,6 +141,8 @@ class LocalSession:
         target = self._folder / checkpoint_folder.name_now(trainer)
 
         def save() -> None:
+            if self._requested():  # a full disk is not waited for then
+                self._patience.hurry()
             with atomic_folder(target) as new:
                 checkpoint_folder.save_part(new, trainer, records)
 

@@ -16,7 +16,7 @@ from bbam_ray.engine import checkpoint_folder as folders
 from bbam_ray.engine import minibatches
 from bbam_ray.engine.session import LocalSession, run_epochs
 from bbam_ray.engine.trainer import EpochRecord, Trainer
-from bbam_ray.errors import TrainingStoppedError
+from bbam_ray.errors import StorageError, TrainingStoppedError
 
 Make = Callable[..., Trainer]
 #: several steps in the warm-up, and in the main phase
@@ -224,6 +224,28 @@ def test_a_request_between_two_epochs_saves_the_end_of_an_epoch(
         next(epochs)
     (checkpoint,) = folders.newest_first(tmp_path)
     assert (folders.epoch_of(checkpoint), folders.step_of(checkpoint)) == (1, None)
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_request_does_not_wait_for_a_disk_that_is_not_writable(
+    attempts: int, tiny_trainer: Make, tmp_path: Path
+) -> None:
+    """Also if it comes while the end of an epoch already waits for room."""
+    (no_folder := tmp_path / "file").write_text("")
+    records: list[EpochRecord] = []
+    asked: list[bool] = []
+
+    def requested() -> bool:
+        if records:  # the first epoch has ended
+            asked.append(True)
+        return len(asked) >= attempts
+
+    session = LocalSession(
+        no_folder, lambda record, again: records.append(record), requested=requested
+    )
+    with pytest.raises(StorageError, match="--resume"):
+        next(run_epochs(tiny_trainer(), session))
+    assert len(records) == 1 and len(asked) == attempts
 
 
 def test_a_checkpoint_in_an_epoch_is_newer_than_the_epoch_before_and_older_than_its_end(

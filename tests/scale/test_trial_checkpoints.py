@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
+from ray import tune
 
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.checkpoint import save_checkpoint
+from bbam_ray.scale.workers.trial import Trial
 from bbam_ray.scale.workers.trial_checkpoints import claim, collect
 
 
@@ -76,3 +80,10 @@ def test_damage_to_the_records_of_a_trial_is_noticed(tmp_path: Path) -> None:
     path = folder / "folds.pt"
     path.write_bytes(path.read_bytes()[:50])
     assert "folds.pt" in str(checkpoint_folder.defect(folder))
+
+
+def test_a_trial_has_no_attribute_that_tune_sets_itself() -> None:
+    """Tune sets private attributes of its base class at any time."""
+    source = inspect.getsource(tune.Trainable)
+    own = set(re.findall(r"self\.(_\w+)\s*(?::[^=\n]+)?=[^=]", inspect.getsource(Trial)))
+    assert own and not own & set(re.findall(r"\b(_[a-z]\w+)\b", source))

@@ -89,12 +89,12 @@ class Trial(tune.Trainable):
             values = {**run["settings"], **config["parameters"]}
             rules = pickle.loads(config["rules"])
             self._gang.call("build", values, f"trial {config['number']}", shape.cpus, rules)
-            self._restored: deque[tuple[int, EpochRecord]] = deque()
+            self._earlier: deque[tuple[int, EpochRecord]] = deque()
             claim(self._folder, config["fingerprint"])
             checkpoint, _ = checkpoint_folder.resume_point(self._folder)
             if checkpoint is not None:
                 self._gang.restore(checkpoint)
-                self._restored.extend(self._gang.worker.restored_epochs)
+                self._earlier.extend(self._gang.worker.restored_epochs)
         except Exception as error:
             # The first step reports it: an error there keeps the actor, and Tune can retry the trial.
             self._failure = import_error(error) or error
@@ -113,8 +113,8 @@ class Trial(tune.Trainable):
             if self._failure is not None:
                 raise self._failure
             assert self._gang is not None
-            if self._restored:
-                return _again(*self._restored.popleft())
+            if self._earlier:
+                return _again(*self._earlier.popleft())
             self._save()
             result = self._run_epoch(self._gang)
         except (WorkerLostError, RayActorError):
