@@ -35,6 +35,8 @@ class RunLog:
 
     Attributes:
         error: why the run failed; None if it has not.
+        could_start: False if it failed since a worker could not start; without epochs, the table then has
+            no time of its start.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class RunLog:
     ) -> None:
         self.record, self.config, self.folder = record, config, record.folder
         self.error: str | None = None
+        self.could_start = True
         self._label_names, self._gpus, self._listener = label_names, gpus, listener
         self._store = StudyStore(record.folder, {})
         # A run that has failed is running again.
@@ -150,6 +153,7 @@ class RunLog:
         if phase == WARMUP:
             self._listener.message(f"kept {reason}")
         seconds = self.seconds
+        started = datetime.fromtimestamp(self._started, UTC)
         self._store.trials.put(
             [
                 self._identity
@@ -159,7 +163,7 @@ class RunLog:
                     "seed": self.config.training.seed,
                     "best_epoch": best.get("epoch"),
                     "epochs": len(history),
-                    "started_at": datetime.fromtimestamp(self._started, UTC),
+                    "started_at": started if self.could_start or history else None,
                     "duration_s": seconds,
                     "gpu_hours": seconds / 3600 * self._gpus,
                     "error": self.error,

@@ -60,7 +60,7 @@ def train_on_ray(
             elif entry["of_disk"]:
                 full_disks.append(entry["error"])
             else:
-                log.error = entry["error"]
+                log.error, log.could_start = entry["error"], entry["start_error"] is None
 
         full_disks: list[str] = []
         try:
@@ -71,7 +71,7 @@ def train_on_ray(
             name = log.folder.name
             log.error = f"{failure}; completed epochs are kept, resume with --name {name} --resume"
         except StartError as failure:
-            name = log.folder.name
+            name, log.could_start = log.folder.name, False
             log.error = f"{failure}; remove the cause and resume with --name {name} --resume"
         except TrainingStoppedError:
             log.stopped(interruption := KeyboardInterrupt())
