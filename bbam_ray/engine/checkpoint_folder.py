@@ -8,6 +8,7 @@ far. Any number of ranks can resume from it. It is valid only if every file is p
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import zipfile
@@ -23,6 +24,7 @@ from bbam_ray.errors import UsageError, brief
 from bbam_ray.files import atomic_folder, check_regular
 
 STATE, MODEL = "state.pt", "model"
+FOLDS = "folds.pt"  # only of a trial of a search
 _NAME = re.compile(r"epoch-(\d{5,})(?:-step-(\d{5,}))?")
 _SAMPLES = re.compile(r"samples-(\d+)-of-(\d+)\.pt")
 _COMPLETE = -1  # in place of a step: no epoch was running
@@ -127,8 +129,9 @@ def _sample_files(folder: Path) -> list[Path]:
 def defect(folder: Path) -> str | None:
     """Why a checkpoint cannot be resumed, or None if every file is present, undamaged and readable."""
     try:
-        needed = [folder / STATE, *_sample_files(folder)]
-        paths = sorted({*needed, *folder.glob("*.pt")})
+        paths = [folder / STATE, *_sample_files(folder)]
+        if os.path.lexists(folder / FOLDS):
+            paths.append(folder / FOLDS)
     except (UsageError, OSError) as error:
         return brief(error, 400)
     for path in paths:

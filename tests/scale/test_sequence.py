@@ -193,11 +193,13 @@ NEVER = Stopping("none", 1, 0, 2, 3, "val_map", "max")
 def test_the_searcher_fills_the_slots_and_ends_with_the_last_trial(space: Space) -> None:
     sequence = ConfigSequence(space, 0, 4)
     searcher = StudySearcher(sequence, 3, 2, NEVER)
+    searcher.use_fingerprint(lambda parameters: f"{parameters['margin']}")
     first = searcher.suggest("a")
     assert first | {"rules": pickle.loads(first["rules"])} == {
         "number": 0,
         "parameters": space.published,
         "rules": TrialRules(),
+        "fingerprint": f"{space.published['margin']}",
     }
     second = searcher.suggest("b")
     assert second["number"] == 1

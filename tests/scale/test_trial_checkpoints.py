@@ -73,7 +73,7 @@ def test_a_checkpoint_of_another_configuration_is_deleted(tmp_path: Path) -> Non
 
 
 def test_damage_to_the_records_of_a_trial_is_noticed(tmp_path: Path) -> None:
-    """Every file of a checkpoint is checked, also one that a run without folds does not have."""
+    """The file that only a trial of a search has is checked as well."""
     folder = write(tmp_path / "t00000", 1)
     save_checkpoint(folder / "folds.pt", {"records": []})
     assert checkpoint_folder.defect(folder) is None

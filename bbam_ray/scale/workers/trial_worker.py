@@ -38,9 +38,6 @@ from bbam_ray.scale.cluster.scratch import Scratch
 from bbam_ray.scale.workers.stop_notices import StopNotices
 from bbam_ray.scale.workers.versions import check_versions
 
-#: in a checkpoint: its fold, the values of the folds that are done, and the records of all epochs
-FOLD_PROGRESS = "folds.pt"
-
 
 class TrialSession:
     """The session of a trial's training loop: Tune decides when epochs run and checkpoints are written.
@@ -198,7 +195,10 @@ class TrialWorker:
         return done, None if trainer.running is None else trainer.running.step
 
     def save(self, folder: Path) -> None:
-        """Write this rank's part of a checkpoint of the current state."""
+        """Write this rank's part of a checkpoint of the current state.
+
+        ``folds.pt`` has its fold, the values of the folds that are done, and the records of all epochs.
+        """
         records = self._session.records
         checkpoint_folder.save_part(folder, self._trainer, records, model=False)
         if distributed.rank() == 0:
@@ -210,7 +210,7 @@ class TrialWorker:
                 "values": self._fold_values,
                 "records": [[asdict(record) for record in each] for each in by_fold],
             }
-            save_checkpoint(folder / FOLD_PROGRESS, progress)
+            save_checkpoint(folder / checkpoint_folder.FOLDS, progress)
 
     def saved_files(self) -> Files:
         """This rank's part of a checkpoint as bytes: the ranks of a gang may be on several machines."""
@@ -226,7 +226,7 @@ class TrialWorker:
         folder.mkdir()
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        progress = load_checkpoint(folder / FOLD_PROGRESS)
+        progress = load_checkpoint(folder / checkpoint_folder.FOLDS)
         self._fold_values = progress["values"]
         by_fold = [[EpochRecord(**record) for record in fold] for fold in progress["records"]]
         self._done_records = by_fold[: len(self._fold_values)]
