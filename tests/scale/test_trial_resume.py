@@ -87,7 +87,7 @@ def test_a_terminated_study_resumes_in_the_middle_of_the_epochs_of_its_trials(
     os.kill(run.pid, signal.SIGTERM)
     assert run.finish(60) == 130, run.output
     print(f"ended {time.monotonic() - sent:.1f} s after the signal")
-    assert re.search(r"stopping: 2 running trials save their state", run.output), run.output
+    assert re.search(r"stopping: saving the state of 2 running trials", run.output), run.output
     seconds = re.search(r"2 running trials saved (\d+\.\d) s after the request", run.output)
     assert seconds is not None and float(seconds[1]) < 20, run.output
     assert "--resume" in run.output and "Traceback" not in run.output

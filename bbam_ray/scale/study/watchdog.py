@@ -59,7 +59,7 @@ class Watchdog(Callback):
             raise KeyboardInterrupt
         if self._polled is None:
             self._searcher.stop()
-            self._listener(Notice(f"stopping: {_trials(len(running))} save their state"))
+            self._listener(Notice(f"stopping: saving the state of {_trials(len(running))}"))
         elif time.monotonic() - self._polled < _POLL_SECONDS:
             return
         self._polled = time.monotonic()
