@@ -235,12 +235,16 @@ def no_snapshots() -> Iterator[None]:
         """Save nothing."""
 
     Manager.sync_up_experiment_state = skip
-    # Tune's result object only looks whether the file exists: it gets the trials from memory.
+    # Tune's result object gets the trials from memory. It looks whether the file exists, and reads it
+    # only if there are no trials, as in a search that reuses all of them.
     setattr(experiment_analysis, find, lambda **options: "none")
+    Analysis = experiment_analysis.ExperimentAnalysis
+    load, Analysis._load_trials = Analysis._load_trials, lambda self: []
     try:
         yield
     finally:
         Manager.sync_up_experiment_state = save
+        Analysis._load_trials = load
         setattr(experiment_analysis, find, find_newest)
 
 
