@@ -19,7 +19,7 @@ def small_disk(folder: Path, megabytes: int = 24) -> Iterator[Path]:
     Raises:
         OSError: this process must not mount file systems.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     if subprocess.run(["mount", *options], capture_output=True).returncode:
         raise OSError("no file system may be mounted here")

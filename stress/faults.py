@@ -114,13 +114,19 @@ def _preempt(study: StudyProcess, rng: random.Random) -> bool:
     return "checkpoint after step" in study.output
 
 
+def saved_on_request(study: StudyProcess) -> bool:
+    """Whether a search that was stopped had running trials; all of them must have saved their state."""
+    match = re.search(r"(\d+) of (\d+) running trials? saved .* after the request", study.output)
+    if match is not None and match[1] != match[2]:
+        raise CheckFailedError(match[0])
+    return match is not None
+
+
 def _preempt_search(study: StudyProcess, rng: random.Random) -> bool:
-    """The same during a search, whose running trials must save their state; not after it."""
+    """The same during a search; not after it."""
     study.wait_for_rows()
     _preempt(study, rng)
-    return (
-        re.search(r"running trials? saved .* after the request to stop", study.output) is not None
-    )
+    return saved_on_request(study)
 
 
 # ----------------------------------------------------------------------------- files
@@ -239,29 +245,19 @@ FILE_FAULTS_AFTER_END = tuple(
         ("confirmed model", "checkpoints/confirm-*/*"),
     )
 )
-DISK_FAULTS = (
-    Fault("disk full temporarily", disks.full(permanent=False), disk=True),
-    Fault("disk read-only temporarily", disks.read_only(permanent=False), disk=True),
-    Fault("disk full permanently", disks.full(permanent=True), disk=True, exit_code=EXIT_FAILED),
+DISK_FAULTS = tuple(
     Fault(
-        "disk read-only permanently",
-        disks.read_only(permanent=True),
+        f"{name} {'permanently' if permanent else 'temporarily'}",
+        inject(permanent=permanent),
+        workers=workers,
+        command=command,
         disk=True,
-        exit_code=EXIT_FAILED,
-    ),
-    Fault(
-        "disk of train full temporarily",
-        disks.full(permanent=False),
-        workers=2,
-        command="train",
-        disk=True,
-    ),
-    Fault(
-        "disk of train full permanently",
-        disks.full(permanent=True),
-        workers=2,
-        command="train",
-        disk=True,
-        exit_code=EXIT_FAILED,
-    ),
+        exit_code=EXIT_FAILED if permanent else None,
+    )
+    for name, inject, workers, command in (
+        ("disk full", disks.full, 1, "tune"),
+        ("disk read-only", disks.read_only, 1, "tune"),
+        ("disk of train full", disks.full, 2, "train"),
+    )
+    for permanent in (False, True)
 )

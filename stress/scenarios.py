@@ -154,7 +154,7 @@ class Scenarios:
                     study = StudyJob(self._new_folder(), self._flags(1))
                     self._run(study, [fault], partial(self._inject, study, [fault]))
                     study.close()
-        except OSError as error:
+        except (OSError, CheckFailedError) as error:  # the cluster does not start or end
             self._skip(faults, error)
 
     def finish(self) -> None:
@@ -174,7 +174,7 @@ class Scenarios:
         assignments = [word for setting in self.settings for word in ("--set", setting)]
         return ["--workers", str(workers), *assignments]
 
-    def _skip(self, faults: Sequence[Fault], error: OSError) -> None:
+    def _skip(self, faults: Sequence[Fault], error: Exception) -> None:
         print(f"skipped: {', '.join(fault.name for fault in faults)} ({error})", flush=True)
         with self._lock:
             for fault in faults:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from stress.stored_study import CheckFailedError
+
 NODES = ("n1", "n2")
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "sinfo", "squeue")
@@ -52,17 +54,26 @@ def missing_programs() -> list[str]:
 
 
 def run(*command: str, cwd: Path | None = None) -> str:
-    """Standard output of a command of Slurm; an error if it fails."""
-    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 0, (command, ended.stdout, ended.stderr)
+    """Standard output of a command of Slurm.
+
+    Raises:
+        CheckFailedError: it fails or hangs.
+    """
+    try:
+        ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired as error:
+        raise CheckFailedError(str(error)) from None
+    if ended.returncode:
+        raise CheckFailedError(f"{command}: {ended.stdout} {ended.stderr}")
     return ended.stdout.strip()
 
 
 def wait_until(ready: Callable[[], bool], seconds: float, problem: Callable[[], str]) -> None:
-    """Wait until a condition is true; afterwards the problem is the error."""
+    """Wait until a condition is true; a CheckFailedError has the problem if that takes too long."""
     deadline = time.monotonic() + seconds
     while not ready():
-        assert time.monotonic() < deadline, problem()
+        if time.monotonic() > deadline:
+            raise CheckFailedError(problem())
         time.sleep(0.5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from stress.faults import Fault
+from stress.faults import Fault, saved_on_request
 from stress.slurm_cluster import missing_programs, ray_processes, run, slurm_cluster
 from stress.stored_study import CheckFailedError
 from stress.study_process import ROOT, StudyProcess
@@ -93,22 +94,29 @@ class StudyJob(StudyProcess):
         self._descendants |= {process.pid: process for process in processes}
         return processes
 
+    def wait_for_job(self) -> None:
+        """Wait until the job has ended."""
+        assert self.process is not None
+        try:
+            self.process.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise CheckFailedError(f"job {self.job} has not ended in {_SECONDS:g} s") from None
+
     def close(self) -> None:
         """Cancel the job if it still runs, and remove Ray's folders."""
         if self.running:
             run("scancel", self.job)
-            assert self.process is not None
-            self.process.wait(_SECONDS)
+            self.wait_for_job()
         for job in self._jobs:
             shutil.rmtree(f"/tmp/ray-{job}", ignore_errors=True)
 
 
 def _end(study: StudyProcess, *command: str) -> bool:
     """Let Slurm end the job, and wait until it and its Ray have ended."""
-    assert isinstance(study, StudyJob) and study.process is not None
+    assert isinstance(study, StudyJob)
     study.descendants()
     run(*command, study.job)
-    study.process.wait(_SECONDS)
+    study.wait_for_job()
     if alive := study.left_behind():
         raise CheckFailedError(f"processes outlive their job: {alive}")
     return True
@@ -122,7 +130,7 @@ def _signal(study: StudyProcess, rng: random.Random) -> bool:
     """As Slurm does two minutes before the time limit; running trials must save their state."""
     study.wait_for_rows()
     _end(study, "scancel", "--batch", "--signal=TERM")
-    return "after the request to stop" in study.output
+    return saved_on_request(study)
 
 
 def _requeue(study: StudyProcess, rng: random.Random) -> bool:
