@@ -54,12 +54,15 @@ class IdleTrial(Trial):
         columns = ("prior", "val_ap", "threshold", "vdfd")
         return {
             "epoch": 1,
+            "fold": 0,
+            "fold_result": None,
             "record": EpochRecord(
                 {"epoch": 1, "phase": "warmup", "loss": 1.0, **metrics, **seconds},
                 {name: [0.5] * 10 for name in columns},
             ),
             "finished": True,
             "stopped_early": False,
+            "again": False,
             "done": True,
         }
 
