@@ -37,7 +37,16 @@ class WorkerLostError(RuntimeError):
 
 
 class TrainingStoppedError(RuntimeError):
-    """Training stopped on request, between two steps or two epochs, and can resume from there."""
+    """Training stopped on request, between two steps or two epochs, and can resume from there.
+
+    Args:
+        where: it stopped.
+        is_saved: False if a checkpoint there could not be written.
+    """
+
+    def __init__(self, where: str, *, is_saved: bool = True) -> None:
+        super().__init__(where)
+        self.is_saved = is_saved
 
 
 class StartError(RuntimeError):

@@ -112,6 +112,7 @@ class LocalSession:
         self._folder, self._listener, self._started = folder, listener, started
         self._keep, self._every = keep, every
         self._patience, self._requested = Patience(folder), requested
+        self._patience.hurry_when(requested)
 
     def resume_folder(self) -> Path | None:
         checkpoint, defects = checkpoint_folder.resume_point(self._folder)
@@ -141,8 +142,6 @@ class LocalSession:
         target = self._folder / checkpoint_folder.name_now(trainer)
 
         def save() -> None:
-            if self._requested():  # a full disk is not waited for then
-                self._patience.hurry()
             with atomic_folder(target) as new:
                 checkpoint_folder.save_part(new, trainer, records)
 

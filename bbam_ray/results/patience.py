@@ -39,10 +39,15 @@ class Patience:
         self._folder = folder
         self._since: float | None = None
         self._hurried = False
+        self._requested: Callable[[], bool] = lambda: False
 
     def hurry(self) -> None:
         """Make the next failed write an error at once, because the user wants to stop."""
         self._hurried = True
+
+    def hurry_when(self, requested: Callable[[], bool]) -> None:
+        """The same from the moment at which a function returns True; it is read at each failure."""
+        self._requested = requested
 
     @property
     def waiting(self) -> bool:
@@ -69,7 +74,7 @@ class Patience:
                     self._folder,
                     reason,
                 )
-            if self._hurried or now - self._since >= patience_s():
+            if self._hurried or self._requested() or now - self._since >= patience_s():
                 raise StorageError(
                     f"{self._folder} could not be written for {now - self._since:.0f} s ({reason}); all "
                     "earlier results are stored: free disk space and continue with --resume"

@@ -6,7 +6,7 @@
 #   up and submit  sbatch launch/cluster/slurm.sh --dataset awa --data-dir /shared/awa --name awa1
 #   a single run   sbatch launch/cluster/slurm.sh train --dataset awa --data-dir /shared/awa --name big --workers 8
 #   watch          tail -f bbam-ray-<job>.out; bbam-ray watch results/awa/awa1
-#   down           scancel --batch --signal=TERM <job>; resume with the same command and --resume
+#   down           scancel --batch --signal=TERM <job>; resume with the same command, its --name, and --resume
 #
 # A plain `scancel <job>` ends Ray and the study at the same moment; no completed trial is lost. Before its time limit, or with
 # the line above, the script gets SIGTERM: a run and every running trial of a study then write a checkpoint in the middle of

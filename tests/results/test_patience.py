@@ -119,6 +119,20 @@ def test_patience_begins_anew_after_each_success() -> None:
     assert [patience.attempt(write) for _ in range(4)] == [False, True, False, True]
 
 
+def test_a_request_to_stop_ends_the_wait() -> None:
+    attempts: list[float] = []
+
+    def write() -> None:
+        attempts.append(time.monotonic())
+        raise OSError(28, "No space left on device")
+
+    patience = Patience(Path("results"))
+    patience.hurry_when(lambda: len(attempts) == 2)
+    with pytest.raises(StorageError, match="--resume"):
+        patience.insist(write)
+    assert len(attempts) == 2
+
+
 def test_other_errors_are_not_waited_for() -> None:
     def write() -> None:
         raise ValueError("a mistake")

@@ -103,3 +103,39 @@ def test_a_disk_that_stays_full_ends_the_run_in_one_sentence_and_it_resumes(
     assert re.search(r"^2 workers, from epoch [1-5]$", run.output, re.MULTILINE)
     assert "damaged" not in run.output
     assert_complete(disk)
+
+
+@pytest.mark.slow
+def test_a_trial_without_room_for_its_checkpoints_ends_the_study_which_resumes_it(
+    tmp_path: Path,
+    launch: Callable[..., Any],
+    second_long: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is room for the tables: the trial does not count as failed, and keeps its checkpoints."""
+    flags = ["launch/tune.py", "--results", str(tmp_path), "--name", "s", *second_long]
+    flags += ["--trial-runner", "train", "--num-samples", "1", "--folds", "1", "--final", "single"]
+    flags += ["--confirm-seeds", "0", "--no-baselines", "--no-dashboard", "--no-reuse"]
+    monkeypatch.setenv("BBAM_RAY_PATIENCE", "3")
+    run = launch(*flags)
+    trials = tmp_path / "digits" / "s" / "checkpoints" / "trials"
+    run.until(lambda: list(trials.glob("*/t00000/fold-0/epoch-00001/state.pt")), timeout=200)
+    (fold,) = trials.glob("*/t00000/fold-0")
+    try:
+        with small_disk(fold, 1):
+            while not run.ended:
+                fill(fold)
+                time.sleep(0.1)
+            assert run.finish(60) == 1, run.output
+    except OSError as error:
+        pytest.skip(str(error))
+    sentences = [line for _, line in run.lines if line.startswith("error: ")]
+    assert len(sentences) == 1 and "could not be written for" in sentences[0], run.output
+    folder = tmp_path / "digits" / "s"
+    assert not len(read_table(folder / "trials.parquet"))
+    run = launch(*flags, "--resume")
+    assert run.finish() == 0, run.output
+    assert "trial 0 resumes from its checkpoint" in run.output
+    assert read_table(folder / "trials.parquet")["state"].to_pylist() == ["COMPLETE"]
+    epochs = read_table(folder / "history.parquet")["epoch"].to_pylist()
+    assert epochs == list(range(1, EPOCHS + 1))

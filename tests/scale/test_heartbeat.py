@@ -42,11 +42,12 @@ with connected("local", dashboard=False):
         time.sleep(0.2)
         print("again", *ray.get(monitor.heartbeats.silent.remote(0.1)))
         # A request to stop reaches the store that replaces a lost one, when it is made again.
-        assert not ray.get(monitor.heartbeats.trial_saved.remote(3)), "before the request"
-        assert monitor.request_stop() == set()
+        assert not ray.get(monitor.heartbeats.trial_stopped.remote(3, True)), "before the request"
+        assert monitor.request_stop() == {}
         assert ray.get(monitor.heartbeats.stop_requested.remote())
-        assert ray.get(monitor.heartbeats.trial_saved.remote(4))
-        assert monitor.request_stop() == {4}
+        assert ray.get(monitor.heartbeats.trial_stopped.remote(4, True))
+        assert ray.get(monitor.heartbeats.trial_stopped.remote(5, False))
+        assert monitor.request_stop() == {4: True, 5: False}
         (process,) = watchers()
         os.kill(process, signal.SIGKILL)
         while not ray.get(monitor.heartbeats.stop_requested.remote()):

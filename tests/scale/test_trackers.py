@@ -69,6 +69,7 @@ class Short(tune.Trainable):
         scalars |= {"val_nan": math.nan, "lr": 0.1 * (number + 1)}
         return {
             "epoch": self.done,
+            "fold": 0,
             "record": EpochRecord(scalars, {}),
             "labels": {"vdfd": [1.0]},
             "finished": self.done == 3,
@@ -288,7 +289,7 @@ def trial(number: int) -> SimpleNamespace:
 
 
 def result(epoch: int) -> dict[str, Any]:
-    return {"epoch": epoch, "record": EpochRecord({"epoch": epoch, "loss": 0.5}, {})}
+    return {"epoch": epoch, "fold": 0, "record": EpochRecord({"epoch": epoch, "loss": 0.5}, {})}
 
 
 def drive(tracker: Any, epochs: int = 2) -> None:
@@ -318,7 +319,8 @@ def test_a_trial_that_starts_again_is_the_same_run(tmp_path: Path) -> None:
     tracker.setup()
     for epoch in (1, 2):
         tracker.on_trial_start(iteration=0, trials=[], trial=trial(7))
-        tracker.on_trial_result(iteration=1, trials=[], trial=trial(7), result=result(epoch))
+        for seen in range(1, epoch + 1):  # those before the restart come from its checkpoint
+            tracker.on_trial_result(iteration=1, trials=[], trial=trial(7), result=result(seen))
     tracker.on_experiment_end(trials=[])
     (folder,) = (tmp_path / "trackers" / "tensorboard").iterdir()
     steps = [e.step for e in events(folder) if any(v.tag == "loss" for v in e.summary.value)]

@@ -19,6 +19,7 @@ def write(trial: Path, epoch: int, step: int | None = None, content: str = "") -
     folder = trial / checkpoint_folder.folder_name(epoch, step)
     save_checkpoint(folder / "samples-0-of-1.pt", {"content": content})
     save_checkpoint(folder / "state.pt", {"content": content})
+    (trial / "fingerprint").write_text("one")
     return folder
 
 
@@ -31,11 +32,13 @@ def test_the_newest_checkpoint_of_each_trial_moves_to_the_new_run(tmp_path: Path
     write(tmp_path / "a" / "t00001", 3, 12)
     write(tmp_path / "a" / "t00002", 9)
     write(tmp_path / "b" / "t00002", 10)
-    (tmp_path / "b" / "t00004").mkdir()
+    (tmp_path / "b" / "t00004").mkdir()  # its process had just started
     collect(tmp_path, "new")
     assert names(tmp_path) == [
         "new/t00001/epoch-00003-step-00012",
+        "new/t00001/fingerprint",
         "new/t00002/epoch-00010",
+        "new/t00002/fingerprint",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
@@ -46,7 +49,30 @@ def test_a_damaged_checkpoint_does_not_win(tmp_path: Path) -> None:
     path = damaged / "state.pt"
     path.write_bytes(path.read_bytes()[:100])
     collect(tmp_path, "new")
-    assert names(tmp_path) == ["new/t00000/epoch-00002"]
+    assert names(tmp_path) == ["new/t00000/epoch-00002", "new/t00000/fingerprint"]
+
+
+def test_what_a_process_of_a_killed_run_writes_after_the_move_is_not_used(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "t00000", 2)
+    collect(tmp_path, "new")
+    write(tmp_path / "a" / "t00000", 9)
+    (tmp_path / "a" / "t00000" / "fingerprint").unlink()
+    write(tmp_path / "new" / "t00000", 3)
+    collect(tmp_path, "newest")
+    assert names(tmp_path) == [
+        "newest/t00000/epoch-00002",
+        "newest/t00000/epoch-00003",
+        "newest/t00000/fingerprint",
+    ]
+
+
+def test_the_later_fold_of_a_trial_under_ray_train_is_the_newest(tmp_path: Path) -> None:
+    for run, fold, epoch in (("a", 0, 9), ("b", 1, 2), ("c", 1, 1)):
+        write(tmp_path / run / "t00000" / f"fold-{fold}", epoch)
+        claim(tmp_path / run / "t00000", "one")
+        write(tmp_path / run / "t00000" / f"fold-{fold}", epoch)
+    collect(tmp_path, "new")
+    assert [p.name for p in tmp_path.glob("new/t00000/fold-*/epoch-*")] == ["epoch-00002"]
 
 
 @pytest.mark.parametrize("exists", [False, True])

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bbam_ray.results.store import read_table
+from stress.start_faults import START_FAULTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -88,7 +89,7 @@ def test_a_terminated_study_resumes_in_the_middle_of_the_epochs_of_its_trials(
     assert run.finish(60) == 130, run.output
     print(f"ended {time.monotonic() - sent:.1f} s after the signal")
     assert re.search(r"stopping: saving the state of 2 running trials", run.output), run.output
-    seconds = re.search(r"2 running trials saved (\d+\.\d) s after the request", run.output)
+    seconds = re.search(r"2 of 2 running trials saved (\d+\.\d) s after the request", run.output)
     assert seconds is not None and float(seconds[1]) < 20, run.output
     assert "--resume" in run.output and "Traceback" not in run.output
     saved = checkpoints(tmp_path)
@@ -106,7 +107,7 @@ def test_a_killed_study_resumes_after_the_last_epochs_of_its_trials(
     run = launch("launch/tune.py", "--results", str(tmp_path), *flags)
     wait_for(lambda: len(checkpoints(tmp_path)) == TRIALS, run)
     os.kill(run.pid, signal.SIGKILL)
-    run.finish(60)
+    run.kill()
     assert check_resumed(flags, tmp_path, whole, launch) == [0, 1]
 
 
@@ -121,7 +122,66 @@ def test_trials_under_ray_train_resume_in_the_middle_of_their_epochs(
     time.sleep(0.5)
     os.kill(run.pid, signal.SIGTERM)
     assert run.finish(90) == 130, run.output
-    assert re.search(r"2 running trials saved", run.output), run.output
+    assert re.search(r"2 of 2 running trials saved", run.output), run.output
     names = [path.name for path in parent.glob("*/*/fold-*/epoch-*")]
     assert any("-step-" in name for name in names), (names, run.output)
     assert check_resumed(flags, tmp_path, whole, launch) == [0, 1]
+
+
+_LATE = """
+import os, signal, sys
+from ray.tune import Callback
+from bbam_ray.cli.main import main
+from bbam_ray.scale.study import run
+
+class Late(Callback):
+    def on_experiment_end(self, trials, **info):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+run.tracking_callbacks = lambda *arguments: [Late()]
+main(["tune", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_after_the_last_step_of_a_search_is_not_lost(
+    flags: list[str], tmp_path: Path, launch: Callable[..., Any]
+) -> None:
+    """The trials are complete; the trainings after the search do not start."""
+    (script := tmp_path / "late.py").write_text(_LATE)
+    flags = [*flags, "--num-samples", "1", "--epochs", "2", "--confirm-seeds", "1"]
+    flags += ["--set", "scenes=300", "--warmup-epochs", "1"]
+    run = launch(script, "--results", str(tmp_path), *flags)
+    assert run.finish() == 130, run.output
+    assert re.search("^trial +0 +complete", run.output, re.MULTILINE)
+    assert not re.search("^confirm ", run.output, re.MULTILINE)
+    assert [row["state"] for row in rows(tmp_path, "trials")] == ["COMPLETE"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["gang", "train"])
+def test_a_trial_that_cannot_start_again_keeps_its_checkpoint(
+    runner: str,
+    flags: list[str],
+    tmp_path: Path,
+    launch: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags = [*flags, "--trial-runner", runner, "--num-samples", "1", "--max-concurrent", "1"]
+    run = launch("launch/tune.py", "--results", str(tmp_path), *flags)
+    parent = tmp_path / "digits" / "s" / "checkpoints" / "trials"
+    wait_for(lambda: bool(list(parent.glob("**/epoch-00002"))), run)
+    os.kill(run.pid, signal.SIGTERM)
+    assert run.finish(60) == 130, run.output
+    (fault,) = (fault for fault in START_FAULTS if fault.name == "start: package missing")
+    (obstacle := tmp_path / "obstacle").mkdir()
+    with monkeypatch.context() as patch:
+        for name, value in fault.prepare(obstacle).items():
+            patch.setenv(name, value)
+        run = launch("launch/tune.py", "--results", str(tmp_path), *flags, "--resume")
+        assert run.finish() == 1, run.output
+        assert fault.cause in run.output
+    run = launch("launch/tune.py", "--results", str(tmp_path), *flags, "--resume")
+    assert run.finish() == 0, run.output
+    assert "trial 0 resumes from its checkpoint" in run.output
+    assert [row["state"] for row in rows(tmp_path, "trials")] == ["COMPLETE"]

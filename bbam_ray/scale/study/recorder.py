@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import wraps
 from typing import Any
 
 from ray.tune import Callback
 
 from bbam_ray.engine.folds import without_files
 from bbam_ray.engine.pruning_rule import TrialRules
+from bbam_ray.errors import StorageError
 from bbam_ray.files import write_text
 from bbam_ray.results import schemas
 from bbam_ray.results.epoch_rows import put_epoch
@@ -35,6 +38,23 @@ from bbam_ray.scale.study.trial_cache import TrialCache
 from bbam_ray.scale.study.tune_searcher import StudySearcher
 from bbam_ray.scale.study.writer import StudyWriter
 from bbam_ray.scale.workers.start_errors import died_at_start, start_error
+
+
+def _storage_error_later(callback: Callable[..., None]) -> Callable[..., None]:
+    """Raise a StorageError of a callback at the end of the step, since Tune would wrap it.
+
+    Until then nothing more is recorded.
+    """
+
+    @wraps(callback)
+    def call(self: Recorder, *args: Any, **info: Any) -> None:
+        try:
+            if self._storage_error is None:
+                callback(self, *args, **info)
+        except StorageError as error:
+            self._storage_error = error
+
+    return call
 
 
 class Recorder(Callback):
@@ -70,6 +90,7 @@ class Recorder(Callback):
         self._failures = failures
         self._running: dict[int, RunningTrial] = {}
         self._restarting: set[int] = set()  # after the loss of a worker
+        self._storage_error: StorageError | None = None
         self._ended: list[Any] = []  # Tune's trials, to be released
         self._fold_store = FoldStore(store)
         self._with_models: list[Row] = []
@@ -102,6 +123,8 @@ class Recorder(Callback):
         self._with_models = self._fold_store.keep_models(rows, self._plan.space)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self._storage_error is not None:
+            raise self._storage_error
         while self._ended:
             private_api.release_trial(self._ended.pop())
         self._writer.step()
@@ -114,11 +137,15 @@ class Recorder(Callback):
         self._budget.started(number)
         self._listener(TrialStarted(number, trial.config["parameters"]))
 
+    @_storage_error_later
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         number = trial.config["number"]
         running = self._running[number]
+        if result.get("of_disk"):
+            self._storage_error = StorageError(result["error"])
+            return
         if "error" in result:
             running.error, running.start_error = result["error"], result["start_error"]
             self._write_traceback(number, result["traceback"])
@@ -146,6 +173,7 @@ class Recorder(Callback):
             folder.mkdir(exist_ok=True)
             write_text(folder / f"{trial_id(number)}.txt", redacted(traceback))
 
+    @_storage_error_later
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
         running = self._running.get(number) or RunningTrial(started=time.time())
@@ -156,6 +184,7 @@ class Recorder(Callback):
         self._restarting.add(trial.config["number"])
         private_api.set_retries(trial, 0)
 
+    @_storage_error_later
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
         cause = private_api.error_of(trial) or "its worker process died"

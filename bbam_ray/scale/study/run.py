@@ -18,7 +18,7 @@ from bbam_ray.engine.stop_request import StopRequest, made_by_signal
 from bbam_ray.errors import StorageError
 from bbam_ray.results import schemas
 from bbam_ray.results.fold_rows import stored_phase
-from bbam_ray.results.store import Row, StudyStore
+from bbam_ray.results.store import Row, StudyStore, was_not_started
 from bbam_ray.results.study import COMPLETE, FAILED, INTERRUPTED, StudyRecord
 from bbam_ray.results.summary import gains
 from bbam_ray.scale.cluster.connection import driver_resources
@@ -215,6 +215,8 @@ def _search(
     if study := trial_cache.outdated_study():
         listener(NothingReused(study))
     request = StopRequest()
+    for patience in (store.patience, record.patience):
+        patience.hurry_when(request)
     watchdog = Watchdog(monitor, failures, searcher, request, listener)
     trackers = tracking_callbacks(plan.trackers, store.folder, store.folder.name)
     # Tune's own folder is temporary: a study resumes from its store, never from there.
@@ -249,11 +251,15 @@ def _search(
                 ),
             ),
         ).fit()
-    shutil.rmtree(all_checkpoints, ignore_errors=True)
+    if request():  # after the last step of Tune, which would have read it
+        raise KeyboardInterrupt
     if searcher.cannot_start:
         return _SearchEnd.cannot_start
-    over = budget.reached and len(store.trials.groups()) < plan.num_samples
-    return _SearchEnd.budget if over else _SearchEnd.last_trial
+    if budget.reached and len(store.trials.groups()) < plan.num_samples:
+        return _SearchEnd.budget
+    if not any(was_not_started(row) for row in store.trials.rows()):  # else --resume needs them
+        shutil.rmtree(all_checkpoints, ignore_errors=True)
+    return _SearchEnd.last_trial
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class Tracker(Callback):
 
     def __init__(self, name: str, folder: Path, study: str) -> None:
         self._name = name
-        self._running: set[str] = set()
+        self._running: dict[str, set[tuple[int, int]]] = {}  # folds and epochs, by trial
         self._failed: set[str] = set()
         self._calls: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"tracker {name}", daemon=True)
@@ -98,7 +98,7 @@ class Tracker(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial_id(trial.config["number"])
         if name not in self._running:  # else it resumes after the loss of a worker
-            self._running.add(name)
+            self._running[name] = set()
             self._put("start", name, dict(trial.config["parameters"]))
 
     def on_trial_result(
@@ -108,6 +108,10 @@ class Tracker(Callback):
         if "error" in result:
             self._failed.add(name)
         elif name in self._running:
+            logged, fold_and_epoch = self._running[name], (result["fold"], result["epoch"])
+            if fold_and_epoch in logged:  # from the checkpoint of a trial that has started again
+                return
+            logged.add(fold_and_epoch)
             values = finite_numbers(result["record"].scalars)
             self._put("log", name, int(result["epoch"]), values)
 
@@ -131,7 +135,7 @@ class Tracker(Callback):
 
     def _end(self, name: str, failed: bool) -> None:
         if name in self._running:
-            self._running.remove(name)
+            del self._running[name]
             self._put("end", name, failed)
 
     def _put(self, method: str, *arguments: Any) -> None:

@@ -54,7 +54,7 @@ class Watchdog(Callback):
             self._stop({trial.config["number"] for trial in trials if trial.status == "RUNNING"})
 
     def _stop(self, running: set[int]) -> None:
-        """Wait until all running trials have saved their state; raises KeyboardInterrupt then."""
+        """Wait until all running trials have stopped; raises KeyboardInterrupt then."""
         if not running:
             raise KeyboardInterrupt
         if self._polled is None:
@@ -63,12 +63,14 @@ class Watchdog(Callback):
         elif time.monotonic() - self._polled < _POLL_SECONDS:
             return
         self._polled = time.monotonic()
-        saved = running & self._monitor.request_stop()
-        if saved == running or self._request.seconds > _STOP_SECONDS:
-            seconds = self._request.seconds
-            self._listener(
-                Notice(f"{_trials(len(saved))} saved {seconds:.1f} s after the request to stop")
-            )
+        stopped = self._monitor.request_stop()
+        if running <= stopped.keys() or self._request.seconds > _STOP_SECONDS:
+            saved = sum(stopped.get(number, False) for number in running)
+            after = f"{self._request.seconds:.1f} s after the request to stop"
+            text = f"{saved} of {_trials(len(running))} saved {after}"
+            if saved < len(running):
+                text += "; the others resume from their checkpoints before"
+            self._listener(Notice(text))
             raise KeyboardInterrupt
 
 

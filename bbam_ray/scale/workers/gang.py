@@ -27,7 +27,7 @@ class Gang:
         shape: of the gang; the current placement group has its bundles.
         name: shown in Ray's dashboard.
         versions: of the driver, see ``check_versions``.
-        heartbeats: of the study, which has the driver's requests to stop; None = none are read.
+        heartbeats: of the study, which has the driver's requests to stop; None = nothing stops an epoch.
 
     Raises:
         StartError: a worker cannot start.
@@ -40,7 +40,8 @@ class Gang:
         self.worker.check(versions)
         self._peers: list[Any] = []
         if shape.workers == 1:
-            self.worker.watch(heartbeats)
+            if heartbeats is not None:
+                self.worker.watch(heartbeats)
             return
         try:
             # Only workers that have started join: a group waits long for one that does not come.
@@ -53,7 +54,8 @@ class Gang:
             ]
             self.worker.join(address, 0, *options)
             ray.get(joined)
-            self.call("watch", heartbeats)
+            if heartbeats is not None:
+                self.call("watch", heartbeats)
         except BaseException:
             self.close()
             raise
@@ -107,6 +109,7 @@ class Gang:
 
     def close(self) -> None:
         """End the other workers and leave the process group."""
+        self.worker.end_watch()
         for peer in self._peers:
             ray.kill(peer)
         if self._peers:

@@ -29,7 +29,7 @@ class HeartbeatStore:
     def __init__(self) -> None:
         self._last: dict[tuple[str, int], float] = {}
         self._stops = False
-        self._saved: set[int] = set()
+        self._stopped: dict[int, bool] = {}
 
     def __repr__(self) -> str:
         return "heartbeats of a study's processes"
@@ -55,15 +55,20 @@ class HeartbeatStore:
     def stop_requested(self) -> bool:
         return self._stops
 
-    def trial_saved(self, number: int) -> bool:
-        """Note that a trial has saved its state, if that was requested; returns whether it was."""
+    def trial_stopped(self, number: int, is_saved: bool) -> bool:
+        """Note that a trial has stopped, if the study has to; returns whether it has.
+
+        Args:
+            number: of the trial.
+            is_saved: whether its state is on the disk.
+        """
         if self._stops:
-            self._saved.add(number)
+            self._stopped[number] = is_saved
         return self._stops
 
-    def saved_trials(self) -> set[int]:
-        """Numbers of the trials that have saved their state on request."""
-        return self._saved
+    def stopped_trials(self) -> dict[int, bool]:
+        """Whether their state was saved, by number of the trials that have stopped on request."""
+        return self._stopped
 
 
 class HeartbeatMonitor:
@@ -111,17 +116,17 @@ class HeartbeatMonitor:
             on_node = NodeAffinitySchedulingStrategy(node, soft=False)
             ray.remote(num_cpus=0)(_kill).options(scheduling_strategy=on_node).remote(pid)
 
-    def request_stop(self) -> set[int]:
+    def request_stop(self) -> dict[int, bool]:
         """Ask the trials to save their state; called again and again, since the store may be replaced.
 
         Returns:
-            Numbers of the trials that have saved it.
+            Whether it was saved, by number of the trials that have stopped.
         """
         try:
             self.heartbeats.request_stop.remote()
-            return ray.get(self.heartbeats.saved_trials.remote(), timeout=HEARTBEAT_SECONDS)
+            return ray.get(self.heartbeats.stopped_trials.remote(), timeout=HEARTBEAT_SECONDS)
         except ray.exceptions.RayError:
-            return set()
+            return {}
 
 
 def _kill(pid: int) -> None:

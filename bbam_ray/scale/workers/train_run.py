@@ -90,7 +90,7 @@ def train_with_ray(
                 if stopped is None:
                     return
                 if request():
-                    raise TrainingStoppedError(stopped)
+                    raise stopped
             except ray.train.ControllerError as error:
                 waits += 1
                 if waits == _WAITS or not private_api.timed_out_at_start(error):
@@ -129,14 +129,14 @@ def _follow(
     listener: Callable[[Record], None],
     request: StopRequest,
     requested: Callable[[], bool],
-) -> str | None:
+) -> TrainingStoppedError | None:
     """Run the trainer in its own thread, so that Ctrl-C and records reach this one.
 
     Returns:
         Where the workers stopped on request; None if they have finished.
     """
     errors: list[Exception] = []
-    stopped: str | None = None
+    stopped: TrainingStoppedError | None = None
 
     def fit() -> None:
         try:
@@ -153,7 +153,7 @@ def _follow(
             return
         for record in records:
             if record["kind"] == "stopped":
-                stopped = record["where"]
+                stopped = TrainingStoppedError(record["where"], is_saved=record["is_saved"])
             listener(record)
 
     lost: list[Exception] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from ray import tune
 
 from bbam_ray.engine.pruning_rule import FoldRule
 from bbam_ray.engine.trainer import EpochRecord
-from bbam_ray.errors import StartError, TrainingStoppedError
+from bbam_ray.errors import StartError, StorageError, TrainingStoppedError
 from bbam_ray.methods import run_config
 from bbam_ray.scale.search.outcomes import trial_id
 from bbam_ray.scale.workers.heartbeat import HeartbeatSender
 from bbam_ray.scale.workers.shapes import TrainShape
-from bbam_ray.scale.workers.stop_notices import StopNotices
+from bbam_ray.scale.workers.stop_notices import StopNotices, wait_for_end
 from bbam_ray.scale.workers.train_run import TrainingFailed, train_with_ray
 from bbam_ray.scale.workers.train_worker import TrainJob
 from bbam_ray.scale.workers.trial_checkpoints import claim
@@ -38,7 +37,9 @@ def train_trial(config: dict[str, Any]) -> None:
     values = {**run["settings"], **config["parameters"]}
     folds = run_config(values, "trial").training.folds
     claim(folder, config["fingerprint"])
-    heartbeat, notices = HeartbeatSender(run["heartbeats"]), StopNotices(run["heartbeats"])
+    heartbeat = HeartbeatSender(run["heartbeats"])
+    # Ray Train reads the notices of the workers' nodes itself.
+    notices = StopNotices(run["heartbeats"], of_node=False)
     fold_values: list[float] = []
     try:
         for fold in range(folds):
@@ -52,24 +53,27 @@ def train_trial(config: dict[str, Any]) -> None:
                 fold_models=rules.with_models,
                 is_fold=True,
             )
-            if _train_fold(job, shape, rules.folds, fold_values, folds, notices):
+            if _train_fold(config, job, shape, rules.folds, fold_values, folds, notices):
                 break
-    except TrainingStoppedError:
-        run["heartbeats"].trial_saved.remote(config["number"])
-        threading.Event().wait()  # the study ends this process
-    except (TrainingFailed, StartError) as error:
-        _report_failure(str(error), error if isinstance(error, StartError) else None)
+    except (StorageError, StartError) as error:  # the trial is run again, from its checkpoints
+        start_error = error if isinstance(error, StartError) else None
+        _report_failure(str(error), start_error, of_disk=start_error is None)
+        return
+    except TrainingFailed as error:
+        _report_failure(str(error), None)
     finally:
         heartbeat.stop()
         notices.end()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _report_failure(text: str, failure: StartError | None) -> None:
-    tune.report({"error": text, "traceback": text, "start_error": failure, "done": True})
+def _report_failure(text: str, start_error: StartError | None, *, of_disk: bool = False) -> None:
+    failure = {"error": text, "traceback": text, "start_error": start_error, "of_disk": of_disk}
+    tune.report({**failure, "done": True})
 
 
 def _train_fold(
+    config: dict[str, Any],
     job: TrainJob,
     shape: TrainShape,
     rule: FoldRule | None,
@@ -79,7 +83,10 @@ def _train_fold(
 ) -> bool:
     """Train one fold, or resume it, and report its epochs to Tune.
 
+    If the study has to stop, it waits for its end after the checkpoint.
+
     Args:
+        config: of the trial.
         job: of the fold.
         shape: of its workers.
         rule: when the trial is pruned between two folds.
@@ -91,17 +98,24 @@ def _train_fold(
         Whether the trial has ended.
 
     Raises:
-        TrainingStoppedError: after a notice, and the checkpoint.
+        StorageError: its checkpoints could not be written for too long.
+        StartError: a worker cannot start.
     """
     fold = len(values)
     ended = False
+    failure: Exception | None = None
     best: dict[int, Any] = {}  # the objective by epoch
 
     def listen(entry: dict[str, Any]) -> None:
-        nonlocal ended
+        nonlocal ended, failure
         if entry["kind"] == "failed":
-            ended = True
-            _report_failure(entry["error"], entry["start_error"])
+            if entry["of_disk"]:
+                failure = StorageError(entry["error"])
+            elif entry["start_error"] is not None:
+                failure = entry["start_error"]
+            else:
+                ended = True
+                _report_failure(entry["error"], None)
         if entry["kind"] == "waiting":
             _log.warning("%s cannot be written (%s)", entry["folder"], entry["reason"])
         if entry["kind"] != "epoch":
@@ -128,5 +142,13 @@ def _train_fold(
             }
         )
 
-    train_with_ray(job, shape, listen, notices)
-    return ended
+    while True:
+        try:
+            train_with_ray(job, shape, listen, notices)
+        except TrainingStoppedError as stop:
+            wait_for_end(config, is_saved=stop.is_saved)
+            notices.saved()
+            continue
+        if failure is not None:
+            raise failure
+        return ended

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import shutil
-import threading
 import traceback
 from collections import deque
 from contextlib import suppress
@@ -12,9 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 
 from bbam_ray.engine import checkpoint_folder
 from bbam_ray.engine.trainer import EpochRecord
@@ -25,6 +23,7 @@ from bbam_ray.scale.workers.gang import Gang
 from bbam_ray.scale.workers.heartbeat import HeartbeatSender
 from bbam_ray.scale.workers.shapes import GangShape
 from bbam_ray.scale.workers.start_errors import import_error
+from bbam_ray.scale.workers.stop_notices import wait_for_end
 from bbam_ray.scale.workers.trial_checkpoints import claim
 
 
@@ -143,12 +142,9 @@ class Trial(tune.Trainable):
                 result: dict[str, Any] = gang.call("run_epoch")
             except TrainingStoppedError:
                 done, step = gang.worker.position()
-                if done or step is not None:
-                    self._write(checkpoint_folder.folder_name(done, step))
-                with suppress(RayError):  # the store is being replaced, or ends with the study
-                    heartbeats = self.config["run"]["heartbeats"]
-                    if ray.get(heartbeats.trial_saved.remote(self.config["number"])):
-                        threading.Event().wait()
+                is_new = not done and step is None
+                is_saved = is_new or self._write(checkpoint_folder.folder_name(done, step))
+                wait_for_end(self.config, is_saved=is_saved)
                 continue
             return result
 
@@ -157,18 +153,19 @@ class Trial(tune.Trainable):
         if self._unsaved:
             self._write(checkpoint_folder.folder_name(self._unsaved))
 
-    def _write(self, name: str) -> None:
-        """Write a checkpoint, and delete those before it."""
+    def _write(self, name: str) -> bool:
+        """Write a checkpoint, and delete those before it; returns whether there was room for it."""
         assert self._gang is not None
         target = self._folder / name
         try:
             with atomic_folder(target) as new:
                 self._gang.save(new)
         except OSError:  # a full disk: the trial continues with its previous checkpoint
-            return
+            return False
         for older in checkpoint_folder.newest_first(self._folder):
             if older != target:
                 shutil.rmtree(older, ignore_errors=True)
+        return True
 
     def cleanup(self) -> None:
         if self._heartbeat is not None:

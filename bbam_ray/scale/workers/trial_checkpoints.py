@@ -34,14 +34,15 @@ def claim(folder: Path, fingerprint: str) -> None:
 def collect(parent: Path, run: str) -> None:
     """Move what earlier runs of a study left into the folder of the new run.
 
-    A process of an earlier run may still be writing, so each run has a folder of its own.
+    A process of an earlier run may still be writing, so each run has a folder of its own. What such a
+    process writes after the move has no fingerprint and is not used.
 
     Args:
         parent: ``<study>/checkpoints/trials``.
         run: name of the new folder.
     """
     newest: dict[str, Path] = {}
-    folders = [path for path in parent.glob("*/*") if path.is_dir()]
+    folders = [path.parent for path in parent.glob(f"*/*/{_FINGERPRINT}")]
     for folder in sorted(folders, key=_position):
         newest[folder.name] = folder
     target = parent / run
@@ -54,8 +55,16 @@ def collect(parent: Path, run: str) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _position(trial: Path) -> tuple[int, int]:
-    """The epochs and steps of the newest intact checkpoint of a trial; (-1, -1) without one."""
-    checkpoint, _ = checkpoint_folder.latest_valid(trial)
-    epoch, step = checkpoint_folder.position(checkpoint)
-    return (-1, -1) if checkpoint is None else (epoch, step or 0)
+def _position(trial: Path) -> tuple[int, int, int]:
+    """Fold, epochs and steps of the newest intact checkpoint of a trial; (-1, -1, -1) without one.
+
+    The checkpoints of a trial under Ray Train are in ``fold-0/`` and so on.
+    """
+    newest = (-1, -1, -1)
+    for folder in (trial, *trial.glob("fold-*")):
+        checkpoint, _ = checkpoint_folder.latest_valid(folder)
+        if checkpoint is not None:
+            fold = 0 if folder == trial else int(folder.name.removeprefix("fold-"))
+            epoch, step = checkpoint_folder.position(checkpoint)
+            newest = max(newest, (fold, epoch, step or 0))
+    return newest

@@ -55,7 +55,7 @@ class TrialSession:
         return self._folder
 
     def resumed(self, trainer: Trainer, records: list[EpochRecord]) -> None:
-        self.records = records  # the recorder already has these epochs
+        self.records = records  # ``Trial`` sends them to the driver
 
     def report(self, trainer: Trainer, records: list[EpochRecord]) -> None:
         self.records = records
@@ -106,12 +106,18 @@ class TrialWorker:
         distributed.leave()
 
     def watch(self, heartbeats: Any) -> None:
-        """Stop epochs, once for each notice, when a node is about to be taken away or a study has to stop.
+        """Stop epochs when the node is about to be taken away, or the study has to stop.
 
         Args:
-            heartbeats: of the study; None = only notices of the node count.
+            heartbeats: of the study.
         """
         self._watch = StopNotices(heartbeats)
+
+    def end_watch(self) -> None:
+        """Do not stop any more."""
+        if self._watch is not None:
+            self._watch.end()
+            self._watch = None
 
     def build(self, values: dict[str, Any], source: str, threads: int, rules: TrialRules) -> None:
         """Create the trainer of the first fold of a configuration, before its first epoch."""
