@@ -37,8 +37,14 @@ def epoch_line(row: Mapping[str, Any], epochs: int) -> str:
     return f"epoch {row['epoch']:>3}/{epochs}  {row['phase']:<6}{metrics}  {seconds:.1f}s"
 
 
-def trial_line(row: Mapping[str, Any], metric: str) -> str:
-    """A trial that has ended, without its study."""
+def trial_line(row: Mapping[str, Any], metric: str, folds: int = 1) -> str:
+    """A trial that has ended, without its study.
+
+    Args:
+        row: of the trial.
+        metric: the objective.
+        folds: of a complete trial. A pruned one has fewer, so its value compares with no other's.
+    """
     value, source = row.get(metric), row.get("answered_by")
     result = f"{metric} {value:.4f}" if value is not None else row["error"]
     if was_not_started(row):
@@ -47,8 +53,10 @@ def trial_line(row: Mapping[str, Any], metric: str) -> str:
     if value is not None and row.get("standard_error") is not None:
         result += f" +- {row['standard_error']:.4f}"
     epochs = f"{row['epochs']} epochs"
-    if (folds := row.get("folds") or 1) > 1:
-        epochs = f"{folds} folds, {epochs}"
+    if folds > 1:
+        trained = row.get("folds") or 0
+        of_all = "" if trained == folds else f"{trained} of "
+        epochs = f"{of_all}{folds} folds, {epochs}"
     line = f"trial {row['number']:>3}  {row['state'].lower():<8}  {result}  {epochs}  {took}"
     reason = row.get("kept") or ""
     return f"{line}\n           {reason}" if reason.startswith("warmup:") else line

@@ -40,7 +40,7 @@ class StudyProgress:
 
     def __init__(self, plan: StudyPlan, done: int) -> None:
         self.metric, self._higher_is_better = plan.space.metric, plan.space.mode == "max"
-        self._run_epochs = plan.published_config.training.epochs
+        self._run_epochs, self._folds = plan.published_config.training.epochs, plan.folds
         self.epochs = self._run_epochs * plan.folds
         self.total, self.finished, self.confirmations = plan.num_samples, done, plan.confirmations
         self.trials: dict[int, dict[str, Any]] = {}
@@ -126,7 +126,8 @@ class StudyProgress:
         left = f"about {duration(self.seconds_left or 0.0)} left"
         if budget := self.budget_left:
             left += f", budget {budget}"
-        return f"{trial_line(values, self.metric)}  [best {self.best_value}, {left}]"
+        line = trial_line(values, self.metric, self._folds)
+        return f"{line}  [best {self.best_value}, {left}]"
 
     def _confirm_ended(self, values: dict[str, Any]) -> str:
         self._work_done += self._run_epochs

@@ -1,4 +1,4 @@
-"""The remaining time of a study: epochs of an earlier run are no work of this one."""
+"""Lines and remaining time of a study: epochs of an earlier run are no work of this one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bbam_ray.commands.study_progress import StudyProgress
-from bbam_ray.scale.study.events import EpochDone, TrialStarted
+from bbam_ray.scale.study.events import EpochDone, TrialEnded, TrialStarted
 
 EPOCHS, FOLDS, TRIALS, AFTER_SEARCH = 10, 2, 3, 1
 
@@ -57,3 +57,16 @@ def test_an_epoch_that_a_restarted_trial_repeats_counts_once(progress: StudyProg
     before = progress.seconds_left
     epochs(progress, 1, 3, again=True)
     assert progress.seconds_left == pytest.approx(before, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("state", "folds", "words"),
+    [("PRUNED", 1, "1 of 2 folds, 10 epochs"), ("COMPLETE", 2, "0.5000  2 folds, 10 epochs")],
+)
+def test_the_line_of_a_pruned_trial_says_how_many_folds_its_value_has(
+    state: str, folds: int, words: str, progress: StudyProgress
+) -> None:
+    row = {"number": 0, "state": state, "val_map": 0.5, "folds": folds, "epochs": EPOCHS}
+    progress.update(TrialStarted(0, {}))
+    line = progress.update(TrialEnded(0, row | {"duration_s": 3.0}))
+    assert line is not None and words in line
