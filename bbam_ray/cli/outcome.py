@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyResult) -> None:
     """Print the best configuration, its test metrics, what failed, and where the files are."""
     best, metric = result.best, plan.space.metric
+    is_published = best is not None and best["number"] == 0
     for row in result.failed:
         if row not in result.not_started:  # their reason was shown when they failed
             console.print(
@@ -43,14 +44,15 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
     for sentence in gain_sentences({"gain": gains(result.confirm)}):
         console.print(sentence[0].upper() + sentence[1:], style="bold", markup=False)
     console.print(
-        f"\nbest: trial {best['number']} of {len(result.trials)}, {metric} {best[metric]:.4f} "
+        f"\nbest: trial {best['number']} of {len(result.trials)}"
+        f"{', the published settings' if is_published else ''}, {metric} {best[metric]:.4f} "
         f"(validation, epoch {best['best_epoch']})",
         style="bold",
     )
     if result.pruned:
         console.print(f"{len(result.pruned)} trials were pruned")
     published = next((row for row in result.trials if row["number"] == 0), None)
-    if published and published is not best and published[metric] is not None:
+    if published and not is_published and published[metric] is not None:
         console.print(f"published settings (trial 0): {metric} {published[metric]:.4f}")
     for name in plan.space.parameters:
         value = best.get(f"param_{name}")
@@ -79,14 +81,16 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
 def _confirmed_table(result: StudyResult) -> Table:
     """A row of test metrics for each answer: means over seeds."""
     title = "test part: means over seeds, mAP +- standard deviation"
-    table = Table(title=title, box=None, header_style="bold", title_justify="left")
+    # With headers of two lines it fits into 80 columns.
+    table = Table(title=title, box=None, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     by_metric = {
         name: {row.rank: row for row in confirmed_metrics(result.confirm, f"test_{name}")}
         for name in HEADLINE_METRICS
     }
     for metric in HEADLINE_METRICS.values():
-        table.add_column(metric.label, justify="right")
+        header = metric.label.replace("-", "-\n").replace(" ", "\n")
+        table.add_column(header, justify="right")
     for name in ("networks", "seeds"):
         table.add_column(name, justify="right")
     networks = {row["rank"]: row.get("networks") for row in result.confirm}
@@ -103,7 +107,7 @@ def _confirmed_table(result: StudyResult) -> Table:
 
 def _with_spread(row: Confirmed) -> str:
     text = f"{row.mean:.4f}"
-    return text if row.deviation is None else f"{text} +- {row.deviation:.4f}"
+    return text if row.deviation is None else f"{text} +-{row.deviation:.4f}"
 
 
 def _pareto_table(plan: StudyPlan, result: StudyResult) -> Table:
