@@ -67,13 +67,15 @@ def show_result(console: Console, folder: Path, plan: StudyPlan, result: StudyRe
             reason = row["error"] if row["started_at"] else "its worker could not start"
             console.print(f"confirmation, seed {row['seed']}: {reason}", style="red", markup=False)
     console.print("\nfiles:")
-    for file, what in (
-        ("best.yaml", "the best configuration, for bbam-ray train --config"),
-        ("report.html", "open it in a browser"),
-        ("trials.parquet", "one row per trial"),
-        ("confirm.parquet", "one row per confirmed run, with test metrics"),
-        ("checkpoints", "the confirmed models"),
-    ):
+    files = {
+        "best.yaml": "the best configuration, for bbam-ray train --config",
+        "report.html": "open it in a browser",
+        "trials.parquet": "one row per trial",
+    }
+    if result.confirm:
+        files["confirm.parquet"] = "one row per confirmed run, with test metrics"
+        files["checkpoints"] = "the confirmed models"
+    for file, what in files.items():
         if (folder / file).exists():
             console.print(f"  {folder / file}  ({what})", markup=False)
 

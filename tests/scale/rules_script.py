@@ -17,6 +17,7 @@ from bbam_ray.commands.study_record import open_study
 from bbam_ray.engine.split_file import NamedSplit
 from bbam_ray.results.study import check_folder, source_folder
 from bbam_ray.scale.cluster import connection as cluster
+from bbam_ray.scale.study.events import EpochDone, Event
 from bbam_ray.scale.study.run import run_study
 from bbam_ray.scale.workers.shapes import TrainShape
 
@@ -47,14 +48,20 @@ def study(name: str, gpus: float = 0.0, space: Path | None = None, **changes: An
     plan, task = make_plan(base, path, shape, rules, runner=TrialRunner.gang, local=False)
     record, plan = open_study(folder, plan, path, NamedSplit.of(task), resume=resume)
     events: list[tuple[str, int]] = []
-    result = run_study(
-        plan, record, lambda e: events.append((type(e).__name__, getattr(e, "number", -1)))
-    )
+    again: list[int] = []  # trials of the epochs that were not trained again
+
+    def listen(event: Event) -> None:
+        events.append((type(event).__name__, getattr(event, "number", -1)))
+        if isinstance(event, EpochDone) and event.again:
+            again.append(event.number)
+
+    result = run_study(plan, record, listen)
     summary = {
         "name": name,
         "status": result.status,
         "out_of_budget": result.out_of_budget,
         "events": events,
+        "again": again,
     }
     print("SUMMARY" + json.dumps(summary), flush=True)
     return max((row["number"] for row in result.trials), default=-1)
