@@ -76,7 +76,7 @@ def measure(name: str, method: str, seed: int, data: Path) -> dict[str, Any]:
         while not trainer.finished:
             histories[fold].append(trainer.run_epoch().scalars)
         last.append(test_map(trainer, test))
-        with trainer.using(trainer.fallback):
+        with trainer.using(trainer.weight_choice.fallback):
             warmup.append(test_map(trainer, test))
     phase = kept_phase(histories, "phase")
     return {

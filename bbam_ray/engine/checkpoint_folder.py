@@ -177,10 +177,11 @@ def resume_point(parent: Path) -> tuple[Path | None, list[str]]:
 
 def tidy_run(parent: Path, last: int, trainer: Trainer) -> None:
     """``tidy`` for the current state of a run."""
-    fallback = trainer.fallback.epoch if trainer.fallback else None
+    fallback = trainer.weight_choice.fallback
     # The checkpoint of the last epoch has the model of the best one.
     model = trainer.epoch if trainer.finished else trainer.best_epoch
-    tidy(parent, last, trainer.best_epoch, model_epoch=model, fallback_epoch=fallback)
+    kept = fallback.epoch if fallback else None
+    tidy(parent, last, trainer.best_epoch, model_epoch=model, fallback_epoch=kept)
 
 
 def tidy(

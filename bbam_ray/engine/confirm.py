@@ -178,7 +178,7 @@ def train_and_test(
         **metrics,
         "epochs": trainer.epoch,
         "networks": 1,
-        "held_out": trainer.num_held_out,
+        "held_out": trainer.scores.num_held_out,
         "duration_s": seconds,
     }
 

@@ -68,7 +68,7 @@ class FittedTrainer(Trainer):
         self.average.module.load_state_dict(self.model.state_dict())
         fitted = time.perf_counter()
         by_label = {k: v.double().tolist() for k, v in self.method.label_records().items()}
-        metrics, metrics_by_label = self._evaluate(main_phase=False)
+        metrics, metrics_by_label = self._evaluate()
         scalars: dict[str, Any] = {
             "epoch": 1,
             "phase": "warmup",

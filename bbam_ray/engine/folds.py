@@ -63,7 +63,7 @@ def fold_result(trainer: Trainer, *, with_models: bool) -> FoldResult | None:
         return None
     data = trainer.data
     weights = {"last": _weights(trainer, None, with_models)}
-    fallback = trainer.fallback
+    fallback = trainer.weight_choice.fallback
     if fallback is not None and fallback.epoch < trainer.epoch:
         phase = "best" if trainer.config.training.keep_rule == "best" else "warmup"
         weights[phase] = _weights(trainer, fallback, with_models)
@@ -72,7 +72,7 @@ def fold_result(trainer: Trainer, *, with_models: bool) -> FoldResult | None:
 
 
 def _weights(trainer: Trainer, stored: KeptWeights | None, with_models: bool) -> FoldWeights:
-    logits = trainer.last_logits if stored is None else stored.logits
+    logits = trainer.weight_choice.last_logits if stored is None else stored.logits
     files: Files = {}
     if with_models:
         with TemporaryDirectory(prefix="bbam-ray-") as scratch, trainer.using(stored):

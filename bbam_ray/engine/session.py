@@ -82,8 +82,9 @@ def further_epochs(
 def is_due(trainer: Trainer, every: int) -> bool:
     """Whether to save a checkpoint: after every ``every`` epochs, the last epoch, and an epoch whose
     weights may be kept instead of those of the last one."""
-    fallback = trainer.fallback is not None and trainer.fallback.epoch == trainer.epoch
-    return fallback or trainer.finished or trainer.epoch % every == 0
+    fallback = trainer.weight_choice.fallback
+    is_fallback = fallback is not None and fallback.epoch == trainer.epoch
+    return is_fallback or trainer.finished or trainer.epoch % every == 0
 
 
 class LocalSession:

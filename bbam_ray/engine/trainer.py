@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +16,17 @@ from bbam_ray import distributed
 from bbam_ray.config import RunConfig
 from bbam_ray.core.ema import ExponentialAverage
 from bbam_ray.data import Inputs
-from bbam_ray.data.sampling.sharding import even_part, owned_rows
+from bbam_ray.data.sampling.sharding import owned_rows
 from bbam_ray.data.views.images import Views
-from bbam_ray.engine.cached_features import feature_views, with_features
 from bbam_ray.engine.compilation import StepPosition
 from bbam_ray.engine.compilation_of_run import compilation_of
-from bbam_ray.engine.evaluation import cosines, snapshot, validation_metrics
+from bbam_ray.engine.evaluation import validation_metrics
 from bbam_ray.engine.gpu_use import busy_percent, gpu_columns
 from bbam_ray.engine.gradient_sum import GradientSum
-from bbam_ray.engine.head_start import start_from_logistic
-from bbam_ray.engine.kept_weights import KeptWeights, is_harmful, share_of_changed_decisions
-from bbam_ray.engine.minibatches import EpochSteps, scoring_noise, seed_epoch
-from bbam_ray.engine.network_of_run import network_of_run
+from bbam_ray.engine.kept_weights import KeptWeights
+from bbam_ray.engine.minibatches import EpochSteps, seed_epoch
+from bbam_ray.engine.network_scores import NetworkScores
+from bbam_ray.engine.network_start import network_at_start
 from bbam_ray.engine.optim import FiniteCheck, Precision, apply_step, parameter_groups, set_rates
 from bbam_ray.engine.phase_steps import PhaseSteps
 from bbam_ray.engine.pruning_rule import PruningRule
@@ -38,11 +37,10 @@ from bbam_ray.engine.stop_request import never
 from bbam_ray.engine.stop_vote import StopVote
 from bbam_ray.engine.task import TrainingData
 from bbam_ray.engine.warmup_views import forward_of
+from bbam_ray.engine.weight_choice import WeightChoice
 from bbam_ray.errors import TrainingStoppedError
 from bbam_ray.methods import METHODS
-from bbam_ray.methods.method import HeldOut, Snapshot, TaskInfo
-from bbam_ray.models import Network
-from bbam_ray.models.sync_batch_norm import synchronized
+from bbam_ray.methods.method import Snapshot, TaskInfo
 
 _STEPS_BETWEEN_CHECKS = 200  # waiting for a GPU costs a fraction of a step
 
@@ -92,27 +90,10 @@ class Trainer:
         )
         self.views = Views(data.views, common.strong_magnitude, common.cutout)
         self.labels = data.labels.to(self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(common.seed)
-            model = network_of_run(config, data)
-        model.to(self.device).to(memory_format=torch.channels_last)
-        if common.head_init == "logistic":
-            start_from_logistic(
-                model, data, self.views, common.evaluation_batch, self.device, self.precision
-            )
-        distributed.broadcast_module(model)
-        if not common.backbone_rate:
-            model.freeze_backbone()
+        start = network_at_start(config, data, self.views, self.device, self.precision)
+        self.model = start.network
         #: what the steps read, and its views: the data, or features of a frozen backbone
-        self._steps_data, self._steps_views = data, self.views
-        if common.cache_features:
-            self._steps_data = with_features(
-                model, data, self.views, common.evaluation_batch, self.device, self.precision
-            )
-            self._steps_views = feature_views(config)
-        if common.synchronized_batch_norm:
-            model = cast(Network, synchronized(model, self.device))
-        self.model = model
+        self._steps_data, self._steps_views = start.data, start.views
         self._labeled_rows = owned_rows(
             len(data.labeled), distributed.rank(), distributed.world_size()
         )
@@ -130,12 +111,22 @@ class Trainer:
             ),
         )
         self.epoch = 0  # epochs done
-        #: weights that may be better than those of the last epoch
-        self.fallback: KeptWeights | None = None
-        #: the main phase ended early because it lowered val_map
-        self.harmful = False
-        #: val_map and scores (N_v, K) of the validation samples at the last epoch, equal on all ranks
-        self.last_map, self.last_logits = float("-inf"), torch.empty(0, 0)
+        self.weight_choice = WeightChoice(
+            common.keep_rule,
+            common.epochs,
+            self._warmup_epochs,
+            has_main_phase=self.method.semi_supervised,
+        )
+        self.scores = NetworkScores(
+            self.model,
+            self.average.module,
+            self.method,
+            self._steps_data,
+            self._steps_views,
+            common,
+            self.device,
+            self.precision,
+        )
         self._objective: dict[int, float] = {}  # by epoch, if there is a pruning rule
         self.stopped_early = False
         #: an epoch that has begun and is not complete
@@ -158,7 +149,7 @@ class Trainer:
         Patience does not end a warm-up.
         """
         common = self.config.training
-        if self.stopped_early or self.harmful:
+        if self.stopped_early or self.weight_choice.harmful:
             return True
         if self.epoch >= min(common.stop_epoch or common.epochs, common.epochs):
             return True
@@ -169,31 +160,13 @@ class Trainer:
     @property
     def best_epoch(self) -> int:
         """The epoch whose weights are kept if training ends now; see the setting ``keep``."""
-        fallback = self.fallback
-        if fallback is None or fallback.value < self.last_map:
-            return self.epoch
-        # The first of equally good epochs, but the main phase if it is as good as the warm-up.
-        is_better = fallback.value > self.last_map or self.config.training.keep_rule == "best"
-        return fallback.epoch if is_better else self.epoch
-
-    def _consider_fallback(self, validation_labels: Tensor) -> None:
-        """After an evaluation: store weights that may be kept, and end a main phase that does harm."""
-        keep = self.config.training.keep_rule
-        in_warmup_end = self.epoch == self._warmup_epochs and self.method.semi_supervised
-        best = self.fallback.value if self.fallback else float("-inf")
-        if (keep == "phase" and in_warmup_end) or (keep == "best" and self.last_map > best):
-            self.fallback = self._kept_now()
-        main = self.config.training.epochs - self._warmup_epochs
-        done = self.epoch - self._warmup_epochs
-        if keep == "phase" and self.fallback and done >= max(1, main / 2):
-            harm = is_harmful(self.fallback.logits, self.last_logits, validation_labels)
-            self.harmful = bool(distributed.broadcast_float(float(harm), self.device))
+        return self.weight_choice.best_epoch(self.epoch)
 
     def _kept_now(self) -> KeptWeights:
         return KeptWeights.of(
             self.epoch,
-            self.last_map,
-            self.last_logits,
+            self.weight_choice.last_map,
+            self.weight_choice.last_logits,
             self.average.module.state_dict(),
             self.method.scoring_state(),
         )
@@ -218,7 +191,7 @@ class Trainer:
     @property
     def kept_weights(self) -> KeptWeights | None:
         """The weights of ``best_epoch``; None = those of the last epoch."""
-        return None if self.best_epoch == self.epoch else self.fallback
+        return None if self.best_epoch == self.epoch else self.weight_choice.fallback
 
     @property
     def progress(self) -> dict[str, bool]:
@@ -246,7 +219,7 @@ class Trainer:
         if restart == "averaged":
             self.model.load_state_dict(self.average.module.state_dict())
         self.average.restart()
-        self.last_logits = torch.empty(0, 0)  # they are of the average before
+        self.weight_choice.forget_scores()
 
     def _begin_epoch(self) -> RunningEpoch:
         """Start an epoch, and the main phase with its first one."""
@@ -305,11 +278,11 @@ class Trainer:
             scalars["vdfd_mean"] = float(np.nanmean(vdfd)) if np.isfinite(vdfd).any() else None
         running.add_seconds(steps.seconds_input, communicated)
         if main_phase and self.method.uses_held_out:
-            scalars["held_out"] = self.num_held_out
+            scalars["held_out"] = self.scores.num_held_out
         if main_phase and (pseudo := self.method.pseudo_labels()):
             records = pseudo_label_records(pseudo, self._unlabeled_rows, self._audit)
             scalars, by_label = scalars | records[0], by_label | records[1]
-        metrics, metrics_by_label = self._evaluate(main_phase=main_phase)
+        metrics, metrics_by_label = self._evaluate()
         scalars, by_label = scalars | metrics, by_label | metrics_by_label
         if (rule := self._pruning_rule) and (value := scalars.get(rule.metric)) is not None:
             self._objective[self.epoch] = value
@@ -389,61 +362,20 @@ class Trainer:
 
     def _snapshot(self) -> Snapshot:
         rows = self._labeled_rows, self._unlabeled_rows
-        noise = None
-        if self._steps_views.settings.flip_when_scoring:
-            noise = scoring_noise(self.config.training.seed, self.epoch, self._steps_data, rows)
-        taken = snapshot(
-            self.model,
-            self.average.module,
-            self._steps_data,
-            rows,
-            self._steps_views,
-            self.config.training.evaluation_batch,
-            self.device,
-            self.precision,
-            noise,
-        )
-        return replace(taken, held_out=self._held_out()) if self.method.uses_held_out else taken
+        return self.scores.snapshot(rows, self.epoch, self.weight_choice.last_logits)
 
-    def _held_out(self) -> HeldOut | None:
-        if len(self.data.validation):
-            # The averaged model is that of the last evaluation; without a warm-up there is none.
-            logits = self.last_logits if len(self.last_logits) else self._score_validation()
-            return HeldOut(logits, self.data.validation_labels.to(self.device))
-        if self.data.out_of_fold is None:
-            return None
-        logits, labels = (tensor.to(self.device) for tensor in self.data.out_of_fold)
-        return HeldOut(logits, labels, of_this_model=False)
-
-    @property
-    def num_held_out(self) -> int | None:
-        """Samples behind thresholds or weights of pseudo-labels; None if the method uses none."""
-        if not self.method.uses_held_out:
-            return None
-        out_of_fold = () if self.data.out_of_fold is None else self.data.out_of_fold[0]
-        return len(self.data.validation) or len(out_of_fold)
-
-    def _score_validation(self) -> Tensor:
-        """Logits (N_v, K) of the averaged model for all validation samples, on every rank."""
-        rows = self.data.validation
-        part = even_part(len(rows), distributed.rank(), distributed.world_size())
-        scores = self._score(self._steps_data.inputs, rows[part], self._steps_views)
-        (logits,) = distributed.gather_rows(scores)
-        return logits
-
-    def _evaluate(self, *, main_phase: bool) -> tuple[dict[str, float], dict[str, list[float]]]:
+    def _evaluate(self) -> tuple[dict[str, float], dict[str, list[float]]]:
         """Metrics of the validation samples, as columns of the history and of the label table."""
         if not len(self.data.validation):
             return {}, {}
-        logits, labels = self._score_validation(), self.data.validation_labels.to(self.device)
+        logits = self.scores.of_validation()
+        labels = self.data.validation_labels.to(self.device)
         metrics, by_label = validation_metrics(logits, labels)
         metrics["map"] = distributed.broadcast_float(metrics["map"], self.device)
-        self.last_map, self.last_logits = metrics["map"], logits
-        self._consider_fallback(labels)
         scalars = {f"val_{name}": value for name, value in metrics.items()}
-        if main_phase and self.config.training.keep_rule == "phase" and self.fallback:
-            changed = share_of_changed_decisions(self.fallback.logits, logits, labels)
-            scalars["flipped"] = changed
+        scalars |= self.weight_choice.after_evaluation(
+            self.epoch, metrics["map"], logits, labels, self._kept_now
+        )
         return scalars, by_label
 
     def score(self, inputs: Inputs, rows: np.ndarray) -> Tensor:
@@ -453,14 +385,7 @@ class Trainer:
             inputs: all samples of a part.
             rows: (N,) row indices of the samples to score.
         """
-        return self._score(inputs, rows, self.views)
-
-    def _score(self, inputs: Inputs, rows: np.ndarray, views: Views) -> Tensor:
-        batch = self.config.training.evaluation_batch
-        cosine = cosines(
-            self.average.module, inputs, rows, batch, views, self.device, self.precision
-        )
-        return self.method.logits(cosine)
+        return self.scores.logits(inputs, rows, self.views)
 
     # ------------------------------------------------------------------- state
 
@@ -473,10 +398,7 @@ class Trainer:
         running = {} if self.running is None else {"running": self.running.state_dict(self.method)}
         return running | {
             "epoch": self.epoch,
-            "fallback": self.fallback and self.fallback.state_dict(),
-            "harmful": self.harmful,
-            "last_map": self.last_map,
-            "last_logits": self.last_logits,
+            **self.weight_choice.state_dict(),
             "objective": self._objective,
             "stopped_early": self.stopped_early,
             "model": self.model.state_dict(),
@@ -489,10 +411,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore ``state_dict``; training then continues bit-identically on a CPU."""
         self.epoch = state["epoch"]
-        stored = state["fallback"]
-        self.fallback = None if stored is None else KeptWeights.from_state_dict(stored, self.device)
-        self.harmful, self.last_map = state["harmful"], state["last_map"]
-        self.last_logits = state["last_logits"].to(self.device)
+        self.weight_choice.load_state_dict(state, self.device)
         self._objective, self.stopped_early = dict(state["objective"]), state["stopped_early"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])

@@ -140,11 +140,12 @@ def test_the_epoch_is_in_the_name(tmp_path: Path) -> None:
 
 def keep(parent: Path, epoch: int, trainer: Trainer, best: int) -> None:
     """A checkpoint of an epoch, whose trainer has ``best`` as best epoch."""
-    trainer.epoch, trainer.last_map, trainer.fallback = epoch, 0.0, None
+    trainer.epoch, choice = epoch, trainer.weight_choice
+    choice.last_map, choice.fallback = 0.0, None
     if best != epoch:
         network = trainer.average.module.state_dict()
         scoring = trainer.method.scoring_state()
-        trainer.fallback = KeptWeights.of(best, 1.0, trainer.last_logits, network, scoring)
+        choice.fallback = KeptWeights.of(best, 1.0, choice.last_logits, network, scoring)
     record = EpochRecord({"epoch": epoch}, {"threshold": [epoch / 10] * 10})
     folders.save_part(parent / folders.folder_name(epoch), trainer, [record])
 

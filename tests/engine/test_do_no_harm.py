@@ -69,10 +69,10 @@ class TestDestructiveMainPhase:
         records = []
         while not trainer.finished:
             records.append(trainer.run_epoch())
-        assert trainer.harmful and not trainer.stopped_early
+        assert trainer.weight_choice.harmful and not trainer.stopped_early
         assert trainer.epoch == WARMUP + (EPOCHS - WARMUP) // 2  # judged from there on
         assert trainer.best_epoch == WARMUP
-        assert trainer.kept_weights is trainer.fallback is not None
+        assert trainer.kept_weights is trainer.weight_choice.fallback is not None
         assert torch.equal(trainer.kept_weights.logits, scores)
         assert identical(trainer.kept_weights.average, at_end)
         last, weights = validation_scores(trainer), averages(trainer)
@@ -102,8 +102,12 @@ class TestDestructiveMainPhase:
     ) -> None:
         trainer = make(keep="last")
         records = run_to_end(trainer)
-        assert (trainer.epoch, trainer.best_epoch, trainer.harmful) == (EPOCHS, EPOCHS, False)
-        assert trainer.kept_weights is None and trainer.fallback is None
+        assert (trainer.epoch, trainer.best_epoch, trainer.weight_choice.harmful) == (
+            EPOCHS,
+            EPOCHS,
+            False,
+        )
+        assert trainer.kept_weights is None and trainer.weight_choice.fallback is None
         assert all("flipped" not in record.scalars for record in records)
 
     def test_keep_best_keeps_the_first_highest_epoch(
@@ -126,10 +130,13 @@ class TestDestructiveMainPhase:
                 save_checkpoint(tmp_path / "state.pt", whole.state_dict())
         again = make()
         again.load_state_dict(load_checkpoint(tmp_path / "state.pt"))
-        assert again.fallback is not None and again.fallback.epoch == WARMUP
+        assert (
+            again.weight_choice.fallback is not None
+            and again.weight_choice.fallback.epoch == WARMUP
+        )
         while not again.finished:
             again.run_epoch()
-        assert again.harmful and again.epoch == whole.epoch
+        assert again.weight_choice.harmful and again.epoch == whole.epoch
         assert identical(again.state_dict(), whole.state_dict())
 
     def test_the_model_of_a_checkpoint_folder_is_the_kept_one(
@@ -182,17 +189,20 @@ def test_a_main_phase_that_helps_is_kept(make: Make, monkeypatch: pytest.MonkeyP
     trainer, values = make(warmup_passes=3), []
     while not trainer.finished:
         values.append(trainer.run_epoch().scalars["val_map"])
-    assert not trainer.harmful and trainer.epoch == EPOCHS
+    assert not trainer.weight_choice.harmful and trainer.epoch == EPOCHS
     assert values[-1] > values[WARMUP - 1]
     assert trainer.best_epoch == EPOCHS and trainer.kept_weights is None
     # Of the epochs of the main phase the last one is kept, even if an earlier one was better.
-    assert trainer.fallback is not None and trainer.fallback.epoch == WARMUP
+    assert (
+        trainer.weight_choice.fallback is not None
+        and trainer.weight_choice.fallback.epoch == WARMUP
+    )
 
 
 def test_a_supervised_method_has_no_fallback(make: Make, run_to_end: Callable) -> None:
     trainer = make(method="supervised", epochs=3)
     run_to_end(trainer)
-    assert trainer.fallback is None and trainer.best_epoch == trainer.epoch == 3
+    assert trainer.weight_choice.fallback is None and trainer.best_epoch == trainer.epoch == 3
 
 
 def test_without_validation_samples_the_last_epoch_is_kept(
@@ -200,4 +210,4 @@ def test_without_validation_samples_the_last_epoch_is_kept(
 ) -> None:
     trainer = make(validation_fraction=0.0, epochs=3)
     run_to_end(trainer)
-    assert trainer.fallback is None and trainer.best_epoch == trainer.epoch == 3
+    assert trainer.weight_choice.fallback is None and trainer.best_epoch == trainer.epoch == 3

@@ -98,7 +98,7 @@ def test_out_of_fold_scores_take_the_place_of_validation_samples(
     snapshots = watched(trainer)
     while not trainer.finished:
         record = trainer.run_epoch()
-    assert record.scalars["held_out"] == trainer.num_held_out == len(logits)
+    assert record.scalars["held_out"] == trainer.scores.num_held_out == len(logits)
     assert not snapshots[-1].held_out.of_this_model
     assigned, unlabeled = trainer.method.assigned, len(data.unlabeled)
     assert assigned.weight is not None

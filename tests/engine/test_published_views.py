@@ -221,7 +221,7 @@ def test_a_refresh_scores_mirrored_images_and_validation_does_not(
     assert not torch.allclose(made.features[chosen], expected.features[chosen])
     torch.testing.assert_close(made.features[~chosen], expected.features[~chosen])
     mirrored.clear()
-    assert torch.equal(trainer._score_validation(), plain._score_validation())
+    assert torch.equal(trainer.scores.of_validation(), plain.scores.of_validation())
     rows = np.arange(10)
     assert torch.equal(
         trainer.score(trainer.data.inputs, rows), plain.score(plain.data.inputs, rows)

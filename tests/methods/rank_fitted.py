@@ -26,7 +26,7 @@ def work(rank: int, world_size: int, folder: Path) -> dict[str, Any]:
         record = trainer.run_epoch()
         results[name] = {
             "average": trainer.average.module.state_dict(),
-            "logits": trainer.last_logits,
+            "logits": trainer.weight_choice.last_logits,
             "val_map": record.scalars["val_map"],
         }
     return results

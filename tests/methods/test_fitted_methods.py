@@ -139,7 +139,7 @@ class TestFittedMethod:
         flipped = replace(data, validation_labels=1 - data.validation_labels)
         blind = make_trainer(config, flipped)
         blind.run_epoch()
-        assert blind.last_map != honest.last_map
+        assert blind.weight_choice.last_map != honest.weight_choice.last_map
         assert identical(blind.average.state_dict(), honest.average.state_dict())
 
     def test_the_labelled_ones_are_read(self, method: str, make: Make) -> None:
@@ -147,7 +147,7 @@ class TestFittedMethod:
         other.labels = 1 - other.labels
         for trainer in (first, other):
             trainer.run_epoch()
-        assert first.last_map > other.last_map + 0.2
+        assert first.weight_choice.last_map > other.last_map + 0.2
 
     def test_saved_models_and_checkpoints_score_alike(
         self, method: str, make: Make, identical: Callable, tmp_path: Path
@@ -263,7 +263,7 @@ def test_two_ranks_fit_what_one_process_fits(
         for rank in ranks:
             assert identical(rank[method]["average"], trainer.average.module.state_dict())
             assert rank[method]["val_map"] == record.scalars["val_map"]
-            assert torch.equal(rank[method]["logits"], trainer.last_logits)
+            assert torch.equal(rank[method]["logits"], trainer.weight_choice.last_logits)
 
 
 @pytest.mark.parametrize("method", BASELINES)
