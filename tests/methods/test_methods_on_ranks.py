@@ -65,6 +65,11 @@ PROTOCOL = {
 RUNS["bbam as published"] = RUNS["bbam"] | PROTOCOL | {"ema_restart": "trained"}
 RUNS["bbam as published"] |= {"labeled_negatives": "first", "negative_ratio": 1.0}
 RUNS["cap as published"] = RUNS["cap"] | PROTOCOL | {"ema_restart": "averaged"}
+# Near the kink of a ReLU, rounding decides about a unit. These seeds stay away from kinks; see the test
+# of small changes.
+SEEDS = {"cap": 18, "mime": 19, "drml": 28, "dicap": 17, "bbam as published": 18}
+for name, seed in SEEDS.items():
+    RUNS[name]["seed"] = seed
 TRAINED = list(RUNS)
 WARMUP, MAIN, LAST = 1, 2, 3
 SEMI_SUPERVISED = [name for name, run in RUNS.items() if METHODS[run["method"]].semi_supervised]
@@ -113,6 +118,21 @@ def by_sample(epochs: list[dict[str, Any]]) -> dict[str, Tensor]:
     assert torch.equal(index[order], torch.arange(len(index)))
     names = epochs[0]["pseudo"]
     return {n: torch.cat([epoch["pseudo"][n] for epoch in epochs])[order] for n in names}
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_a_small_change_of_the_weights_stays_small(
+    method: str, one: dict[str, Any], script: ModuleType
+) -> None:
+    """Else the tests below would compare by luck of the processor's rounding."""
+    trainer = script.make_trainer(RUNS[method])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter *= 1 + 2e-6 * (2 * torch.rand(parameter.shape, generator=generator) - 1)
+    trainer.average.module.load_state_dict(trainer.model.state_dict())
+    for epoch, changed in script.train(trainer).items():
+        assert distance(parameters(changed), parameters(one[method][epoch])) < 5e-5
 
 
 @pytest.mark.parametrize("method", TRAINED)
