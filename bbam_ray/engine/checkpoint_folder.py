@@ -180,8 +180,8 @@ def tidy_run(parent: Path, last: int, trainer: Trainer) -> None:
     fallback = trainer.weight_choice.fallback
     # The checkpoint of the last epoch has the model of the best one.
     model = trainer.epoch if trainer.finished else trainer.best_epoch
-    kept = fallback.epoch if fallback else None
-    tidy(parent, last, trainer.best_epoch, model_epoch=model, fallback_epoch=kept)
+    fallback_epoch = fallback.epoch if fallback else None
+    tidy(parent, last, trainer.best_epoch, model_epoch=model, fallback_epoch=fallback_epoch)
 
 
 def tidy(

@@ -147,7 +147,7 @@ class TestFittedMethod:
         other.labels = 1 - other.labels
         for trainer in (first, other):
             trainer.run_epoch()
-        assert first.weight_choice.last_map > other.last_map + 0.2
+        assert first.weight_choice.last_map > other.weight_choice.last_map + 0.2
 
     def test_saved_models_and_checkpoints_score_alike(
         self, method: str, make: Make, identical: Callable, tmp_path: Path
