@@ -140,11 +140,12 @@ def main() -> None:
     parser = cell_parser(__doc__, range(5), sets=SETS, methods=METHODS, rules=(NEW, OLD))
     parser.add_argument("--results", type=Path, default=Path("results/regret"))
     parser.add_argument("--budgets", type=whole_numbers, default=[8, 16, 32])
+    parser.add_argument("--write-short", type=Path, metavar="FILE", help="the table of README.md")
     arguments = parser.parse_args()
     if not arguments.table:
         data, results = arguments.data.absolute(), arguments.results.absolute()
         measure_missing(STORE, cells(arguments), lambda cell: measure(cell, data, results))
-    write_tables(read_cells(STORE), arguments.write)
+    write_tables(read_cells(STORE), arguments.write, arguments.write_short)
 
 
 if __name__ == "__main__":

@@ -111,11 +111,37 @@ def summary(data: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def write_tables(data: pd.DataFrame, page: Path | None) -> None:
-    """Print the tables, and write them between the markers ``regret`` of a page."""
+def short_table(data: pd.DataFrame, method: str = "bbam", budget: int = 8) -> str:
+    """One method and budget, a row per set, for readers who want to know whether a search pays."""
+    lines = [
+        "| data set | study seeds | test mAP of the final answer | points over the published settings "
+        "| points over the best baseline |",
+        "|---" * 5 + "|",
+    ]
+    rows = data[(data["rule"] == "folds") & (data["method"] == method) & (data["budget"] == budget)]
+    for name, cells in rows.groupby("set", sort=False):
+        gains = [
+            interval(cells["test_map"] - other)
+            for other in (cells["published_map"], best_baseline(cells))
+        ]
+        mean = f"{cells['test_map'].mean():.3f}"
+        lines.append("| " + " | ".join([str(name), str(len(cells)), mean, *gains]) + " |")
+    return "\n".join(lines)
+
+
+def write_tables(data: pd.DataFrame, page: Path | None, short_page: Path | None = None) -> None:
+    """Print the tables, and write them between the markers ``regret`` of a page.
+
+    Args:
+        data: the stored rows.
+        page: of all tables.
+        short_page: gets the short table, between the markers ``gains``.
+    """
     if data.empty:
         raise SystemExit("benchmarks/regret.parquet has no rows yet; run the benchmark first")
     text = "\n\n".join([summary(data), gains_table(data), cost_table(data)])
     print(text)
     if page:
         write_section(page, "regret", text)
+    if short_page:
+        write_section(short_page, "gains", short_table(data))
