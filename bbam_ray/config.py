@@ -205,6 +205,11 @@ class TrainingConfig(Options):
         description="Learning rate of the backbone relative to that of projector and head; 0 freezes the "
         "backbone, running statistics included.",
     )
+    batch_norm: Literal["batch", "pretrained"] = Field(
+        "batch",
+        description="Statistics of the backbone's batch normalisation in training: `batch` are those of "
+        "the batch, `pretrained` those of the initial `weights`, which then stay as they are.",
+    )
     cache_features: bool = Field(
         False,
         description="With `backbone_rate` 0, compute the features of all images once and train on them; "
@@ -335,12 +340,24 @@ class TrainingConfig(Options):
         return self
 
     @model_validator(mode="after")
-    def _weak_views_act(self) -> Self:
-        if self.warmup_views == "both" and not self.backbone_rate:
+    def _pretrained_statistics_exist(self) -> Self:
+        if self.batch_norm == "pretrained" and self.weights == "none":
             raise ValueError(
-                "warmup_views = both acts through batch norm, and backbone_rate = 0 freezes it: leave "
-                "warmup_views out, or raise backbone_rate"
+                "batch_norm = pretrained keeps the statistics of trained weights, and weights = none: use "
+                "--set weights=NAME, or leave batch_norm out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _weak_views_act(self) -> Self:
+        fixes = {"backbone_rate = 0": not self.backbone_rate}
+        fixes["batch_norm = pretrained"] = self.batch_norm == "pretrained"
+        for setting, is_fixed in fixes.items():
+            if self.warmup_views == "both" and is_fixed:
+                raise ValueError(
+                    f"warmup_views = both acts through batch norm, and {setting} freezes it: leave one of "
+                    "them out"
+                )
         return self
 
     @model_validator(mode="after")

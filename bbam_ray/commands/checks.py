@@ -145,7 +145,8 @@ def check_workers(config: RunConfig, shape: TrainShape, labelled: int) -> None:
             f"--workers {most}: a step of {smallest} labelled samples cannot be divided by {most}; "
             f"lower --workers or raise it with --set {name}=N"
         )
-    if most > 1 and not common.synchronized_batch_norm and smallest < 4 * most:
+    is_local = not common.synchronized_batch_norm and common.batch_norm == "batch"
+    if most > 1 and is_local and smallest < 4 * most:
         raise UsageError(
             f"--workers {most}: {smallest} labelled samples in a step leave a worker too few for its own "
             f"batch norm; use --set synchronized_batch_norm=true or a larger {name}"

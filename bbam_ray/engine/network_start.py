@@ -56,6 +56,7 @@ def network_at_start(
     distributed.broadcast_module(network)
     if not common.backbone_rate:
         network.freeze_backbone()
+    network.keeps_statistics = common.batch_norm == "pretrained"
     if common.cache_features:
         batch = common.evaluation_batch
         data = with_features(network, data, views, batch, device, precision)

@@ -129,13 +129,14 @@ def check_task(config: RunConfig, samples: Samples | None = None) -> Task:
         common.drop_path,
     )
     views_of(config, samples)
-    if common.warmup_views == "both" and not has_batch_norm(
-        common.backbone, samples.input_shape, samples.views.vocabulary
-    ):
-        raise UsageError(
-            f"warmup_views = both acts through batch norm, and backbone '{common.backbone}' has none: "
-            "leave warmup_views out, or use another backbone"
-        )
+    for name, value in (("warmup_views", "both"), ("batch_norm", "pretrained")):
+        if getattr(common, name) == value and not has_batch_norm(
+            common.backbone, samples.input_shape, samples.views.vocabulary
+        ):
+            raise UsageError(
+                f"{name} = {value} acts through batch norm, and backbone '{common.backbone}' has none: "
+                f"leave {name} out, or use another backbone"
+            )
     if common.cache_features and len(samples.input_shape) == 1:
         raise UsageError(
             f"cache_features = true: data set '{common.dataset}' has no images; leave cache_features out"

@@ -57,6 +57,7 @@ class FittedMethod(Method[Any]):
         *("batch_composition", "warmup_batch", "shuffle", "warmup_views", "cycle_epochs"),
         *("cycle_momentum", "ema_warmup", "ema_restart", "strong_magnitude", "cutout"),
         *("hidden_dim", "feature_dim", "projector", "head_init", "synchronized_batch_norm"),
+        "batch_norm",
         *("warmup_cutout", "strong_view", "flip_when_scoring"),
     )
     semi_supervised: ClassVar[bool] = False

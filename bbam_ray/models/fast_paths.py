@@ -18,6 +18,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from bbam_ray.models.sync_batch_norm import use_running_statistics
+
 #: compiled forms per process, of networks of several structures and modes; torch's default is 8
 _COMPILED_FORMS = 256
 
@@ -163,12 +165,14 @@ class _Encoding(nn.Module):
         self.backbone, self.projector = network.backbone, network.projector
         if network.takes_features:
             self.backbone = nn.Identity()
-        self._is_frozen = network.is_frozen
+        self._is_frozen, self._keeps_statistics = network.is_frozen, network.keeps_statistics
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self._is_frozen:
             self.backbone.eval()
+        elif self._keeps_statistics:
+            use_running_statistics(self.backbone)
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:

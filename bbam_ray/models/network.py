@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from bbam_ray.models.backbones import build_backbone
 from bbam_ray.models.fast_paths import FastPath, tensor_float32
 from bbam_ray.models.fitted_head import FittedHead
+from bbam_ray.models.sync_batch_norm import use_running_statistics
 
 
 class CosineHead(nn.Module):
@@ -81,6 +82,8 @@ class Network(nn.Module):
         self.fast_path: FastPath | None = None
         #: the backbone is not trained and stays in evaluation mode
         self.is_frozen = False
+        #: batch norm of the backbone uses its running statistics in training, too, and keeps them
+        self.keeps_statistics = False
         #: inputs (B, width) are features of the frozen backbone, computed earlier
         self.takes_features = False
 
@@ -93,6 +96,8 @@ class Network(nn.Module):
         super().train(mode)
         if self.is_frozen:
             self.backbone.eval()
+        elif self.keeps_statistics:
+            use_running_statistics(self.backbone)
         return self
 
     @property

@@ -14,6 +14,16 @@ from torch import Tensor, nn
 from bbam_ray import distributed
 
 
+def use_running_statistics(module: nn.Module) -> None:
+    """Let every batch norm in a module normalise with its running statistics, and keep them.
+
+    The scale and shift of each channel are still trained. ``module.train()`` undoes it.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.training = False  # of this layer only: those of timm contain others
+
+
 def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
     """Replace every batch norm of a model by one over all ranks; no effect without a process group.
 

@@ -122,6 +122,47 @@ def test_a_frozen_backbone_stays_what_it_was(made: Made) -> None:
     assert not trained & {id(p) for p in trainer.model.backbone.parameters()}
 
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def normalizations(network: torch.nn.Module) -> list[torch.nn.Module]:
+    return [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet"])
+def test_pretrained_statistics_are_used_and_stay(name: str, made: Made) -> None:
+    trainer = trainer_of(made, name, batch_norm="pretrained")
+    before = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
+    seen: set[bool] = set()
+    for layer in normalizations(trainer.model.backbone):
+        layer.register_forward_pre_hook(lambda layer, _: seen.add(layer.training))
+    while not trainer.finished:
+        trainer.run_epoch()
+    assert seen == {False}
+    trained = [key for key in before if key.startswith("backbone.") and key.endswith(".weight")]
+    for state in (trainer.model.state_dict(), trainer.average.module.state_dict()):
+        for key in before:
+            if key.endswith(STATISTICS):
+                assert torch.equal(state[key], before[key]), key
+        assert not any(torch.equal(state[key], before[key]) for key in trained)
+    assert trainer.model.train().backbone.training  # layers of other kinds still train
+    usual = trainer_of(made, name)
+    usual.run_epoch()
+    assert not torch.equal(
+        *(normalizations(t.model.backbone)[0].running_mean for t in (trainer, usual))
+    )
+
+
+def test_pretrained_statistics_need_weights_and_batch_norm(made: Made) -> None:
+    with pytest.raises(UsageError, match=r"batch_norm = pretrained keeps.*weights = none: use"):
+        run_config({**made[0], "weights": "none", "batch_norm": "pretrained"}, "test")
+    both = {"batch_norm": "pretrained", "warmup_views": "both"}
+    with pytest.raises(UsageError, match=r"warmup_views = both.*batch_norm = pretrained freezes"):
+        trainer_of(made, "test_resnet", **both)
+    with pytest.raises(UsageError, match=r"batch_norm = pretrained.*'timm:test_vit' has none"):
+        trainer_of(made, "test_vit", batch_norm="pretrained")
+
+
 @pytest.mark.parametrize("method", ["supervised", "bbam"])
 def test_cached_features_train_as_the_frozen_backbone_on_plain_images(
     method: str, made: Made, tmp_path: Path
@@ -189,6 +230,7 @@ def test_several_workers_give_the_result_of_one(
         "layer norm": settings_of(made, "test_convnext", **start),
         "frozen": settings_of(made, "test_resnet", backbone_rate=0, head_init="logistic"),
         "cached": settings_of(made, "test_resnet", backbone_rate=0, cache_features=True),
+        "statistics": settings_of(made, "test_efficientnet", batch_norm="pretrained"),
     }
     (tmp_path / "settings.json").write_text(json.dumps(job), encoding="utf-8")
     script = Path(__file__).with_name("rank_images.py")
