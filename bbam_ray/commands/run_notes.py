@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bbam_ray.commands.view_notes import unused_view_setting
 from bbam_ray.methods import METHODS
+from bbam_ray.models.backbones import has_batch_norm
 
 if TYPE_CHECKING:
     from bbam_ray.config import RunConfig
@@ -33,6 +34,11 @@ def run_notes(config: RunConfig, settings: Mapping[str, Any]) -> Iterator[str]:
             "cache_features=true it computes those of plain images once, and `bbam-ray data extract` "
             "stores them for whole searches"
         )
+    if "batch_norm" not in (*settings, *method.unused) and _replaces_statistics(config):
+        yield (
+            "note: training replaces the statistics of batch normalisation that came with the weights; "
+            "with few labelled images --set batch_norm=pretrained, which keeps them, can be much better"
+        )
     if method.semi_supervised and common.warmup_epochs == common.epochs:
         yield (
             f"note: all {common.epochs} epochs are warm-up, so unlabelled samples are not used; raise "
@@ -48,6 +54,14 @@ def run_notes(config: RunConfig, settings: Mapping[str, Any]) -> Iterator[str]:
     if common.amp_dtype == "float16" and common.device == "cpu":
         used = "bfloat16" if common.amp_cpu else "float32"
         yield f"note: amp_dtype = float16 is for GPUs; on the CPU this run computes in {used}"
+
+
+def _replaces_statistics(config: RunConfig) -> bool:
+    """Whether a run trains a backbone for images that has batch norm and pretrained weights."""
+    common, size = config.training, config.flat().get("image_size")
+    if size is None or common.weights == "none" or not common.backbone_rate:
+        return False
+    return has_batch_norm(common.backbone, (3, size, size))
 
 
 def concurrency_note(at_once: int, chosen: int | None, address: str) -> str | None:

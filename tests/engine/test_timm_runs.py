@@ -163,6 +163,26 @@ def test_pretrained_statistics_need_weights_and_batch_norm(made: Made) -> None:
         trainer_of(made, "test_vit", batch_norm="pretrained")
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "noted"),
+    [
+        ("test_resnet", {}, True),
+        ("test_resnet", {"batch_norm": "batch"}, False),
+        ("test_resnet", {"batch_norm": "pretrained"}, False),
+        ("test_resnet", {"backbone_rate": 0}, False),
+        ("test_resnet", {"weights": "none"}, False),
+        ("test_resnet", {"method": "logistic"}, False),
+        ("test_vit", {}, False),
+    ],
+)
+def test_a_run_that_replaces_pretrained_statistics_says_so(
+    name: str, changes: dict[str, Any], noted: bool, made: Made
+) -> None:
+    settings = settings_of(made, name, **changes)
+    notes = list(run_notes(run_config(settings, "test"), {**settings, **changes}))
+    assert any("batch_norm=pretrained" in note for note in notes) is noted
+
+
 @pytest.mark.parametrize("method", ["supervised", "bbam"])
 def test_cached_features_train_as_the_frozen_backbone_on_plain_images(
     method: str, made: Made, tmp_path: Path
