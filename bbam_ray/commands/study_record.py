@@ -14,6 +14,7 @@ from bbam_ray.config import RunConfig
 from bbam_ray.documents import standard_values
 from bbam_ray.engine.split_file import NamedSplit, keep_split
 from bbam_ray.errors import UsageError, brief, quoted
+from bbam_ray.methods import METHODS
 from bbam_ray.results.study import RUNNING, StudyRecord, describe_environment
 from bbam_ray.scale.search.warm_start import restored_outcomes
 from bbam_ray.scale.study.plan import StudyPlan
@@ -153,6 +154,7 @@ def _study_content(plan: StudyPlan, space_path: Path) -> dict[str, Any]:
         "method": plan.settings["method"],
         "seed": plan.settings["seed"],
         "settings": plan.settings,
+        "method_settings": sorted(METHODS[plan.settings["method"]].Options.model_fields),
         "space_file": str(space_path),
         "space": plan.space.model_dump(mode="json"),
         "rules": plan.rules(),

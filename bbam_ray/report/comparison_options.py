@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bbam_ray.config import TrainingConfig
 from bbam_ray.report.report_data import ReportData
 from bbam_ray.report.study_command import as_text
 from bbam_ray.report.verdict import labeled_fraction
@@ -22,13 +21,11 @@ def comparison_options(data: ReportData) -> list[str]:
     """
     record, settings = data.record, dict(data.record.get("settings") or {})
     method = str(record["method"])
-    space = record["space"]
-    in_space = {**(space.get("published") or {}), **(space.get("fixed") or {})}
     of_method, shared = [], []
     for name, value in settings.items():
         if name in _FLAGS or value is None:
             continue
-        if name in in_space and name not in TrainingConfig.model_fields:
+        if name in record.get("method_settings", ()):
             of_method.append(f"{name}={as_text(value)}")
         else:
             shared += ["--set", f"{name}={as_text(value)}"]

@@ -82,6 +82,17 @@ def test_after_a_gain_the_model_comes_first(steps: Callable[..., Any], tmp_path:
     assert compare["tune_samples"] == 4
 
 
+def test_a_comparison_shares_all_settings_but_those_of_the_method(
+    steps: Callable[..., Any],
+) -> None:
+    settings = {"scale": 5.0, "scenes": 150, "epochs": 6, "labeled_fraction": 0.1}
+    result = steps(settings=settings, method_settings=["margin", "scale"])
+    (compare,) = (values for name, values in result if name == "compare")
+    assert compare["methods"].startswith("bbam:scale=5.0,supervised,")
+    assert compare["set_"] == ["scenes=150", "epochs=6"]
+    assert compare["labeled_fractions"] == "0.1"
+
+
 def test_without_a_sure_gain_measuring_comes_first(steps: Callable[..., Any]) -> None:
     result = steps(gain={"published": GAIN | {"low": -0.01}})
     assert names(result) == ["tune", "predict", "export", "tune", "compare"]
@@ -226,6 +237,9 @@ def test_the_programs_accept_the_steps_of_a_real_study(
             run_command(step.command, above, *(["--dry-run"] if program == "tune" else []))
             ran.append(program)
     assert ran.count("export") == 1 and ran.count("tune") >= 2
+    compare = next_steps(data).steps[-1].command
+    assert "--methods bbam,supervised" in compare
+    assert "--set scenes=150" in compare and "--set hidden_dim=16" in compare
     assert (above / "real-model").is_dir()
 
 
