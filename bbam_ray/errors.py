@@ -65,6 +65,10 @@ class StartError(RuntimeError):
         return f"a worker could not start on node {self.node}: {self.cause}"
 
 
+class RayStartError(RuntimeError):
+    """Ray could not start on this machine; nothing was trained."""
+
+
 class StorageError(RuntimeError):
     """Results could not be stored; the message names the folder that has them."""
 

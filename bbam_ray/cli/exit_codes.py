@@ -13,6 +13,7 @@ from bbam_ray.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
+    RayStartError,
     StorageError,
     UsageError,
 )
@@ -32,7 +33,7 @@ def with_exit_code(command: Callable[..., int | None]) -> Callable[..., None]:
         except UsageError as error:
             console.print(f"error: {redacted(str(error))}", markup=False)
             code = EXIT_USAGE
-        except StorageError as error:
+        except (RayStartError, StorageError) as error:
             console.print(f"error: {redacted(str(error))}", markup=False)
             code = EXIT_FAILED
         except OSError as error:

@@ -14,7 +14,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import bbam_ray
-from bbam_ray.errors import UsageError
+from bbam_ray.errors import RayStartError, UsageError
 from bbam_ray.files import check_free
 from bbam_ray.scale import private_api
 from bbam_ray.scale.cluster import interruption
@@ -41,6 +41,8 @@ _SETTINGS = {
 }
 
 
+# In the message of Ray, whose error has no class of its own.
+_START_TIMEOUT = "timed out during startup"
 _DASHBOARD_S = 30  # it takes 2 to 8 s to start
 # A resource that drivers of trials hold, not CPUs, so that they never take those of workers.
 TRIAL_SLOT = "trial_slot"
@@ -108,6 +110,13 @@ def _connected(
                 raise UsageError(
                     f"Ray's temporary folder {_temporary()} is a path too long for its sockets; set "
                     "RAY_TMPDIR to a shorter one"
+                ) from None
+            except Exception as error:
+                if _START_TIMEOUT not in str(error):
+                    raise
+                raise RayStartError(
+                    "Ray did not start within its limit of 30 s, probably because other programs use the "
+                    "CPUs of this machine; nothing was trained, so run the command again"
                 ) from None
     else:
         try:
