@@ -136,7 +136,11 @@ def test_a_run_that_gets_the_signal_of_slurm_saves_in_its_epoch_and_resumes(
     script = "launch/cluster/slurm.sh"
     first = run(*sbatch, script, *flags, cwd=repository)
     history = repository / "results" / "digits" / "queued" / "history.parquet"
-    wait_until(history.exists, 300, lambda: output(repository))
+
+    def in_second_epoch() -> bool:
+        return history.exists() and pq.read_table(history).num_rows > 0
+
+    wait_until(in_second_epoch, 300, lambda: output(repository))
     time.sleep(1)
     run("scancel", "--batch", "--signal=TERM", first)
     ended = ("COMPLETED", "CANCELLED", "FAILED")
