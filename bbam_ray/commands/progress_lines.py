@@ -43,7 +43,7 @@ def trial_line(row: Mapping[str, Any], metric: str, folds: int = 1) -> str:
     Args:
         row: of the trial.
         metric: the objective.
-        folds: of a complete trial. A pruned one has fewer, so its value compares with no other's.
+        folds: of a complete trial; the value of a trial with fewer cannot be compared with others.
     """
     value, source = row.get(metric), row.get("answered_by")
     result = f"{metric} {value:.4f}" if value is not None else row["error"]
